@@ -1,0 +1,202 @@
+"""``mtl-export``: a checkpoint in, a bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtl_deploy.runtime.bundle import Bundle
+from mtl_deploy.runtime.console import Progress, parser, run_command
+from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
+
+from .options import MIN_SAMPLES, PRECISIONS, TOLERANCES, Options
+
+_DESCRIPTION = """\
+Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
+proven to run the backbone once and to match PyTorch task by task, its FP16 variant, and one separate model a task to
+compare with."""
+
+_EPILOG = f"""\
+examples:
+  mtl-export model.pt
+      the article's network (ResNet backbone, heads fc1, fc2, ...), tasks age, gender, race
+  mtl-export model.pt --task digit=multiclass --task parity=binary:even,odd --task ink=regression:percent
+      the same layout with your own tasks, in the order of the heads
+  mtl-export weights.pt --model mypackage.networks:make --tasks tasks.toml --image-size 256x320
+      any network of yours: make() returns it, the file holds its weights
+  mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
+      a torch.export program, verified on real images, written to deploy/program.mtl
+
+defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
+exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 130 interrupted.
+On any of the last three nothing is written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``mtl-export`` and return its exit code."""
+    return run_command(lambda: _export(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("mtl-export", _DESCRIPTION, _EPILOG)
+    made.add_argument("checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file")
+    made.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="NAME.mtl, or a folder to put it in (default: the current one)"
+    )
+    made.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
+    made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
+    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+
+    network = made.add_argument_group("the network")
+    network.add_argument(
+        "--model", metavar="PACKAGE.MODULE:FACTORY", help="returns your network, MODEL holds its weights"
+    )
+    network.add_argument(
+        "--trust-pickle", action="store_true", help="let MODEL run code: only for files that you trust"
+    )
+    network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with a [[task]] table a task")
+    network.add_argument(
+        "--task",
+        action="append",
+        metavar="NAME=KIND[:LABEL,...]",
+        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary or multiclass",
+    )
+
+    images = made.add_argument_group("the images")
+    images.add_argument(
+        "--image-size", metavar="HxW", help="the network's input (default: the program's own, or 224x224)"
+    )
+    images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
+    images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
+    images.add_argument(
+        "--input",
+        choices=("uint8", "float"),
+        default="uint8",
+        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised outside",
+    )
+
+    graphs = made.add_argument_group("the graphs")
+    graphs.add_argument(
+        "--outputs",
+        choices=("decoded", "logits"),
+        default="decoded",
+        help="decoded: probabilities and scaled values (default); logits: the network's raw outputs",
+    )
+    graphs.add_argument(
+        "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 where 17 cannot express it"
+    )
+    graphs.add_argument(
+        "--precision", default=",".join(PRECISIONS), metavar="LIST", help=f"default: {','.join(PRECISIONS)}"
+    )
+    graphs.add_argument("--no-separate", action="store_true", help="leave the single-task models out")
+
+    verification = made.add_argument_group("verification")
+    verification.add_argument("--images", type=Path, metavar="DIR", help="real images; generated ones otherwise")
+    verification.add_argument("--samples", type=int, default=MIN_SAMPLES, help=f"images used (default: {MIN_SAMPLES})")
+    verification.add_argument(
+        "--tolerance",
+        action="append",
+        metavar="PRECISION=ERROR",
+        help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=2e-2)",
+    )
+    verification.add_argument("--threads", type=int, help="for PyTorch and ONNX Runtime")
+    return made
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    if not options.checkpoint.exists():  # said before PyTorch takes its seconds to start
+        raise OptionError(
+            f"{options.checkpoint}: no such file; give the path of a checkpoint (.pt, .pth) or program (.pt2)"
+        )
+    from .pipeline import export
+
+    bundle = export(options, Progress(quiet=arguments.quiet))
+    if arguments.json:
+        result = {"bundle": str(bundle.path), "manifest": bundle.manifest.to_dict()}
+        json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write(_report(bundle))
+    return 0
+
+
+def _report(bundle: Bundle) -> str:
+    from .report import report
+
+    return report(bundle)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    height, width = _size(arguments.image_size or "224")
+    tolerances = {**TOLERANCES, **_tolerances(arguments.tolerance or [])}
+    return Options(
+        checkpoint=arguments.checkpoint,
+        output=arguments.output,
+        model=arguments.model,
+        trust_pickle=arguments.trust_pickle,
+        tasks=_tasks(arguments.tasks, arguments.task),
+        preprocessing=Preprocessing(
+            height=height,
+            width=width,
+            mean=_channels("--mean", arguments.mean, IMAGENET_MEAN),
+            std=_channels("--std", arguments.std, IMAGENET_STD),
+            input=arguments.input,
+        ),
+        image_size_given=arguments.image_size is not None,
+        outputs=arguments.outputs,
+        opset=arguments.opset,
+        precisions=tuple(dict.fromkeys(part.strip() for part in arguments.precision.split(","))),
+        separate=not arguments.no_separate,
+        images=arguments.images,
+        samples=arguments.samples,
+        tolerances=tolerances,
+        threads=arguments.threads,
+        force=arguments.force,
+    )
+
+
+def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] | None:
+    if file is not None and texts:
+        raise OptionError("--tasks and --task both declare the tasks; use one of them")
+    if file is not None:
+        from .task_file import read_task_file
+
+        return read_task_file(file)
+    return check_tasks(parse_task(text) for text in texts) if texts else None
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise OptionError(f"--image-size {text!r}: write HEIGHTxWIDTH in pixels, such as 224x224") from None
+
+
+def _channels(option: str, text: str | None, default: tuple[float, float, float]) -> tuple[float, float, float]:
+    if text is None:
+        return default
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: write three numbers, such as 0.5,0.5,0.5") from None
+    return red, green, blue
+
+
+def _tolerances(texts: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        precision, _, number = text.partition("=")
+        try:
+            found[precision] = float(number)
+        except ValueError:
+            raise OptionError(f"--tolerance {text!r}: write PRECISION=ERROR, such as fp16=0.05") from None
+        if precision not in PRECISIONS or not 0 < found[precision] < 1:
+            raise OptionError(f"--tolerance {text!r}: {', '.join(PRECISIONS)} take an error between 0 and 1")
+    return found

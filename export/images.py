@@ -1,0 +1,59 @@
+"""The images that verification runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.preprocessing import Preprocessing
+
+from .options import Options
+
+
+@dataclass(frozen=True)
+class VerificationImages:
+    """Images at the network's size.
+
+    Attributes:
+        array: ``(N, H, W, 3) uint8, RGB``.
+        source: ``images`` or ``generated``.
+        description: for people.
+    """
+
+    array: npt.NDArray[np.uint8]
+    source: str
+    description: str
+
+
+def verification_images(options: Options, preprocessing: Preprocessing, batch: int | None) -> VerificationImages:
+    """Read the user's images, or generate some where there are none.
+
+    Args:
+        options: the images' folder and the number of samples.
+        preprocessing: the size.
+        batch: the only batch that the network takes: their number is brought up to a multiple of it.
+
+    Raises:
+        OptionError: the folder holds fewer readable images than samples are wanted.
+        ImageError: the folder holds none.
+    """
+    from mtl_deploy.calibration.images import load_images, synthetic_images
+
+    samples = options.samples if batch is None else -(-options.samples // batch) * batch
+    if options.images is None:
+        return VerificationImages(
+            synthetic_images(samples, preprocessing.height, preprocessing.width, seed=0),
+            "generated",
+            f"{samples} generated ones; --images DIR verifies on real ones",
+        )
+    loaded = load_images(options.images, preprocessing, samples=samples, seed=0)
+    if len(loaded.array) < samples:
+        raise OptionError(
+            f"{options.images} has {len(loaded.array)} readable images, verification wants {samples}; add images or lower "
+            "--samples"
+        )
+    skipped = f", {len(loaded.skipped)} unreadable ones left out" if loaded.skipped else ""
+    return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")

@@ -1,0 +1,98 @@
+"""The PyTorch network behind an export: loaded, with its tasks bound to what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.errors import OptionError, TraceError
+from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.tasks import Task
+
+from .checkpoint import Loaded, load_checkpoint
+from .options import Options
+from .outputs import Key, flatten_outputs
+from .task_file import bind_tasks
+from .verify import network_input
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded network with its tasks.
+
+    Attributes:
+        loaded: what the checkpoint held.
+        tasks: one a deployed output, each with its size and with the network's own key in ``output``.
+        preprocessing: what was asked for, at the size that the file fixes where it fixes one.
+    """
+
+    loaded: Loaded
+    tasks: tuple[Task, ...]
+    preprocessing: Preprocessing
+
+    def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; raw outputs ``(N, size)`` by task."""
+        outputs = _run(self.loaded, tensor)
+        return {task.name: outputs[_key(task)] for task in self.tasks}
+
+    @property
+    def description(self) -> str:
+        """For people: what the checkpoint is, and the tasks."""
+        tasks = ", ".join(f"{task.name} ({task.kind})" for task in self.tasks)
+        return f"{self.loaded.description}; tasks {tasks}"
+
+
+def load_network(options: Options) -> Network:
+    """Load the checkpoint, run the network once, and bind the tasks to what it returns.
+
+    Raises:
+        CheckpointError: the file holds no usable network.
+        TaskError: tasks and outputs do not fit one another.
+        TraceError: the network fails on a batch of images.
+    """
+    from mtl_deploy.calibration.images import synthetic_images
+
+    loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
+    preprocessing = _at_fixed_size(loaded, options)
+    batch = 2 if loaded.input_shape is None else loaded.input_shape[0] or 2
+    probe = synthetic_images(batch, preprocessing.height, preprocessing.width, seed=1)
+    outputs = _run(loaded, network_input(probe, preprocessing))
+    sizes = {key: int(output.shape[-1]) for key, output in outputs.items()}
+    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes), preprocessing)
+
+
+def _at_fixed_size(loaded: Loaded, options: Options) -> Preprocessing:
+    asked, fixed = options.preprocessing, loaded.image_size
+    if fixed is None or fixed == (asked.height, asked.width):
+        return asked
+    if options.image_size_given:
+        raise OptionError(
+            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, --image-size says "
+            f"{asked.height}x{asked.width}; leave the option out, or export the program again at that size"
+        )
+    return replace(asked, height=fixed[0], width=fixed[1])
+
+
+def _run(loaded: Loaded, tensor: torch.Tensor) -> Mapping[Key, torch.Tensor]:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            result = loaded.network(tensor)
+    except Exception as error:  # the network's own code runs here and can raise anything
+        size = "x".join(str(pixels) for pixels in tensor.shape[2:])
+        lines = str(error).strip().splitlines() or ["no message"]
+        raise TraceError(
+            f"the network fails on a batch of {len(tensor)} images of {size}: {type(error).__name__}: {lines[0]}; "
+            "set the size that it was trained for with --image-size HxW"
+        ) from error
+    return flatten_outputs(result, batch=len(tensor))
+
+
+def _key(task: Task) -> Key:
+    assert task.output is not None  # bind_tasks sets it
+    return task.output

@@ -1,0 +1,87 @@
+"""What ``mtl-export`` was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtl_deploy.runtime.bundle import SUFFIX
+from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.signature import Outputs
+from mtl_deploy.runtime.tasks import Task
+
+from .opset import HIGHEST, LOWEST
+
+PRECISIONS = ("fp32", "fp16")
+MIN_SAMPLES = 32
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
+"""Largest error allowed, relative to a task's largest value (to 1 for probabilities). FP32 graphs differ from PyTorch by the order
+of their sums, FP16 ones by the 11 bits of their activations; a wrong layer or a swapped head exceeds either by far."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``mtl-export`` was asked for.
+
+    Attributes:
+        checkpoint: the file to read.
+        output: the bundle's folder (``NAME.mtl``), or the folder to put ``<checkpoint>.mtl`` in; None: the current folder.
+        model: ``package.module:factory`` of the user's network; None where the file says it all.
+        trust_pickle: allow a pickle to run its code.
+        tasks: the tasks; None: the network's own default ones.
+        preprocessing: image size, normalisation and the form of the input.
+        image_size_given: whether the user chose the size; a program's own size stands otherwise.
+        outputs: whether graphs decode.
+        opset: of the graphs; None: 17 where it can express them, so that TensorRT 8.6 reads them too, else 18.
+        precisions: which variants to write; fp32 is always among them.
+        separate: whether to write the single-task models too.
+        images: real images for verification; None: generated ones.
+        samples: number of images for verification.
+        tolerances: relative errors allowed, by precision (see :data:`TOLERANCES`).
+        threads: for PyTorch and ONNX Runtime; None: theirs.
+        force: replace an existing bundle.
+    """
+
+    checkpoint: Path
+    output: Path | None = None
+    model: str | None = None
+    trust_pickle: bool = False
+    tasks: tuple[Task, ...] | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    image_size_given: bool = False
+    outputs: Outputs = "decoded"
+    opset: int | None = None
+    precisions: tuple[str, ...] = PRECISIONS
+    separate: bool = True
+    images: Path | None = None
+    samples: int = MIN_SAMPLES
+    tolerances: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
+    threads: int | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values that can be checked without reading a file.
+
+        Raises:
+            OptionError: a value cannot be used.
+        """
+        if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
+            raise OptionError(f"precision {unknown[0]!r}: choose from {', '.join(PRECISIONS)}")
+        if "fp32" not in self.precisions:
+            raise OptionError("fp32 must be among the precisions: the others are made from it and compared with it")
+        if self.opset is not None and not LOWEST <= self.opset <= HIGHEST:
+            raise OptionError(f"opset {self.opset}: choose from {LOWEST} to {HIGHEST}")
+        if self.samples < MIN_SAMPLES:
+            raise OptionError(f"{self.samples} samples: verification needs {MIN_SAMPLES} or more")
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"{self.threads} threads: use 1 or more")
+
+    @property
+    def target(self) -> Path:
+        """The bundle's folder."""
+        name = self.checkpoint.stem + SUFFIX
+        if self.output is None:
+            return Path(name)
+        return self.output if self.output.suffix == SUFFIX else self.output / name

@@ -1,0 +1,96 @@
+"""What a network returns, flattened: each output under its own key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mtl_deploy.runtime.errors import TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+Key = str | int
+
+
+def flatten_outputs(result: object, *, batch: int | None = None) -> dict[Key, torch.Tensor]:
+    """Return a network's outputs by key, each as ``(N, k)`` float.
+
+    Args:
+        result: what the network returned: a tuple or list (keys 0, 1, ...), a dict, a named tuple or a dataclass (keys
+            are the names), of tensors ``(N, k)`` or ``(N,)``; the latter are returned as ``(N, 1)``. None values, such
+            as an auxiliary output that only training uses, are left out.
+        batch: N, where it is known; then every output is checked against it.
+
+    Raises:
+        TaskError: another structure, an output that is no float tensor of such a shape, or fewer than two outputs.
+    """
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        raise TaskError(
+            f"the network returns one tensor of shape {tuple(result.shape)}, so it is a single-task network; "
+            "a multi-task network returns a tuple, list, dict or named tuple with an output a task"
+        )
+    outputs = {key: _checked(key, value, batch) for key, value in _items(result) if value is not None}
+    if len(outputs) < 2:
+        found = f"one output ({_name(next(iter(outputs)))})" if outputs else "no output"
+        raise TaskError(
+            f"the network returns {found}, so it is not a multi-task network; two or more are needed, one a task"
+        )
+    if len(sizes := {len(value) for value in outputs.values()}) > 1:
+        raise TaskError(
+            f"the network's outputs differ in their first dimension ({sorted(sizes)}); it must be the batch"
+        )
+    return outputs
+
+
+def _items(result: object) -> Iterator[tuple[Key, Any]]:
+    if isinstance(result, Mapping):
+        yield from result.items()
+    elif isinstance(result, tuple) and hasattr(result, "_fields"):
+        yield from zip(result._fields, result, strict=True)
+    elif isinstance(result, (tuple, list)):
+        yield from enumerate(result)
+    elif dataclasses.is_dataclass(result):
+        yield from ((field.name, getattr(result, field.name)) for field in dataclasses.fields(result))
+    else:
+        raise TaskError(
+            f"the network returns {_called(result)}; it must return a tuple, list, dict or named tuple of tensors"
+        )
+
+
+def _checked(key: Key, value: object, batch: int | None) -> torch.Tensor:
+    import torch
+
+    if not isinstance(key, (str, int)):
+        raise TaskError(f"the network's output has the key {key!r}; keys must be names or positions")
+    if not isinstance(value, torch.Tensor):
+        raise TaskError(
+            f"output {_name(key)} is {_called(value)}, not a tensor; nested outputs are not supported: "
+            "return a flat tuple or dict with a tensor a task"
+        )
+    shape = tuple(value.shape)
+    if not value.is_floating_point():
+        raise TaskError(
+            f"output {_name(key)} is {str(value.dtype).removeprefix('torch.')}, not floating point; return the head's "
+            "raw output (logits), not a class"
+        )
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise TaskError(f"output {_name(key)} has shape {shape}; (N, k) or (N,) is supported, one row an image")
+    if batch is not None and shape[0] != batch:
+        raise TaskError(
+            f"output {_name(key)} has shape {shape} for {batch} images; its first dimension must be the batch"
+        )
+    return value.reshape(shape[0], -1)
+
+
+def _name(key: Key) -> str:
+    return repr(key) if isinstance(key, str) else str(key)
+
+
+def _called(value: object) -> str:
+    if isinstance(value, (Mapping, list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a value of type {type(value).__name__}"

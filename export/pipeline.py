@@ -1,0 +1,206 @@
+"""From a checkpoint to a bundle. The only file that knows the order of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest, check_target, write_manifest, writing
+from mtl_deploy.runtime.console import Progress
+from mtl_deploy.runtime.errors import WorkError
+from mtl_deploy.runtime.signature import Signature
+
+from .options import Options
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from mtl_deploy.calibration.half import HalfResult
+    from mtl_deploy.runtime.backend import Backend
+
+    from .graph import Graph
+    from .images import VerificationImages
+    from .network import Network
+    from .verify import FloatArray, Row
+
+
+def export(options: Options, progress: Progress) -> Bundle:
+    """Load, trace, clean, name, type, split, verify, bundle.
+
+    Raises:
+        MtlError: the input cannot be used (exit code 2), or a step failed (:class:`WorkError`, exit code 1). Nothing is
+            left behind then.
+    """
+    check_target(options.target, force=options.force)
+    with progress.step("Starting PyTorch"):
+        _set_threads(options.threads)
+    from . import opset, passes, split
+    from .graph import variants
+    from .images import verification_images
+    from .network import load_network
+    from .provenance import provenance
+    from .trace import trace
+    from .verify import expected_outputs, require_passed
+
+    with progress.step(f"Loading {options.checkpoint}") as say:
+        network = load_network(options)
+        say(network.description)
+    with progress.step("Tracing the network into a graph") as say:
+        source = network.loaded.program or network.loaded.network
+        traced = trace(source, network.preprocessing.height, network.preprocessing.width, opset=options.opset)
+        say(traced.description)
+    model, batch = traced.model, traced.batch
+    with progress.step("Merging repeated work, folding constants and BatchNorm") as say:
+        merged = passes.merge_copies(model)
+        passes.clean(model)
+        written = opset.write_opset(model, options.opset)
+        say(f"{merged.description}; opset {written}")
+    with progress.step("Reading images for verification") as say:
+        images = verification_images(options, network.preprocessing, batch)
+        say(images.description)
+    with progress.step("Binding names to outputs by value") as say:
+        signature = _bind(model, network, images, batch, options)
+        shares = split.sharing(model)
+        say(shares.description)
+    with progress.step(f"Running PyTorch on {len(images.array)} images"):
+        expected = expected_outputs(network, signature, images.array, batch)
+    graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))
+    if "fp16" in options.precisions:
+        with progress.step("Typing FP16") as say:
+            half = _half(graphs[0], images, options)
+            say(half.description)
+        typed, details = _typed(half), half.to_dict()
+        graphs += variants(typed, "fp16", signature, shares, batch, separate=options.separate, details=details)
+    rows, artifacts = _verify(graphs, images, expected, options, progress)
+    require_passed(rows)
+    manifest = Manifest(
+        name=options.target.stem,
+        signature=signature,
+        artifacts=tuple(artifacts),
+        sharing=shares.to_dict(merged),
+        verification=tuple(row.to_dict() for row in rows),
+        provenance=provenance(network.loaded, options, images, [note for note in (traced.note,) if note]),
+    )
+    with progress.step(f"Writing {options.target}"):
+        _write(manifest, graphs, options)
+    return Bundle(options.target, manifest)
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _bind(
+    model: ir.Model, network: Network, images: VerificationImages, batch: int | None, options: Options
+) -> Signature:
+    """Name the graph's outputs by value, and put preprocessing and decoding around the network, in place."""
+    from .bind import bind_by_value
+    from .borders import add_decoding, add_preprocessing, rename_outputs
+    from .graph import serialize
+    from .passes import infer_shapes
+    from .verify import network_input
+
+    probe = network_input(images.array[: batch or 8], network.preprocessing)
+    with _running(serialize(model), options) as backend:
+        names = [spec.name for spec in backend.outputs]
+        found = backend.run({backend.inputs[0].name: probe.numpy()}, names)
+    outputs = [np.asarray(found[name], np.float32) for name in names]
+    references = {name: output.numpy() for name, output in network(probe).items()}
+    signature = Signature(network.tasks, network.preprocessing, options.outputs)
+    rename_outputs(model, bind_by_value(outputs, references), list(references))
+    add_preprocessing(model, signature.preprocessing)
+    add_decoding(model, signature)
+    infer_shapes(model)
+    return signature
+
+
+def _half(graph: Graph, images: VerificationImages, options: Options) -> HalfResult:
+    """Observe the shared FP32 graph on the images, and type it by what was seen."""
+    import onnx_ir as ir
+
+    from mtl_deploy.calibration.half import to_half
+    from mtl_deploy.calibration.observe import observe
+
+    from .verify import graph_input
+
+    proto = ir.to_proto(graph.model)
+    size = graph.batch or 4
+    pieces = (images.array[start : start + size] for start in range(0, len(images.array), size))
+    inputs = (graph_input(piece, graph.signature.preprocessing) for piece in pieces)
+    return to_half(proto, observe(proto, inputs, threads=options.threads))
+
+
+def _typed(half: HalfResult) -> ir.Model:
+    import onnx_ir as ir
+
+    return ir.from_proto(half.model)
+
+
+def _verify(
+    graphs: Sequence[Graph],
+    images: VerificationImages,
+    expected: Mapping[str, FloatArray],
+    options: Options,
+    progress: Progress,
+) -> tuple[list[Row], list[Artifact]]:
+    """Run each graph's file beside what PyTorch gave. One file at a time is held in memory."""
+    from .verify import verify, with_logits
+
+    rows: list[Row] = []
+    artifacts: list[Artifact] = []
+    for graph in graphs:
+        with progress.step(f"Verifying {graph.path}") as say:
+            content = graph.content()
+            artifacts.append(graph.artifact(content))
+            with _running(with_logits(_runnable(graph, content), graph.signature), options) as backend:
+                found = verify(
+                    graph.path,
+                    backend,
+                    graph.signature,
+                    images.array,
+                    expected,
+                    tolerance=options.tolerances[graph.precision],
+                    batch=graph.batch,
+                )
+            worst = max(found, key=lambda row: row.excess)
+            say(f"at most {100 * worst.excess:.2g} % of the error allowed ({worst.task})")
+            rows += found
+    return rows, artifacts
+
+
+def _write(manifest: Manifest, graphs: Sequence[Graph], options: Options) -> None:
+    with writing(options.target, force=options.force) as folder:
+        for graph, artifact in zip(graphs, manifest.artifacts, strict=True):
+            content = graph.content()
+            if graph.artifact(content) != artifact:
+                raise WorkError(f"{graph.path} is not the file that was verified; please report this")
+            file = folder / graph.path
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+        write_manifest(folder, manifest)
+
+
+def _runnable(graph: Graph, content: bytes) -> bytes:
+    """Return what shows a file's numbers on a processor: an FP16 graph with its rounding written out."""
+    if graph.precision != "fp16":
+        return content
+    import onnx
+
+    from mtl_deploy.calibration.emulate import emulate_half
+
+    emulated: bytes = emulate_half(onnx.load_from_string(content)).SerializeToString()
+    return emulated
+
+
+@contextmanager
+def _running(content: bytes, options: Options) -> Iterator[Backend]:
+    from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+    with closing(OnnxRuntimeBackend(content, providers=["CPU"], threads=options.threads)) as backend:
+        yield backend

@@ -1,0 +1,167 @@
+"""``torch.export`` programs (``.pt2``): read without running what could be hidden in one.
+
+``torch.export.load`` is no safe loader: it unpickles some tensors and constants, loads native libraries, evaluates the
+expressions of sizes and guards as Python, and writes names into generated code. Each of these doors is shut here before
+it is called, unless the user trusts the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.errors import CheckpointError
+
+from .program_code import find_code, wanted_global
+from .state_dict import check_finite
+
+if TYPE_CHECKING:
+    import torch
+
+_FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # documented under torch.load; stands above weights_only=False
+_CODE_RECORDS = {  # torch/csrc/export/pt2_archive_constants.h
+    "data/aotinductor/": "a native library",
+    "data/constants/opaque_obj": "a pickled object",
+    "data/constants/custom_obj": "a pickled script object",
+}
+_TRAINING_FLAGS = {  # the place of the argument that says training (aten/src/ATen/native/native_functions.yaml)
+    "aten.batch_norm.default": 5,
+    "aten._native_batch_norm_legit.default": 5,
+    "aten._native_batch_norm_legit_functional.default": 5,
+    "aten.dropout.default": 2,
+    "aten.native_dropout.default": 2,
+}
+
+
+def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
+    """Read a program that ``torch.export.save`` wrote.
+
+    Args:
+        file: the archive.
+        trust: let the file run code: pickles and native libraries in it included.
+
+    Raises:
+        CheckpointError: the file is damaged, wants code, comes from an incompatible PyTorch, or its program is in
+            training mode, not in float32 on the CPU, or has NaN or infinite weights.
+    """
+    import torch
+
+    if not trust:
+        _refuse_code(file)
+    try:
+        with file.open("rb") as stream, _unpickling(trust=trust):
+            program = torch.export.load(stream)
+    except pickle.UnpicklingError as error:
+        raise _wants(file, f"its pickle wants {wanted_global(error) or 'more than weights'}") from error
+    except Exception as error:  # a damaged or foreign program fails anywhere in torch's reader
+        raise CheckpointError(
+            f"{file}: torch {torch.__version__} cannot read this program ({_reason(error)}); export and save it again "
+            "with this version of torch"
+        ) from error
+    try:
+        _check(program)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    return program
+
+
+def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int | None, int | None, int | None]:
+    """Return the shape ``(N, 3, H, W)`` of a program's one input; None stands for a dimension that is free.
+
+    Raises:
+        CheckpointError: the program takes several inputs, or something else than a batch of images.
+    """
+    names = program.graph_signature.user_inputs
+    shapes = [
+        tuple(size if isinstance(size, int) else None for size in node.meta["val"].shape)
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in names and hasattr(node.meta.get("val"), "shape")
+    ]
+    if len(names) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
+        raise CheckpointError(
+            f"the program takes {len(names)} inputs ({', '.join(map(str, names))}) of shapes {shapes}; "
+            "one batch of images (N, 3, H, W) is supported"
+        )
+    if program.example_inputs is not None and program.example_inputs[1]:
+        raise CheckpointError(
+            f"the program takes {names[0]!r} by keyword; export it with the images by position: "
+            "torch.export.export(network, (images,))"
+        )
+    batch, channels, height, width = shapes[0]
+    return batch, channels, height, width
+
+
+def _refuse_code(file: Path) -> None:
+    from torch.export.pt2_archive import PT2ArchiveReader
+
+    try:
+        reader = PT2ArchiveReader(str(file))  # as torch.export.load does: both see the same records
+        records = reader.get_file_names()
+        models = [json.loads(reader.read_bytes(name)) for name in records if name.startswith("models/")]
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"{file}: a damaged torch.export program ({_reason(error)}); save it again") from error
+    for record in records:
+        for prefix, what in _CODE_RECORDS.items():
+            if record.startswith(prefix):
+                raise _wants(file, f"{what}, {record}")
+    for model in models:
+        if code := find_code(model):
+            raise _wants(file, code)
+
+
+@contextmanager
+def _unpickling(*, trust: bool) -> Iterator[None]:
+    if trust:
+        yield
+        return
+    before = os.environ.get(_FORCE_WEIGHTS_ONLY)
+    os.environ[_FORCE_WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_FORCE_WEIGHTS_ONLY]
+        if before is not None:
+            os.environ[_FORCE_WEIGHTS_ONLY] = before
+
+
+def _wants(file: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file}: reading this program would run code in it ({what}); nothing was run. Export it again without, or "
+        "pass --trust-pickle if you trust where the file comes from"
+    )
+
+
+def _check(program: torch.export.ExportedProgram) -> None:
+    import torch
+
+    tensors = {
+        name: value
+        for name, value in {**program.state_dict, **program.constants}.items()
+        if isinstance(value, torch.Tensor)
+    }
+    for name, tensor in tensors.items():
+        if tensor.device.type != "cpu":
+            raise CheckpointError(f"tensor {name!r} is on {tensor.device}; export the program after network.cpu()")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise CheckpointError(
+                f"tensor {name!r} is {str(tensor.dtype).removeprefix('torch.')}; export the program after "
+                "network.float(): lower precision is made, and checked, later"
+            )
+    for node in program.graph.nodes:
+        place = _TRAINING_FLAGS.get(str(node.target))
+        if place is not None and len(node.args) > place and node.args[place] is True:
+            raise CheckpointError(
+                f"the program was exported in training mode ({node.name}); call network.eval() before "
+                "torch.export.export"
+            )
+    check_finite(tensors)
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -1,0 +1,52 @@
+"""Where a bundle comes from: the checkpoint, the libraries, the options."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from typing import TYPE_CHECKING, Any
+
+from mtl_deploy import __version__
+
+from .options import Options
+
+if TYPE_CHECKING:
+    from .checkpoint import Loaded
+    from .images import VerificationImages
+
+_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+def provenance(loaded: Loaded, options: Options, images: VerificationImages, notes: list[str]) -> dict[str, Any]:
+    """Return the manifest's record.
+
+    Args:
+        loaded: the checkpoint.
+        options: what was asked for.
+        images: what the graphs were verified on.
+        notes: what a reader of the bundle should know, such as why the batch is fixed.
+    """
+    return {
+        "checkpoint": {"file": options.checkpoint.name, "sha256": loaded.sha256, "seen": loaded.description},
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "mtl_deploy": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": _versions(),
+        "options": {
+            "model": options.model,
+            "trust_pickle": options.trust_pickle,
+            "opset": options.opset,
+            "precisions": list(options.precisions),
+            "outputs": options.outputs,
+            "samples": options.samples,
+        },
+        "verification_images": images.description,
+        "notes": notes,
+    }
+
+
+def _versions() -> dict[str, str]:
+    installed = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    return {name: installed[name] for name in _LIBRARIES if name in installed}

@@ -1,0 +1,72 @@
+"""What ``mtl-export`` prints in the end: what was found, what was written, how well it matches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtl_deploy.runtime.bundle import Bundle
+from mtl_deploy.runtime.console import table
+
+
+def report(bundle: Bundle) -> str:
+    """Return the text for standard output."""
+    manifest = bundle.manifest
+    files = table(
+        ["file", "precision", "tasks", "MB", "parameters", "multiply-adds"],
+        [
+            [
+                artifact.path,
+                artifact.precision,
+                ", ".join(artifact.tasks),
+                f"{artifact.size_bytes / 1e6:.1f}",
+                f"{artifact.parameters / 1e6:.2f} M",
+                f"{artifact.multiply_adds / 1e9:.3f} G",
+            ]
+            for artifact in manifest.artifacts
+        ],
+    )
+    verified = table(
+        ["graph", "task", "images", "largest error", "mean error", "allowed", "of logits", "allowed", "same class"],
+        [
+            [
+                row["artifact"],
+                row["task"],
+                str(row["samples"]),
+                f"{row['max_error']:.1e}",
+                f"{row['mean_error']:.1e}",
+                f"{row['tolerance']:.1e}",
+                *("n/a" if row[key] is None else f"{row[key]:.1e}" for key in ("logit_error", "logit_tolerance")),
+                "n/a" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %",
+            ]
+            for row in manifest.verification
+        ],
+    )
+    source = manifest.provenance["verification_images"]
+    notes = "".join(f"note: {note}\n" for note in manifest.provenance["notes"])
+    return (
+        f"{bundle.path}: {manifest.provenance['checkpoint']['seen']}\n"
+        f"{_sharing(manifest.sharing)}\n{notes}\n{files}\n\n"
+        f"Each graph against PyTorch, on {source}:\n{verified}\n\n"
+        f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
+    )
+
+
+def _sharing(sharing: dict[str, Any]) -> str:
+    work, copies = sharing["multiply_adds"], sharing["backbone_copies"]
+    shared = work["shared"] / 1e9
+    if not sharing["shares_backbone"]:
+        return (
+            "The heads share nothing: this is several networks in one file, and one pass of it costs what they cost apart "
+            f"({shared:.2f} G multiply-adds)."
+        )
+    if copies > 1:
+        first = (
+            f"The network runs its backbone {copies} times ({work['network'] / 1e9:.2f} G multiply-adds); the graph runs it "
+            f"once ({shared:.2f} G)."
+        )
+    else:
+        first = f"The backbone runs once ({shared:.2f} G multiply-adds)."
+    share = 100 * work["backbone"] / work["shared"]
+    return (
+        f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much."
+    )

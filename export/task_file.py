@@ -1,0 +1,146 @@
+"""Tasks as the user declares them, and which of the network's outputs each one is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mtl_deploy.runtime.errors import TaskError
+from mtl_deploy.runtime.tasks import Task, check_tasks
+
+from .outputs import Key
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLE = "task"
+
+
+def read_task_file(path: str | PathLike[str]) -> tuple[Task, ...]:
+    """Read a TOML file with one ``[[task]]`` table a task.
+
+    The fields are those of :class:`~mtl_deploy.runtime.tasks.Task`.
+
+    Raises:
+        TaskError: the file cannot be read, is not TOML, or a table has a field that is missing, unknown or malformed;
+            the message names the file, the table's number (from 1) and the field.
+    """
+    file = Path(path)
+    tables = _read_tables(file)
+    tasks = []
+    for number, table in enumerate(tables, start=1):
+        where = f"{file}: task {number}"
+        try:
+            tasks.append(Task.from_dict(table, where))
+        except TaskError as error:
+            raise _placed(error, where) from error
+    try:
+        return check_tasks(tasks)
+    except TaskError as error:
+        raise _placed(error, str(file)) from error
+
+
+def _read_tables(file: Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TaskError(f"task file {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(
+            f"task file {file}: not UTF-8 text (byte {error.start}); write it as TOML, encoded as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"task file {file}: not valid TOML: {error}") from error
+    if unknown := [key for key in data if key != _TABLE]:
+        raise TaskError(f"{file}: unknown entry {unknown[0]!r}; a task file holds [[{_TABLE}]] tables and nothing else")
+    tables = data.get(_TABLE, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise TaskError(f"{file}: {_TABLE!r} is not a list of tables; begin each task with [[{_TABLE}]]")
+    if not tables:
+        raise TaskError(f"{file}: no task in it; begin each task with [[{_TABLE}]]")
+    return tables
+
+
+def _placed(error: TaskError, where: str) -> TaskError:
+    return error if str(error).startswith(where) else TaskError(f"{where}: {error}")
+
+
+def bind_tasks(
+    tasks: Sequence[Task] | None, defaults: Sequence[Task] | None, sizes: Mapping[Key, int]
+) -> tuple[Task, ...]:
+    """Say which output of the network each task is, and set the tasks' ``output`` and ``size``.
+
+    A task's output is the one that its ``output`` field names; otherwise the one whose key is the task's name;
+    otherwise the one at the task's own place in the list. All outputs must be taken, unless every task has an
+    ``output`` field.
+
+    Args:
+        tasks: what the user declared; None where nothing was.
+        defaults: tasks that hold where the user declared none; None where the network has no known ones.
+        sizes: the network's outputs in order, key to size (values a sample).
+
+    Returns:
+        The tasks in the order given, with ``output`` a key of ``sizes``.
+
+    Raises:
+        TaskError: no tasks are known, their number or sizes do not fit, an output is unknown, or two tasks share one.
+    """
+    chosen = tasks if tasks is not None else defaults
+    if chosen is None:
+        raise TaskError(_proposal(sizes))
+    chosen = check_tasks(chosen)
+    every_output_given = all(task.output is not None for task in chosen)
+    if len(chosen) > len(sizes) or (len(chosen) < len(sizes) and not every_output_given):
+        raise TaskError(
+            f"{_count(len(chosen), 'task')} ({', '.join(task.name for task in chosen)}) for "
+            f"{_count(len(sizes), 'output')} of the network ({_listed(sizes)}): declare one task an output, "
+            "or give every task its 'output' in a task file to leave outputs out"
+        )
+    bound: dict[Key, Task] = {}
+    for place, task in enumerate(chosen):
+        key = _resolve(task, place, list(sizes))
+        if (other := bound.get(key)) is not None:
+            raise TaskError(
+                f"tasks {other.name!r} and {task.name!r} are both bound to output {key!r}; "
+                f"give each its own 'output' in a task file (outputs: {_listed(sizes)})"
+            )
+        bound[key] = replace(task, output=key).with_size(sizes[key])
+    return tuple(bound.values())
+
+
+def _resolve(task: Task, place: int, keys: Sequence[Key]) -> Key:
+    if task.output is None:
+        return task.name if task.name in keys else keys[place]
+    if task.output in keys:
+        return task.output
+    if isinstance(task.output, int) and 0 <= task.output < len(keys):
+        return keys[task.output]
+    raise TaskError(
+        f"task {task.name!r}: the network has no output {task.output!r}; its outputs are {', '.join(map(repr, keys))}"
+    )
+
+
+def _proposal(sizes: Mapping[Key, int]) -> str:
+    names = [key if isinstance(key, str) and key.isidentifier() else f"task{n}" for n, key in enumerate(sizes, start=1)]
+    options = (
+        f"--task {name}={'regression' if size == 1 else 'multiclass'}"
+        for name, size in zip(names, sizes.values(), strict=True)
+    )
+    return (
+        f"the network has {_count(len(sizes), 'output')} ({_listed(sizes)}) and no tasks are declared; name them with "
+        f"--tasks FILE, or for example {' '.join(options)} (an output of size 1 can also be binary)"
+    )
+
+
+def _listed(sizes: Mapping[Key, int]) -> str:
+    return ", ".join(f"{key!r} of size {size}" for key, size in sizes.items())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,59 @@
+"""The protocol that every backend follows. What runs an artifact is a backend; callers know no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of a tensor at a model's border.
+
+    Attributes:
+        name: the graph's name for it.
+        dtype: numpy's.
+        shape: a size a dimension; None where it is free (the batch).
+    """
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | None, ...]
+
+
+class Backend(Protocol):
+    """Runs one artifact. Implementations are safe to call from several threads at once."""
+
+    name: str
+    """The backend's word in manifests and on command lines: ``onnxruntime`` or ``tensorrt``."""
+    details: str
+    """For people: the provider or device, with the library's version."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+    """The artifact's own metadata; empty where the format has none."""
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], into: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Run once.
+
+        Args:
+            inputs: a C-contiguous array an input, of the declared dtype and shape.
+            outputs: names of the outputs to compute; work that serves no other is not done.
+            into: C-contiguous arrays to write outputs to, by name; the same arrays are then in the result.
+
+        Raises:
+            RunError: the library failed; its message is in the error.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds. A closed backend cannot run; closing twice is allowed."""
+        ...

@@ -1,0 +1,301 @@
+"""The bundle: the folder ``NAME.mtl/`` that holds a deployment, described by its ``manifest.json``.
+
+``docs/bundle.md`` is the format as one page of MUST and MAY.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError, IntegrityError, OptionError
+from .signature import Signature
+from .tasks import Task
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SUFFIX = ".mtl"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One runnable file of a bundle.
+
+    Attributes:
+        path: relative to the bundle, with ``/``; never leaves it.
+        role: ``shared`` (all tasks, one backbone) or ``separate`` (one task, a backbone of its own).
+        tasks: names of the tasks it serves, in the order of its outputs.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        backend: ``onnxruntime`` (a graph) or ``tensorrt`` (an engine).
+        batch_min: smallest batch that it takes.
+        batch_max: largest batch that it takes; None where there is no bound.
+        opset: the ONNX opset of a graph; None for an engine.
+        sha256: of the file, hexadecimal.
+        size_bytes: of the file.
+        parameters: number of weights and biases.
+        multiply_adds: multiply-adds of one image.
+        details: what else is known (an engine's library, version and GPU; tensors that an FP16 graph keeps in FP32).
+    """
+
+    path: str
+    role: str
+    tasks: tuple[str, ...]
+    precision: str
+    backend: str
+    batch_min: int
+    batch_max: int | None
+    opset: int | None
+    sha256: str
+    size_bytes: int
+    parameters: int
+    multiply_adds: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        name: the deployment's name, the folder's without ``.mtl``.
+        signature: tasks, preprocessing and form of the outputs, common to all artifacts.
+        artifacts: every runnable file.
+        sharing: copies of the backbone found in the network, multiply-adds and parameters of the network, the shared graph,
+            the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
+        verification: a row an artifact and task: errors against the PyTorch network.
+        provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
+    """
+
+    name: str
+    signature: Signature
+    artifacts: tuple[Artifact, ...]
+    sharing: dict[str, Any] = field(default_factory=dict)
+    verification: tuple[dict[str, Any], ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order of the network's outputs."""
+        return self.signature.tasks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``manifest.json``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "signature": self.signature.to_dict(),
+            "artifacts": [asdict(artifact) | {"tasks": list(artifact.tasks)} for artifact in self.artifacts],
+            "sharing": self.sharing,
+            "verification": list(self.verification),
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> Manifest:
+        """Read :meth:`to_dict`'s result back. Fields that this release does not know are ignored.
+
+        Raises:
+            BundleError: another schema version, or a malformed manifest.
+        """
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema version {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}; "
+                "export again, or install the release that wrote it"
+            )
+        try:
+            known = Artifact.__dataclass_fields__
+            artifacts = tuple(
+                Artifact(
+                    **{key: value for key, value in item.items() if key in known} | {"tasks": tuple(item["tasks"])}
+                )
+                for item in data["artifacts"]
+            )
+            manifest = cls(
+                name=data["name"],
+                signature=Signature.from_dict(data["signature"], where),
+                artifacts=artifacts,
+                sharing=dict(data.get("sharing", {})),
+                verification=tuple(data.get("verification", ())),
+                provenance=dict(data.get("provenance", {})),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{where}: malformed manifest ({type(error).__name__}: {error})") from error
+        for artifact in artifacts:
+            _check_inside(artifact.path, where)
+        return manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return an artifact's bytes, once their SHA-256 is known to be the manifest's.
+
+        What is checked is what is returned, so a file that changes in between cannot slip through.
+
+        Raises:
+            BundleError: the file is missing or unreadable.
+            IntegrityError: its content is not the one that the manifest describes.
+        """
+        file = self.path / artifact.path
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{file}: {error.strerror or error}; copy the bundle again, as a whole folder") from error
+        if (found := hashlib.sha256(content).hexdigest()) != artifact.sha256:
+            raise IntegrityError(
+                f"{file}: SHA-256 is {found[:12]}..., the manifest says {artifact.sha256[:12]}...; "
+                "the file was changed or copied badly: copy the bundle again, or export again"
+            )
+        return content
+
+
+def _check_inside(path: str, where: str) -> None:
+    pure = Path(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
+        raise BundleError(f"{where}: artifact path {path!r} leaves the bundle; do not use this file")
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle: its folder or the ``manifest.json`` in it. No artifact is read yet.
+
+    Raises:
+        BundleError: there is no readable manifest of a known schema.
+    """
+    folder = Path(path)
+    if folder.name == MANIFEST:
+        folder = folder.parent
+    file = folder / MANIFEST
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
+    except NotADirectoryError as error:
+        raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BundleError(f"{file}: not valid JSON ({error}); copy the bundle again, or export again") from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{file}: a manifest is a JSON object, this is {type(data).__name__}")
+    return Bundle(folder, Manifest.from_dict(data, str(file)))
+
+
+def find_bundle(artifact: str | os.PathLike[str]) -> tuple[Bundle, Artifact] | None:
+    """Return the bundle that a file lies in, and the file's entry there; None where it lies in none.
+
+    Raises:
+        BundleError: it lies in a bundle whose manifest cannot be used.
+    """
+    file = Path(artifact).resolve()
+    for folder in list(file.parents)[:2]:  # the bundle itself, or its separate/
+        if (folder / MANIFEST).is_file():
+            bundle = open_bundle(folder)
+            for entry in bundle.manifest.artifacts:
+                if (folder / entry.path).resolve() == file:
+                    return bundle, entry
+    return None
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse a target that may not be written, before any work is done for it.
+
+    Args:
+        target: the bundle's folder.
+        force: replace an existing bundle. What is not a bundle is never replaced.
+
+    Raises:
+        OptionError: ``target`` exists and may not be replaced.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    if not force:
+        raise OptionError(f"{target} exists; pass --force to replace it, or choose another place with --output")
+    empty = target.is_dir() and not any(target.iterdir())
+    if not (target / MANIFEST).is_file() and not empty:
+        raise OptionError(f"{target} exists and is not a bundle; --force replaces bundles only: move it away")
+
+
+@contextmanager
+def writing(target: Path, *, force: bool) -> Iterator[Path]:
+    """Write a bundle whole: yield a temporary sibling folder, and rename it to ``target`` when the block succeeds.
+
+    On any exception, Ctrl-C included, the temporary folder is removed and ``target`` is as it was.
+
+    Raises:
+        OptionError: ``target`` may not be replaced (see :func:`check_target`), or cannot be written: no permission,
+            a full disk.
+    """
+    check_target(target, force=force)
+    staging = None
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        staging.chmod(0o777 & ~_umask())
+        yield staging
+        _replace(staging, target)
+    except BaseException as error:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # not empty: somebody else's by now
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise OptionError(
+                f"cannot write {target}: {error.strerror or error}; nothing was kept: free some space or choose another "
+                "place with --output"
+            ) from error
+        raise
+
+
+def _replace(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    old = target.rename(retired / target.name)
+    try:
+        staging.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end)."""
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def digest(file: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Return a file's SHA-256 in hexadecimal, read in pieces; ``progress`` gets the bytes read so far."""
+    sha = hashlib.sha256()
+    done = 0
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(done)
+    return sha.hexdigest()

@@ -1,0 +1,119 @@
+"""What all commands share: errors as one line, exit codes, progress on standard error, tables as plain text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mtl_deploy import __version__
+
+from .errors import MtlError, OptionError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with what every command has: ``--version``, ``--print-completion`` and examples in its help."""
+    made = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    made.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        action=_Completion,
+        help="print a completion script for the shell, and exit (needs the extra 'completion')",
+    )
+    return made
+
+
+class _Completion(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse's signature
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            raise OptionError("completion scripts need shtab: pip install 'mtl-deploy[completion]'") from None
+        print(shtab.complete(parser, shell=str(values)))  # noqa: T201
+        parser.exit(0)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command's body and turn what it raises into an exit code.
+
+    A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code, Ctrl-C becomes
+    130, a reader that went away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+    except MtlError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the tidying up
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+class Progress:
+    """Progress lines on standard error: shown on a terminal, silent when piped."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show ``text`` while the block runs, then its seconds; yields a function that adds a result to the line."""
+        started = time.perf_counter()
+        results: list[str] = []
+        self._write(f"{text} ...", end="")
+        try:
+            yield results.append
+        except BaseException:
+            self._write(f"\r\033[K{text}: failed")
+            raise
+        seconds = time.perf_counter() - started
+        self._write(f"\r\033[K{text}: {'; '.join([*results, f'{seconds:.1f} s'])}")
+
+    def update(self, text: str) -> None:
+        """Replace the current line; for counters inside a step."""
+        self._write(f"\r\033[K{text}", end="")
+
+    def _write(self, text: str, end: str = "\n") -> None:
+        if self._shown:
+            print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain-text table: columns whose cells look like numbers are set to the right, the others to the left."""
+    cells = [list(map(str, row)) for row in rows]
+    widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
+    right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = (
+            str(cell).rjust(width) if to_right else str(cell).ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(columns), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def _numeric(cell: str) -> bool:
+    return not cell or cell[0].isdigit() or cell[0] in "-+~" or cell == "n/a"

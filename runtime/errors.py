@@ -1,0 +1,73 @@
+"""The errors that a user can cause or meet, in one tree.
+
+::
+
+    MtlError                    the user's input: exit code 2
+    ├── ImageError              an image or array that a model cannot take
+    ├── TaskError               a task that does not exist or does not fit
+    ├── BundleError             not a bundle, an unknown schema, a missing file
+    │   └── IntegrityError      a file whose SHA-256 is not the manifest's
+    ├── BackendError            no library, provider or artifact that can run here
+    ├── CheckpointError         a file that holds no usable network
+    ├── OptionError             options that contradict one another or a file
+    └── WorkError               the work itself failed: exit code 1
+        ├── TraceError          a network that does not become a graph
+        ├── VerificationError   a graph that does not match its network
+        └── RunError            a backend that failed while running
+
+Every message says what was wrong, where, and what to do. Commands print it as one line, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class MtlError(Exception):
+    """Base of all errors of this package."""
+
+    exit_code = 2
+
+
+class ImageError(MtlError, ValueError):
+    """An image or array has a shape, dtype or content that the model cannot take."""
+
+
+class TaskError(MtlError, ValueError):
+    """A task is unknown, malformed, or does not fit the network's output."""
+
+
+class BundleError(MtlError):
+    """A path is not a bundle, or the bundle's manifest cannot be used."""
+
+
+class IntegrityError(BundleError):
+    """A file of a bundle is not the one that the manifest describes."""
+
+
+class BackendError(MtlError):
+    """No installed backend, provider or artifact can do what was asked."""
+
+
+class CheckpointError(MtlError):
+    """A file is not a checkpoint, or holds no network that can be used."""
+
+
+class OptionError(MtlError, ValueError):
+    """An option has a value that cannot be used, alone or with another option."""
+
+
+class WorkError(MtlError):
+    """The input was fine, the work itself failed."""
+
+    exit_code = 1
+
+
+class TraceError(WorkError):
+    """A network could not be turned into a graph."""
+
+
+class VerificationError(WorkError):
+    """A graph does not compute what its network computes."""
+
+
+class RunError(WorkError):
+    """A backend failed while it ran a model."""

@@ -1,0 +1,204 @@
+"""ONNX Runtime behind the backend protocol. The only importer of onnxruntime in the runtime."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .backend import Array, TensorSpec
+from .errors import BackendError, BundleError, OptionError, RunError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
+_DTYPES = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int8)": np.dtype(np.int8),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
+}
+
+
+class OnnxRuntimeBackend:
+    """Runs one ONNX graph. Safe to call from several threads: a session's ``run`` is.
+
+    Args:
+        content: the ``.onnx`` file's bytes.
+        where: how errors call the file.
+        providers: ONNX Runtime's execution providers, in order of preference; None: :func:`default_providers`.
+        threads: threads inside an operator; None: one a physical core.
+        spinning: whether idle threads wait by spinning: faster for one model, a burden to the others on the machine.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken, or a provider is not available.
+        BundleError: the bytes are not a graph that it can load.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        content: bytes,
+        *,
+        where: str = "graph",
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        spinning: bool = True,
+    ) -> None:
+        ort = _import()
+        chosen = default_providers() if providers is None else _known(ort, providers)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors; they come as exceptions in our own words
+        if threads is not None:
+            if threads < 1:
+                raise OptionError(f"threads={threads}: use 1 or more")
+            options.intra_op_num_threads = threads
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(content, options, providers=chosen)
+        except Exception as error:  # its exceptions share no base of their own
+            raise BundleError(
+                f"{where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
+                "export it again"
+            ) from error
+        if session.get_providers()[0] != chosen[0]:  # it falls back with no more than a line in the log
+            raise BackendError(
+                f"provider {chosen[0]} did not start here (no device, or libraries that do not fit it); ask for another, or "
+                "see https://onnxruntime.ai/docs/execution-providers for what it needs"
+            )
+        self.details = f"ONNX Runtime {ort.__version__}, {session.get_providers()[0]}"
+        self.inputs = tuple(_spec(value) for value in session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in session.get_outputs())
+        self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self._all = [spec.name for spec in self.outputs]
+        self._partial = ort.RunOptions()
+        self._partial.only_execute_path_to_fetches = True
+        self._ort: Any = ort
+        self._session: onnxruntime.InferenceSession | None = session
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], into: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Run once; see :meth:`~mtl_deploy.runtime.backend.Backend.run`."""
+        session = self._session
+        if session is None:
+            raise RunError("the model is closed; load it again")
+        names = list(outputs)
+        options = None if len(names) == len(self._all) else self._partial
+        try:
+            if into:
+                return self._run_into(session, inputs, names, into, options)
+            return dict(zip(names, session.run(names, inputs, options), strict=True))
+        except Exception as error:  # its exceptions share no base of their own
+            raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+    def _run_into(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, Array],
+        names: Sequence[str],
+        into: Mapping[str, Array],
+        options: onnxruntime.RunOptions | None,
+    ) -> dict[str, Array]:
+        binding = session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
+        for name in names:
+            if name in into:
+                buffer = into[name]
+                binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+            else:
+                binding.bind_output(name, "cpu")
+        session.run_with_iobinding(binding, options)
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        return {name: into[name] if name in into else values[name].numpy() for name in names}
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def default_providers() -> list[str]:
+    """Return CUDA where ONNX Runtime has it and the machine has a CUDA device, and the CPU behind it.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken.
+    """
+    available = _import().get_available_providers()
+    cuda = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available and _has_cuda_device() else []
+    return [*cuda, "CPUExecutionProvider"]
+
+
+@lru_cache(maxsize=1)
+def _has_cuda_device() -> bool:
+    """Ask the CUDA driver itself: ONNX Runtime lists its CUDA provider on machines without a GPU too."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+@lru_cache(maxsize=1)
+def _import() -> Any:
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(installed) == 2:
+        warnings.warn(
+            "onnxruntime and onnxruntime-gpu are both installed; they share one import name and overwrite each other's files. "
+            "Remove both (pip uninstall --yes onnxruntime onnxruntime-gpu), then install the one that you want",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    try:
+        import onnxruntime as ort
+
+        ort.InferenceSession  # noqa: B018 - missing where one of the two distributions was removed
+    except (ImportError, AttributeError) as error:
+        if not installed:
+            raise BackendError(f"ONNX Runtime is not installed: {_INSTALL}") from error
+        raise BackendError(
+            f"ONNX Runtime is installed but broken ({_first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
+            "then install the one that you want"
+        ) from error
+    return ort
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _known(ort: Any, wanted: Sequence[str]) -> list[str]:
+    available = ort.get_available_providers()
+    full = [name if name.endswith("ExecutionProvider") else f"{name}ExecutionProvider" for name in wanted]
+    for name, given in zip(full, wanted, strict=True):
+        if name not in available:
+            raise BackendError(f"provider {given!r} is not available; this ONNX Runtime has {', '.join(available)}")
+    if not full:
+        raise BackendError(f"no provider is given; this ONNX Runtime has {', '.join(available)}")
+    return full
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(value.name, _DTYPES[value.type], shape)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

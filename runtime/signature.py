@@ -1,0 +1,106 @@
+"""What a deployed graph takes and gives: its tasks, its preprocessing, and whether its outputs are decoded.
+
+The same record stands in a bundle's manifest and in each graph's ONNX metadata, so that a lone ``.onnx`` still decodes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
+
+from .errors import BundleError, TaskError
+from .preprocessing import Preprocessing
+from .tasks import Task, check_tasks
+
+METADATA_KEY = "mtl_deploy"  # the key in ONNX metadata_props
+SIGNATURE_VERSION = 1
+INPUT_NAME = "image"
+
+Outputs = Literal["decoded", "logits"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The contract of a deployed graph.
+
+    Attributes:
+        tasks: the tasks, in the order of the graph's outputs; each output has its task's name.
+        preprocessing: what happens to an image before the network sees it, and which part of it the graph does.
+        outputs: ``decoded`` where the graph ends in probabilities and scaled values, ``logits`` where it gives the
+            network's raw outputs.
+    """
+
+    tasks: tuple[Task, ...]
+    preprocessing: Preprocessing
+    outputs: Outputs = "decoded"
+
+    def subset(self, names: Iterable[str]) -> Signature:
+        """Return the signature of a graph that serves only the named tasks, in the order of the network.
+
+        Raises:
+            TaskError: a name is not a task's.
+        """
+        wanted = list(names)
+        known = [task.name for task in self.tasks]
+        for name in wanted:
+            if name not in known:
+                raise TaskError(f"no task is called {name!r}; the tasks are {', '.join(known)}")
+        return replace(self, tasks=tuple(task for task in self.tasks if task.name in wanted))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "version": SIGNATURE_VERSION,
+            "tasks": [task.to_dict() for task in self.tasks],
+            "preprocessing": self.preprocessing.to_dict(),
+            "outputs": self.outputs,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> Signature:
+        """Read :meth:`to_dict`'s result back.
+
+        Args:
+            data: the record.
+            where: how errors call the file that holds it.
+
+        Raises:
+            BundleError: the record has another version or is malformed.
+        """
+        if data.get("version") != SIGNATURE_VERSION:
+            raise BundleError(
+                f"{where}: signature version {data.get('version')!r}, this release reads {SIGNATURE_VERSION}; "
+                "export again, or install the release that wrote it"
+            )
+        try:
+            outputs = data["outputs"]
+            if outputs not in get_args(Outputs):
+                raise BundleError(f"{where}: outputs {outputs!r} is neither of {', '.join(get_args(Outputs))}")
+            return cls(
+                tasks=check_tasks(Task.from_dict(task, where=f"{where}: task") for task in data["tasks"]),
+                preprocessing=Preprocessing.from_dict(data["preprocessing"]),
+                outputs=cast("Outputs", outputs),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{where}: malformed signature ({type(error).__name__}: {error})") from error
+
+    def to_json(self) -> str:
+        """Return the record as the one line that ONNX metadata holds."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Signature:
+        """Read :meth:`to_json`'s result back.
+
+        Raises:
+            BundleError: the text is no JSON object, or :meth:`from_dict` refuses it.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{where}: its record of tasks is not JSON ({error}); export it again") from error
+        if not isinstance(data, dict):
+            raise BundleError(f"{where}: its record of tasks is not a JSON object; export it again")
+        return cls.from_dict(data, where)

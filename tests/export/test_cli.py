@@ -1,0 +1,166 @@
+"""Input that cannot be used: one line that says what to do, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networks
+import pytest
+import torch
+
+from mtl_deploy.export.cli import main
+
+TASKS = ["--task", "age=regression", "--task", "gender=binary", "--task", "race=multiclass"]
+
+
+def weights(folder: Path, **changes: Any) -> Path:
+    state = networks.make().state_dict()
+    for name, change in changes.items():
+        change(state[name.replace("__", ".")])
+    path = folder / "weights.pt"
+    torch.save(state, path)
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    whole = weights(folder)
+    path = folder / "half.pt"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path
+
+
+def text_file(folder: Path) -> Path:
+    path = folder / "notes.pt"
+    path.write_text("these are not weights\n")
+    return path
+
+
+def module_file(folder: Path) -> Path:
+    path = folder / "module.pt"
+    torch.save(networks.make(), path)
+    return path
+
+
+def nan_weights(folder: Path) -> Path:
+    return weights(folder, age__weight=lambda tensor: tensor.fill_(float("nan")))
+
+
+def in_place(folder: Path) -> Path:
+    (folder / "out").mkdir()
+    (folder / "out" / "weights.mtl").mkdir()
+    (folder / "out" / "weights.mtl" / "manifest.json").write_text("{}")
+    return weights(folder)
+
+
+FACTORY = ["--model", "networks:make", "--image-size", "16x16"]
+CASES = [
+    pytest.param(lambda folder: folder / "absent.pt", [], "no such file", id="no-such-file"),
+    pytest.param(text_file, [], "notes.pt", id="not-a-checkpoint"),
+    pytest.param(truncated, FACTORY + TASKS, "half.pt", id="truncated"),
+    pytest.param(module_file, TASKS, "--trust-pickle", id="a-pickle-that-wants-code"),
+    pytest.param(weights, TASKS, "--model", id="weights-of-an-unknown-network"),
+    pytest.param(nan_weights, FACTORY + TASKS, "age.weight", id="nan"),
+    pytest.param(weights, FACTORY, "--task race=multiclass", id="no-tasks-but-a-proposal"),
+    pytest.param(weights, FACTORY + TASKS[:4], "2 tasks", id="too-few-tasks"),
+    pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=binary"], "4 values", id="a-kind-that-does-not-fit"),
+    pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=tertiary"], "unknown kind", id="unknown-kind"),
+    pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "age=multiclass"], "two tasks", id="duplicate-names"),
+    pytest.param(weights, ["--model", "networks:nothing", *TASKS], "nothing", id="no-such-factory"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--image-size", "big"], "--image-size", id="a-size-that-is-none"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--opset", "11"], "opset 11", id="an-opset-too-old"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--precision", "int4"], "int4", id="unknown-precision"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--samples", "8"], "32", id="too-few-samples"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--images", "nowhere"], "nowhere", id="no-such-images"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--tolerance", "fp32"], "--tolerance", id="a-tolerance-that-is-none"),
+    pytest.param(in_place, FACTORY + TASKS, "--force", id="an-existing-bundle"),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments", "expected"), CASES)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    make: Callable[[Path], Path],
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    checkpoint = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    code = main([str(checkpoint), "-o", str(tmp_path / "out"), *arguments])
+
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert len(captured.err.splitlines()) == 1
+    assert expected in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_graph_out_of_tolerance_fails_the_export_and_names_the_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    arguments = [*FACTORY, *TASKS, "--tolerance", "fp16=1e-9", "-o", str(tmp_path / "out")]
+    assert main([str(weights(tmp_path)), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "fp16.onnx, task 'age': error" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    precious = tmp_path / "out.mtl"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    assert main([str(weights(tmp_path)), "-o", str(precious), "--force"]) == 2
+    assert "is not a bundle" in capsys.readouterr().err
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def start(checkpoint: Path, target: Path, *, limit: int | None = None) -> subprocess.Popen[str]:
+    """Start ``mtl-export`` as a process of its own; ``limit``: bytes a file may have, as on a disk that fills up."""
+    code = "import sys; from mtl_deploy.export.cli import main; sys.exit(main(sys.argv[1:]))"
+    if limit is not None:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {code}"
+    command = [sys.executable, "-c", code, str(checkpoint), *FACTORY, *TASKS, "-o", str(target)]
+    return subprocess.Popen(
+        command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
+    checkpoint = weights(tmp_path)
+    process = start(checkpoint, tmp_path / "deep" / "out.mtl", limit=3000)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert len(error.splitlines()) == 1
+    assert "cannot write" in error
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc to know how far the command is")
+@pytest.mark.parametrize("seconds", [0.0, 2.0, 5.0])
+def test_ctrl_c_leaves_no_trace_and_exits_130(seconds: float, tmp_path: Path) -> None:
+    checkpoint = weights(tmp_path)
+    process = start(checkpoint, tmp_path / "out.mtl")
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the export was done before the interrupt came")
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [checkpoint]
