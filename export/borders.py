@@ -57,11 +57,13 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
     for position, task in enumerate(signature.tasks):
         raw = model.graph.outputs[position]
         nodes = _flat(model, task, raw)
+        logits = nodes[-1].outputs[0] if nodes else raw
         if signature.outputs == "decoded":
-            nodes += _decode(model, task, nodes[-1].outputs[0] if nodes else raw)
+            nodes += _decode(model, task, logits)
         if not nodes:
             continue
-        raw.name = f"{task.name}{LOGITS_SUFFIX}"
+        raw.name = f"{task.name}_raw"
+        logits.name = f"{task.name}{LOGITS_SUFFIX}"
         decoded = nodes[-1].outputs[0]
         decoded.name, decoded.type = task.name, raw.type
         model.graph.extend(nodes)
@@ -75,7 +77,6 @@ def _flat(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
         return []
     axes = _constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
     node = ir.node("Unsqueeze", [raw, axes], name=f"decode/{task.name}/unsqueeze")
-    node.outputs[0].name = f"{task.name}_column"
     return [node]
 
 
@@ -114,7 +115,7 @@ def rename_outputs(model: ir.Model, positions: Sequence[int], names: Sequence[st
     A value inside the graph that already has one of the names gets another.
     """
     outputs = [model.graph.outputs[position] for position in positions]
-    taken = {INPUT_NAME, *names, *(f"{name}{LOGITS_SUFFIX}" for name in names)}
+    taken = {INPUT_NAME, *names, *(f"{name}{suffix}" for name in names for suffix in (LOGITS_SUFFIX, "_raw"))}
     for node in model.graph:
         for value in node.outputs:
             if value.name in taken:

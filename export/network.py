@@ -59,8 +59,11 @@ def load_network(options: Options) -> Network:
     loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
     preprocessing = _at_fixed_size(loaded, options)
     batch = 2 if loaded.input_shape is None else loaded.input_shape[0] or 2
-    probe = synthetic_images(batch, preprocessing.height, preprocessing.width, seed=1)
-    outputs = _run(loaded, network_input(probe, preprocessing))
+    probe = network_input(synthetic_images(batch, preprocessing.height, preprocessing.width, seed=1), preprocessing)
+    try:
+        outputs = _run(loaded, probe)
+    except TraceError:  # some networks fix a batch of one in their code
+        outputs = _run(loaded, probe[:1])
     sizes = {key: int(output.shape[-1]) for key, output in outputs.items()}
     return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes), preprocessing)
 

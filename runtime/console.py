@@ -6,9 +6,11 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from mtl_deploy import __version__
 
@@ -54,20 +56,44 @@ def run_command(command: Callable[[], int]) -> int:
     A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code, Ctrl-C becomes
     130, a reader that went away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
     """
-    try:
-        code = command()
-        sys.stdout.flush()
-    except MtlError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the tidying up
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    interrupts: list[int] = []
+    with _noting_interrupts(interrupts):
+        try:
+            code = command()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts or isinstance(
+                error, KeyboardInterrupt
+            ):  # a library may turn the interrupt into an error of its own
+                print("interrupted", file=sys.stderr)  # noqa: T201
+                return INTERRUPTED
+            if isinstance(error, MtlError):
+                print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+                return error.exit_code
+            raise
     return code
+
+
+@contextmanager
+def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
+    """Note each Ctrl-C, and interrupt at the first alone: a second one must not break the tidying up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        if len(interrupts) == 1:
+            signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers belong to the main thread
+        return
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 class Progress:

@@ -66,10 +66,8 @@ def decode(task: Task, output: FloatArray, form: Outputs) -> list[Prediction]:
         values = output if form == "decoded" else output * np.float32(task.scale) + np.float32(task.offset)
         return [_regression(task, row) for row in values]
     probabilities = _probabilities(output, form)
-    if task.kind == "binary":
-        classes = (probabilities[:, 1] >= task.threshold).astype(int)
-    else:
-        classes = probabilities.argmax(axis=1)
+    binary = task.kind == "binary"
+    classes = (probabilities[:, 1] >= task.threshold).astype(int) if binary else probabilities.argmax(axis=1)
     return [
         Prediction(task.name, task.kind, int(index), task.labels[index] if task.labels else str(index), row)
         for index, row in zip(classes, probabilities, strict=True)

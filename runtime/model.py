@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from .signature import INPUT_NAME, METADATA_KEY, Signature
 from .tasks import Task
 
 if TYPE_CHECKING:
-    from .images import ImageLike, Images
+    from .images import Images
 
 
 def load(
@@ -57,9 +57,10 @@ def load(
     file = Path(path)
     if file.is_dir() or file.name == MANIFEST:
         bundle = open_bundle(file)
-        artifact: Artifact | None = select(bundle, precision=precision, backend=backend, providers=providers)
-        content = bundle.read(artifact)
-        where = str(bundle.path / artifact.path)
+        chosen = select(bundle, precision=precision, backend=backend, providers=providers)
+        artifact: Artifact | None = chosen
+        content = bundle.read(chosen)
+        where = str(bundle.path / chosen.path)
     else:
         if precision is not None:
             raise OptionError(f"{file} is one graph, precision={precision!r} chooses among a bundle's; leave it out")
@@ -126,15 +127,7 @@ class Model:
             self._check_buffers(out, names, count)
         return self.backend.run({INPUT_NAME: tensor}, names, out)
 
-    @overload
-    def predict(self, images: ImageLike, tasks: Sequence[str] | None = None) -> dict[str, Prediction]: ...
-
-    @overload
-    def predict(self, images: Sequence[ImageLike], tasks: Sequence[str] | None = None) -> list[dict[str, Prediction]]: ...
-
-    def predict(
-        self, images: Images, tasks: Sequence[str] | None = None
-    ) -> dict[str, Prediction] | list[dict[str, Prediction]]:
+    def predict(self, images: Images, tasks: Sequence[str] | None = None) -> Any:
         """Run on any number of images and decode.
 
         Args:
@@ -142,7 +135,8 @@ class Model:
             tasks: which to compute; None: all of :attr:`tasks`.
 
         Returns:
-            by task a :class:`~mtl_deploy.runtime.decoding.Prediction`; a list of such dicts for a list or a batch.
+            For one image a dict, by task a :class:`~mtl_deploy.runtime.decoding.Prediction`; for a list or a batch a list of
+            such dicts. (Which of them depends on an array's dimensions, so it cannot be told by the types.)
 
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
@@ -192,7 +186,9 @@ class Model:
 
     def _decode(self, outputs: Mapping[str, Array]) -> list[dict[str, Prediction]]:
         form = self.signature.outputs
-        columns = [decode(self._outputs[name], output, form) for name, output in outputs.items()]
+        columns = [
+            decode(self._outputs[name], output.astype(np.float32, copy=False), form) for name, output in outputs.items()
+        ]
         return [{prediction.task: prediction for prediction in row} for row in zip(*columns, strict=True)]
 
     def _chosen(self, tasks: Iterable[str]) -> list[str]:
@@ -205,7 +201,9 @@ class Model:
     def _check_buffers(self, out: Mapping[str, Array], names: Sequence[str], count: int) -> None:
         for name, buffer in out.items():
             if name not in names:
-                raise TaskError(f"out has a buffer for {name!r}, which is not computed; computed are {', '.join(names)}")
+                raise TaskError(
+                    f"out has a buffer for {name!r}, which is not computed; computed are {', '.join(names)}"
+                )
             shape = (count, self._outputs[name].size)
             if buffer.shape != shape or buffer.dtype != np.float32:
                 raise ImageError(f"out[{name!r}] is {buffer.dtype} {buffer.shape}; expected float32 {shape}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(uint8)": np.dtype(np.uint8),

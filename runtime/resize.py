@@ -26,11 +26,11 @@ def resize(image: Image, height: int, width: int) -> Image:
     if image.shape[1] != width:
         weights = _weights(image.shape[1], width)
         parts = (_along_columns(image[top : top + _ROWS], weights) for top in range(0, len(image), _ROWS))
-        image = np.concatenate(list(parts))
+        image = np.concatenate(list(parts))  # C-contiguous
     if image.shape[0] != height:
         flat = image.reshape(len(image), -1).astype(np.float32)
         image = _rounded(_weights(image.shape[0], height) @ flat).reshape(height, width, 3)
-    return np.ascontiguousarray(image)
+    return image
 
 
 def _along_columns(rows: Image, weights: npt.NDArray[np.float32]) -> Image:
@@ -39,7 +39,8 @@ def _along_columns(rows: Image, weights: npt.NDArray[np.float32]) -> Image:
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> Image:
-    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    rounded: Image = np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    return rounded
 
 
 @lru_cache(maxsize=32)

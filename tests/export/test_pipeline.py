@@ -127,7 +127,7 @@ def test_a_program_is_exported_with_its_own_size_and_batch(tmp_path: Path, expor
 
 
 def test_a_program_with_a_free_batch_keeps_it(tmp_path: Path, export_file: Export) -> None:
-    module = networks.Named().eval()
+    module = networks.ReversedDict().eval()
     path = tmp_path / "program.pt2"
     free = ({0: torch.export.Dim("n")},)
     torch.export.save(torch.export.export(module, (torch.zeros(2, 3, 24, 16),), dynamic_shapes=free), path)
