@@ -202,5 +202,5 @@ def _runnable(graph: Graph, content: bytes) -> bytes:
 def _running(content: bytes, options: Options) -> Iterator[Backend]:
     from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-    with closing(OnnxRuntimeBackend(content, providers=["CPU"], threads=options.threads)) as backend:
+    with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=options.threads)) as backend:
         yield backend

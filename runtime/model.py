@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from .bundle import MANIFEST, Artifact, find_bundle, open_bundle
 from .decoding import Prediction, decode
 from .errors import BackendError, BundleError, ImageError, OptionError, TaskError
 from .images import prepare
-from .selection import select
+from .selection import BACKENDS, select
 from .signature import INPUT_NAME, METADATA_KEY, Signature
 from .tasks import Task
 
@@ -59,14 +60,21 @@ def load(
         bundle = open_bundle(file)
         chosen = select(bundle, precision=precision, backend=backend, providers=providers)
         artifact: Artifact | None = chosen
-        content = bundle.read(chosen)
+        read: Callable[[], bytes] = partial(bundle.read, chosen)
         where = str(bundle.path / chosen.path)
     else:
         if precision is not None:
             raise OptionError(f"{file} is one graph, precision={precision!r} chooses among a bundle's; leave it out")
-        artifact, content = _read_graph(file)
+        artifact, read = _find_graph(file)
         where = str(file)
-    runner = _start(content, where, backend, providers, threads, spinning)
+    if backend not in (None, *BACKENDS):
+        raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
+    from .onnxruntime_backend import OnnxRuntimeBackend
+
+    outputs = None if tasks is None else _names(tasks)
+    runner = OnnxRuntimeBackend(
+        read, where=where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
+    )
     try:
         return Model(runner, _signature(runner, where), artifact, tasks)
     except BaseException:
@@ -106,7 +114,8 @@ class Model:
         Args:
             images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare`. An array ``(N, height, width, 3) uint8`` of
                 the network's size goes to the backend without a copy.
-            tasks: which to compute; None: all of :attr:`tasks`. What serves the others alone is not computed.
+            tasks: which to compute; None: all of :attr:`tasks`. What serves the others alone is not computed: the first call
+                for a choice of tasks makes a session of its own for it.
             out: arrays to write to, by task: ``(N, size) float32``, C-contiguous, writable. The result holds the same arrays.
 
         Returns:
@@ -220,30 +229,15 @@ def _names(tasks: Iterable[str]) -> list[str]:
     return names
 
 
-def _read_graph(file: Path) -> tuple[Artifact | None, bytes]:
+def _find_graph(file: Path) -> tuple[Artifact | None, Callable[[], bytes]]:
     if not file.is_file():
         raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
     if file.suffix != ".onnx":
         raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
     if (found := find_bundle(file)) is not None:
         bundle, artifact = found
-        return artifact, bundle.read(artifact)
-    return None, file.read_bytes()
-
-
-def _start(
-    content: bytes,
-    where: str,
-    backend: str | None,
-    providers: Sequence[str] | None,
-    threads: int | None,
-    spinning: bool,
-) -> Backend:
-    if backend not in (None, "onnxruntime"):
-        raise BackendError(f"backend {backend!r}: this release runs graphs with onnxruntime")
-    from .onnxruntime_backend import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(content, where=where, providers=providers, threads=threads, spinning=spinning)
+        return artifact, partial(bundle.read, artifact)
+    return None, file.read_bytes
 
 
 def _signature(backend: Backend, where: str) -> Signature:
@@ -252,6 +246,6 @@ def _signature(backend: Backend, where: str) -> Signature:
         raise BundleError(f"{where}: a graph without tasks in its metadata; export the network with mtl-export")
     signature = Signature.from_json(record, where)
     outputs = {spec.name for spec in backend.outputs}
-    if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not {task.name for task in signature.tasks} <= outputs:
+    if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
         raise BundleError(f"{where}: the graph's inputs and outputs are not those of its metadata; export it again")
     return signature

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from .backend import Array, TensorSpec
 from .errors import BackendError, BundleError, OptionError, RunError
+from .onnx_file import cut
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -32,12 +34,16 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
 class OnnxRuntimeBackend:
     """Runs one ONNX graph. Safe to call from several threads: a session's ``run`` is.
 
+    ONNX Runtime computes all outputs of a graph whichever are asked for. So a subset of them gets a graph and a session of its own,
+    made when it is first asked for.
+
     Args:
-        content: the ``.onnx`` file's bytes.
+        read: returns the ``.onnx`` file's bytes; called again for each subset of outputs.
         where: how errors call the file.
         providers: ONNX Runtime's execution providers, in order of preference; None: :func:`default_providers`.
         threads: threads inside an operator; None: one a physical core.
-        spinning: whether idle threads wait by spinning: faster for one model, a burden to the others on the machine.
+        outputs: the outputs that will ever be asked for; None: all. The others are left out from the start.
+        spinning: whether idle threads wait by spinning: faster for one model, a burden to others on the machine.
 
     Raises:
         BackendError: onnxruntime is missing or broken, or a provider is not available.
@@ -48,85 +54,101 @@ class OnnxRuntimeBackend:
 
     def __init__(
         self,
-        content: bytes,
+        read: Callable[[], bytes],
         *,
         where: str = "graph",
         providers: Sequence[str] | None = None,
         threads: int | None = None,
+        outputs: Sequence[str] | None = None,
         spinning: bool = True,
     ) -> None:
         ort = _import()
-        chosen = default_providers() if providers is None else _known(ort, providers)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors; they come as exceptions in our own words
-        if threads is not None:
-            if threads < 1:
-                raise OptionError(f"threads={threads}: use 1 or more")
-            options.intra_op_num_threads = threads
-        if not spinning:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(content, options, providers=chosen)
-        except Exception as error:  # its exceptions share no base of their own
-            raise BundleError(
-                f"{where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
-                "export it again"
-            ) from error
-        if session.get_providers()[0] != chosen[0]:  # it falls back with no more than a line in the log
-            raise BackendError(
-                f"provider {chosen[0]} did not start here (no device, or libraries that do not fit it); ask for another, or "
-                "see https://onnxruntime.ai/docs/execution-providers for what it needs"
-            )
-        self.details = f"ONNX Runtime {ort.__version__}, {session.get_providers()[0]}"
+        if threads is not None and threads < 1:
+            raise OptionError(f"threads={threads}: use 1 or more")
+        self._ort = ort
+        self._read = read
+        self._where = where
+        self._providers = default_providers() if providers is None else _known(ort, providers)
+        self._threads = threads
+        self._spinning = spinning
+        self._lock = threading.Lock()
+        session = self._load(outputs)
+        self.details = f"ONNX Runtime {ort.__version__}, {self._providers[0]}"
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
         self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-        self._all = [spec.name for spec in self.outputs]
-        self._partial = ort.RunOptions()
-        self._partial.only_execute_path_to_fetches = True
-        self._ort: Any = ort
-        self._session: onnxruntime.InferenceSession | None = session
+        self._all = frozenset(spec.name for spec in self.outputs)
+        self._sessions: dict[frozenset[str], onnxruntime.InferenceSession] = {self._all: session}
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], into: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
         """Run once; see :meth:`~mtl_deploy.runtime.backend.Backend.run`."""
-        session = self._session
-        if session is None:
-            raise RunError("the model is closed; load it again")
-        names = list(outputs)
-        options = None if len(names) == len(self._all) else self._partial
+        session = self._session_for(frozenset(outputs))
         try:
             if into:
-                return self._run_into(session, inputs, names, into, options)
-            return dict(zip(names, session.run(names, inputs, options), strict=True))
+                return _run_into(session, inputs, outputs, into)
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
         except Exception as error:  # its exceptions share no base of their own
             raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
 
-    def _run_into(
-        self,
-        session: onnxruntime.InferenceSession,
-        inputs: Mapping[str, Array],
-        names: Sequence[str],
-        into: Mapping[str, Array],
-        options: onnxruntime.RunOptions | None,
-    ) -> dict[str, Array]:
-        binding = session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, array)
-        for name in names:
-            if name in into:
-                buffer = into[name]
-                binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
-            else:
-                binding.bind_output(name, "cpu")
-        session.run_with_iobinding(binding, options)
-        values = dict(zip(names, binding.get_outputs(), strict=True))
-        return {name: into[name] if name in into else values[name].numpy() for name in names}
-
     def close(self) -> None:
-        """Free the session."""
-        self._session = None
+        """Free the sessions."""
+        self._sessions = {}
+
+    def _session_for(self, outputs: frozenset[str]) -> onnxruntime.InferenceSession:
+        sessions = self._sessions
+        if not sessions:
+            raise RunError("the model is closed; load it again")
+        session = sessions.get(outputs)
+        if session is None:
+            with self._lock:
+                session = sessions.get(outputs) or self._load(list(outputs))
+                sessions[outputs] = session
+        return session
+
+    def _load(self, outputs: Sequence[str] | None) -> onnxruntime.InferenceSession:
+        ort = self._ort
+        content = self._read() if outputs is None else cut(self._read(), outputs)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors; they come as exceptions in our own words
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        if not self._spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(content, options, providers=self._providers)
+        except Exception as error:  # its exceptions share no base of their own
+            raise BundleError(
+                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
+                "export it again"
+            ) from error
+        if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
+            raise BackendError(
+                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it); ask for "
+                "another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
+            )
+        return session
+
+
+def _run_into(
+    session: onnxruntime.InferenceSession,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str],
+    into: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Run with the caller's buffers bound; the other outputs get memory of their own."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, array)
+    for name in outputs:
+        if (buffer := into.get(name)) is not None:
+            binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+        else:
+            binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    values = dict(zip(outputs, binding.get_outputs(), strict=True))
+    return {name: into[name] if name in into else values[name].numpy() for name in outputs}
 
 
 def default_providers() -> list[str]:

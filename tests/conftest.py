@@ -77,3 +77,135 @@ def export_file(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return run
+
+
+TINY = (8, 8)  # height and width of the tiny bundle's images
+MakeBundle = Callable[..., Path]
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> MakeBundle:
+    """A function that writes a tiny bundle without the exporter: three tasks on the mean colour of an image."""
+    return lambda folder=None, **options: write_tiny_bundle(folder or tmp_path / "tiny.mtl", **options)
+
+
+def write_tiny_bundle(
+    folder: Path,
+    *,
+    batch: int | None = None,
+    batch_max: int | None = None,
+    outputs: str = "decoded",
+    image_input: str = "uint8",
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+    separate: bool = True,
+    work: int = 0,
+) -> Path:
+    """Write graphs made with onnx.helper and their manifest; ``work`` adds convolutions to the backbone."""
+    import hashlib
+
+    from mtl_deploy.runtime.bundle import Artifact, Manifest, write_manifest
+    from mtl_deploy.runtime.preprocessing import Preprocessing
+    from mtl_deploy.runtime.signature import Signature
+    from mtl_deploy.runtime.tasks import Task
+
+    tasks = (
+        Task("age", "regression", unit="years", size=1, scale=100.0, offset=1.0),
+        Task("gender", "binary", labels=("male", "female"), size=1),
+        Task("race", "multiclass", labels=("a", "b", "c"), size=3),
+    )
+    signature = Signature(tasks, Preprocessing(*TINY, input=image_input), outputs)  # type: ignore[arg-type]
+    (folder / "separate").mkdir(parents=True)
+    artifacts = []
+    for precision in precisions:
+        sides = [("shared", f"{precision}.onnx", signature)]
+        if separate:
+            suffix = "" if precision == "fp32" else f".{precision}"
+            sides += [("separate", f"separate/{t.name}{suffix}.onnx", signature.subset([t.name])) for t in tasks]
+        for role, path, own in sides:
+            content = tiny_graph(own, batch, work)
+            (folder / path).write_bytes(content)
+            artifacts.append(
+                Artifact(
+                    path=path,
+                    role=role,
+                    tasks=tuple(task.name for task in own.tasks),
+                    precision=precision,
+                    backend="onnxruntime",
+                    batch_min=batch or 1,
+                    batch_max=batch or batch_max,
+                    opset=17,
+                    sha256=hashlib.sha256(content).hexdigest(),
+                    size_bytes=len(content),
+                    parameters=12 + 9 * work,
+                    multiply_adds=3 * sum(task.size for task in own.tasks) + 5184 * work + 1000,
+                )
+            )
+    write_manifest(folder, Manifest(folder.stem, signature, tuple(artifacts), {"ideal_ratio": 3.0}))
+    return folder
+
+
+def tiny_graph(signature: Any, batch: int | None, work: int = 0) -> bytes:
+    """Return a graph whose logits are fixed mixes of an image's mean colour (0 to 1)."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from mtl_deploy.runtime.signature import METADATA_KEY
+
+    height, width = TINY
+    uint8 = signature.preprocessing.input == "uint8"
+    shape = [batch or "batch", height, width, 3] if uint8 else [batch or "batch", 3, height, width]
+    nodes, constants = [], {}
+    current = "image"
+    if uint8:
+        constants["scale"] = np.array(1 / 255, np.float32)
+        nodes += [
+            helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["cast", "scale"], ["scaled"]),
+            helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        ]
+        current = "planes"
+    rng = np.random.default_rng(0)
+    for i in range(work):
+        constants[f"kernel{i}"] = rng.standard_normal((3, 3, 3, 3)).astype(np.float32) / 5
+        nodes.append(helper.make_node("Conv", [current, f"kernel{i}"], [f"conv{i}"], pads=[1, 1, 1, 1]))
+        current = f"conv{i}"
+    nodes += [
+        helper.make_node("GlobalAveragePool", [current], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+    ]
+    mixes = {
+        "age": np.array([[1.0, 0.0, 0.0]], np.float32),
+        "gender": np.array([[0.0, 4.0, -4.0]], np.float32),
+        "race": np.array([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [0.0, 0.0, 6.0]], np.float32),
+    }
+    decoded = signature.outputs == "decoded"
+    for task in signature.tasks:
+        name = task.name
+        constants[f"{name}.weight"] = mixes[name]
+        raw = f"{name}_logits" if decoded else name
+        nodes.append(helper.make_node("Gemm", ["features", f"{name}.weight"], [raw], name=f"{name}_head", transB=1))
+        if not decoded:
+            continue
+        if task.kind == "regression":
+            constants |= {
+                "age.scale": np.array(task.scale, np.float32),
+                "age.offset": np.array(task.offset, np.float32),
+            }
+            nodes.append(helper.make_node("Mul", [raw, "age.scale"], ["age_scaled"]))
+            nodes.append(helper.make_node("Add", ["age_scaled", "age.offset"], [name]))
+        elif task.kind == "binary":
+            nodes.append(helper.make_node("Sigmoid", [raw], [name]))
+        else:
+            nodes.append(helper.make_node("Softmax", [raw], [name], axis=-1))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8 if uint8 else TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, [batch or "batch", t.size]) for t in signature.tasks],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {METADATA_KEY: signature.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()

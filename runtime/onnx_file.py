@@ -1,0 +1,149 @@
+"""Cutting an ONNX file down to some of its outputs, on devices that have no onnx package.
+
+ONNX Runtime computes every output of a graph whatever it is asked for (its ``only_execute_path_to_fetches`` works in training builds
+alone), and keeps nodes that no output needs. So a graph for fewer tasks is made before it is loaded. Only the few fields of
+the format that this takes are read, by their numbers in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; everything
+else is copied as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from .errors import BundleError, TaskError
+
+_MODEL_GRAPH = 7
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO = 1, 5, 12, 13
+_NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5
+_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
+_VALUE_NAME, _TENSOR_NAME = 1, 8
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One field of a message: its number, its whole encoding, and what it holds."""
+
+    number: int
+    encoded: memoryview
+    value: memoryview
+
+
+def cut(content: bytes, outputs: Collection[str]) -> bytes:
+    """Return an ONNX file that computes only the named outputs, with the nodes and weights that they need.
+
+    Args:
+        content: an ``.onnx`` file.
+        outputs: names of the graph's outputs to keep, tasks in a deployed graph.
+
+    Raises:
+        TaskError: the graph has no such output.
+        BundleError: the bytes are no protocol buffer message.
+    """
+    try:
+        model = list(_fields(memoryview(content)))
+        parts: list[bytes | memoryview] = []
+        for field in model:
+            if field.number == _MODEL_GRAPH:
+                graph = _cut_graph(field.value, outputs)
+                parts += [_varint(_MODEL_GRAPH << 3 | _LENGTH), _varint(len(graph)), graph]
+            else:
+                parts.append(field.encoded)
+    except TaskError:
+        raise
+    except (IndexError, ValueError) as error:
+        raise BundleError(f"not an ONNX file: {error}; copy it again, or export it again") from error
+    return b"".join(parts)
+
+
+def _cut_graph(graph: memoryview, outputs: Collection[str]) -> bytes:
+    fields = list(_fields(graph))
+    has = [_text(field.value, _VALUE_NAME) for field in fields if field.number == _GRAPH_OUTPUT]
+    if missing := [name for name in outputs if name not in has]:
+        raise TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(has)}")
+    needed = set(outputs)
+    nodes: set[int] = set()
+    for position in reversed(range(len(fields))):  # ONNX demands that a node stand behind those that it reads from
+        field = fields[position]
+        if field.number == _GRAPH_NODE and not needed.isdisjoint(_texts(field.value, _NODE_OUTPUT)):
+            nodes.add(position)
+            needed.update(_reads(field.value))
+    kept = [field for position, field in enumerate(fields) if _is_kept(field, position, nodes, needed, outputs)]
+    return b"".join(field.encoded for field in kept)
+
+
+def _is_kept(field: _Field, position: int, nodes: set[int], needed: set[str], outputs: Collection[str]) -> bool:
+    if field.number == _GRAPH_NODE:
+        return position in nodes
+    if field.number == _GRAPH_OUTPUT:
+        return _text(field.value, _VALUE_NAME) in outputs
+    if field.number == _GRAPH_INITIALIZER:
+        return _text(field.value, _TENSOR_NAME) in needed
+    if field.number == _GRAPH_VALUE_INFO:
+        return _text(field.value, _VALUE_NAME) in needed
+    return True
+
+
+def _reads(node: memoryview) -> Iterator[str]:
+    """Yield the names that a node reads, and all that graphs inside it read (the branches of an If)."""
+    yield from _texts(node, _NODE_INPUT)
+    for attribute in _fields(node):
+        if attribute.number != _NODE_ATTRIBUTE:
+            continue
+        for inner in _fields(attribute.value):
+            if inner.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                for field in _fields(inner.value):
+                    if field.number == _GRAPH_NODE:
+                        yield from _reads(field.value)
+                    elif field.number == _GRAPH_OUTPUT:
+                        yield _text(field.value, _VALUE_NAME)
+
+
+def _texts(message: memoryview, number: int) -> Iterator[str]:
+    return (str(field.value, "utf-8") for field in _fields(message) if field.number == number)
+
+
+def _text(message: memoryview, number: int) -> str:
+    return next(_texts(message, number), "")
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    position = 0
+    while position < len(message):
+        start = position
+        key, position = _read_varint(message, position)
+        wire_type, value = key & 7, position
+        if wire_type == _VARINT:
+            _, position = _read_varint(message, position)
+        elif wire_type == _LENGTH:
+            length, value = _read_varint(message, position)
+            position = value + length
+        elif wire_type in (_FIXED64, _FIXED32):
+            position += 8 if wire_type == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire_type} at byte {start}")
+        if position > len(message):
+            raise ValueError(f"a field at byte {start} reaches beyond its message")
+        yield _Field(key >> 3, message[start:position], message[value:position])
+
+
+def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
