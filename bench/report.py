@@ -82,13 +82,19 @@ class Report:
             f"{pair.bundle.path}: {pair.shared.precision}, {images} a call, {threads}; {self.measurement.rounds} rounds in turn\n"
             f"{where}; {libraries}\n"
         )
-        cut = "n/a: too few calls to bound the quantile; measure for longer with --duration.\n" if self._cut_short() else ""
+        cut = (
+            "n/a: too few calls to bound the quantile; measure for longer with --duration.\n"
+            if self._cut_short()
+            else ""
+        )
         notes = cut + "".join(f"warning: {warning}\n" for warning in self.all_warnings())
         rows = [[label, *cells] for label, cells in self._rows()]
         return f"{header}\n{table(['', 'shared', f'{count} separate', 'ratio'], rows)}\n\n{notes}{self.answer()}\n"
 
     def _cut_short(self) -> bool:
-        return any(quantile(self.measurement.calls(side), share) is None for side in SIDES for share in QUANTILES.values())
+        return any(
+            quantile(self.measurement.calls(side), share) is None for side in SIDES for share in QUANTILES.values()
+        )
 
     def answer(self) -> str:
         """Return what was found, in one sentence."""

@@ -112,8 +112,8 @@ class Model:
         """Run once and return the graph's own outputs.
 
         Args:
-            images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare`. An array ``(N, height, width, 3) uint8`` of
-                the network's size goes to the backend without a copy.
+            images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare`. An array
+                ``(N, height, width, 3) uint8`` of the network's size goes to the backend without a copy.
             tasks: which to compute; None: all of :attr:`tasks`. What serves the others alone is not computed: the first call
                 for a choice of tasks makes a session of its own for it.
             out: arrays to write to, by task: ``(N, size) float32``, C-contiguous, writable. The result holds the same arrays.

@@ -1,7 +1,7 @@
 """Cutting an ONNX file down to some of its outputs, on devices that have no onnx package.
 
-ONNX Runtime computes every output of a graph whatever it is asked for (its ``only_execute_path_to_fetches`` works in training builds
-alone), and keeps nodes that no output needs. So a graph for fewer tasks is made before it is loaded. Only the few fields of
+ONNX Runtime computes every output of a graph whatever it is asked for (its ``only_execute_path_to_fetches`` changes nothing in
+releases), and keeps nodes that no output needs. So a graph for fewer tasks is made before it is loaded. Only the few fields of
 the format that this takes are read, by their numbers in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; everything
 else is copied as it stands.
 """

@@ -181,8 +181,7 @@ def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:
         raise TaskError("no task is given; name at least one")
     seen: dict[str, str] = {}
     for task in checked:
-        if (other := seen.setdefault(task.name.lower(), task.name)) is not task.name:
-            raise TaskError(
-                f"two tasks are called {other!r} and {task.name!r}; names must differ (and not only in case)"
-            )
+        if (other := seen.get(task.name.lower())) is not None:
+            raise TaskError(f"two tasks are called {other!r} and {task.name!r}; names must differ, not only in case")
+        seen[task.name.lower()] = task.name
     return checked

@@ -1,0 +1,177 @@
+"""mtl-bench as a user runs it, on small real graphs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtl_deploy.bench.cli import main
+from mtl_deploy.bench.contestants import Settings, find_pair
+from mtl_deploy.bench.memory import peak_memory
+
+MakeBundle = Callable[..., Path]
+QUICK = ["--duration", "1", "--threads", "1", "--quiet"]
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, *QUICK, "--json", "-"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(make_bundle(work=20)), *QUICK]) == 0
+    out = capsys.readouterr().out
+    for label in (
+        "latency p50, ms",
+        "images a second",
+        "multiply-adds, G",
+        "parameters, M",
+        "size on disk, MB",
+        "peak memory, MB",
+    ):
+        assert label in out
+    assert "3 separate" in out
+    assert "One shared pass" in out or "No difference" in out
+
+
+def test_json_has_the_figures_and_all_samples(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(work=20)
+    found = document(capsys, str(bundle), "--batch", "2")
+    assert found["schema_version"] == 1
+    assert (found["precision"], found["batch"]) == ("fp32", 2)
+    assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
+    for side, artifacts in {
+        "shared": ["fp32.onnx"],
+        "separate": [f"separate/{t}.onnx" for t in ("age", "gender", "race")],
+    }.items():
+        figures = found["sides"][side]
+        samples = [sample for one in figures["samples_ms"] for sample in one]
+        assert figures["artifacts"] == artifacts
+        assert len(figures["samples_ms"]) == found["rounds"]
+        assert figures["calls"] == len(samples)
+        assert figures["latency_ms"]["mean"] == pytest.approx(sum(samples) / len(samples), rel=1e-3)
+        assert figures["images_per_s"] == pytest.approx(2000 / figures["latency_ms"]["mean"])
+        assert figures["size_bytes"] == sum((bundle / path).stat().st_size for path in artifacts)
+        assert figures["memory_bytes"]["peak"] > figures["memory_bytes"]["libraries"] > 10e6
+    sides = found["sides"]
+    assert found["ideal_ratio"] == pytest.approx(sides["separate"]["multiply_adds"] / sides["shared"]["multiply_adds"])
+
+
+def test_an_artifact_stands_for_its_bundle_at_its_precision(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, str(make_bundle() / "separate" / "race.fp16.onnx"), "--no-memory")
+    assert found["precision"] == "fp16"
+    assert found["sides"]["shared"]["artifacts"] == ["fp16.onnx"]
+    assert found["sides"]["separate"]["artifacts"][2] == "separate/race.fp16.onnx"
+    assert found["sides"]["shared"]["memory_bytes"] is None
+
+
+def test_memory_is_that_of_a_process_of_its_own(make_bundle: MakeBundle) -> None:
+    pair = find_pair(make_bundle(), None, ("CPU",))
+    settings = Settings(("CPU",), threads=1)
+    one = peak_memory(pair, "shared", 1, settings)
+    large = peak_memory(pair, "shared", 20000, settings)
+    assert one.models > 0
+    assert large.peak > one.peak + 20000 * 8 * 8 * 3  # the batch alone takes that
+
+
+def bad_path(name: str) -> Callable[[MakeBundle, Path], Path]:
+    return lambda _, folder: folder / name
+
+
+def engine(make_bundle: MakeBundle, _: Path) -> Path:
+    path = make_bundle() / "fp16.trt"
+    path.write_bytes(b"plan")
+    return path
+
+
+def without_separate(make_bundle: MakeBundle, _: Path) -> Path:
+    return make_bundle(separate=False)
+
+
+def stray(make_bundle: MakeBundle, folder: Path) -> Path:
+    path = folder / "stray.onnx"
+    path.write_bytes((make_bundle() / "fp32.onnx").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (bad_path("absent.mtl"), [], "no such bundle or file"),
+        (engine, [], "does not run engines; measure its ONNX graphs: mtl-bench"),
+        (without_separate, [], "no separate fp32 model of age, gender, race"),
+        (stray, [], "lies in no bundle"),
+        (lambda make, _: make(batch_max=4), ["--batch", "8"], "--batch 8: fp32.onnx takes 1 to 4"),
+        (lambda make, _: make(), ["--batch", "0"], "--batch 0"),
+        (lambda make, _: make(), ["--duration", "0"], "--duration 0"),
+        (lambda make, _: make(), ["--precision", "int8"], "no artifact for int8"),
+        (lambda make, _: make() / "fp32.onnx", ["--precision", "fp16"], "is fp32, --precision says fp16"),
+        (lambda make, _: make(), ["--provider", "TPU"], "'TPU' is not available"),
+    ],
+    ids=[
+        "absent",
+        "engine",
+        "no-separate",
+        "stray",
+        "batch",
+        "batch-0",
+        "duration",
+        "precision",
+        "artifact",
+        "provider",
+    ],
+)
+def test_errors_are_one_line(
+    make: Callable[[MakeBundle, Path], Path],
+    arguments: list[str],
+    message: str,
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([str(make(make_bundle, tmp_path)), "--no-memory", "--quiet", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+
+
+def test_contestants_that_disagree_are_not_timed(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bundle whose separate model of a task is another network's: intact by its hashes, wrong by its values."""
+    good, other = make_bundle(tmp_path / "good.mtl"), make_bundle(tmp_path / "other.mtl", work=3)
+    manifests = [json.loads((bundle / "manifest.json").read_text()) for bundle in (good, other)]
+    (wrong,) = (a for a in manifests[1]["artifacts"] if a["path"] == "separate/age.onnx")
+    manifests[0]["artifacts"] = [wrong if a["path"] == wrong["path"] else a for a in manifests[0]["artifacts"]]
+    (good / "manifest.json").write_text(json.dumps(manifests[0]))
+    (good / "separate" / "age.onnx").write_bytes((other / "separate" / "age.onnx").read_bytes())
+
+    assert main([str(good), *QUICK, "--no-memory"]) == 1
+    captured = capsys.readouterr()
+    assert "task 'age': shared and separate differ by" in captured.err
+    assert captured.out == ""
+
+
+def test_ctrl_c_prints_what_was_measured_so_far(make_bundle: MakeBundle) -> None:
+    code = "import sys; from mtl_deploy.bench.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, str(make_bundle()), "--duration", "600", "--no-memory", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "interrupted before its time" in out
+    assert "latency p50, ms" in out

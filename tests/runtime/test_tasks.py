@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtl_deploy.runtime.errors import BundleError, OptionError, TaskError
+from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
+
+names = st.from_regex(r"[a-z_][a-z0-9_.-]{0,8}", fullmatch=True).filter(lambda name: name != "image")
+labels = st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=5, unique=True).map(tuple)
+regressions = st.builds(
+    lambda name, unit, scale: Task(name, "regression", unit=unit, size=2, scale=scale),
+    names,
+    st.none() | st.text(max_size=5),
+    st.floats(0.1, 100),
+)
+classes = st.builds(lambda name, chosen: Task(name, "multiclass", labels=chosen, size=len(chosen)), names, labels)
+binaries = st.builds(
+    lambda name, threshold: Task(name, "binary", size=1, threshold=threshold), names, st.floats(0.1, 0.9)
+)
+tasks = st.lists(regressions | classes | binaries, min_size=1, max_size=4, unique_by=lambda task: task.name.lower())
+
+
+@given(tasks, st.sampled_from(["decoded", "logits"]), st.sampled_from(["uint8", "float"]))
+def test_a_signature_survives_json(chosen: list[Task], outputs: Any, image_input: Any) -> None:
+    signature = Signature(tuple(chosen), Preprocessing(7, 9, input=image_input), outputs)
+    assert Signature.from_json(signature.to_json(), "here") == signature
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("age=regression", Task("age", "regression")),
+        ("age=regression:years", Task("age", "regression", unit="years")),
+        ("gender=binary:male, female", Task("gender", "binary", labels=("male", "female"))),
+        ("race=multiclass:a,b,c", Task("race", "multiclass", labels=("a", "b", "c"))),
+    ],
+)
+def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
+    assert parse_task(text) == task
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("age", "write NAME=KIND"),
+        ("age=", "write NAME=KIND"),
+        ("age=depth", "unknown kind 'depth'; known kinds: regression, binary, multiclass"),
+        ("1age=binary", "use a letter"),
+        ("a/b=binary", "use a letter"),
+        ("image=binary", "reserved"),
+        ("gender=binary:male", "two labels"),
+        ("race=multiclass:a,a", "labels repeat"),
+    ],
+)
+def test_a_malformed_task_is_refused(text: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        parse_task(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "binary"}, "'name' is missing"),
+        ({"name": "a", "kind": "binary", "colour": 1}, "unknown field 'colour'"),
+        ({"name": "a", "kind": "binary", "labels": "ab"}, "list of strings"),
+        ({"name": "a", "kind": "binary", "scale": 2.0}, "only a regression has scale"),
+        ({"name": "a", "kind": "binary", "unit": "years"}, "only a regression has a unit"),
+        ({"name": "a", "kind": "regression", "labels": ["x"]}, "not labels"),
+        ({"name": "a", "kind": "regression", "scale": "big"}, "field 'scale' cannot be 'big'"),
+        ({"name": "a", "kind": "binary", "threshold": 1.5}, "between 0 and 1"),
+        ({"name": "a", "kind": "binary", "output": True}, "field 'output'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_malformed_fields_are_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        Task.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("task", "size", "message"),
+    [
+        (Task("a", "binary"), 3, "declare it multiclass"),
+        (Task("a", "multiclass"), 1, "declare it binary or regression"),
+        (Task("a", "multiclass", labels=("x", "y")), 3, "2 labels but the network gives 3"),
+    ],
+    ids=["binary", "multiclass", "labels"],
+)
+def test_a_size_that_does_not_fit_is_refused(task: Task, size: int, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        task.with_size(size)
+
+
+def test_names_must_differ_and_not_only_in_case() -> None:
+    for name in ("age", "Age"):
+        with pytest.raises(TaskError, match="two tasks"):
+            check_tasks([Task("age", "binary"), Task(name, "binary")])
+    with pytest.raises(TaskError, match="no task"):
+        check_tasks([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 99}, "version 99, this release reads 1"),
+        ({"outputs": "raw"}, "neither of decoded, logits"),
+        ({"tasks": []}, "no task"),
+        ({"preprocessing": {}}, "malformed signature"),
+    ],
+    ids=str,
+)
+def test_a_malformed_signature_is_refused(change: dict[str, Any], message: str) -> None:
+    data = Signature((Task("a", "binary"),), Preprocessing()).to_dict() | change
+    with pytest.raises(BundleError, match=message):
+        Signature.from_json(json.dumps(data), "here")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_record_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(BundleError, match="export it again"):
+        Signature.from_json(text, "here")
+
+
+@pytest.mark.parametrize(
+    "values", [{"height": 0}, {"std": (0.0, 1.0, 1.0)}, {"mean": (0.5,)}, {"input": "int8"}], ids=str
+)
+def test_preprocessing_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        Preprocessing(**values)
