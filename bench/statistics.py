@@ -113,8 +113,8 @@ def _bootstrap_medians(ordered: Samples, resamples: int, rng: np.random.Generato
     n = len(ordered)
     k = (n + 1) // 2
     position = rng.beta(k, n + 1 - k, resamples)
-    lower = ordered[(n * position).astype(int)]
-    if n % 2:
+    lower: Samples = ordered[(n * position).astype(int)]
+    if n % 2 == 1:
         return lower
     following = position + (1 - position) * rng.beta(1, n - k, resamples)
     medians: Samples = (lower + ordered[np.minimum((n * following).astype(int), n - 1)]) / 2

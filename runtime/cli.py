@@ -63,7 +63,7 @@ def _infer(arguments: argparse.Namespace) -> int:
         for file in files:
             try:
                 found[file] = model.predict(file)
-            except ImageError as error:
+            except ImageError as error:  # noqa: PERF203 - one bad image must not end the run
                 bad[file] = str(error)
                 sys.stderr.write(f"left out: {error}\n")
         sys.stdout.write(_json(model, found, bad) if arguments.json else _table(model, found))

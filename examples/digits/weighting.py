@@ -100,8 +100,8 @@ class GradNorm:
     def __init__(self, last_shared: Tensor, tasks: int, alpha: float = 0.5, learning_rate: float = 0.025) -> None:
         self.last_shared = last_shared
         self.alpha = alpha
-        self.learning_rate = learning_rate
         self.weights = torch.ones(tasks)
+        self.optimizer = torch.optim.Adam([self.weights], learning_rate)
         self.initial: Tensor | None = None
 
     def backward(self, losses: Sequence[Tensor]) -> None:
@@ -112,18 +112,23 @@ class GradNorm:
             self.initial = values
         self.update(norms, values / self.initial)
 
-    def update(self, norms: Tensor, ratios: Tensor) -> None:
-        """Take one step on the weights.
+    def gradient(self, norms: Tensor, ratios: Tensor) -> Tensor:
+        """Return the gradient of equation 2 with respect to the weights.
 
         Args:
             norms: ``(tasks,)``, the norms of the unweighted losses' gradients at W.
             ratios: ``(tasks,)``, ``L_i / L_i(0)``.
         """
-        weighted = self.weights * norms
+        weighted = self.weights * norms  # G_i, as the norm is linear in w_i
         target = weighted.mean() * (ratios / ratios.mean()) ** self.alpha
-        slope = torch.sign(weighted - target) * norms  # of equation 2, as G_i = w_i * norms_i
-        stepped = (self.weights - self.learning_rate * slope).clamp_min(1e-3)
-        self.weights = len(stepped) * stepped / stepped.sum()
+        return torch.sign(weighted - target) * norms
+
+    def update(self, norms: Tensor, ratios: Tensor) -> None:
+        """Take one step of Adam on the weights, and scale them to sum to the number of tasks."""
+        self.weights.grad = self.gradient(norms, ratios)
+        self.optimizer.step()
+        self.weights.clamp_(min=1e-3)
+        self.weights *= len(self.weights) / self.weights.sum()
 
     def _norm(self, loss: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(loss, self.last_shared, retain_graph=True)
