@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from mtl_deploy.runtime.bundle import Bundle
@@ -114,6 +115,7 @@ def _export(arguments: argparse.Namespace) -> int:
         raise OptionError(
             f"{options.checkpoint}: no such file; give the path of a checkpoint (.pt, .pth) or program (.pt2)"
         )
+    _require_libraries()
     from .pipeline import export
 
     bundle = export(options, Progress(quiet=arguments.quiet))
@@ -124,6 +126,12 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_report(bundle))
     return 0
+
+
+def _require_libraries() -> None:
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        if find_spec(name) is None:
+            raise OptionError(f"mtl-export needs {name}, which is not installed: pip install 'mtl-deploy[export]'")
 
 
 def _report(bundle: Bundle) -> str:
