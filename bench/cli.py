@@ -85,7 +85,15 @@ def _bench(arguments: argparse.Namespace) -> int:
         say(f"{measurement.rounds} rounds")
     cut = ["interrupted before its time"] if interrupted else []
     report = Report(
-        pair, settings, arguments.batch, measurement, memory, where, [*warnings(where), *cut], arguments.seed
+        pair,
+        settings,
+        arguments.batch,
+        contestants[0].details,
+        measurement,
+        memory,
+        where,
+        [*warnings(where), *cut],
+        arguments.seed,
     )
     _print(report.to_dict(), report.text(), arguments.json)
     return INTERRUPTED if interrupted else 0
@@ -98,6 +106,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.threads is not None and arguments.threads < 1:
         raise OptionError(f"--threads {arguments.threads}: use 1 or more")
+    if arguments.json not in (None, "-") and not Path(arguments.json).absolute().parent.is_dir():
+        raise OptionError(f"--json {arguments.json}: no such folder; make it first")  # not after minutes of measuring
 
 
 def _print(document: dict[str, object], text: str, file: str | None) -> None:

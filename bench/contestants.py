@@ -26,6 +26,7 @@ class Contestant(Protocol):
     """Computes all tasks of a batch. What one call costs is what is measured."""
 
     name: str
+    details: str  # the library and the provider or device that run it
 
     def __call__(self, batch: Batch) -> Outputs:
         """Run all tasks on a ready batch, from host memory to host memory; raw outputs by task."""
@@ -43,6 +44,7 @@ class Shared:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self.details = model.backend.details
 
     def __call__(self, batch: Batch) -> Outputs:
         """Run the one model."""
@@ -60,6 +62,7 @@ class Separate:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = tuple(models)
+        self.details = self.models[0].backend.details
 
     def __call__(self, batch: Batch) -> Outputs:
         """Run every model."""
@@ -148,8 +151,9 @@ def _bundle_of(path: Path) -> tuple[Bundle, Artifact | None]:
         return open_bundle(path), None
     if path.suffix in ENGINES:
         around = next((folder for folder in path.resolve().parents if (folder / MANIFEST).is_file()), None)
-        graphs = f"; measure its ONNX graphs: mtl-bench {around}" if around else ""
-        raise OptionError(f"{path}: this release does not run engines{graphs}")
+        raise OptionError(
+            f"{path}: this release does not run engines; measure the ONNX graphs of its bundle: mtl-bench {around or 'NAME.mtl'}"
+        )
     if not path.exists():
         raise BundleError(f"{path}: no such bundle or file; make a bundle with mtl-export")
     found = find_bundle(path)

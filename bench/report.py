@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mtl_deploy.runtime.console import table
 from .contestants import Pair, Settings
 from .measure import Measurement
 from .memory import Memory
-from .statistics import Interval, quantile, ratio, spread
+from .statistics import ENOUGH_ROUNDS, Interval, quantile, ratio, spread
 
 SCHEMA_VERSION = 1
 SIDES = ("shared", "separate")
@@ -31,6 +32,7 @@ class Report:
         pair: what was compared.
         settings: how it was run.
         batch: images a call.
+        backend: the library and the provider that ran both sides.
         measurement: the samples.
         memory: by side; empty where it was not measured.
         environment: see :func:`~mtl_deploy.bench.environment.environment`.
@@ -41,14 +43,16 @@ class Report:
     pair: Pair
     settings: Settings
     batch: int
+    backend: str
     measurement: Measurement
     memory: dict[str, Memory]
     environment: dict[str, Any]
     warnings: list[str]
     seed: int
 
+    @cached_property
     def speedup(self) -> Interval:
-        """Return how many times the separate models take the shared pass's time."""
+        """How many times the separate models take the shared pass's time."""
         samples, rounds = self.measurement.samples, self.measurement.rounds
         return ratio(samples["separate"][:rounds], samples["shared"][:rounds], seed=self.seed)
 
@@ -67,6 +71,11 @@ class Report:
                 )
             if not self.measurement.warm_up[side].stable:
                 found.append(f"the {side} side had not settled when its warm-up ended")
+        if self.measurement.rounds < ENOUGH_ROUNDS:
+            found.append(
+                f"the interval comes from {self.measurement.rounds} rounds and is too narrow; {ENOUGH_ROUNDS} or more make "
+                "it reliable: measure for longer with --duration"
+            )
         return found
 
     def text(self) -> str:
@@ -74,22 +83,27 @@ class Report:
         pair, count = self.pair, len(self.pair.separate)
         images = f"{self.batch} image" + ("s" if self.batch > 1 else "")
         threads = f"{self.settings.threads} threads" if self.settings.threads else "default threads"
-        libraries = ", ".join(f"{name} {version}" for name, version in self.environment["libraries"].items())
         where = (
             f"{self.environment['processor'] or self.environment['machine']}, {self.environment['usable_cores']} cores"
         )
         header = (
             f"{pair.bundle.path}: {pair.shared.precision}, {images} a call, {threads}; {self.measurement.rounds} rounds in turn\n"
-            f"{where}; {libraries}\n"
+            f"{where}; {self.backend}\n"
         )
         cut = (
             "n/a: too few calls to bound the quantile; measure for longer with --duration.\n"
             if self._cut_short()
             else ""
         )
-        notes = cut + "".join(f"warning: {warning}\n" for warning in self.all_warnings())
+        notes = self._tails() + cut + "".join(f"warning: {warning}\n" for warning in self.all_warnings())
         rows = [[label, *cells] for label, cells in self._rows()]
         return f"{header}\n{table(['', 'shared', f'{count} separate', 'ratio'], rows)}\n\n{notes}{self.answer()}\n"
+
+    def _tails(self) -> str:
+        """Say how well the calls bound the p99."""
+        bounds = {side: quantile(self.measurement.calls(side), QUANTILES["p99"]) for side in SIDES}
+        ends = [f"{side} {found.low:.2f} to {found.high:.2f}" for side, found in bounds.items() if found is not None]
+        return f"p99, 95 % intervals in ms: {', '.join(ends)}.\n" if ends else ""
 
     def _cut_short(self) -> bool:
         return any(
@@ -98,29 +112,32 @@ class Report:
 
     def answer(self) -> str:
         """Return what was found, in one sentence."""
-        found = self.speedup()
+        found = self.speedup
         count = len(self.pair.separate)
         models = f"{_NUMBERS[count] if count < len(_NUMBERS) else count} separate models"
         interval = f"95 % interval {found.low:.2f} to {found.high:.2f}"
-        ideal = f"by multiply-adds {self.ideal:.2f} would be ideal"
+        ideal = f"the multiply-adds allow {self.ideal:.2f}"
         if found.contains(1):
             return f"No difference between one shared pass and {models} ({interval}); {ideal}."
         if found.value < 1:
             return f"One shared pass takes {1 / found.value:.2f} times the time of {models} (ratio {found.value:.2f}, {interval})."
-        return f"One shared pass is {found.value:.2f} times as fast as {models} ({interval}); {ideal}."
+        reached = f"{100 * found.value / self.ideal:.0f} % of the ideal"
+        return f"One shared pass is {found.value:.2f} times as fast as {models} ({interval}); {ideal}: {reached}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
-        pair, found = self.pair, self.speedup()
+        pair, found = self.pair, self.speedup
         return {
             "schema_version": SCHEMA_VERSION,
             "bundle": str(pair.bundle.path),
             "precision": pair.shared.precision,
             "batch": self.batch,
             "settings": asdict(self.settings),
+            "backend": self.backend,
             "rounds": self.measurement.rounds,
             "ratio": asdict(found) | {"confidence": 0.95, "difference": not found.contains(1)},
             "ideal_ratio": self.ideal,
+            "of_ideal": found.value / self.ideal,
             "sides": {side: self._side(side) for side in SIDES},
             "environment": self.environment,
             "warnings": self.all_warnings(),

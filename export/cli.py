@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance",
         action="append",
         metavar="PRECISION=ERROR",
-        help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=2e-2)",
+        help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=1e-2)",
     )
     verification.add_argument("--threads", type=int, help="for PyTorch and ONNX Runtime")
     return made

@@ -109,9 +109,8 @@ def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:
     """Turn a graph into the bytes of an ``.onnx`` file; with a signature, its record goes into the metadata.
 
     Raises:
-        TraceError: the graph is larger than the 2 GiB that one ONNX file can hold, or breaks ONNX's rules.
+        TraceError: the graph is larger than the 2 GiB that one ONNX file can hold.
     """
-    import onnx
     import onnx_ir as ir
 
     model.producer_name, model.producer_version = "mtl-deploy", __version__
@@ -121,9 +120,18 @@ def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:
     if (size := proto.ByteSize()) > _PROTOBUF_LIMIT:
         raise TraceError(f"the graph takes {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB at most")
     content: bytes = proto.SerializeToString(deterministic=True)
-    del proto  # as large as the file; the checker parses the bytes anew
+    return content
+
+
+def require_valid(content: bytes) -> None:
+    """Check an ``.onnx`` file against ONNX's rules, shape and type inference included.
+
+    Raises:
+        TraceError: it breaks one.
+    """
+    import onnx
+
     try:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise TraceError(f"the graph breaks ONNX's rules: {' '.join(str(error).split())}") from error
-    return content

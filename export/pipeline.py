@@ -150,6 +150,7 @@ def _verify(
     progress: Progress,
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file beside what PyTorch gave. One file at a time is held in memory."""
+    from .graph import require_valid
     from .verify import verify, with_logits
 
     rows: list[Row] = []
@@ -157,6 +158,7 @@ def _verify(
     for graph in graphs:
         with progress.step(f"Verifying {graph.path}") as say:
             content = graph.content()
+            require_valid(content)
             artifacts.append(graph.artifact(content))
             with _running(with_logits(_runnable(graph, content), graph.signature), options) as backend:
                 found = verify(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from mtl_deploy import __version__
 from .errors import MtlError, OptionError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+_NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?( [^\s\d]+)*")
 
 
 def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -142,4 +145,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _numeric(cell: str) -> bool:
-    return not cell or cell[0].isdigit() or cell[0] in "-+~" or cell == "n/a"
+    """Return whether a cell is a number, with or without a unit behind a space."""
+    return not cell or cell == "n/a" or _NUMBER.fullmatch(cell) is not None

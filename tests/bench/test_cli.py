@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.contestants import Settings, find_pair
+from mtl_deploy.bench.environment import environment
+from mtl_deploy.bench.measure import Measurement, WarmUp
 from mtl_deploy.bench.memory import peak_memory
+from mtl_deploy.bench.report import Report
 
 MakeBundle = Callable[..., Path]
 QUICK = ["--duration", "1", "--threads", "1", "--quiet"]
@@ -48,6 +52,7 @@ def test_json_has_the_figures_and_all_samples(make_bundle: MakeBundle, capsys: p
     found = document(capsys, str(bundle), "--batch", "2")
     assert found["schema_version"] == 1
     assert (found["precision"], found["batch"]) == ("fp32", 2)
+    assert "ExecutionProvider" in found["backend"]
     assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
     for side, artifacts in {
         "shared": ["fp32.onnx"],
@@ -109,7 +114,8 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
     ("make", "arguments", "message"),
     [
         (bad_path("absent.mtl"), [], "no such bundle or file"),
-        (engine, [], "does not run engines; measure its ONNX graphs: mtl-bench"),
+        (engine, [], "does not run engines; measure the ONNX graphs of its bundle: mtl-bench /"),
+        (bad_path("lone.engine"), [], "of its bundle: mtl-bench NAME.mtl"),
         (without_separate, [], "no separate fp32 model of age, gender, race"),
         (stray, [], "lies in no bundle"),
         (lambda make, _: make(batch_max=4), ["--batch", "8"], "--batch 8: fp32.onnx takes 1 to 4"),
@@ -118,10 +124,12 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
         (lambda make, _: make(), ["--precision", "int8"], "no artifact for int8"),
         (lambda make, _: make() / "fp32.onnx", ["--precision", "fp16"], "is fp32, --precision says fp16"),
         (lambda make, _: make(), ["--provider", "TPU"], "'TPU' is not available"),
+        (lambda make, _: make(), ["--json", "/absent/result.json"], "--json /absent/result.json: no such folder"),
     ],
     ids=[
         "absent",
         "engine",
+        "lone-engine",
         "no-separate",
         "stray",
         "batch",
@@ -130,6 +138,7 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
         "precision",
         "artifact",
         "provider",
+        "json",
     ],
 )
 def test_errors_are_one_line(
@@ -165,13 +174,51 @@ def test_contestants_that_disagree_are_not_timed(
 
 
 def test_ctrl_c_prints_what_was_measured_so_far(make_bundle: MakeBundle) -> None:
+    """The progress line, which only a terminal gets, tells when a round is over."""
     code = "import sys; from mtl_deploy.bench.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, str(make_bundle()), "--duration", "600", "--no-memory", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)
+    reader, terminal = os.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    shown = b""
+    while b"round 2," not in shown:
+        shown += os.read(reader, 1024)
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=30)
+    os.close(reader)
     assert process.returncode == 130
-    assert "Traceback" not in error
+    assert "Traceback" not in out
     assert "interrupted before its time" in out
     assert "latency p50, ms" in out
+
+
+def report(make_bundle: MakeBundle, shared: list[float], separate: list[float], rounds: int) -> Report:
+    """A report on samples made by hand: the same ones in each round, 300 times over."""
+    samples = {
+        "shared": [np.repeat(shared, 300) for _ in range(rounds)],
+        "separate": [np.repeat(separate, 300) for _ in range(rounds)],
+    }
+    measurement = Measurement(samples, {side: WarmUp(10, stable=True) for side in samples})
+    pair = find_pair(make_bundle(work=20), None, ("CPU",))
+    return Report(pair, Settings(), 1, "a backend", measurement, {}, environment(), [], seed=0)
+
+
+def test_the_answer_says_how_close_to_the_ideal_it_came(make_bundle: MakeBundle) -> None:
+    found = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=12)
+    assert found.speedup.value == pytest.approx(2.9)
+    assert "2.90 times as fast as three separate models" in found.answer()
+    assert f"allow {found.ideal:.2f}: {290 / found.ideal:.0f} % of the ideal" in found.answer()
+    assert found.to_dict()["of_ideal"] == pytest.approx(2.9 / found.ideal)
+    assert found.all_warnings() == []
+    assert "p99, 95 % intervals in ms: shared 11.00 to 11.00, separate 30.00 to 30.00." in found.text()
+
+
+def test_an_interval_that_contains_one_is_no_difference(make_bundle: MakeBundle) -> None:
+    found = report(make_bundle, [9, 10, 11], [9, 10, 11], rounds=12)
+    assert found.answer().startswith("No difference between one shared pass and three separate models")
+    assert found.to_dict()["ratio"]["difference"] is False
+
+
+def test_an_interval_from_few_rounds_is_called_too_narrow(make_bundle: MakeBundle) -> None:
+    (warning,) = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=9).all_warnings()
+    assert "comes from 9 rounds and is too narrow" in warning

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtl_deploy.bench.statistics import Interval, _bootstrap_medians, location, quantile, ratio, spread
+from mtl_deploy.bench.statistics import ENOUGH_ROUNDS, Interval, _resampled_medians, location, quantile, ratio, spread
 
 
 def test_the_interval_of_a_quantile_holds_it_as_often_as_it_says() -> None:
@@ -26,22 +26,30 @@ def test_a_median_and_its_interval_are_order_statistics() -> None:
     assert estimate == Interval(49.5, 39.0, 60.0)  # the 40th and 61st of 100: P = 0.9648
 
 
-def rounds(rng: np.random.Generator, scale: float, machine: np.ndarray) -> list[np.ndarray]:
+def rounds(rng: np.random.Generator, scale: float, machine: np.ndarray, calls: int = 12) -> list[np.ndarray]:
     """Calls of rounds in which the machine is slower or faster for both contestants."""
-    return [scale * slow * rng.lognormal(0, 0.05, 12) for slow in machine]
+    return [scale * slow * rng.lognormal(0, 0.05, calls) for slow in machine]
 
 
-def test_the_interval_of_a_ratio_holds_it_as_often_as_it_says() -> None:
+def coverage(count: int, calls: int, repeats: int) -> float:
+    """How often the interval of a ratio holds the truth, 3, where rounds differ by 3 % on their own and the machine by 20 %."""
     rng = np.random.default_rng(2)
     covered = 0
-    for repeat in range(300):
-        machine = rng.lognormal(0, 0.2, 15)
-        own = rng.lognormal(0, 0.03, (2, 15))  # what each contestant's rounds differ by on their own
-        found = ratio(
-            rounds(rng, 3.0, machine * own[0]), rounds(rng, 1.0, machine * own[1]), seed=repeat, resamples=600
-        )
-        covered += found.contains(3.0)
-    assert 0.88 <= covered / 300 <= 0.99
+    for repeat in range(repeats):
+        machine = rng.lognormal(0, 0.2, count)
+        own = rng.lognormal(0, 0.03, (2, count))
+        over, under = (rounds(rng, scale, machine * own[i], calls) for i, scale in enumerate((3.0, 1.0)))
+        covered += ratio(over, under, seed=repeat, resamples=600).contains(3.0)
+    return covered / repeats
+
+
+@pytest.mark.parametrize("calls", [5, 200])
+def test_the_interval_of_a_ratio_holds_it_as_often_as_it_says(calls: int) -> None:
+    assert 0.91 <= coverage(20, calls, repeats=300) <= 1.0
+
+
+def test_the_interval_from_few_rounds_is_too_narrow() -> None:
+    assert coverage(3, 200, repeats=300) < 0.85 < coverage(ENOUGH_ROUNDS, 200, repeats=300)
 
 
 def test_a_ratio_of_equal_contestants_contains_one() -> None:
@@ -75,12 +83,41 @@ def test_the_spread_is_that_of_the_rounds_medians() -> None:
     assert spread([np.array([1.0])]) == 0
 
 
+def test_the_interval_is_that_of_a_bootstrap_done_by_hand() -> None:
+    """Draw the rounds, then each round's calls, and take the medians: what :func:`ratio` does without drawing calls."""
+    rng = np.random.default_rng(6)
+    machine = rng.lognormal(0, 0.2, 6)
+    over, under = ([samples[: 4 + i] for i, samples in enumerate(rounds(rng, s, machine))] for s in (2.0, 1.0))
+
+    def mean_of_medians(side: list[np.ndarray], chosen: np.ndarray) -> float:
+        return float(np.mean([np.median(rng.choice(side[i], len(side[i]))) for i in chosen]))
+
+    by_hand = []
+    for _ in range(6000):
+        chosen = rng.integers(0, 6, 6)
+        by_hand.append(mean_of_medians(over, chosen) / mean_of_medians(under, chosen))
+    found = ratio(over, under, seed=0, resamples=20000)
+    low, high = np.quantile(by_hand, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_many_rounds_are_resampled_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    samples = rounds(rng, 2.0, np.ones(40)), rounds(rng, 1.0, np.ones(40))
+    whole = ratio(*samples, seed=0)
+    monkeypatch.setattr("mtl_deploy.bench.statistics._DRAWS_AT_ONCE", 1000)
+    pieces = ratio(*samples, seed=0)
+    assert pieces.value == whole.value
+    assert (pieces.low, pieces.high) == pytest.approx((whole.low, whole.high), abs=0.1 * (whole.high - whole.low))
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 12])
 def test_medians_of_resamples_have_the_distribution_of_drawn_ones(n: int) -> None:
-    rng = np.random.default_rng(6)
-    ordered = np.sort(rng.lognormal(size=n))
-    drawn = np.median(ordered[rng.integers(0, n, (40000, n))], axis=1)
-    found = _bootstrap_medians(ordered, 40000, rng)
+    rng = np.random.default_rng(8)
+    samples = rng.lognormal(size=n)
+    drawn = np.median(samples[rng.integers(0, n, (40000, n))], axis=1)
+    others = np.full(5, -1.0)  # rounds beside it, which must stay out
+    found = _resampled_medians([others, samples, others], np.ones((40000, 1), dtype=np.int64), rng)
     for share in (0.05, 0.25, 0.5, 0.75, 0.95):
         assert np.mean(found <= np.quantile(drawn, share)) == pytest.approx(
             np.mean(drawn <= np.quantile(drawn, share)), abs=0.02
