@@ -39,7 +39,7 @@ def synthetic_images(count: int, height: int, width: int, *, seed: int) -> npt.N
 def _gradient(rng: np.random.Generator, y: Plane, x: Plane) -> Plane:
     ramp = _across(rng, y, x)
     span = max(float(np.ptp(ramp)), 1e-9)
-    return _mix(rng, (ramp - ramp.min()) / span)
+    return _mix(rng, (ramp - np.min(ramp)) / span)
 
 
 def _stripes(rng: np.random.Generator, y: Plane, x: Plane) -> Plane:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cost import Cost, cost, elements, is_parameter, weight
+from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,7 +23,7 @@ class Merged:
     """What merging repeated work found.
 
     Attributes:
-        copies: how often the network ran its most repeated layer on the same data; 1 where nothing was repeated.
+        copies: how often the network ran, on the same data, the layers that hold most of its work; 1 where it ran them once.
         repeated_layers: number of layers (convolutions, matrix products) that ran more than once.
         before: the cost of the network as its ``forward`` computes it, with the parameters that it stores.
         after: the cost once each value is computed once.
@@ -37,10 +37,10 @@ class Merged:
     @property
     def description(self) -> str:
         """For people: what was merged and what it saves."""
-        if self.copies == 1:
+        if self.repeated_layers == 0:
             return "no work was repeated"
         return (
-            f"{self.repeated_layers} layers ran up to {self.copies} times, now once: "
+            f"{self.repeated_layers} layers ran more than once, now once: "
             f"{self.before.multiply_adds / 1e9:.2f} G multiply-adds are {self.after.multiply_adds / 1e9:.2f} G"
         )
 
@@ -65,10 +65,14 @@ def merge_copies(model: ir.Model) -> Merged:
     uses_before = _uses(model)
     common.CommonSubexpressionEliminationPass()(model)
     uses_after = _uses(model)
-    repeats = [uses_before[name] // uses_after[name] for name in uses_after]
+    repeats = {name: uses_before[name] // uses for name, uses in uses_after.items()}
+    work: Counter[int] = Counter()
+    for node in model.graph:
+        if (value := weight(node)) is not None:
+            work[repeats[str(value.name)]] += multiply_adds(node)
     return Merged(
-        copies=max(repeats, default=1),
-        repeated_layers=sum(times > 1 for times in repeats),
+        copies=work.most_common(1)[0][0] if work else 1,
+        repeated_layers=sum(times > 1 for times in repeats.values()),
         before=before,
         after=cost(model.graph),
     )

@@ -45,28 +45,39 @@ def report(bundle: Bundle) -> str:
     notes = "".join(f"note: {note}\n" for note in manifest.provenance["notes"])
     return (
         f"{bundle.path}: {manifest.provenance['checkpoint']['seen']}\n"
-        f"{_sharing(manifest.sharing)}\n{notes}\n{files}\n\n"
+        f"{_sharing(manifest.sharing)}\n{_half(bundle)}{notes}\n{files}\n\n"
         f"Each graph against PyTorch, on {source}:\n{verified}\n\n"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
 
 
+def _half(bundle: Bundle) -> str:
+    """Say what the FP16 graph keeps in FP32, and name what overflows."""
+    for artifact in bundle.manifest.artifacts:
+        if (artifact.role, artifact.precision) == ("shared", "fp16"):
+            return f"FP16: {artifact.details['summary']}.\n"
+    return ""
+
+
 def _sharing(sharing: dict[str, Any]) -> str:
-    work, copies = sharing["multiply_adds"], sharing["backbone_copies"]
-    shared = work["shared"] / 1e9
+    copies = sharing["backbone_copies"]
+    before, after = _cost(sharing, "network"), _cost(sharing, "shared")
     if not sharing["shares_backbone"]:
         return (
             "The heads share nothing: this is several networks in one file, and one pass of it costs what they cost apart "
-            f"({shared:.2f} G multiply-adds)."
+            f"({after})."
         )
     if copies > 1:
-        first = (
-            f"The network runs its backbone {copies} times ({work['network'] / 1e9:.2f} G multiply-adds); the graph runs it "
-            f"once ({shared:.2f} G)."
-        )
+        first = f"The network runs its backbone {copies} times ({before}); the graph runs it once ({after})."
     else:
-        first = f"The backbone runs once ({shared:.2f} G multiply-adds)."
+        first = f"The backbone runs once ({after})."
+    work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / work["shared"]
     return (
         f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much."
     )
+
+
+def _cost(sharing: dict[str, Any], part: str) -> str:
+    work, parameters = sharing["multiply_adds"][part], sharing["parameters"][part]
+    return f"{work / 1e9:.2f} G multiply-adds, {parameters / 1e6:.2f} M parameters"

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -288,14 +288,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def digest(file: Path, progress: Callable[[int], None] | None = None) -> str:
-    """Return a file's SHA-256 in hexadecimal, read in pieces; ``progress`` gets the bytes read so far."""
+def digest(file: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal, read in pieces."""
     sha = hashlib.sha256()
-    done = 0
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             sha.update(block)
-            done += len(block)
-            if progress is not None:
-                progress(done)
     return sha.hexdigest()

@@ -98,6 +98,23 @@ class Unshared(Copied):
                 nn.init.normal_(parameter, std=0.3)
 
 
+class RepeatedHead(Shared):
+    """Runs its backbone once and one head twice."""
+
+    def forward(self, x: torch.Tensor) -> object:
+        features = self.backbone(x)
+        return self.age(features), self.gender(features), self.race(features) + self.race(features)
+
+
+class Overflowing(Shared):
+    """Has features beyond the range of FP16, which its heads bring back."""
+
+    def forward(self, x: torch.Tensor) -> object:
+        features = self.backbone[:3](x) * 1e6
+        features = self.backbone[3:](features) * 1e-6
+        return self.age(features), self.gender(features), self.race(features)
+
+
 class Siamese(Shared):
     """Runs the backbone on the image and on its mirror image: the same weights, different data."""
 

@@ -32,6 +32,7 @@ def run(model: ir.Model, image: np.ndarray) -> list[Any]:
         pytest.param(networks.Shared, 1, 2, True, id="one-pass"),
         pytest.param(networks.Repeating, 3, 2, True, id="the-article's-three-passes"),
         pytest.param(networks.Copied, 3, 2, True, id="copied-backbones"),
+        pytest.param(networks.RepeatedHead, 1, 2, True, id="only-a-head-twice"),
         pytest.param(networks.Unshared, 1, 6, False, id="nothing-shared"),
         pytest.param(networks.Siamese, 1, 4, True, id="same-weights-on-other-data"),
     ],

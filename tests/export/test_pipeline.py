@@ -163,6 +163,19 @@ def test_heads_that_share_nothing_are_reported_as_such(
     assert "The heads share nothing" in capsys.readouterr().out
 
 
+def test_values_that_overflow_fp16_are_kept_in_fp32_and_named(
+    tmp_path: Path, export_file: Export, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = export_file(pickled(networks.Overflowing(), tmp_path), "--trust-pickle", *SMALL)
+    (half,) = (a for a in open_bundle(bundle).manifest.artifacts if a.path == "fp16.onnx")
+    overflows = half.details["overflows"]
+    assert overflows
+    assert all(each["absmax"] > 65504 / 2 for each in overflows)
+    assert f"{overflows[0]['tensor']} overflows" in capsys.readouterr().out
+    rows = [row for row in open_bundle(bundle).manifest.verification if row["artifact"] == "fp16.onnx"]
+    assert all(row["max_error"] <= row["tolerance"] for row in rows)
+
+
 @pytest.mark.parametrize("opset", [17, 18, 20])
 def test_the_opset_is_the_one_asked_for(opset: int, tmp_path: Path, export_file: Export) -> None:
     checkpoint = pickled(networks.Shared(), tmp_path)
