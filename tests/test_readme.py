@@ -75,10 +75,14 @@ def test_the_runtime_page_shows_what_the_overhead_example_prints() -> None:
     assert "added, median of" in text(ROOT / "docs" / "runtime.md")
 
 
-def test_the_articles_example_exports_at_any_depth(tmp_path: Path) -> None:
+def test_the_articles_example_exports_at_any_depth_and_shows_its_half_precision(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "examples" / "article.py", "--out", tmp_path, "--depth", "18"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"ResNet-18 to 8 verified graphs: \d+ s, at most [\d.]+ GB of memory", result.stdout)
+
+    command = [sys.executable, ROOT / "examples" / "half_precision.py", tmp_path / "model.mtl"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"32 images: running [\d.]+ s, observing [\d.]+ s; typing [\d.]+ s", result.stdout)
 
 
 def test_pages_speak_of_the_project_alone() -> None:
