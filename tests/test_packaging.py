@@ -78,10 +78,9 @@ def test_the_wheel_holds_all_rooms_and_no_tests(wheel: Path) -> None:
 def test_the_version_stands_in_one_place(wheel: Path) -> None:
     assert wheel.name.startswith(f"mtl_deploy-{mtl_deploy.__version__}-")
     assert metadata("mtl-deploy")["Version"] == mtl_deploy.__version__
-    written = [
-        path for path in ROOT.glob("*/**/*.py") if f'"{mtl_deploy.__version__}"' in path.read_text(encoding="utf-8")
-    ]
-    assert [path.name for path in written if "package" in path.parts] == ["__init__.py"]
+    sources = [path for folder in ("package", *ROOMS) for path in (ROOT / folder).glob("**/*.py")]
+    written = [path for path in sources if f'"{mtl_deploy.__version__}"' in path.read_text(encoding="utf-8")]
+    assert written == [ROOT / "package" / "mtl_deploy" / "__init__.py"]
 
 
 def test_an_edge_device_imports_predicts_and_measures(
