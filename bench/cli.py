@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.runtime.console import INTERRUPTED, Progress, parser, run_command
-from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.errors import OptionError, WorkError
 
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in turn, on this machine. A call is timed
@@ -54,7 +54,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from .contestants import Settings, find_pair, make_batch, require_agreement, start
     from .environment import environment, warnings
     from .measure import Measurement, measure
-    from .memory import peak_memory
+    from .memory import Memory, peak_memory
     from .report import SIDES, Report
 
     progress = Progress(quiet=arguments.quiet)
@@ -64,11 +64,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     pair = find_pair(arguments.path, arguments.precision, settings.providers)
     batch = make_batch(pair, arguments.batch, arguments.seed)
     where = environment()
-    memory = {}
-    if not arguments.no_memory:
-        with progress.step("Measuring memory"):
-            memory = {side: peak_memory(pair, side, arguments.batch, settings) for side in SIDES}
     measurement = Measurement({side: [] for side in SIDES})
+    memory: dict[str, Memory] = {}
+    notes = warnings(where)
     interrupted = False
     with progress.step("Measuring latency") as say:
         contestants = [start(pair, side, settings) for side in SIDES]
@@ -83,7 +81,16 @@ def _bench(arguments: argparse.Namespace) -> int:
             for contestant in contestants:
                 contestant.close()
         say(f"{measurement.rounds} rounds")
-    cut = ["interrupted before its time"] if interrupted else []
+    if not (arguments.no_memory or interrupted):  # last: both sides have loaded by now, and are freed again
+        try:
+            with progress.step("Measuring memory"):
+                memory = {side: peak_memory(pair, side, arguments.batch, settings) for side in SIDES}
+        except KeyboardInterrupt:
+            interrupted = True
+        except WorkError as error:  # the latencies are good without it
+            notes.append(str(error))
+    if interrupted:
+        notes.append("interrupted before its time")
     report = Report(
         pair,
         settings,
@@ -92,7 +99,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         measurement,
         memory,
         where,
-        [*warnings(where), *cut],
+        notes,
         arguments.seed,
     )
     _print(report.to_dict(), report.text(), arguments.json)
@@ -106,8 +113,14 @@ def _check(arguments: argparse.Namespace) -> None:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.threads is not None and arguments.threads < 1:
         raise OptionError(f"--threads {arguments.threads}: use 1 or more")
-    if arguments.json not in (None, "-") and not Path(arguments.json).absolute().parent.is_dir():
-        raise OptionError(f"--json {arguments.json}: no such folder; make it first")  # not after minutes of measuring
+    if arguments.seed < 0:
+        raise OptionError(f"--seed {arguments.seed}: use 0 or more")
+    if arguments.json not in (None, "-"):  # not after minutes of measuring
+        file = Path(arguments.json).absolute()
+        if file.is_dir():
+            raise OptionError(f"--json {arguments.json}: a folder; name a file in it")
+        if not file.parent.is_dir():
+            raise OptionError(f"--json {arguments.json}: no such folder; make it first")
 
 
 def _print(document: dict[str, object], text: str, file: str | None) -> None:

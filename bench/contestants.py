@@ -185,16 +185,19 @@ def make_batch(pair: Pair, size: int, seed: int) -> Batch:
     which lead to denormal numbers.
 
     Raises:
-        OptionError: the artifacts do not take such a batch.
+        OptionError: the artifacts do not take such a batch, or it does not fit into memory.
     """
     low, high = pair.shared.batch_min, pair.shared.batch_max
     if size < low or (high is not None and size > high):
         raise OptionError(f"--batch {size}: {pair.shared.path} takes {low} to {high or 'any number'}")
     preprocessing = pair.bundle.manifest.signature.preprocessing
     rng = np.random.default_rng(seed)
-    if preprocessing.input == "uint8":
-        return rng.integers(0, 256, (size, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
-    return rng.standard_normal((size, 3, preprocessing.height, preprocessing.width), dtype=np.float32)
+    try:
+        if preprocessing.input == "uint8":
+            return rng.integers(0, 256, (size, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
+        return rng.standard_normal((size, 3, preprocessing.height, preprocessing.width), dtype=np.float32)
+    except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
+        raise OptionError(f"--batch {size}: these images do not fit into memory; use fewer") from error
 
 
 def require_agreement(first: Contestant, second: Contestant, batch: Batch, precision: str) -> None:

@@ -82,7 +82,9 @@ class Report:
         """Return the table and the answer."""
         pair, count = self.pair, len(self.pair.separate)
         images = f"{self.batch} image" + ("s" if self.batch > 1 else "")
-        threads = f"{self.settings.threads} threads" if self.settings.threads else "default threads"
+        threads = "default threads"
+        if self.settings.threads is not None:
+            threads = f"{self.settings.threads} thread" + ("s" if self.settings.threads > 1 else "")
         where = (
             f"{self.environment['processor'] or self.environment['machine']}, {self.environment['usable_cores']} cores"
         )

@@ -44,6 +44,7 @@ def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, caps
     ):
         assert label in out
     assert "3 separate" in out
+    assert ", 1 image a call, 1 thread;" in out
     assert "One shared pass" in out or "No difference" in out
 
 
@@ -90,6 +91,20 @@ def test_memory_is_that_of_a_process_of_its_own(make_bundle: MakeBundle) -> None
     assert large.peak > one.peak + 20000 * 8 * 8 * 3  # the batch alone takes that
 
 
+def test_latencies_are_printed_where_memory_cannot_be_measured(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = tmp_path / "python"
+    failing.write_text("#!/bin/sh\necho out of memory >&2; exit 137\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(failing))
+    assert main([str(make_bundle()), *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "warning: measuring the memory of the shared side failed: out of memory" in out
+    assert "latency p50, ms" in out
+    assert "peak memory" not in out
+
+
 def bad_path(name: str) -> Callable[[MakeBundle, Path], Path]:
     return lambda _, folder: folder / name
 
@@ -110,6 +125,13 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
     return path
 
 
+def changed(make_bundle: MakeBundle, _: Path) -> Path:
+    bundle = make_bundle()
+    with (bundle / "fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    return bundle
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
@@ -124,7 +146,11 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
         (lambda make, _: make(), ["--precision", "int8"], "no artifact for int8"),
         (lambda make, _: make() / "fp32.onnx", ["--precision", "fp16"], "is fp32, --precision says fp16"),
         (lambda make, _: make(), ["--provider", "TPU"], "'TPU' is not available"),
+        (lambda make, _: make(), ["--seed", "-1"], "--seed -1: use 0 or more"),
+        (lambda make, _: make(), ["--batch", "1000000000000"], "--batch 1000000000000: these images do not fit"),
         (lambda make, _: make(), ["--json", "/absent/result.json"], "--json /absent/result.json: no such folder"),
+        (lambda make, _: make(), ["--json", "."], "--json .: a folder"),
+        (changed, [], "fp32.onnx: SHA-256 is"),
     ],
     ids=[
         "absent",
@@ -138,7 +164,11 @@ def stray(make_bundle: MakeBundle, folder: Path) -> Path:
         "precision",
         "artifact",
         "provider",
+        "seed",
+        "batch-huge",
         "json",
+        "json-folder",
+        "changed",
     ],
 )
 def test_errors_are_one_line(
@@ -149,7 +179,7 @@ def test_errors_are_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main([str(make(make_bundle, tmp_path)), "--no-memory", "--quiet", *arguments]) == 2
+    assert main([str(make(make_bundle, tmp_path)), "--quiet", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
