@@ -23,10 +23,11 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobu
 
 
 @dataclass(frozen=True)
-class _Field:
-    """One field of a message: its number, its whole encoding, and what it holds."""
+class Field:
+    """One field of a message: its number and wire type, its whole encoding, and what it holds."""
 
     number: int
+    wire_type: int
     encoded: memoryview
     value: memoryview
 
@@ -43,7 +44,7 @@ def cut(content: bytes, outputs: Collection[str]) -> bytes:
         BundleError: the bytes are no protocol buffer message.
     """
     try:
-        model = list(_fields(memoryview(content)))
+        model = list(fields(memoryview(content)))
         parts: list[bytes | memoryview] = []
         for field in model:
             if field.number == _MODEL_GRAPH:
@@ -59,66 +60,73 @@ def cut(content: bytes, outputs: Collection[str]) -> bytes:
 
 
 def _cut_graph(graph: memoryview, outputs: Collection[str]) -> bytes:
-    fields = list(_fields(graph))
-    has = [_text(field.value, _VALUE_NAME) for field in fields if field.number == _GRAPH_OUTPUT]
+    parts = list(fields(graph))
+    has = [text(field.value, _VALUE_NAME) for field in parts if field.number == _GRAPH_OUTPUT]
     if missing := [name for name in outputs if name not in has]:
         raise TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(has)}")
     needed = set(outputs)
     nodes: set[int] = set()
-    for position in reversed(range(len(fields))):  # ONNX demands that a node stand behind those that it reads from
-        field = fields[position]
-        if field.number == _GRAPH_NODE and not needed.isdisjoint(_texts(field.value, _NODE_OUTPUT)):
+    for position in reversed(range(len(parts))):  # ONNX demands that a node stand behind those that it reads from
+        field = parts[position]
+        if field.number == _GRAPH_NODE and not needed.isdisjoint(texts(field.value, _NODE_OUTPUT)):
             nodes.add(position)
             needed.update(_reads(field.value))
-    kept = [field for position, field in enumerate(fields) if _is_kept(field, position, nodes, needed, outputs)]
+    kept = [field for position, field in enumerate(parts) if _is_kept(field, position, nodes, needed, outputs)]
     return b"".join(field.encoded for field in kept)
 
 
-def _is_kept(field: _Field, position: int, nodes: set[int], needed: set[str], outputs: Collection[str]) -> bool:
+def _is_kept(field: Field, position: int, nodes: set[int], needed: set[str], outputs: Collection[str]) -> bool:
     if field.number == _GRAPH_NODE:
         return position in nodes
     if field.number == _GRAPH_OUTPUT:
-        return _text(field.value, _VALUE_NAME) in outputs
+        return text(field.value, _VALUE_NAME) in outputs
     if field.number == _GRAPH_INITIALIZER:
-        return _text(field.value, _TENSOR_NAME) in needed
+        return text(field.value, _TENSOR_NAME) in needed
     if field.number == _GRAPH_VALUE_INFO:
-        return _text(field.value, _VALUE_NAME) in needed
+        return text(field.value, _VALUE_NAME) in needed
     return True
 
 
 def _reads(node: memoryview) -> Iterator[str]:
     """Yield the names that a node reads, and all that graphs inside it read (the branches of an If)."""
-    yield from _texts(node, _NODE_INPUT)
-    for attribute in _fields(node):
+    yield from texts(node, _NODE_INPUT)
+    for attribute in fields(node):
         if attribute.number != _NODE_ATTRIBUTE:
             continue
-        for inner in _fields(attribute.value):
+        for inner in fields(attribute.value):
             if inner.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                for field in _fields(inner.value):
+                for field in fields(inner.value):
                     if field.number == _GRAPH_NODE:
                         yield from _reads(field.value)
                     elif field.number == _GRAPH_OUTPUT:
-                        yield _text(field.value, _VALUE_NAME)
+                        yield text(field.value, _VALUE_NAME)
 
 
-def _texts(message: memoryview, number: int) -> Iterator[str]:
-    return (str(field.value, "utf-8") for field in _fields(message) if field.number == number)
+def texts(message: memoryview, number: int) -> Iterator[str]:
+    """Yield the strings that a message holds under a field number."""
+    return (str(field.value, "utf-8") for field in fields(message) if field.number == number)
 
 
-def _text(message: memoryview, number: int) -> str:
-    return next(_texts(message, number), "")
+def text(message: memoryview, number: int) -> str:
+    """Return the first string that a message holds under a field number; empty: there is none."""
+    return next(texts(message, number), "")
 
 
-def _fields(message: memoryview) -> Iterator[_Field]:
+def fields(message: memoryview) -> Iterator[Field]:
+    """Yield a message's fields as they stand.
+
+    Raises:
+        IndexError, ValueError: the bytes are no protocol buffer message.
+    """
     position = 0
     while position < len(message):
         start = position
-        key, position = _read_varint(message, position)
+        key, position = read_varint(message, position)
         wire_type, value = key & 7, position
         if wire_type == _VARINT:
-            _, position = _read_varint(message, position)
+            _, position = read_varint(message, position)
         elif wire_type == _LENGTH:
-            length, value = _read_varint(message, position)
+            length, value = read_varint(message, position)
             position = value + length
         elif wire_type in (_FIXED64, _FIXED32):
             position += 8 if wire_type == _FIXED64 else 4
@@ -126,10 +134,11 @@ def _fields(message: memoryview) -> Iterator[_Field]:
             raise ValueError(f"wire type {wire_type} at byte {start}")
         if position > len(message):
             raise ValueError(f"a field at byte {start} reaches beyond its message")
-        yield _Field(key >> 3, message[start:position], message[value:position])
+        yield Field(key >> 3, wire_type, message[start:position], message[value:position])
 
 
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+def read_varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return the number that is encoded at a position, and the position behind it."""
     value = shift = 0
     while True:
         byte = message[position]
