@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle import MANIFEST, Artifact, Bundle, find_bundle, open_bundle
 from mtl_deploy.runtime.errors import BundleError, OptionError, WorkError
-from mtl_deploy.runtime.model import Model, load
+from mtl_deploy.runtime.loading import load
+from mtl_deploy.runtime.model import Model
 from mtl_deploy.runtime.selection import select
 
 Batch = npt.NDArray[np.generic]
@@ -128,7 +129,7 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
     if given is not None and precision not in (None, given.precision):
         raise OptionError(f"{path} is {given.precision}, --precision says {precision}; leave one of them out")
     wanted = given.precision if given is not None else precision
-    shared = select(bundle, precision=wanted, providers=providers)
+    shared = select(bundle, precision=wanted, backend="onnxruntime", providers=providers).artifact
     separate = [
         artifact
         for task in bundle.manifest.tasks

@@ -40,7 +40,7 @@ def main() -> None:
 def calls(path: Path, threads: int) -> str:
     """Compare ``model(batch)`` with the session's own ``run`` on the same graph and batch."""
     bundle = open_bundle(path)
-    content = bundle.read(select(bundle, providers=["CPU"]))
+    content = bundle.read(select(bundle, providers=["CPU"]).artifact)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -5,22 +5,29 @@
     model = load("model.mtl")
     print(model.predict("face.jpg")["age"])
 
-Needs numpy and one backend (ONNX Runtime); Pillow where paths or PIL images are passed. Importing it loads no backend.
+Needs numpy and one backend (ONNX Runtime, TensorRT or TensorRT-RTX); Pillow where paths or PIL images are passed. Importing it
+loads no backend.
 """
 
 from .decoding import Prediction
+from .device_array import DeviceArray
 from .errors import (
     BackendError,
     BundleError,
+    DeviceLostError,
+    DeviceMemoryError,
+    FallbackWarning,
     ImageError,
     IntegrityError,
     MtlError,
+    NoGpuError,
     OptionError,
     RunError,
     TaskError,
     WorkError,
 )
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .preprocessing import Preprocessing
 from .signature import Signature
 from .tasks import Task
@@ -28,10 +35,15 @@ from .tasks import Task
 __all__ = [
     "BackendError",
     "BundleError",
+    "DeviceArray",
+    "DeviceLostError",
+    "DeviceMemoryError",
+    "FallbackWarning",
     "ImageError",
     "IntegrityError",
     "Model",
     "MtlError",
+    "NoGpuError",
     "OptionError",
     "Prediction",
     "Preprocessing",

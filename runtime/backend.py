@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,17 +40,28 @@ class Backend(Protocol):
     """The artifact's own metadata; empty where the format has none."""
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], into: Mapping[str, Array] | None = None
-    ) -> dict[str, Array]:
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        into: Mapping[str, Any] | None = None,
+        *,
+        stream: int | None = None,
+        on_device: bool = False,
+    ) -> dict[str, Any]:
         """Run once.
 
         Args:
-            inputs: a C-contiguous array an input, of the declared dtype and shape.
-            outputs: names of the outputs to compute; work that serves no other is not done.
-            into: C-contiguous arrays to write outputs to, by name; the same arrays are then in the result.
+            inputs: a C-contiguous array an input, of the declared dtype and shape. A backend of a GPU also takes arrays on it.
+            outputs: names of the outputs to give. ONNX Runtime computes no more than these; an engine always computes all.
+            into: C-contiguous arrays to write outputs to, by name; the same arrays are then in the result. Those on the GPU
+                are written there.
+            stream: handle of the caller's CUDA stream; None: the backend's own, which is waited for.
+            on_device: leave the outputs that have no array in ``into`` on the GPU, as
+                :class:`~mtl_deploy.runtime.device_array.DeviceArray`.
 
         Raises:
             RunError: the library failed; its message is in the error.
+            BackendError: the backend has no GPU, and was asked for one.
         """
         ...
 

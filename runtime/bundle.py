@@ -23,6 +23,7 @@ from .tasks import Task
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".mtl"
+ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Manifest:
             the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
         verification: a row an artifact and task: errors against the PyTorch network.
         provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
+        reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are verified
+            with on the device; empty in bundles without.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Manifest:
     sharing: dict[str, Any] = field(default_factory=dict)
     verification: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -96,6 +100,7 @@ class Manifest:
             "sharing": self.sharing,
             "verification": list(self.verification),
             "provenance": self.provenance,
+            "reference": self.reference,
         }
 
     @classmethod
@@ -125,11 +130,12 @@ class Manifest:
                 sharing=dict(data.get("sharing", {})),
                 verification=tuple(data.get("verification", ())),
                 provenance=dict(data.get("provenance", {})),
+                reference=dict(data.get("reference", {})),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{where}: malformed manifest ({type(error).__name__}: {error})") from error
-        for artifact in artifacts:
-            _check_inside(artifact.path, where)
+        for path in [artifact.path for artifact in artifacts] + [str(manifest.reference.get("path", ""))]:
+            _check_inside(path, where)
         return manifest
 
 
@@ -149,14 +155,23 @@ class Bundle:
             BundleError: the file is missing or unreadable.
             IntegrityError: its content is not the one that the manifest describes.
         """
-        file = self.path / artifact.path
+        return self.read_checked(artifact.path, artifact.sha256)
+
+    def read_checked(self, path: str, sha256: str) -> bytes:
+        """Return the bytes of any file of the bundle, once their SHA-256 is known to be the one given.
+
+        Raises:
+            BundleError: the file is missing or unreadable.
+            IntegrityError: its content is another.
+        """
+        file = self.path / path
         try:
             content = file.read_bytes()
         except OSError as error:
             raise BundleError(f"{file}: {error.strerror or error}; copy the bundle again, as a whole folder") from error
-        if (found := hashlib.sha256(content).hexdigest()) != artifact.sha256:
+        if (found := hashlib.sha256(content).hexdigest()) != sha256:
             raise IntegrityError(
-                f"{file}: SHA-256 is {found[:12]}..., the manifest says {artifact.sha256[:12]}...; "
+                f"{file}: SHA-256 is {found[:12]}..., the manifest says {str(sha256)[:12]}...; "
                 "the file was changed or copied badly: copy the bundle again, or export again"
             )
         return content

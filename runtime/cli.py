@@ -11,7 +11,8 @@ from pathlib import Path
 from .console import parser, run_command, table
 from .decoding import Prediction
 from .errors import ImageError, OptionError
-from .model import Model, load
+from .loading import load
+from .model import Model
 
 JSON_VERSION = 1
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -26,6 +27,8 @@ examples:
   mtl-infer model.mtl face.jpg --json
   mtl-infer model.mtl/separate/age.onnx face.jpg
       one graph
+  mtl-infer model.mtl face.jpg --backend tensorrt
+      on its engine, or not at all; without the option a graph runs where no engine fits, with a warning
 
 An image that cannot be read is named on standard error and left out; the others are predicted.
 exit codes: 0 done; 1 the work failed; 2 input that cannot be used, a single image among it; 130 interrupted."""
@@ -38,11 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-infer", _DESCRIPTION, _EPILOG)
-    made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl) or an .onnx graph of one")
+    made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl), or a graph or engine of one")
     made.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
     made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
+    made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
     made.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
     return made
@@ -54,6 +58,7 @@ def _infer(arguments: argparse.Namespace) -> int:
     with load(
         arguments.model,
         precision=arguments.precision,
+        backend=arguments.backend,
         providers=arguments.provider,
         tasks=tasks,
         threads=arguments.threads,

@@ -9,13 +9,15 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from mtl_deploy import __version__
 
-from .errors import MtlError, OptionError
+from .errors import FallbackWarning, MtlError, OptionError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -60,7 +62,9 @@ def run_command(command: Callable[[], int]) -> int:
     130, a reader that went away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
     """
     interrupts: list[int] = []
-    with _noting_interrupts(interrupts):
+    with _noting_interrupts(interrupts), warnings.catch_warnings():
+        warnings.simplefilter("always", FallbackWarning)
+        warnings.showwarning = _one_line(warnings.showwarning)
         try:
             code = command()
             sys.stdout.flush()
@@ -78,6 +82,18 @@ def run_command(command: Callable[[], int]) -> int:
                 return error.exit_code
             raise
     return code
+
+
+def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
+    """Return how warnings are shown: ours as one line, without the place in the code that they came from."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if not issubclass(category, FallbackWarning):
+            usual(message, category, *rest, **named)
+            return
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+
+    return show
 
 
 @contextmanager

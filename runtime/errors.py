@@ -8,12 +8,16 @@
     ├── BundleError             not a bundle, an unknown schema, a missing file
     │   └── IntegrityError      a file whose SHA-256 is not the manifest's
     ├── BackendError            no library, provider or artifact that can run here
+    │   └── NoGpuError          no GPU that CUDA can use
     ├── CheckpointError         a file that holds no usable network
     ├── OptionError             options that contradict one another or a file
     └── WorkError               the work itself failed: exit code 1
         ├── TraceError          a network that does not become a graph
         ├── VerificationError   a graph that does not match its network
+        ├── BuildError          an engine that the library does not build
         └── RunError            a backend that failed while running
+            ├── DeviceMemoryError   the GPU's memory is full
+            └── DeviceLostError     the GPU or its context is unusable from now on
 
 Every message says what was wrong, where, and what to do. Commands print it as one line, without a traceback.
 """
@@ -47,6 +51,10 @@ class BackendError(MtlError):
     """No installed backend, provider or artifact can do what was asked."""
 
 
+class NoGpuError(BackendError):
+    """This machine has no GPU that CUDA can use; the message is the reason alone, such as ``no CUDA driver``."""
+
+
 class CheckpointError(MtlError):
     """A file is not a checkpoint, or holds no network that can be used."""
 
@@ -71,3 +79,19 @@ class VerificationError(WorkError):
 
 class RunError(WorkError):
     """A backend failed while it ran a model."""
+
+
+class BuildError(WorkError):
+    """An engine could not be built from its graph."""
+
+
+class DeviceMemoryError(RunError):
+    """The GPU's memory does not suffice. Nothing is lost: free some, or use smaller batches, and go on."""
+
+
+class DeviceLostError(RunError):
+    """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that is gone. Close the models that use it."""
+
+
+class FallbackWarning(UserWarning):
+    """A bundle's engine does not run here, so its ONNX graph does; the message is the reason."""

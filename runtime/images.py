@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Array
+from .device_array import is_on_device
 from .errors import ImageError
 from .preprocessing import Preprocessing
 from .resize import resize
@@ -32,7 +33,8 @@ def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
     Args:
         images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
             ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``. Where the graph's input is float, also the ready
-            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is.
+            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
+            is ready on the GPU (PyTorch, CuPy, pycuda, ...).
         preprocessing: the graph's.
 
     Returns:
@@ -45,6 +47,8 @@ def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
         return _from_array(images, preprocessing)
     if isinstance(images, (str, os.PathLike)) or _is_pillow(images):
         return _tensor(_pixels(images, preprocessing)[None], preprocessing), True
+    if is_on_device(images):
+        return _on_device(images, preprocessing), False
     if not isinstance(images, Sequence):
         raise ImageError(f"got {type(images).__name__}; {_EXPECTED}, or a list of them")
     if not images:
@@ -68,6 +72,16 @@ def _from_array(array: Array, preprocessing: Preprocessing) -> tuple[Array, bool
         raise ImageError(f"got float32 of shape {array.shape}; expected (N, 3, {height}, {width}), normalised")
     ready = f" or ready float32 (N, 3, {height}, {width})" if preprocessing.input == "float" else ""
     raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, 3) or (N, H, W, 3), RGB{ready}")
+
+
+def _on_device(array: Any, preprocessing: Preprocessing) -> Any:
+    """Check a batch on the GPU as far as its shape tells; the backend checks the rest."""
+    height, width = preprocessing.height, preprocessing.width
+    expected = (height, width, 3) if preprocessing.input == "uint8" else (3, height, width)
+    shape = tuple(array.shape)
+    if len(shape) != 4 or shape[1:] != expected or shape[0] < 1:
+        raise ImageError(f"got an array of shape {shape} on the GPU; expected (N, {', '.join(map(str, expected))})")
+    return array
 
 
 def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:

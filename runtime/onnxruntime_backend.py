@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backend import Array, TensorSpec
+from .device_array import is_on_device
 from .errors import BackendError, BundleError, OptionError, RunError
+from .gpu import has_gpu
 from .onnx_file import cut
 
 if TYPE_CHECKING:
@@ -81,9 +81,24 @@ class OnnxRuntimeBackend:
         self._sessions: dict[frozenset[str], onnxruntime.InferenceSession] = {self._all: session}
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], into: Mapping[str, Array] | None = None
-    ) -> dict[str, Array]:
-        """Run once; see :meth:`~mtl_deploy.runtime.backend.Backend.run`."""
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        into: Mapping[str, Any] | None = None,
+        *,
+        stream: int | None = None,
+        on_device: bool = False,
+    ) -> dict[str, Any]:
+        """Run once; see :meth:`~mtl_deploy.runtime.backend.Backend.run`. Inputs and outputs are in host memory."""
+        if (
+            stream is not None
+            or on_device
+            or any(is_on_device(value) for value in (*inputs.values(), *(into or {}).values()))
+        ):
+            raise BackendError(
+                "ONNX Runtime is given arrays in host memory here; CUDA streams and arrays on the GPU need an engine "
+                "(backend='tensorrt')"
+            )
         session = self._session_for(frozenset(outputs))
         try:
             if into:
@@ -158,19 +173,8 @@ def default_providers() -> list[str]:
         BackendError: onnxruntime is missing or broken.
     """
     available = _import().get_available_providers()
-    cuda = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available and _has_cuda_device() else []
+    cuda = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available and has_gpu() else []
     return [*cuda, "CPUExecutionProvider"]
-
-
-@lru_cache(maxsize=1)
-def _has_cuda_device() -> bool:
-    """Ask the CUDA driver itself: ONNX Runtime lists its CUDA provider on machines without a GPU too."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 @lru_cache(maxsize=1)

@@ -1,13 +1,28 @@
-"""Which artifact of a bundle runs here."""
+"""Which artifact of a bundle runs here: an engine where one fits this machine, else a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from .bundle import Artifact, Bundle
+from .engine_record import EngineRecord
 from .errors import BackendError
 
-BACKENDS = ("onnxruntime",)  # in order of preference
+BACKENDS = ("tensorrt", "onnxruntime")  # in order of preference
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An artifact to run.
+
+    Attributes:
+        artifact: the one chosen.
+        misfit: why an engine that would have been preferred does not run here; None where there is none.
+    """
+
+    artifact: Artifact
+    misfit: str | None = None
 
 
 def select(
@@ -16,27 +31,57 @@ def select(
     precision: str | None = None,
     backend: str | None = None,
     providers: Sequence[str] | None = None,
-) -> Artifact:
+    device: int | None = None,
+) -> Choice:
     """Choose the shared artifact to run.
 
     Args:
         bundle: the bundle.
         precision: the one wanted; None: the fastest that the device computes natively.
-        backend: the one wanted; None: any.
+        backend: the one wanted; None: an engine where one fits this machine, else ONNX Runtime. ``providers`` ask for the latter.
         providers: ONNX Runtime's; they tell the device.
+        device: CUDA's number of the GPU that engines would run on; None: 0.
 
     Raises:
-        BackendError: the bundle has no such artifact; names those that it has.
+        BackendError: the bundle has no such artifact, and names those that it has; or an engine was asked for and does not fit
+            this machine, and says why.
     """
-    shared = [artifact for artifact in bundle.manifest.artifacts if artifact.role == "shared"]
-    fitting = [artifact for artifact in shared if artifact.backend in ((backend,) if backend else BACKENDS)]
-    for wanted in (precision,) if precision else _preferred(providers):
-        for artifact in fitting:
-            if artifact.precision == wanted:
-                return artifact
+    if backend not in (None, *BACKENDS):
+        raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
+    misfit: str | None = None
+    if backend == "tensorrt" or (backend is None and providers is None):
+        for engine in _shared(bundle, "tensorrt", precision, ("fp16", "fp32", "int8")):
+            problem = _misfit(bundle, engine, device)
+            if problem is None:
+                return Choice(engine)
+            misfit = misfit or problem
+    if backend in (None, "onnxruntime"):
+        for graph in _shared(bundle, "onnxruntime", precision, None if precision else _preferred(providers)):
+            return Choice(graph, misfit)
+    if misfit is not None:
+        raise BackendError(misfit)
     asked = " with ".join(text for text in (precision or "a graph", backend and f"backend {backend}") if text)
+    shared = [artifact for artifact in bundle.manifest.artifacts if artifact.role == "shared"]
     has = ", ".join(f"{artifact.path} ({artifact.precision}, {artifact.backend})" for artifact in shared) or "none"
     raise BackendError(f"{bundle.path} has no artifact for {asked}; it has {has}: choose one of them or export again")
+
+
+def _misfit(bundle: Bundle, engine: Artifact, device: int | None) -> str | None:
+    where = str(bundle.path / engine.path)
+    try:
+        EngineRecord.from_details(engine.details, where).require_fit(device)
+    except BackendError as error:
+        return f"{where}: {error}"
+    return None
+
+
+def _shared(
+    bundle: Bundle, backend: str, precision: str | None, preferred: tuple[str, ...] | None
+) -> Iterator[Artifact]:
+    for wanted in (precision,) if precision else preferred or ():
+        for artifact in bundle.manifest.artifacts:
+            if (artifact.role, artifact.backend, artifact.precision) == ("shared", backend, wanted):
+                yield artifact
 
 
 def _preferred(providers: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,0 +1,172 @@
+"""Loading a bundle, or one file of it: which artifact runs here, on which backend."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .backend import Backend
+from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, open_bundle
+from .engine_record import EngineRecord
+from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .model import Model, unique_names
+from .selection import BACKENDS, select
+from .signature import INPUT_NAME, METADATA_KEY, Signature
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    precision: str | None = None,
+    backend: str | None = None,
+    providers: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    threads: int | None = None,
+    spinning: bool = True,
+    device: int | None = None,
+    contexts: int = 4,
+    cuda_graphs: int = 8,
+    runtime_cache: str | os.PathLike[str] | bool | None = None,
+) -> Model:
+    """Load a bundle, or one graph or engine.
+
+    A file of a bundle is read only if its SHA-256 is the manifest's.
+
+    Args:
+        path: a bundle (its folder or its ``manifest.json``), a graph or engine in one (such as ``separate/age.onnx``), or a lone
+            ``.onnx`` that ``mtl-export`` wrote.
+        precision: ``fp32`` or ``fp16``; None: fp16 on a GPU where the bundle has it, otherwise fp32 (processors compute FP16
+            graphs in FP32, with conversions on top).
+        backend: ``tensorrt`` or ``onnxruntime``; None: an engine where one fits this machine, else the graph, with a
+            :class:`FallbackWarning` that says what of the engine does not fit.
+        providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
+            where the machine has a device, then CPU. Naming some asks for ONNX Runtime.
+        tasks: the tasks that will be asked for; None: all. ONNX Runtime never computes the others.
+        threads: ONNX Runtime's inside an operator; None: one a physical core.
+        spinning: whether ONNX Runtime's idle threads spin: less latency, at the price of the processor.
+        device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0.
+        contexts: an engine's execution contexts at most: calls of more threads wait.
+        cuda_graphs: CUDA graphs that a context of an engine keeps, one a batch size and set of buffers; 0 turns them off.
+        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine; False: none.
+
+    Raises:
+        BundleError: no bundle or graph of ours, or another release's; :class:`IntegrityError` for a changed file.
+        BackendError: nothing installed here can run it as asked.
+        TaskError: a task does not exist.
+        DeviceMemoryError: the GPU's memory is full.
+    """
+    found = _find(Path(path), precision, backend, providers, device)
+    artifact, misfit = found.artifact, found.misfit
+    outputs = None if tasks is None else unique_names(tasks)
+    runner: Backend | None = None
+    if artifact is not None and artifact.backend == "tensorrt":
+        from .tensorrt_backend import TensorRTBackend
+
+        try:
+            record = EngineRecord.from_details(artifact.details, found.where)
+            runner = TensorRTBackend(
+                found.read,
+                record,
+                where=found.where,
+                device=device,
+                contexts=contexts,
+                graphs=cuda_graphs,
+                runtime_cache=runtime_cache,
+            )
+        except BackendError as error:  # the library knows better than the manifest
+            if found.bundle is None or backend is not None:
+                raise
+            misfit = str(error)
+            artifact = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers).artifact
+            found = replace(found, artifact=artifact)
+    if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
+        warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=2)
+    if runner is None:
+        from .onnxruntime_backend import OnnxRuntimeBackend
+
+        runner = OnnxRuntimeBackend(
+            found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
+        )
+    try:
+        return Model(runner, _signature(runner, found), artifact, tasks)
+    except BaseException:
+        runner.close()
+        raise
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file to run.
+
+    Attributes:
+        bundle: that it was chosen from; None where the file itself was named.
+        around: the bundle that it lies in; None for a lone graph.
+        artifact: its entry there.
+        lone: a lone graph's path.
+        misfit: why an engine was not chosen.
+    """
+
+    bundle: Bundle | None
+    around: Bundle | None
+    artifact: Artifact | None
+    lone: Path
+    misfit: str | None = None
+
+    @property
+    def where(self) -> str:
+        """How errors call it."""
+        if self.around is None or self.artifact is None:
+            return str(self.lone)
+        return str(self.around.path / self.artifact.path)
+
+    def read(self) -> bytes:
+        """Return its bytes, checked against the manifest's SHA-256 where there is one."""
+        if self.around is None or self.artifact is None:
+            return self.lone.read_bytes()
+        return self.around.read(self.artifact)
+
+
+def _find(
+    file: Path, precision: str | None, backend: str | None, providers: Sequence[str] | None, device: int | None
+) -> _Found:
+    if file.is_dir() or file.name == MANIFEST:
+        bundle = open_bundle(file)
+        choice = select(bundle, precision=precision, backend=backend, providers=providers, device=device)
+        return _Found(bundle, bundle, choice.artifact, file, choice.misfit)
+    if backend not in (None, *BACKENDS):
+        raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
+    if not file.is_file():
+        raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
+    if precision is not None:
+        raise OptionError(f"{file} is one file, precision={precision!r} chooses among a bundle's; leave it out")
+    if (found := find_bundle(file)) is not None:
+        around, artifact = found
+        if backend not in (None, artifact.backend):
+            raise OptionError(f"{file} runs on {artifact.backend}, backend={backend!r} was asked for; leave it out")
+        return _Found(None, around, artifact, file)
+    if file.suffix in ENGINE_SUFFIXES:
+        raise BundleError(
+            f"{file}: an engine runs only from its bundle, whose manifest says what it computes and holds its SHA-256 (an engine "
+            "can run code); pass the path that it has there"
+        )
+    if file.suffix != ".onnx":
+        raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
+    return _Found(None, None, None, file)
+
+
+def _signature(backend: Backend, found: _Found) -> Signature:
+    """Return what the file computes: by its own metadata, or for an engine, which has none, by the manifest."""
+    record = backend.metadata.get(METADATA_KEY)
+    if record is not None:
+        signature = Signature.from_json(record, found.where)
+    elif found.around is not None and found.artifact is not None and found.artifact.backend == "tensorrt":
+        signature = found.around.manifest.signature.subset(found.artifact.tasks)
+    else:
+        raise BundleError(f"{found.where}: a graph without tasks in its metadata; export the network with mtl-export")
+    outputs = {spec.name for spec in backend.outputs}
+    if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
+        raise BundleError(f"{found.where}: its inputs and outputs are not those of its metadata; export it again")
+    return signature
