@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl_deploy.runtime.bundle import Bundle
+from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
 
-from .options import MIN_SAMPLES, PRECISIONS, TOLERANCES, Options
+from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
+from .options import MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
-proven to run the backbone once and to match PyTorch task by task, its FP16 variant, and one separate model a task to
-compare with."""
+proven to run the backbone once and to match PyTorch task by task, its FP16 variant, one separate model a task to
+compare with, and TensorRT engines of all of them."""
 
 _EPILOG = f"""\
 examples:
@@ -32,6 +33,12 @@ examples:
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
       a torch.export program, verified on real images, written to deploy/program.mtl
+  mtl-export model.pt --engine tensorrt-rtx --gpu sm86,sm89
+      engines built ahead of time, without a GPU
+  mtl-export model.mtl --batch 1:8:32
+      on the device: engines for its GPU, from the graphs of a bundle; no PyTorch is needed
+  mtl-export model.pt --check-target jetpack-6.0,tensorrt-10.3
+      fails where a target's TensorRT would not read the graphs, and says what to change
 
 defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
 exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 130 interrupted.
@@ -40,12 +47,15 @@ On any of the last three nothing is written."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mtl-export`` and return its exit code."""
-    return run_command(lambda: _export(_parser().parse_args(arguments)))
+    made = _parser()
+    return run_command(lambda: _export(made, made.parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-export", _DESCRIPTION, _EPILOG)
-    made.add_argument("checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file")
+    made.add_argument(
+        "checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file; or a bundle, to build engines from"
+    )
     made.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="NAME.mtl, or a folder to put it in (default: the current one)"
     )
@@ -106,10 +116,17 @@ def _parser() -> argparse.ArgumentParser:
         help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=1e-2)",
     )
     verification.add_argument("--threads", type=int, help="for PyTorch and ONNX Runtime")
+    add_engine_arguments(made)
     return made
 
 
-def _export(arguments: argparse.Namespace) -> int:
+def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    path = arguments.checkpoint
+    if (path / MANIFEST).is_file() or path.name == MANIFEST:
+        require_bundle_options(arguments, parsed)
+        return _print(_update(arguments), arguments)
+    if arguments.verify:
+        raise OptionError(f"--verify runs the engines of a bundle, and {path} is none; an export verifies by itself")
     options = _options(arguments)
     if not options.checkpoint.exists():  # said before PyTorch takes its seconds to start
         raise OptionError(
@@ -118,7 +135,29 @@ def _export(arguments: argparse.Namespace) -> int:
     _require_libraries()
     from .pipeline import export
 
-    bundle = export(options, Progress(quiet=arguments.quiet))
+    return _print(export(options, Progress(quiet=arguments.quiet)), arguments)
+
+
+def _update(arguments: argparse.Namespace) -> Bundle:
+    """Give an existing bundle engines; this needs neither torch nor onnx."""
+    from .engine_stage import update_bundle
+
+    output = arguments.output
+    if output is not None and output.suffix != SUFFIX:
+        output = output / arguments.checkpoint.resolve().name
+    return update_bundle(
+        arguments.checkpoint,
+        engine_options(arguments),
+        output=output,
+        force=arguments.force,
+        verify=arguments.verify,
+        targets=targets(arguments),
+        tolerances=_tolerances(arguments.tolerance or []),
+        progress=Progress(quiet=arguments.quiet),
+    )
+
+
+def _print(bundle: Bundle, arguments: argparse.Namespace) -> int:
     if arguments.json:
         result = {"bundle": str(bundle.path), "manifest": bundle.manifest.to_dict()}
         json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
@@ -142,7 +181,6 @@ def _report(bundle: Bundle) -> str:
 
 def _options(arguments: argparse.Namespace) -> Options:
     height, width = _size(arguments.image_size or "224")
-    tolerances = {**TOLERANCES, **_tolerances(arguments.tolerance or [])}
     return Options(
         checkpoint=arguments.checkpoint,
         output=arguments.output,
@@ -163,9 +201,11 @@ def _options(arguments: argparse.Namespace) -> Options:
         separate=not arguments.no_separate,
         images=arguments.images,
         samples=arguments.samples,
-        tolerances=tolerances,
+        tolerances=_tolerances(arguments.tolerance or []),
         threads=arguments.threads,
         force=arguments.force,
+        engines=engine_options(arguments),
+        targets=targets(arguments),
     )
 
 

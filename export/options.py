@@ -12,7 +12,9 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import Outputs
 from mtl_deploy.runtime.tasks import Task
 
+from .engine_options import EngineOptions
 from .opset import HIGHEST, LOWEST
+from .targets import Target
 
 PRECISIONS = ("fp32", "fp16")
 MIN_SAMPLES = 32
@@ -39,9 +41,11 @@ class Options:
         separate: whether to write the single-task models too.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
-        tolerances: relative errors allowed, by precision (see :data:`TOLERANCES`).
+        tolerances: relative errors allowed, by precision; :data:`TOLERANCES` for those left out.
         threads: for PyTorch and ONNX Runtime; None: theirs.
         force: replace an existing bundle.
+        engines: how engines are built.
+        targets: whose TensorRT must read the graphs.
     """
 
     checkpoint: Path
@@ -57,9 +61,11 @@ class Options:
     separate: bool = True
     images: Path | None = None
     samples: int = MIN_SAMPLES
-    tolerances: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
+    tolerances: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
     force: bool = False
+    engines: EngineOptions = field(default_factory=EngineOptions)
+    targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values that can be checked without reading a file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,9 @@ from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.signature import Signature
 
-from .options import Options
+from .engines import Builder, find_builder
+from .options import TOLERANCES, Options
+from .target_check import check_targets
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,16 +31,17 @@ if TYPE_CHECKING:
 
 
 def export(options: Options, progress: Progress) -> Bundle:
-    """Load, trace, clean, name, type, split, verify, bundle.
+    """Load, trace, clean, name, type, split, lint, verify, build, bundle.
 
     Raises:
         MtlError: the input cannot be used (exit code 2), or a step failed (:class:`WorkError`, exit code 1). Nothing is
             left behind then.
     """
     check_target(options.target, force=options.force)
+    builder = find_builder(options.engines)
     with progress.step("Starting PyTorch"):
         _set_threads(options.threads)
-    from . import opset, passes, split
+    from . import opset, passes, reference, split
     from .graph import variants
     from .images import verification_images
     from .network import load_network
@@ -67,6 +71,9 @@ def export(options: Options, progress: Progress) -> Bundle:
         say(shares.description)
     with progress.step(f"Running PyTorch on {len(images.array)} images"):
         expected = expected_outputs(network, signature, images.array, batch)
+        pictures = reference.reference_images(network.preprocessing, batch)
+        outputs = expected_outputs(network, signature, pictures, batch)
+        packed, record = reference.pack(pictures, {task.name: outputs[task.name] for task in signature.tasks})
     graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))
     if "fp16" in options.precisions:
         with progress.step("Typing FP16") as say:
@@ -74,6 +81,8 @@ def export(options: Options, progress: Progress) -> Bundle:
             say(half.description)
         typed, details = _typed(half), half.to_dict()
         graphs += variants(typed, "fp16", signature, shares, batch, separate=options.separate, details=details)
+    read = check_targets(graphs, lambda graph: graph.content(), options.targets)
+    notes = [*(note for note in (traced.note,) if note), *read]
     rows, artifacts = _verify(graphs, images, expected, options, progress)
     require_passed(rows)
     manifest = Manifest(
@@ -82,11 +91,10 @@ def export(options: Options, progress: Progress) -> Bundle:
         artifacts=tuple(artifacts),
         sharing=shares.to_dict(merged),
         verification=tuple(row.to_dict() for row in rows),
-        provenance=provenance(network.loaded, options, images, [note for note in (traced.note,) if note]),
+        provenance=provenance(network.loaded, options, images, notes),
+        reference=record,
     )
-    with progress.step(f"Writing {options.target}"):
-        _write(manifest, graphs, options)
-    return Bundle(options.target, manifest)
+    return _write(manifest, graphs, packed, builder, options, progress)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -167,7 +175,7 @@ def _verify(
                     graph.signature,
                     images.array,
                     expected,
-                    tolerance=options.tolerances[graph.precision],
+                    tolerance=options.tolerances.get(graph.precision, TOLERANCES[graph.precision]),
                     batch=graph.batch,
                 )
             worst = max(found, key=lambda row: row.excess)
@@ -176,16 +184,34 @@ def _verify(
     return rows, artifacts
 
 
-def _write(manifest: Manifest, graphs: Sequence[Graph], options: Options) -> None:
+def _write(
+    manifest: Manifest,
+    graphs: Sequence[Graph],
+    reference: bytes,
+    builder: Builder | str,
+    options: Options,
+    progress: Progress,
+) -> Bundle:
+    """Write the graphs and, from them, the engines; nothing stays if one cannot be built."""
+    from .engine_stage import add_engines
+
     with writing(options.target, force=options.force) as folder:
-        for graph, artifact in zip(graphs, manifest.artifacts, strict=True):
-            content = graph.content()
-            if graph.artifact(content) != artifact:
-                raise WorkError(f"{graph.path} is not the file that was verified; please report this")
-            file = folder / graph.path
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
+        with progress.step(f"Writing {options.target}"):
+            for graph, artifact in zip(graphs, manifest.artifacts, strict=True):
+                content = graph.content()
+                if graph.artifact(content) != artifact:
+                    raise WorkError(f"{graph.path} is not the file that was verified; please report this")
+                file = folder / graph.path
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+            (folder / str(manifest.reference["path"])).write_bytes(reference)
+        if isinstance(builder, str):
+            notes = [*manifest.provenance["notes"], builder] if builder else manifest.provenance["notes"]
+            manifest = replace(manifest, provenance=manifest.provenance | {"notes": notes})
+        else:
+            manifest = add_engines(folder, manifest, builder, options.tolerances, progress)
         write_manifest(folder, manifest)
+    return Bundle(options.target, manifest)
 
 
 def _runnable(graph: Graph, content: bytes) -> bytes:

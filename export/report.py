@@ -6,6 +6,9 @@ from typing import Any
 
 from mtl_deploy.runtime.bundle import Bundle
 from mtl_deploy.runtime.console import table
+from mtl_deploy.runtime.engine_record import EngineRecord
+
+from .engines import describe_layers
 
 
 def report(bundle: Bundle) -> str:
@@ -26,7 +29,7 @@ def report(bundle: Bundle) -> str:
         ],
     )
     verified = table(
-        ["graph", "task", "images", "largest error", "mean error", "allowed", "of logits", "allowed", "same class"],
+        ["file", "task", "images", "largest error", "mean error", "allowed", "of logits", "allowed", "same class"],
         [
             [
                 row["artifact"],
@@ -42,11 +45,11 @@ def report(bundle: Bundle) -> str:
         ],
     )
     source = manifest.provenance["verification_images"]
-    notes = "".join(f"note: {note}\n" for note in manifest.provenance["notes"])
+    notes = "".join(f"note: {note}\n" for note in manifest.provenance.get("notes", []))
     return (
         f"{bundle.path}: {manifest.provenance['checkpoint']['seen']}\n"
-        f"{_sharing(manifest.sharing)}\n{_half(bundle)}{notes}\n{files}\n\n"
-        f"Each graph against PyTorch, on {source}:\n{verified}\n\n"
+        f"{_sharing(manifest.sharing)}\n{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n"
+        f"Each file against PyTorch; graphs on {source}:\n{verified}\n\n"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
 
@@ -57,6 +60,24 @@ def _half(bundle: Bundle) -> str:
         if (artifact.role, artifact.precision) == ("shared", "fp16"):
             return f"FP16: {artifact.details['summary']}.\n"
     return ""
+
+
+def engines(bundle: Bundle) -> str:
+    """Say what the engines are for, in which types their layers compute, and whether they have run."""
+    lines = []
+    for artifact in bundle.manifest.artifacts:
+        if (artifact.role, artifact.backend) != ("shared", "tensorrt"):
+            continue
+        record = EngineRecord.from_details(artifact.details, artifact.path)
+        layers = describe_layers(artifact.details)
+        verified = artifact.details.get("verified")
+        state = "verified on this GPU" if verified is True else f"not run yet: {verified}"
+        lines.append(
+            f"Engine {artifact.path}: {record.built_for}, batches {artifact.batch_min} to {artifact.batch_max}, tuned for "
+            f"{record.batch_opt}; {f'{layers}; ' if layers else ''}{state}.\n"
+        )
+        lines += [f"  {text}\n" for text in artifact.details.get("warnings", [])]
+    return "".join(lines)
 
 
 def _sharing(sharing: dict[str, Any]) -> str:

@@ -208,7 +208,7 @@ def _compare(
     difference = np.abs(actual[output].astype(np.float64) - expected[output])
     agreement = None
     if task.kind != "regression":
-        same = _classes(task, actual[output], decoded) == _classes(task, expected[output], decoded)
+        same = classes(task, actual[output], decoded) == classes(task, expected[output], decoded)
         agreement = float(np.mean(same))
     row = Row(
         artifact=path,
@@ -230,7 +230,14 @@ def _scale(expected: FloatArray) -> float:
     return max(float(np.abs(expected).max()), 1e-3)
 
 
-def _classes(task: Task, values: FloatArray, decoded: bool) -> npt.NDArray[Any]:
+def classes(task: Task, values: FloatArray, decoded: bool) -> npt.NDArray[Any]:
+    """Return the class that each row of values chooses; of a binary task, whether it is the positive one.
+
+    Args:
+        task: a classification.
+        values: ``(N, size)``.
+        decoded: whether they are probabilities; logits otherwise.
+    """
     if values.shape[1] > 1:
         return np.asarray(values.argmax(axis=1))
     threshold = task.threshold if decoded else np.log(task.threshold / (1 - task.threshold))

@@ -1,0 +1,118 @@
+"""Verifying engines: each is run on the GPU beside what PyTorch gave, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtl_deploy.runtime.bundle import Artifact, Bundle
+from mtl_deploy.runtime.console import Progress
+from mtl_deploy.runtime.engine_record import EngineRecord
+from mtl_deploy.runtime.errors import BackendError
+from mtl_deploy.runtime.loading import load
+from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.runtime.tasks import Task
+
+from .reference import Images, Outputs, read
+from .verify import Row, classes, require_passed
+
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.2}
+"""Largest error allowed, relative as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
+engines may carry sums in FP16, which the emulated graph does not."""
+TF32 = 1e-2  # for fp32 where TF32 was allowed: 10 bits of mantissa
+
+
+def verify_engines(
+    bundle: Bundle, engines: Sequence[Artifact], tolerances: Mapping[str, float], progress: Progress
+) -> tuple[list[Artifact], list[Row]]:
+    """Run engines where they fit this machine.
+
+    Args:
+        bundle: that holds them and the reference.
+        engines: entries of its manifest.
+        tolerances: by precision, where the user chose them; :data:`TOLERANCES` otherwise.
+        progress: told where the work is.
+
+    Returns:
+        The entries with ``verified`` in their details (true, or the reason why they were not run), and a row an engine and task.
+
+    Raises:
+        VerificationError: an engine does not match; names artifact, task and figures.
+        RunError: an engine failed.
+    """
+    reference = read(bundle)
+    found: list[Artifact] = []
+    rows: list[Row] = []
+    for engine in engines:
+        reason = "the bundle has no reference" if reference is None else _misfit(bundle, engine)
+        if reason is None and reference is not None:
+            with progress.step(f"Verifying {engine.path}"):
+                rows += _verify(bundle, engine, *reference, tolerances)
+        found.append(replace(engine, details=engine.details | {"verified": True if reason is None else reason}))
+    require_passed(rows)
+    return found, rows
+
+
+def _misfit(bundle: Bundle, engine: Artifact) -> str | None:
+    try:
+        EngineRecord.from_details(engine.details, str(bundle.path / engine.path)).require_fit()
+    except BackendError as error:
+        return str(error).rpartition("; ")[2]  # what it was built for stands beside it
+    return None
+
+
+def _verify(
+    bundle: Bundle, engine: Artifact, images: Images, outputs: Outputs, tolerances: Mapping[str, float]
+) -> list[Row]:
+    tolerance = tolerances.get(engine.precision, TOLERANCES[engine.precision])
+    if engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32"):
+        tolerance = max(tolerance, TF32)
+    parts: dict[str, list[Any]] = {name: [] for name in engine.tasks}
+    with load(bundle.path / engine.path, backend="tensorrt", runtime_cache=False) as model:
+        for piece in _pieces(images, engine):
+            for name, array in model(piece).items():
+                parts[name].append(array)
+    signature = bundle.manifest.signature.subset(engine.tasks)
+    return [
+        _compare(
+            engine.path, task, signature, np.concatenate(parts[task.name])[: len(images)], outputs[task.name], tolerance
+        )
+        for task in signature.tasks
+    ]
+
+
+def _pieces(images: Images, engine: Artifact) -> list[Images]:
+    """Cut the images into batches of every kind that the engine takes: the smallest, then the largest."""
+    low, high = engine.batch_min, min(engine.batch_max or len(images), max(len(images), engine.batch_min))
+    pieces = [images[:low]] if low <= len(images) else []
+    start = low if pieces else 0
+    while start < len(images):
+        piece = images[start : start + high]
+        if len(piece) < low:
+            piece = np.concatenate([piece, np.repeat(piece[-1:], low - len(piece), axis=0)])
+        pieces.append(piece)
+        start += high
+    return pieces
+
+
+def _compare(path: str, task: Task, signature: Signature, actual: Any, expected: Any, tolerance: float) -> Row:
+    difference = np.abs(actual.astype(np.float64) - expected)
+    probabilities = signature.outputs == "decoded" and task.kind != "regression"
+    scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-3)
+    return Row(
+        artifact=path,
+        task=task.name,
+        samples=len(expected),
+        max_error=float(difference.max()),
+        mean_error=float(difference.mean()),
+        tolerance=tolerance * scale,
+        agreement=None if task.kind == "regression" else _agreement(task, signature, actual, expected),
+    )
+
+
+def _agreement(task: Task, signature: Signature, actual: Any, expected: Any) -> float:
+    decoded = signature.outputs == "decoded"
+    return float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))

@@ -1,0 +1,143 @@
+"""Adding engines to a bundle: to one that is being written, and to one that exists, which needs neither torch nor onnx."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from mtl_deploy.runtime.bundle import (
+    MANIFEST,
+    Artifact,
+    Bundle,
+    Manifest,
+    check_target,
+    open_bundle,
+    write_manifest,
+    writing,
+)
+from mtl_deploy.runtime.console import Progress
+from mtl_deploy.runtime.errors import OptionError
+
+from .engine_check import verify_engines
+from .engine_options import EngineOptions
+from .engines import Builder, build_engines, find_builder
+from .target_check import check_targets
+from .targets import Target
+
+
+def add_engines(
+    folder: Path, manifest: Manifest, builder: Builder, tolerances: Mapping[str, float], progress: Progress
+) -> Manifest:
+    """Build an engine of each graph of a bundle, and verify those that run here.
+
+    Args:
+        folder: the bundle's, being written; graphs and reference are in it. Engines are written into it one by one.
+        manifest: without them.
+        builder: that builds them.
+        tolerances: the user's, by precision.
+        progress: told where the work is.
+
+    Returns:
+        The manifest with them. It is not written.
+    """
+    bundle = Bundle(folder, manifest)
+    engines: list[Artifact] = []
+    for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress):
+        file = folder / engine.path
+        file.unlink(missing_ok=True)  # it may be a link to the older bundle's engine, which must stay as it is
+        file.write_bytes(plan)
+        built = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        engines.append(replace(engine, details=engine.details | {"built": built}))
+    paths = {engine.path for engine in engines}
+    kept = [artifact for artifact in manifest.artifacts if artifact.path not in paths]
+    return _verified(Bundle(folder, replace(manifest, artifacts=(*kept, *engines))), engines, tolerances, progress)
+
+
+def _verified(
+    bundle: Bundle, engines: Sequence[Artifact], tolerances: Mapping[str, float], progress: Progress
+) -> Manifest:
+    write_manifest(bundle.path, bundle.manifest)  # the runtime runs what a manifest lists
+    found, rows = verify_engines(bundle, engines, tolerances, progress)
+    by_path = {engine.path: engine for engine in found}
+    earlier = [row for row in bundle.manifest.verification if row["artifact"] not in by_path]
+    return replace(
+        bundle.manifest,
+        artifacts=tuple(by_path.get(artifact.path, artifact) for artifact in bundle.manifest.artifacts),
+        verification=(*earlier, *(row.to_dict() for row in rows)),
+    )
+
+
+def update_bundle(
+    source: Path,
+    options: EngineOptions,
+    *,
+    output: Path | None,
+    force: bool,
+    verify: bool,
+    targets: Sequence[Target],
+    tolerances: Mapping[str, float],
+    progress: Progress,
+) -> Bundle:
+    """Give an existing bundle engines, or verify those that it has on this machine.
+
+    Args:
+        source: the bundle.
+        options: how engines are built.
+        output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.
+        force: replace ``output`` where it exists.
+        verify: run the engines that the bundle has, instead of building new ones.
+        targets: whose parsers must read its graphs.
+        tolerances: the user's, by precision.
+        progress: told where the work is.
+
+    Raises:
+        OptionError: nothing here can build, and nothing else was asked for.
+        MtlError: a step failed. The bundle is as it was then.
+    """
+    bundle = open_bundle(source)
+    target = bundle.path if output is None else output
+    if output is not None:
+        check_target(output, force=force)
+    graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.backend == "onnxruntime"]
+    notes = check_targets(graphs, bundle.read, targets)
+    manifest = replace(bundle.manifest, provenance=_noted(bundle.manifest, notes))
+    builder = "" if verify else find_builder(options)
+    if isinstance(builder, str) and not verify:
+        if targets and options.library in ("none", "auto"):
+            return replace(bundle, manifest=manifest)
+        raise OptionError(builder or f"{source} is a bundle already; --engine says how to build engines from it")
+    with writing(target, force=True) as folder:
+        _copy(bundle, folder)
+        if isinstance(builder, str):
+            engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
+            if not engines:
+                raise OptionError(f"{source} has no engines to verify; build some with --engine")
+            manifest = _verified(Bundle(folder, manifest), engines, tolerances, progress)
+        else:
+            manifest = add_engines(folder, manifest, builder, tolerances, progress)
+        write_manifest(folder, manifest)
+    return Bundle(target, manifest)
+
+
+def _noted(manifest: Manifest, notes: Sequence[str]) -> dict[str, object]:
+    earlier = manifest.provenance.get("notes", [])
+    return manifest.provenance | {"notes": [*earlier, *(note for note in notes if note not in earlier)]}
+
+
+def _copy(bundle: Bundle, folder: Path) -> None:
+    """Copy a bundle's files, as links to the same content where the file system has them."""
+    for artifact in bundle.manifest.artifacts:
+        bundle.read(artifact)  # the SHA-256 is the manifest's: nothing damaged is passed on
+    for file in bundle.path.rglob("*"):
+        place = folder / file.relative_to(bundle.path)
+        if file.is_dir():
+            place.mkdir(exist_ok=True)
+        elif file.name != MANIFEST:
+            try:
+                os.link(file, place)
+            except OSError:
+                shutil.copy2(file, place)
