@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 where 17 cannot express it"
     )
     graphs.add_argument(
-        "--precision", default=",".join(PRECISIONS), metavar="LIST", help=f"default: {','.join(PRECISIONS)}"
+        "--precision",
+        metavar="LIST",
+        help=f"default: {','.join(PRECISIONS)}; where MODEL is a bundle, the graphs that get engines",
     )
     graphs.add_argument("--no-separate", action="store_true", help="leave the single-task models out")
 
@@ -147,7 +149,7 @@ def _update(arguments: argparse.Namespace) -> Bundle:
         output = output / arguments.checkpoint.resolve().name
     return update_bundle(
         arguments.checkpoint,
-        engine_options(arguments),
+        engine_options(arguments, _precisions(arguments) or None),
         output=output,
         force=arguments.force,
         verify=arguments.verify,
@@ -197,7 +199,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         image_size_given=arguments.image_size is not None,
         outputs=arguments.outputs,
         opset=arguments.opset,
-        precisions=tuple(dict.fromkeys(part.strip() for part in arguments.precision.split(","))),
+        precisions=_precisions(arguments) or PRECISIONS,
         separate=not arguments.no_separate,
         images=arguments.images,
         samples=arguments.samples,
@@ -217,6 +219,10 @@ def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] |
 
         return read_task_file(file)
     return check_tasks(parse_task(text) for text in texts) if texts else None
+
+
+def _precisions(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (arguments.precision or "").split(",") if part.strip()))
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -122,24 +122,28 @@ def _run(library: Library, builder: Any, network: Any, config: Any, progress: Ca
     monitor = _monitor(library.module, cancelled, progress) if library.reports_progress else None
     if monitor is not None:
         config.progress_monitor = monitor
-    thread = threading.Thread(
-        target=lambda: found.append(builder.build_serialized_network(network, config)), daemon=True
-    )
+    begun, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        try:
+            found.append(builder.build_serialized_network(network, config))
+        finally:
+            ended.set()
+
     started = time.perf_counter()
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)
+        threading.Thread(target=work, daemon=True).start()
+        while not ended.wait(0.1):
             if monitor is None:
                 progress(f"{time.perf_counter() - started:.0f} s")
     except KeyboardInterrupt:
         cancelled.set()
         if monitor is None:
             progress(f"{library.title} cannot be interrupted; waiting for it to end")
-        thread.join()
+        if begun.wait(1):  # the interrupt may have come while the thread was being started
+            ended.wait()
         raise
-    finally:
-        del monitor
     return found[0] if found else None
 
 

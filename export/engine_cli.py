@@ -14,7 +14,7 @@ from .targets import Target, find_target
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
 _NOT_FOR_BUNDLES = (
     *("model", "trust_pickle", "tasks", "task", "image_size", "mean", "std", "input", "outputs", "opset"),
-    *("precision", "no_separate", "images", "samples"),
+    *("no_separate", "images", "samples"),
 )
 
 
@@ -64,8 +64,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def engine_options(arguments: argparse.Namespace) -> EngineOptions:
+def engine_options(arguments: argparse.Namespace, precisions: tuple[str, ...] | None = None) -> EngineOptions:
     """Return how engines are to be built.
+
+    Args:
+        arguments: the command's.
+        precisions: of the graphs of a bundle that get engines; None: all.
 
     Raises:
         OptionError: a value cannot be used.
@@ -85,6 +89,7 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
         tactic_sources=sources or None,
         threads=arguments.build_threads,
         tf32=arguments.tf32,
+        precisions=precisions,
     )
 
 

@@ -29,6 +29,7 @@ class EngineOptions:
         tactic_sources: where kernels may come from; None: the library's default.
         threads: of the builder; None: one.
         tf32: whether FP32 layers may compute in TF32.
+        precisions: of the graphs that get engines; None: all that TensorRT reads.
     """
 
     library: str = "none"
@@ -42,6 +43,7 @@ class EngineOptions:
     tactic_sources: tuple[str, ...] | None = None
     threads: int | None = None
     tf32: bool = False
+    precisions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check the values that can be checked without a library.

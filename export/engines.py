@@ -12,7 +12,7 @@ from typing import Any
 from mtl_deploy.runtime.bundle import Artifact
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.engine_record import EngineRecord
-from mtl_deploy.runtime.errors import BackendError, NoGpuError
+from mtl_deploy.runtime.errors import BackendError, NoGpuError, OptionError
 from mtl_deploy.runtime.gpu import Gpu, find_gpu
 from mtl_deploy.runtime.tensorrt_library import EXTRAS, LIBRARIES, TITLES, Library, import_library, installed
 from mtl_deploy.runtime.tensorrt_log import Messages, make_logger
@@ -86,7 +86,7 @@ def build_engines(
     """Build an engine of each graph, one at a time, all with the same settings.
 
     Args:
-        graphs: artifacts of ONNX graphs; those of other precisions than TensorRT's are passed over.
+        graphs: artifacts; ONNX graphs among them get engines, of the precisions that were chosen.
         read: returns a graph's bytes.
         builder: that builds.
         progress: told where the work is.
@@ -98,9 +98,13 @@ def build_engines(
         OptionError: a setting does not fit the library or a graph.
         BuildError: the library does not build an engine.
     """
-    for graph in graphs:
-        if graph.backend == "onnxruntime" and graph.precision in PRECISIONS:
-            yield _build_one(graph, read(graph), builder, progress)
+    wanted = PRECISIONS if builder.options.precisions is None else builder.options.precisions
+    chosen = [graph for graph in graphs if graph.backend == "onnxruntime" and graph.precision in wanted]
+    if not chosen:
+        has = ", ".join(sorted({graph.precision for graph in graphs if graph.precision in PRECISIONS}))
+        raise OptionError(f"--precision {','.join(wanted)}: the graphs to build engines from are {has}")
+    for graph in chosen:
+        yield _build_one(graph, read(graph), builder, progress)
 
 
 def _build_one(graph: Artifact, content: bytes, builder: Builder, progress: Progress) -> tuple[Artifact, bytes]:

@@ -44,12 +44,15 @@ def report(bundle: Bundle) -> str:
             for row in manifest.verification
         ],
     )
-    source = manifest.provenance["verification_images"]
-    notes = "".join(f"note: {note}\n" for note in manifest.provenance.get("notes", []))
+    provenance = manifest.provenance
+    seen = f": {provenance['checkpoint']['seen']}" if "checkpoint" in provenance else ""
+    notes = "".join(f"note: {note}\n" for note in provenance.get("notes", []))
+    against = ""
+    if manifest.verification:
+        images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
+        against = f"Each file against PyTorch{images}:\n{verified}\n\n"
     return (
-        f"{bundle.path}: {manifest.provenance['checkpoint']['seen']}\n"
-        f"{_sharing(manifest.sharing)}\n{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n"
-        f"Each file against PyTorch; graphs on {source}:\n{verified}\n\n"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
 
@@ -57,8 +60,8 @@ def report(bundle: Bundle) -> str:
 def _half(bundle: Bundle) -> str:
     """Say what the FP16 graph keeps in FP32, and name what overflows."""
     for artifact in bundle.manifest.artifacts:
-        if (artifact.role, artifact.precision) == ("shared", "fp16"):
-            return f"FP16: {artifact.details['summary']}.\n"
+        if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
+            return f"FP16: {artifact.details['summary']}.\n" if "summary" in artifact.details else ""
     return ""
 
 
@@ -81,12 +84,14 @@ def engines(bundle: Bundle) -> str:
 
 
 def _sharing(sharing: dict[str, Any]) -> str:
+    if "backbone_copies" not in sharing:  # a bundle that another program made
+        return ""
     copies = sharing["backbone_copies"]
     before, after = _cost(sharing, "network"), _cost(sharing, "shared")
     if not sharing["shares_backbone"]:
         return (
             "The heads share nothing: this is several networks in one file, and one pass of it costs what they cost apart "
-            f"({after})."
+            f"({after}).\n"
         )
     if copies > 1:
         first = f"The network runs its backbone {copies} times ({before}); the graph runs it once ({after})."
@@ -95,7 +100,7 @@ def _sharing(sharing: dict[str, Any]) -> str:
     work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / work["shared"]
     return (
-        f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much."
+        f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much.\n"
     )
 
 
