@@ -7,23 +7,34 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.console import INTERRUPTED, Progress, parser, run_command
-from mtl_deploy.runtime.errors import OptionError, WorkError
+from mtl_deploy.runtime.errors import OptionError, RunError
+from mtl_deploy.runtime.selection import BACKENDS
+
+if TYPE_CHECKING:
+    from .report import Report
 
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in turn, on this machine. A call is timed
-from a ready batch in host memory to all outputs in host memory."""
+from a ready batch in host memory to all outputs in host memory. Engines are measured where they fit this machine, else graphs."""
 
 _EPILOG = """\
 examples:
   mtl-bench model.mtl
   mtl-bench model.mtl --batch 8 --threads 2 --duration 60
   mtl-bench model.mtl/fp16.onnx --provider CUDA
+  mtl-bench model.mtl/fp16.trt --batch 1,8,32
+      engines: the separate ones in sequence, on a stream each and as one CUDA graph; at each batch, and where throughput ends
+      to grow
+  mtl-bench model.mtl --backend onnxruntime
+      the graphs, although engines fit
   mtl-bench model.mtl --json result.json
 
-docs/benchmarking.md defines every figure. exit codes: 0 done; 1 the two sides' outputs differ, or running failed;
-2 input that cannot be used; 130 interrupted, with what was measured so far."""
+On the GPU's clock, with and without transfers and CUDA graphs, an engine's times have trtexec's names. docs/benchmarking.md
+defines every figure. exit codes: 0 done; 1 the two sides' outputs differ, or running failed; 2 input that cannot be used, such as
+an engine that does not run here; 130 interrupted, with what was measured so far."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-bench", _DESCRIPTION, _EPILOG)
     made.add_argument("path", type=Path, metavar="PATH", help="a bundle (NAME.mtl) or an artifact in one")
-    made.add_argument("--batch", type=int, default=1, metavar="N", help="images a call (default: 1)")
-    made.add_argument("--duration", type=float, default=20.0, metavar="S", help="seconds to measure (default: 20)")
-    made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
-    made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: what the runtime would choose)")
+    made.add_argument("--batch", default="1", metavar="N[,N...]", help="images a call (default: 1); several: in turn")
+    made.add_argument(
+        "--duration", type=float, default=20.0, metavar="S", help="seconds to measure, a batch size (default: 20)"
+    )
+    made.add_argument("--precision", metavar="NAME", help="fp32, fp16 or int8 (default: what the runtime would choose)")
+    made.add_argument("--backend", choices=BACKENDS, help="engines or graphs (default: engines where they fit)")
+    made.add_argument("--no-cuda-graphs", action="store_true", help="enqueue engines kernel by kernel")
+    made.add_argument("--threads", type=int, metavar="N", help="ONNX Runtime's in an operator (default: one a core)")
     made.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     made.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")
     made.add_argument("--seed", type=int, default=0, help="of the images and the bootstrap (default: 0)")
@@ -50,65 +65,47 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    _check(arguments)
-    from .contestants import Settings, find_pair, make_batch, require_agreement, start
-    from .environment import environment, warnings
-    from .measure import Measurement, measure
-    from .memory import Memory, peak_memory
-    from .report import SIDES, Report
+    sizes = _check(arguments)
+    from . import saturation
+    from .environment import environment
+    from .pair import Settings, find_pair, require_batch
+    from .run import Plan, run
 
+    providers = tuple(arguments.provider) if arguments.provider else None
+    settings = Settings(providers, arguments.threads, arguments.spinning, not arguments.no_cuda_graphs)
+    pair = find_pair(arguments.path, arguments.precision, providers, arguments.backend)
+    for size in sizes:  # not after minutes of measuring
+        require_batch(pair, size)
+    plan = Plan(pair, settings, arguments.duration, arguments.seed, not arguments.no_memory, environment())
     progress = Progress(quiet=arguments.quiet)
-    settings = Settings(
-        tuple(arguments.provider) if arguments.provider else None, arguments.threads, arguments.spinning
-    )
-    pair = find_pair(arguments.path, arguments.precision, settings.providers)
-    batch = make_batch(pair, arguments.batch, arguments.seed)
-    where = environment()
-    measurement = Measurement({side: [] for side in SIDES})
-    memory: dict[str, Memory] = {}
-    notes = warnings(where)
-    interrupted = False
-    with progress.step("Measuring latency") as say:
-        contestants = [start(pair, side, settings) for side in SIDES]
+    reports: list[Report] = []
+    code = 0
+    for size in sizes:
         try:
-            require_agreement(contestants[0], contestants[1], batch, pair.shared.precision)
-            measure(contestants, batch, arguments.duration, measurement, progress=progress.update)
-        except KeyboardInterrupt:
-            if measurement.rounds == 0:
+            report, interrupted = run(plan, size, progress)
+            reports.append(report)
+            code = INTERRUPTED if interrupted else 0
+        except (RunError, KeyboardInterrupt) as error:
+            if not reports:
                 raise
-            interrupted = True
-        finally:
-            for contestant in contestants:
-                contestant.close()
-        say(f"{measurement.rounds} rounds")
-    if not (arguments.no_memory or interrupted):  # last: both sides have loaded by now, and are freed again
-        try:
-            with progress.step("Measuring memory"):
-                memory = {side: peak_memory(pair, side, arguments.batch, settings) for side in SIDES}
-        except KeyboardInterrupt:
-            interrupted = True
-        except WorkError as error:  # the latencies are good without it
-            notes.append(str(error))
-    if interrupted:
-        notes.append("interrupted before its time")
-    report = Report(
-        pair,
-        settings,
-        arguments.batch,
-        contestants[0].details,
-        measurement,
-        memory,
-        where,
-        notes,
-        arguments.seed,
-    )
-    _print(report.to_dict(), report.text(), arguments.json)
-    return INTERRUPTED if interrupted else 0
+            code = error.exit_code if isinstance(error, RunError) else INTERRUPTED
+            reports[-1].warnings.append(
+                f"batch {size} was not measured: {error if code != INTERRUPTED else 'interrupted'}"
+            )
+        if code:
+            break
+    _print(saturation.document(reports), saturation.text(reports), arguments.json)
+    return code
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.batch < 1:
-        raise OptionError(f"--batch {arguments.batch}: use 1 or more")
+def _check(arguments: argparse.Namespace) -> list[int]:
+    """Check what can be checked before anything is loaded, and return the batch sizes, growing."""
+    try:
+        sizes = sorted({int(part) for part in arguments.batch.split(",")})
+    except ValueError:
+        raise OptionError(f"--batch {arguments.batch}: use a number, or several such as 1,8,32") from None
+    if sizes[0] < 1:
+        raise OptionError(f"--batch {sizes[0]}: use 1 or more")
     if not 0 < arguments.duration <= 86400:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.threads is not None and arguments.threads < 1:
@@ -121,6 +118,7 @@ def _check(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--json {arguments.json}: a folder; name a file in it")
         if not file.parent.is_dir():
             raise OptionError(f"--json {arguments.json}: no such folder; make it first")
+    return sizes
 
 
 def _print(document: dict[str, object], text: str, file: str | None) -> None:

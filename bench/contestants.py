@@ -1,26 +1,31 @@
-"""What is compared: one shared pass, and the separate models that it replaces, behind one interface."""
+"""Who runs: one shared pass, and the separate models in each form that they can take, behind one interface."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.bundle import MANIFEST, Artifact, Bundle, find_bundle, open_bundle
-from mtl_deploy.runtime.errors import BundleError, OptionError, WorkError
+from mtl_deploy.runtime.bundle import Artifact
+from mtl_deploy.runtime.errors import BackendError, DeviceLostError, RunError, WorkError
 from mtl_deploy.runtime.loading import load
 from mtl_deploy.runtime.model import Model
-from mtl_deploy.runtime.selection import select
+from mtl_deploy.runtime.tensorrt_backend import GRAPHS, TensorRTBackend
+from mtl_deploy.runtime.tensorrt_timing import Together
 
-Batch = npt.NDArray[np.generic]
+from .pair import Batch, Pair, Settings, instead
+
 Outputs = Mapping[str, npt.NDArray[np.generic]]
 
-ENGINES = (".trt", ".engine", ".plan")
-RELATIVE = {"fp32": 1e-3, "fp16": 3e-2}  # what outputs may differ by, of a task's largest value
+FORMS = {"separate": "in sequence", "concurrent": "on a stream each", "one_graph": "as one CUDA graph"}
+"""The forms of the separate side, in words. Graphs have the first alone."""
+_RELATIVE = {"fp32": 1e-3, "fp16": 3e-2}  # what graphs' outputs may differ by, of a task's largest value
+_RELATIVE_ENGINES = {"fp32": 2e-3, "fp16": 4e-2, "int8": 0.4}
+"""Twice what mtl-export lets an engine differ by from PyTorch: both sides may."""
+_TF32 = 2e-2  # for fp32 engines that may compute in TF32: 10 bits of mantissa
 
 
 class Contestant(Protocol):
@@ -38,181 +43,141 @@ class Contestant(Protocol):
         ...
 
 
-class Shared:
-    """One model, one pass, all tasks."""
+class Side:
+    """One side as an application runs it: its models one after the other, through the public runtime.
 
-    name = "shared"
+    Attributes:
+        models: one for the shared side, one a task for the separate side.
+    """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.details = model.backend.details
-
-    def __call__(self, batch: Batch) -> Outputs:
-        """Run the one model."""
-        return self.model(batch)
-
-    def close(self) -> None:
-        """Free it."""
-        self.model.close()
-
-
-class Separate:
-    """A model a task, one after the other."""
-
-    name = "separate"
-
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, name: str, models: Sequence[Model]) -> None:
+        self.name = name
         self.models = tuple(models)
         self.details = self.models[0].backend.details
 
     def __call__(self, batch: Batch) -> Outputs:
         """Run every model."""
+        if len(self.models) == 1:
+            return self.models[0](batch)
         outputs: dict[str, npt.NDArray[np.generic]] = {}
         for model in self.models:
             outputs |= model(batch)
         return outputs
 
+    @property
+    def engines(self) -> list[TensorRTBackend]:
+        """The engines that run it; none where graphs do."""
+        return [model.backend for model in self.models if isinstance(model.backend, TensorRTBackend)]
+
+    @property
+    def graphs_off(self) -> str | None:
+        """Why engines are not launched as CUDA graphs; None where they are, or where there are none."""
+        return next((engine.graphs_off for engine in self.engines if engine.graphs_off), None)
+
     def close(self) -> None:
-        """Free them."""
+        """Free the models."""
         for model in self.models:
             model.close()
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The artifacts to compare.
-
-    Attributes:
-        bundle: that holds them.
-        shared: one artifact, all tasks.
-        separate: one a task, of the same precision and backend.
-    """
-
-    bundle: Bundle
-    shared: Artifact
-    separate: tuple[Artifact, ...]
-
-    def side(self, name: str) -> tuple[Artifact, ...]:
-        """Return the artifacts of ``shared`` or ``separate``."""
-        return (self.shared,) if name == "shared" else self.separate
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How both sides are run.
-
-    Attributes:
-        providers: ONNX Runtime's; None: its default here.
-        threads: inside an operator; None: one a core.
-        spinning: whether idle threads spin.
-    """
-
-    providers: tuple[str, ...] | None = None
-    threads: int | None = None
-    spinning: bool = False
-
-
-def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None) -> Pair:
-    """Find what to compare.
+class AtOnce:
+    """The separate engines at work at once; the images go to the GPU once for all of them.
 
     Args:
-        path: a bundle or an artifact in one; an artifact's precision is then compared.
-        precision: the one wanted; None: the artifact's, or the one that the runtime would choose.
-        providers: ONNX Runtime's; they tell the device.
+        name: ``concurrent`` or ``one_graph``.
+        side: the separate engines, which must stay open.
+        batch: number of images.
+        cuda_graphs: whether each engine is launched as a CUDA graph, where not all are one.
+    """
+
+    def __init__(self, name: str, side: Side, batch: int, *, cuda_graphs: bool) -> None:
+        self.name = name
+        self.details = side.details
+        self._together = Together(side.engines, batch, whole=name == "one_graph", graphs=cuda_graphs)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Run every engine."""
+        return self._together(batch)
+
+    def close(self) -> None:
+        """Free what it holds beside the engines."""
+        self._together.close()
+
+
+def start(pair: Pair, name: str, settings: Settings) -> Side:
+    """Load ``shared`` or ``separate``.
 
     Raises:
-        OptionError: the path is an engine, or ``precision`` is not the artifact's.
-        BundleError: the path lies in no bundle, or the bundle has no separate models of the precision.
-        BackendError: the bundle has no shared artifact of the precision.
+        BackendError: an engine is refused; says how to measure its graph.
     """
-    bundle, given = _bundle_of(path)
-    if given is not None and precision not in (None, given.precision):
-        raise OptionError(f"{path} is {given.precision}, --precision says {precision}; leave one of them out")
-    wanted = given.precision if given is not None else precision
-    shared = select(bundle, precision=wanted, backend="onnxruntime", providers=providers).artifact
-    separate = [
-        artifact
-        for task in bundle.manifest.tasks
-        for artifact in bundle.manifest.artifacts
-        if artifact.role == "separate"
-        and artifact.tasks == (task.name,)
-        and (artifact.precision, artifact.backend) == (shared.precision, shared.backend)
-    ]
-    missing = {task.name for task in bundle.manifest.tasks} - {artifact.tasks[0] for artifact in separate}
-    if missing:
-        raise BundleError(
-            f"{bundle.path} has no separate {shared.precision} model of {', '.join(sorted(missing))} to compare with; export "
-            "again without --no-separate"
-        )
-    return Pair(bundle, shared, tuple(separate))
+    with ExitStack() as stack:
+        models = [stack.enter_context(_load(pair, artifact, settings)) for artifact in pair.side(name)]
+        stack.pop_all()
+        return Side(name, models)
 
 
-def _bundle_of(path: Path) -> tuple[Bundle, Artifact | None]:
-    if path.is_dir() or path.name == MANIFEST:
-        return open_bundle(path), None
-    if path.suffix in ENGINES:
-        around = next((folder for folder in path.resolve().parents if (folder / MANIFEST).is_file()), None)
-        raise OptionError(
-            f"{path}: this release does not run engines; measure the ONNX graphs of its bundle: mtl-bench {around or 'NAME.mtl'}"
-        )
-    if not path.exists():
-        raise BundleError(f"{path}: no such bundle or file; make a bundle with mtl-export")
-    found = find_bundle(path)
-    if found is None:
-        raise BundleError(
-            f"{path} lies in no bundle that lists it, so there is nothing to compare it with; pass a bundle"
-        )
-    return found
-
-
-def start(pair: Pair, name: str, settings: Settings) -> Contestant:
-    """Load ``shared`` or ``separate``."""
-    models = [
-        load(
+def _load(pair: Pair, artifact: Artifact, settings: Settings) -> Model:
+    try:
+        return load(
             pair.bundle.path / artifact.path,
-            providers=settings.providers,
+            providers=None if pair.engines else settings.providers,
             threads=settings.threads,
             spinning=settings.spinning,
+            cuda_graphs=GRAPHS if settings.cuda_graphs else 0,
         )
-        for artifact in pair.side(name)
-    ]
-    return Shared(models[0]) if name == "shared" else Separate(models)
+    except BackendError as error:
+        if not pair.engines:
+            raise
+        raise type(error)(f"{error}; {instead(pair.bundle, artifact)}") from error
 
 
-def make_batch(pair: Pair, size: int, seed: int) -> Batch:
-    """Return a batch of noise in the form that the graphs take.
+def start_forms(separate: Side, batch: int, settings: Settings, notes: list[str]) -> list[AtOnce]:
+    """Make the other forms of separate engines, where they are possible.
 
-    Noise will do: a dense network does the same work on any image. It is not zeros, which some kernels treat apart and
-    which lead to denormal numbers.
+    Args:
+        separate: the loaded engines.
+        batch: number of images.
+        settings: how they are run; without CUDA graphs there is no form of one graph.
+        notes: told what is not possible, and why.
 
     Raises:
-        OptionError: the artifacts do not take such a batch, or it does not fit into memory.
+        DeviceLostError: the GPU's context is unusable.
     """
-    low, high = pair.shared.batch_min, pair.shared.batch_max
-    if size < low or (high is not None and size > high):
-        raise OptionError(f"--batch {size}: {pair.shared.path} takes {low} to {high or 'any number'}")
-    preprocessing = pair.bundle.manifest.signature.preprocessing
-    rng = np.random.default_rng(seed)
-    try:
-        if preprocessing.input == "uint8":
-            return rng.integers(0, 256, (size, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
-        return rng.standard_normal((size, 3, preprocessing.height, preprocessing.width), dtype=np.float32)
-    except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
-        raise OptionError(f"--batch {size}: these images do not fit into memory; use fewer") from error
+    forms: list[AtOnce] = []
+    for name in ("concurrent", "one_graph") if settings.cuda_graphs else ("concurrent",):
+        try:
+            forms.append(AtOnce(name, separate, batch, cuda_graphs=settings.cuda_graphs))
+        except DeviceLostError:  # noqa: PERF203 - three at most
+            raise
+        except RunError as error:  # memory, or an engine that cannot be captured: the other forms are measured
+            notes.append(f"the separate engines {FORMS[name]} were not measured: {error}")
+    return forms
 
 
-def require_agreement(first: Contestant, second: Contestant, batch: Batch, precision: str) -> None:
+def require_agreement(first: Contestant, second: Contestant, batch: Batch, pair: Pair) -> None:
     """Compare the contestants' outputs, since the speed of a wrong answer is of no interest.
 
     Raises:
         WorkError: names the task that differs, with the figures.
     """
+    relative = _tolerance(pair)
     expected, found = first(batch), second(batch)
     for task, values in expected.items():
-        allowed = RELATIVE.get(precision, 0.1) * max(float(np.abs(values).max()), 1.0)
+        allowed = relative * max(float(np.abs(values).max()), 1.0)
         error = float(np.abs(values.astype(np.float64) - found[task].astype(np.float64)).max())
         if not error <= allowed:
+            form = f" ({FORMS[second.name]})" if second.name not in ("shared", "separate") else ""
+            remedy = "build the engines again" if pair.engines else "export the bundle again"
             raise WorkError(
-                f"task {task!r}: {first.name} and {second.name} differ by {error:.3g} (allowed {allowed:.3g}), so they are not "
-                "compared for speed; export the bundle again"
+                f"task {task!r}: shared and separate{form} differ by {error:.3g} (allowed {allowed:.3g}), so they are not "
+                f"compared for speed; {remedy}"
             )
+
+
+def _tolerance(pair: Pair) -> float:
+    precision = pair.shared.precision
+    if not pair.engines:
+        return _RELATIVE.get(precision, 0.1)
+    if precision == "fp32" and pair.shared.details.get("settings", {}).get("tf32"):
+        return _TF32
+    return _RELATIVE_ENGINES.get(precision, 0.4)

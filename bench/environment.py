@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from mtl_deploy import __version__
+from mtl_deploy.runtime.errors import NoGpuError
+from mtl_deploy.runtime.gpu import find_gpu
 
-_LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu")
+_LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "tensorrt_rtx", "cuda-bindings")
 _BUSY = 0.25  # load a core, before we add ours
 
 
@@ -23,6 +26,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
+        "gpu": _gpu(),
         "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "load_before": _load(),
         "python": platform.python_version(),
@@ -53,6 +57,13 @@ def _processor() -> str | None:
     text = _read(Path("/proc/cpuinfo")) or ""
     names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(("model name", "Model"))]
     return names[0] if names else platform.processor() or None
+
+
+def _gpu() -> dict[str, Any] | None:
+    try:
+        return asdict(find_gpu())
+    except NoGpuError:
+        return None
 
 
 def _load() -> float | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .contestants import Batch, Contestant
+from .contestants import Contestant
+from .pair import Batch
 from .statistics import Samples
 
 SLOT_S = 0.25  # a contestant's share of a round
@@ -76,7 +77,7 @@ def measure(
         clock: nanoseconds.
         progress: told where the work is.
     """
-    with _undisturbed():
+    with undisturbed():
         for contestant in contestants:
             progress(f"Warming up {contestant.name}")
             into.warm_up[contestant.name] = warm_up(contestant, batch, clock)
@@ -117,7 +118,7 @@ def _slot(contestant: Contestant, batch: Batch, clock: Callable[[], int]) -> Sam
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Keep Python's garbage collector from running inside a sample."""
     was_on = gc.isenabled()
     gc.collect()

@@ -1,4 +1,4 @@
-"""Peak memory of one side, measured in a process of its own.
+"""Memory of one side, the processor's and the GPU's, measured in a process of its own.
 
 Run as ``python -m mtl_deploy.bench.memory`` by :func:`peak_memory`: within one process the two sides would share allocator arenas,
 libraries and the high-water mark.
@@ -11,27 +11,33 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mtl_deploy.runtime.cuda import Context
 from mtl_deploy.runtime.errors import WorkError
 
-from .contestants import Pair, Settings, find_pair, make_batch, start
+from .contestants import start
+from .pair import Pair, Settings, find_pair, make_batch
 
 _CALLS = 5  # the first ones allocate; later ones reuse
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory of a process that runs one side, in bytes.
+    """Memory of a process that runs one side, in bytes.
 
     Attributes:
-        libraries: with Python and ONNX Runtime loaded, before any model.
-        peak: at most, after loading and some calls.
+        libraries: resident with Python and ONNX Runtime, or TensorRT and a CUDA context, before any model.
+        peak: resident at most, after loading and some calls.
+        gpu: what is less free on the GPU after loading and some calls than with a CUDA context alone: the library's kernels,
+            weights, activations, buffers and recorded graphs. None for graphs.
     """
 
     libraries: int
     peak: int
+    gpu: int | None = None
 
     @property
     def models(self) -> int:
@@ -51,11 +57,13 @@ def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory
     Raises:
         WorkError: the process failed.
     """
-    command = [sys.executable, "-m", "mtl_deploy.bench.memory", str(pair.bundle.path), side]
-    command += ["--precision", pair.shared.precision, "--batch", str(batch)]
+    path = pair.bundle.path / pair.shared.path  # names precision, backend and library
+    command = [sys.executable, "-m", "mtl_deploy.bench.memory", str(path), side, "--batch", str(batch)]
     command += [f"--provider={name}" for name in settings.providers or ()]
     command += [f"--threads={settings.threads}"] if settings.threads is not None else []
     command += ["--spinning"] if settings.spinning else []
+    command += [] if settings.cuda_graphs else ["--no-cuda-graphs"]
+    command += ["--gpu"] if pair.engines else []
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
@@ -66,26 +74,41 @@ def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory
 def main(arguments: Sequence[str] | None = None) -> None:
     """Load one side, call it, and print its memory as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("artifact", type=Path)
     parser.add_argument("side", choices=("shared", "separate"))
-    parser.add_argument("--precision")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--provider", action="append")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--spinning", action="store_true")
+    parser.add_argument("--no-cuda-graphs", action="store_true")
+    parser.add_argument("--gpu", action="store_true", help="measure the GPU's memory too")
     chosen = parser.parse_args(arguments)
-    settings = Settings(tuple(chosen.provider) if chosen.provider else None, chosen.threads, chosen.spinning)
-    pair = find_pair(chosen.bundle, chosen.precision, settings.providers)
-    batch = make_batch(pair, chosen.batch, seed=0)
-    from mtl_deploy.runtime.onnxruntime_backend import default_providers
+    settings = Settings(
+        tuple(chosen.provider) if chosen.provider else None,
+        chosen.threads,
+        chosen.spinning,
+        not chosen.no_cuda_graphs,
+    )
+    found = measure_memory(chosen.artifact, chosen.side, chosen.batch, settings, gpu=chosen.gpu)
+    json.dump(asdict(found), sys.stdout)
 
-    default_providers()  # loads ONNX Runtime
-    libraries = _peak_bytes()
-    contestant = start(pair, chosen.side, settings)
-    for _ in range(_CALLS):
-        contestant(batch)
-    json.dump(asdict(Memory(libraries, _peak_bytes())), sys.stdout)
-    contestant.close()
+
+def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, gpu: bool) -> Memory:
+    """Measure a side in this process, which has done nothing else yet."""
+    with ExitStack() as stack:
+        context = stack.enter_context(closing(Context())) if gpu else None
+        free = context.memory()[0] if context else 0  # before anything of the library is loaded
+        pair = find_pair(artifact, None, settings.providers)  # loads TensorRT where it is an engine
+        batch = make_batch(pair, size, seed=0)
+        if not pair.engines:
+            from mtl_deploy.runtime.onnxruntime_backend import default_providers
+
+            default_providers()  # loads ONNX Runtime
+        libraries = _peak_bytes()
+        contestant = stack.enter_context(closing(start(pair, side, settings)))
+        for _ in range(_CALLS):
+            contestant(batch)
+        return Memory(libraries, _peak_bytes(), free - context.memory()[0] if context else None)
 
 
 def _peak_bytes() -> int:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtl_deploy.bench import run
 from mtl_deploy.bench.cli import main
-from mtl_deploy.bench.contestants import Settings, find_pair
 from mtl_deploy.bench.environment import environment
 from mtl_deploy.bench.measure import Measurement, WarmUp
 from mtl_deploy.bench.memory import peak_memory
+from mtl_deploy.bench.pair import Settings, find_pair
 from mtl_deploy.bench.report import Report
 
 MakeBundle = Callable[..., Path]
@@ -109,7 +110,7 @@ def bad_path(name: str) -> Callable[[MakeBundle, Path], Path]:
     return lambda _, folder: folder / name
 
 
-def engine(make_bundle: MakeBundle, _: Path) -> Path:
+def unlisted_engine(make_bundle: MakeBundle, _: Path) -> Path:
     path = make_bundle() / "fp16.trt"
     path.write_bytes(b"plan")
     return path
@@ -136,12 +137,19 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
     ("make", "arguments", "message"),
     [
         (bad_path("absent.mtl"), [], "no such bundle or file"),
-        (engine, [], "does not run engines; measure the ONNX graphs of its bundle: mtl-bench /"),
-        (bad_path("lone.engine"), [], "of its bundle: mtl-bench NAME.mtl"),
+        (unlisted_engine, [], "lies in no bundle that lists it"),
+        (lambda make, _: make(), ["--backend", "tensorrt"], "no artifact for a graph with backend tensorrt"),
+        (
+            lambda make, _: make() / "fp32.onnx",
+            ["--backend", "tensorrt"],
+            "runs on onnxruntime, --backend says tensorrt",
+        ),
         (without_separate, [], "no separate fp32 model of age, gender, race"),
         (stray, [], "lies in no bundle"),
         (lambda make, _: make(batch_max=4), ["--batch", "8"], "--batch 8: fp32.onnx takes 1 to 4"),
+        (lambda make, _: make(batch_max=4), ["--batch", "1,8"], "--batch 8: fp32.onnx takes 1 to 4"),
         (lambda make, _: make(), ["--batch", "0"], "--batch 0"),
+        (lambda make, _: make(), ["--batch", "1,many"], "--batch 1,many: use a number, or several such as 1,8,32"),
         (lambda make, _: make(), ["--duration", "0"], "--duration 0"),
         (lambda make, _: make(), ["--precision", "int8"], "no artifact for int8"),
         (lambda make, _: make() / "fp32.onnx", ["--precision", "fp16"], "is fp32, --precision says fp16"),
@@ -155,11 +163,14 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
     ids=[
         "absent",
         "engine",
-        "lone-engine",
+        "no-engines",
+        "backend",
         "no-separate",
         "stray",
         "batch",
+        "batch-list",
         "batch-0",
+        "batch-word",
         "duration",
         "precision",
         "artifact",
@@ -219,6 +230,38 @@ def test_ctrl_c_prints_what_was_measured_so_far(make_bundle: MakeBundle) -> None
     assert process.returncode == 130
     assert "Traceback" not in out
     assert "interrupted before its time" in out
+    assert "latency p50, ms" in out
+
+
+def test_several_batches_have_a_table_of_throughputs(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle()
+    found = document(capsys, str(bundle), "--batch", "1,4", "--no-memory")
+    assert [one["batch"] for one in found["batches"]] == [1, 4]
+    assert set(found["largest_throughput"]) == {"shared", "separate"}
+    assert found["answer"].startswith("Largest throughput: shared ")
+    assert main([str(bundle), *QUICK, "--batch", "1,4", "--no-memory"]) == 0
+    out = capsys.readouterr().out
+    assert ", 1 image a call," in out
+    assert ", 4 images a call," in out
+    assert any(line.split() == ["images", "a", "second", "batch", "1", "batch", "4"] for line in out.splitlines())
+
+
+def test_ctrl_c_in_a_later_batch_prints_the_earlier_ones(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run.run
+
+    def interrupted(plan: run.Plan, size: int, progress: Any) -> Any:
+        if size == 4:
+            raise KeyboardInterrupt
+        return real(plan, size, progress)
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert main([str(make_bundle()), *QUICK, "--batch", "1,4", "--no-memory"]) == 130
+    out = capsys.readouterr().out
+    assert "warning: batch 4 was not measured: interrupted" in out
     assert "latency p50, ms" in out
 
 

@@ -1,0 +1,34 @@
+"""The simulated GPU of the runtime's tests, with captures that fork, and measurements that take no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtl_deploy.bench import engine_timings, measure
+
+from ..runtime.conftest import engine_bundle, machine
+from .simulated_fork import ForkingCuda
+
+__all__ = ["engine_bundle", "gpu", "machine", "quick"]
+
+EngineBundle = Callable[..., Path]
+
+
+@pytest.fixture
+def gpu(machine: Any, quick: None) -> Any:
+    """A machine with a GPU and TensorRT 10.3."""
+    machine.install()
+    ForkingCuda.extend(machine.cuda)
+    return machine
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots of the fewest calls."""
+    monkeypatch.setattr(measure, "SLOT_S", 0.001)
+    monkeypatch.setattr(measure, "WARM_UP_S", 0.01)
+    monkeypatch.setattr(engine_timings, "SLOT_S", 0.0)
