@@ -1,0 +1,170 @@
+"""Everything that only a GPU can show, in one go: build, verify, measure, soak, break and mend. docs/gpu.md describes it.
+
+    python examples/gpu_check.py BUNDLE --out FOLDER [--minutes 8] [-- options of mtl-export for the engines]
+
+Needs TensorRT or TensorRT-RTX with cuda-bindings and numpy; what else is installed (PyTorch, ONNX Runtime) is used. Writes
+``result.json``, ``report.txt`` and the benchmark's JSON files to FOLDER. The exit code is 1 if a check failed, 2 without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gpu_checks
+
+CHECKS: list[tuple[str, float, Callable[[gpu_checks.Machine], dict[str, Any]]]] = [  # what, seconds that it needs
+    ("against ONNX Runtime", 20, gpu_checks.against_onnxruntime),
+    ("overhead over a bare loop", 25, gpu_checks.overhead),
+    ("arrays and streams of PyTorch", 10, gpu_checks.torch_interop),
+    ("threads", 15, gpu_checks.threads),
+    ("10,000 calls", 45, gpu_checks.soak),
+    ("out of memory", 15, gpu_checks.out_of_memory),
+    ("a lost device", 20, gpu_checks.lost_device),
+    ("TensorRT-RTX on this GPU", 20, gpu_checks.rtx_engine),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--batch", default="1:8:32")
+    parser.add_argument("build", nargs="*", help="options of mtl-export, after --")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    run = Run(arguments.out, deadline)
+
+    machine = run.check("the machine", 5, gpu_checks.describe)
+    if machine is None:
+        run.finish()
+        return 2
+    bundle = arguments.out / "engines.mtl"
+    shared = ["--batch", arguments.batch, "--timing-cache", str(arguments.out / "timing.cache"), *arguments.build]
+    for precision in ("fp16", "int8", "fp32"):  # the most telling first, should the time not suffice
+        source = bundle if bundle.exists() else arguments.bundle
+        run.check(
+            f"build and verify {precision} engines", 90, lambda p=precision, s=source: build(s, bundle, p, shared)
+        )
+    if not bundle.exists():
+        return run.finish()
+    context = gpu_checks.Machine(bundle, arguments.out)
+    for name, seconds, check in CHECKS[:2]:
+        run.check(name, seconds, lambda check=check: check(context))
+    for precision in context.precisions:
+        name = f"mtl-bench {precision}"
+        first = precision == context.best
+        options = [] if first else ["--no-memory", "--duration", "5"]
+        run.check(name, 110 if first else 60, lambda p=precision, o=options: bench(context, p, context.batches, o))
+    plain = ["--no-cuda-graphs", "--no-memory", "--duration", "5"]
+    run.check("mtl-bench without CUDA graphs", 25, lambda: bench(context, context.best, "1", plain))
+    for name, seconds, check in CHECKS[2:]:
+        run.check(name, seconds, lambda check=check: check(context))
+    return run.finish()
+
+
+class Run:
+    """The checks that were run, each within what is left of the time."""
+
+    def __init__(self, out: Path, deadline: float) -> None:
+        self.out, self.deadline = out, deadline
+        self.results: dict[str, dict[str, Any]] = {}
+
+    def check(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Run one check, note what it found or how it failed, and print it; None where it failed or had no time."""
+        left = self.deadline - time.monotonic()
+        started = time.monotonic()
+        if left < seconds:
+            result: dict[str, Any] = {"state": "skipped", "reason": f"{left:.0f} s are left, it needs {seconds:.0f}"}
+        else:
+            try:
+                found = work()
+                result = {"state": "skipped" if "skipped" in found else "passed", **found}
+            except Exception as error:  # noqa: BLE001 - the other checks are to run all the same
+                result = {
+                    "state": "FAILED",
+                    "error": f"{type(error).__name__}: {error}",
+                    "trace": traceback.format_exc(),
+                }
+        result["seconds"] = round(time.monotonic() - started, 1)
+        self.results[name] = result
+        shown = {key: value for key, value in result.items() if key not in ("trace", "state")}
+        print(f"{result['state']:8} {name}: {json.dumps(shown, default=str)}", flush=True)
+        (self.out / "result.json").write_text(json.dumps(self.results, indent=1, default=str) + "\n", encoding="utf-8")
+        return result if result["state"] == "passed" else None
+
+    def finish(self) -> int:
+        """Print the count and return the exit code."""
+        states = [result["state"] for result in self.results.values()]
+        counts = {state: states.count(state) for state in ("passed", "FAILED", "skipped")}
+        print(f"{counts['passed']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
+        return 1 if counts["FAILED"] or not counts["passed"] else 0
+
+
+def build(source: Path, target: Path, precision: str, options: list[str]) -> dict[str, Any]:
+    """Build a precision's engines with mtl-export, which verifies them against PyTorch's outputs in the bundle."""
+    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
+    if not any(item["precision"] == precision and item["backend"] == "onnxruntime" for item in manifest["artifacts"]):
+        return {"skipped": f"the bundle has no {precision} graphs"}
+    command = ["mtl_deploy.export.cli", str(source), "--precision", precision, *options, "--json"]
+    command += [] if source == target else ["--output", str(target), "--force"]
+    found = json.loads(run_module(*command))["manifest"]
+    engines = [item for item in found["artifacts"] if item["backend"] == "tensorrt" and item["precision"] == precision]
+    paths = {item["path"] for item in engines}
+    return {
+        "library": f"{engines[0]['details']['library']} {engines[0]['details']['version']}",
+        "engines": {
+            item["path"]: {
+                "seconds": item["details"]["build_seconds"],
+                "MB": round(item["size_bytes"] / 1e6, 1),
+                "layers": item["details"].get("layers"),
+                "verified": item["details"]["verified"],
+                "warnings": item["details"]["warnings"],
+            }
+            for item in engines
+        },
+        "errors against PyTorch, of what is allowed": {
+            f"{row['artifact']} {row['task']}": f"{row['max_error']:.2e} of {row['tolerance']:.2e}"
+            for row in found["verification"]
+            if row["artifact"] in paths
+        },
+    }
+
+
+def bench(machine: gpu_checks.Machine, precision: str, batches: str, options: list[str]) -> dict[str, Any]:
+    """Run mtl-bench on a precision's shared engine; the last of two --duration options counts."""
+    file = machine.out / f"bench-{precision}{'-plain' if '--no-cuda-graphs' in options else ''}.json"
+    options = ["--batch", batches, "--duration", "10", "--json", str(file), *options]
+    text = run_module("mtl_deploy.bench.cli", str(machine.bundle / machine.engine(precision)), *options)
+    with (machine.out / "report.txt").open("a", encoding="utf-8") as report:
+        report.write(f"\n$ mtl-bench {machine.engine(precision)} {' '.join(options)}\n{text}")
+    return {
+        "answers": [
+            line for line in text.splitlines() if line.startswith(("One shared pass", "No difference", "Batch"))
+        ]
+    }
+
+
+def run_module(module: str, *arguments: str) -> str:
+    """Run a command of the project in a process of its own and return what it printed."""
+    code = f"import sys; from {module} import main; sys.exit(main(sys.argv[1:]))"
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(
+            f"{module} {' '.join(arguments)}: exit code {result.returncode}: {result.stderr.strip()[-2000:]}"
+        )
+    return result.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
