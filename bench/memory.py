@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mtl_deploy.runtime.cuda import Context
+from mtl_deploy.runtime.cuda_context import Context
 from mtl_deploy.runtime.errors import WorkError
 
 from .contestants import start

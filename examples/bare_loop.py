@@ -66,7 +66,7 @@ class BareLoop:
         return self._blocks[-1]
 
     def _pinned(self, size: int) -> int:
-        self._host.append(int(self._ok(self._cuda.cuMemHostAlloc(size, 0))))
+        self._host.append(int(self._ok(self._cuda.cuMemHostAlloc(size, int(self._cuda.CU_MEMHOSTALLOC_PORTABLE)))))
         return self._host[-1]
 
     def _ok(self, result: tuple[Any, ...]) -> Any:

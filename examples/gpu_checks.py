@@ -19,6 +19,10 @@ from mtl_deploy.runtime import DeviceLostError, DeviceMemoryError, load
 from mtl_deploy.runtime.bundle import open_bundle
 from mtl_deploy.runtime.gpu import find_gpu
 
+TURNS, SETTLING = 1200, 200  # of the overhead; the first ones do not count
+THREAD_CALLS = 250  # each of 8 threads
+SOAK_CALLS = 10_000
+
 
 @dataclass
 class Machine:
@@ -109,12 +113,12 @@ def overhead(machine: Machine) -> dict[str, Any]:
                 "model(pinned)": lambda m=model, p=pinned: m(p),
             }
             times: dict[str, list[float]] = {name: [] for name in contestants}
-            for turn in range(1200):
+            for turn in range(TURNS):
                 for name in contestants if turn % 2 == 0 else reversed(contestants):
                     started = time.perf_counter_ns()
                     contestants[name]()
                     times[name].append((time.perf_counter_ns() - started) / 1e3)
-            kept = {name: np.array(values[200:]) for name, values in times.items()}
+            kept = {name: np.array(values[SETTLING:]) for name, values in times.items()}
             found["graphs on" if graphs else "graphs off"] = {
                 "median_us": {name: float(np.median(values)) for name, values in kept.items()},
                 "added_us": {name: float(np.median(kept[name] - kept["bare"])) for name in kept if name != "bare"},
@@ -165,7 +169,7 @@ def threads(machine: Machine) -> dict[str, Any]:
         }
 
         def call(seed: int) -> None:
-            order = np.random.default_rng(seed).choice(list(work), 250)
+            order = np.random.default_rng(seed).choice(list(work), THREAD_CALLS)
             for batch in order:
                 images, expected = work[int(batch)]
                 given = model(images)
@@ -181,7 +185,7 @@ def threads(machine: Machine) -> dict[str, Any]:
             worker.join()
         seconds = time.perf_counter() - started
     assert not wrong, wrong[:5]
-    return {"calls": 2000, "seconds_for_all": round(seconds, 2)}
+    return {"calls": 8 * THREAD_CALLS, "seconds_for_all": round(seconds, 2)}
 
 
 def soak(machine: Machine) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def soak(machine: Machine) -> dict[str, Any]:
             for batch in batches:
                 model(batch)
         before, resident = model.backend.loaded.context.memory()[0], _resident()
-        for call in range(10_000):
+        for call in range(SOAK_CALLS):
             model(batches[call % 3])
         lost, grown = before - model.backend.loaded.context.memory()[0], _resident() - resident
     assert lost < 8 << 20, f"{lost / 1e6:.1f} MB of GPU memory are gone"
@@ -207,7 +211,7 @@ def _resident() -> int:
 
 def out_of_memory(machine: Machine) -> dict[str, Any]:
     """Fill the GPU, ask for more, free it, and go on with the same model."""
-    from mtl_deploy.runtime.cuda import Context
+    from mtl_deploy.runtime.cuda_context import Context
 
     images = machine.images(1)
     context = Context()

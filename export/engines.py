@@ -171,7 +171,7 @@ def _inspect(library: Library, gpu: Gpu | None, plan: bytes) -> dict[str, Any]:
     """Ask TensorRT's inspector for the layers' types; empty where there is no GPU to ask it on."""
     if gpu is None:
         return {}
-    from mtl_deploy.runtime.cuda import Context
+    from mtl_deploy.runtime.cuda_context import Context
 
     trt = library.module
     context = Context()

@@ -256,7 +256,7 @@ def require_passed(rows: Sequence[Row]) -> None:
             f"{row.artifact}, task {row.task!r}: error {row.max_error:.3g} (allowed {row.tolerance:.3g}){_of_logits(row)}"
             for row in failed
         )
-        raise VerificationError(f"the graph does not match the PyTorch network: {figures}. Nothing was written")
+        raise VerificationError(f"no match with the PyTorch network: {figures}. Nothing was written")
 
 
 def _of_logits(row: Row) -> str:

@@ -73,8 +73,8 @@ class Manifest:
             the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
         verification: a row an artifact and task: errors against the PyTorch network.
         provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
-        reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are verified
-            with on the device; empty in bundles without.
+        reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are
+            verified with on the device; empty in bundles without.
     """
 
     name: str

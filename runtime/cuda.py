@@ -1,25 +1,24 @@
-"""CUDA in one thin layer: contexts, streams, events, graphs, pinned and device memory. The only importer of cuda-bindings.
+"""CUDA in one thin layer: streams, events, graphs, pinned and device memory. The only importer of cuda-bindings.
 
-It speaks the driver API, so that it lives in whatever context the caller has made current (PyTorch's, CuPy's, pycuda's own), and
-retains the device's primary context, which PyTorch and CuPy use too, where none is. Every return code is checked.
+It speaks the driver API, in the context that is current (:mod:`~mtl_deploy.runtime.cuda_context`). Every return code is checked.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .backend import Array
 from .errors import BackendError, DeviceLostError, DeviceMemoryError, RunError
-from .gpu import find_gpu
+
+if TYPE_CHECKING:
+    from .cuda_context import Context
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
 
@@ -36,14 +35,19 @@ _LOST = frozenset(
 
 
 @lru_cache(maxsize=1)
-def _driver() -> Any:
+def driver() -> Any:
+    """Return cuda-bindings' driver module.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
-        from cuda.bindings import driver
+        from cuda.bindings import driver as module
     except ImportError as error:
         raise BackendError(
             f"running an engine needs cuda-bindings ({error}): pip install 'mtl-deploy[tensorrt]' or 'mtl-deploy[tensorrt-rtx]'"
         ) from error
-    return driver
+    return module
 
 
 def check(result: tuple[Any, ...]) -> Any:
@@ -69,151 +73,18 @@ def _error(code: Any) -> RunError:
             f"the GPU's context is unusable ({name}); close its models, drop arrays on it and load again, and if that fails "
             "start the process again"
         )
+    if name == "CUDA_ERROR_NOT_INITIALIZED":  # cuInit was called, so this is a child of the process that called it
+        return RunError(
+            f"CUDA failed: {name}; it does not survive a fork: start processes by 'spawn', and load models in them"
+        )
     return RunError(f"CUDA failed: {name}")
-
-
-class Context:
-    """The CUDA context that a model lives in: the thread's current one, else the device's primary one.
-
-    A primary context is retained, also where it is the current one: whoever made it current may let it go first. It goes when the
-    last model has been closed and the last array in its memory is gone; after an error that made it unusable it is then reset, so
-    that the next model finds a sound one.
-
-    Args:
-        device: CUDA's number of the GPU, or None: the one of the thread's current context, else 0.
-
-    Raises:
-        NoGpuError: there is no driver, or no such device.
-        BackendError: cuda-bindings is missing, or the current context is another device's and not a primary one.
-    """
-
-    def __init__(self, device: int | None = None) -> None:
-        find_gpu(device or 0)  # a machine without a driver says so in its own words
-        self._cuda = cuda = _driver()
-        check(cuda.cuInit(0))
-        self._context, here = _current(cuda)
-        self.borrowed = self._context is not None
-        """Whether somebody else made the context, and keeps it."""
-        if self.borrowed and device not in (None, here):
-            raise BackendError(
-                f"device {device} was asked for, but this thread's CUDA context is on device {here}; make a context "
-                "on the device that you want current first, or leave device out"
-            )
-        self.device: int = here if device is None else device
-        if not self.borrowed:
-            self._context = self.hold()
-        self._key = int(self._context)
-        self._threads: set[int] = set()  # that it was made current in for good
-        self._closed = False
-        self.gpu = find_gpu(self.device)
-
-    def enter(self) -> bool:
-        """Make the context current in this thread: for good where the thread has none, else until :meth:`leave`.
-
-        Returns:
-            what :meth:`leave` needs to know.
-        """
-        cuda = self._cuda
-        current = int(check(cuda.cuCtxGetCurrent()))
-        if current == self._key:
-            return False
-        if current == 0:
-            check(cuda.cuCtxSetCurrent(self._context))
-            self._threads.add(threading.get_ident())
-            return False
-        check(cuda.cuCtxPushCurrent(self._context))
-        return True
-
-    def leave(self, pushed: bool) -> None:
-        """Undo :meth:`enter`."""
-        if pushed:
-            check(self._cuda.cuCtxPopCurrent())
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Have the context current inside the block, and what was current before after it."""
-        check(self._cuda.cuCtxPushCurrent(self._context))
-        try:
-            yield
-        finally:
-            check(self._cuda.cuCtxPopCurrent())
-
-    def memory(self) -> tuple[int, int]:
-        """Return free and total bytes of the GPU's memory."""
-        with self.active():
-            code, free, total = self._cuda.cuMemGetInfo()
-        check((code,))
-        return int(free), int(total)
-
-    def hold(self) -> Any:
-        """Keep the primary context until :meth:`drop`, as an array does that outlives its model."""
-        if self.borrowed:
-            return None
-        with _lock:
-            _holds[self.device] += 1
-            try:
-                return check(self._cuda.cuDevicePrimaryCtxRetain(self.device))
-            except BaseException:
-                _holds[self.device] -= 1
-                raise
-
-    def drop(self) -> None:
-        """Undo :meth:`hold`."""
-        if self.borrowed:
-            return
-        with _lock, suppress(RunError):
-            _holds[self.device] -= 1
-            check(self._cuda.cuDevicePrimaryCtxRelease(self.device))
-            if not _holds[self.device] and self.device in _lost:  # other models' handles must not meet a new context
-                _lost.discard(self.device)
-                check(self._cuda.cuDevicePrimaryCtxReset(self.device))
-
-    def close(self, *, lost: bool = False) -> None:
-        """Let go of the primary context; a borrowed one is left alone. Closing twice is allowed.
-
-        Args:
-            lost: whether an error made the context unusable.
-        """
-        if self._closed or self.borrowed:
-            return
-        self._closed = True
-        if lost:
-            _lost.add(self.device)
-        if threading.get_ident() in self._threads:  # a primary context that goes stays current, and unusable
-            with suppress(RunError):
-                if int(check(self._cuda.cuCtxGetCurrent())) == self._key:
-                    check(self._cuda.cuCtxSetCurrent(0))
-        self.drop()
-
-
-_lock = threading.RLock()  # finalizers take it, too
-_holds: Counter[int] = Counter()  # by device: how often this process' models and arrays hold its primary context
-_lost: set[int] = set()  # devices whose primary context is unusable
-
-
-def _current(cuda: Any) -> tuple[Any, int]:
-    """Return the thread's current context where it lives and is not a primary one, else None; and its device, else 0."""
-    current = check(cuda.cuCtxGetCurrent())
-    if int(current) == 0:
-        return None, 0
-    code, found = cuda.cuCtxGetDevice()
-    if getattr(code, "name", "") in ("CUDA_ERROR_CONTEXT_IS_DESTROYED", "CUDA_ERROR_INVALID_CONTEXT"):
-        return None, 0  # somebody has let it go; it stays current all the same
-    device = int(check((code, found)))
-    code, _, active = cuda.cuDevicePrimaryCtxGetState(device)
-    check((code,))
-    if not active:  # asked first, for retaining would make one
-        return current, device
-    primary = check(cuda.cuDevicePrimaryCtxRetain(device))
-    check(cuda.cuDevicePrimaryCtxRelease(device))  # somebody else keeps it
-    return (None if int(primary) == int(current) else current), device
 
 
 class Stream:
     """A CUDA stream that does not wait for the legacy default stream."""
 
     def __init__(self) -> None:
-        self._cuda = cuda = _driver()
+        self._cuda = cuda = driver()
         self._stream = check(cuda.cuStreamCreate(cuda.CUstream_flags.CU_STREAM_NON_BLOCKING))
         self.handle = int(self._stream)
 
@@ -226,7 +97,7 @@ class Stream:
 
 def synchronize(stream: int) -> None:
     """Wait for a stream's work."""
-    code = _driver().cuStreamSynchronize(stream)[0]
+    code = driver().cuStreamSynchronize(stream)[0]
     if code != 0:
         raise _error(code)
 
@@ -239,7 +110,7 @@ class Event:
     """
 
     def __init__(self, *, timing: bool = False) -> None:
-        self._cuda = cuda = _driver()
+        self._cuda = cuda = driver()
         flags = cuda.CUevent_flags
         self._event = check(cuda.cuEventCreate(flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING))
 
@@ -275,7 +146,7 @@ class DeviceMemory:
     """
 
     def __init__(self, size: int) -> None:
-        self._cuda = cuda = _driver()
+        self._cuda = cuda = driver()
         self.size = size
         self.address = int(check(cuda.cuMemAlloc(max(size, 1))))
 
@@ -295,7 +166,7 @@ class PinnedMemory:
     """
 
     def __init__(self, size: int, context: Context) -> None:
-        cuda = _driver()
+        cuda = driver()
         self.size = max(size, 1)
         flags = int(cuda.CU_MEMHOSTALLOC_PORTABLE)  # pinned for every context of the process
         self.address = int(check(cuda.cuMemHostAlloc(self.size, flags)))
@@ -320,27 +191,27 @@ class PinnedMemory:
 
 def _free_pinned(context: Context, address: int) -> None:
     with suppress(RunError), context.active():
-        check(_driver().cuMemFreeHost(address))
+        check(driver().cuMemFreeHost(address))
     context.drop()
 
 
 def copy_to_device(device: int, host: int, size: int, stream: int) -> None:
     """Copy bytes asynchronously; the host's memory is pinned."""
-    code = _driver().cuMemcpyHtoDAsync(device, host, size, stream)[0]
+    code = driver().cuMemcpyHtoDAsync(device, host, size, stream)[0]
     if code != 0:
         raise _error(code)
 
 
 def copy_to_host(host: int, device: int, size: int, stream: int) -> None:
     """Copy bytes asynchronously; the host's memory is pinned."""
-    code = _driver().cuMemcpyDtoHAsync(host, device, size, stream)[0]
+    code = driver().cuMemcpyDtoHAsync(host, device, size, stream)[0]
     if code != 0:
         raise _error(code)
 
 
 def copy_on_device(target: int, source: int, size: int, stream: int) -> None:
     """Copy bytes on the device asynchronously."""
-    check(_driver().cuMemcpyDtoDAsync(target, source, size, stream))
+    check(driver().cuMemcpyDtoDAsync(target, source, size, stream))
 
 
 class Graph:
@@ -355,7 +226,7 @@ class Graph:
     """
 
     def __init__(self, stream: int, work: Callable[[], None]) -> None:
-        self._cuda = cuda = _driver()
+        self._cuda = cuda = driver()
         mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads may allocate meanwhile
         check(cuda.cuStreamBeginCapture(stream, mode))
         done = False

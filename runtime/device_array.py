@@ -103,13 +103,16 @@ def view(value: Any, stream: int, where: str) -> DeviceView:
         where: how errors call the array.
 
     Raises:
-        ImageError: it is not C-contiguous, or of a type that numpy does not have.
+        ImageError: it is not C-contiguous, of a type that numpy does not have, or its library does not give it away.
     """
-    interface = getattr(value, "__cuda_array_interface__", None)
-    if interface is not None and ("stream" in interface or not hasattr(value, "__dlpack__")):
-        return _from_interface(value, interface, where)
-    # PyTorch's interface is version 2 and names no stream; its DLPack orders the stream that it works on before ours
-    return _from_dlpack(value.__dlpack__(stream=stream or LEGACY_STREAM), where)  # 0 is not allowed there
+    try:
+        interface = getattr(value, "__cuda_array_interface__", None)
+        if interface is not None and ("stream" in interface or not hasattr(value, "__dlpack__")):
+            return _from_interface(value, interface, where)
+        # PyTorch's interface is version 2 and names no stream; its DLPack orders the stream that it works on before ours
+        return _from_dlpack(value.__dlpack__(stream=stream or LEGACY_STREAM), where)  # 0 is not allowed there
+    except (RuntimeError, BufferError) as error:  # PyTorch's, for tensors that need a gradient
+        raise ImageError(f"{where} cannot be used: {error}") from error
 
 
 def _from_interface(owner: object, interface: Mapping[str, Any], where: str) -> DeviceView:

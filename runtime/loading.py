@@ -80,7 +80,11 @@ def load(
             if found.bundle is None or backend is not None:
                 raise
             misfit = str(error)
-            artifact = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers).artifact
+            try:
+                choice = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers)
+            except BackendError:  # no graph to go on with
+                raise error from None
+            artifact = choice.artifact
             found = replace(found, artifact=artifact)
     if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
         warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=2)

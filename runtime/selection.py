@@ -56,7 +56,13 @@ def select(
                 return Choice(engine)
             misfit = misfit or problem
     if backend in (None, "onnxruntime"):
-        for graph in _shared(bundle, "onnxruntime", precision, None if precision else _preferred(providers)):
+        try:
+            preferred = None if precision else _preferred(providers)
+        except BackendError as error:  # no ONNX Runtime
+            if misfit is None:
+                raise
+            raise BackendError(f"{misfit}; and {error}") from error
+        for graph in _shared(bundle, "onnxruntime", precision, preferred):
             return Choice(graph, misfit)
     if misfit is not None:
         raise BackendError(misfit)

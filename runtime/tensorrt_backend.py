@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .backend import Array, TensorSpec
-from .cuda import ALIGNMENT, Context, DeviceMemory, PinnedMemory
-from .device_array import DeviceArray, DeviceView, is_on_device, view
+from .cuda import ALIGNMENT, DeviceMemory, PinnedMemory
+from .cuda_context import Context
+from .device_array import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device, view
 from .engine_record import EngineRecord
 from .errors import BackendError, DeviceLostError, DeviceMemoryError, ImageError, MtlError, OptionError, RunError
+from .kernel_cache import KernelCache, cache_path, read_cache
 from .tensorrt_lane import Lane, LoadedEngine
+from .tensorrt_library import Library
 from .tensorrt_log import Messages, make_logger
 from .tensorrt_memory import sizes_of
 
+_CLOSED = "the model is closed; load it again"
 CONTEXTS = 4  # at most, unless told: calls of more threads wait for one another
 GRAPHS = 8  # recorded a context, unless told
 
@@ -34,7 +37,8 @@ class TensorRTBackend:
         where: how errors call the file.
         device: CUDA's number of the GPU; None: the one of the thread's current CUDA context, else 0.
         contexts: execution contexts at most. Each has activation memory of its own.
-        graphs: CUDA graphs that a context keeps, one a batch size and set of buffers; 0 turns them off.
+        graphs: CUDA graphs that a context keeps, one a batch size and set of buffers; 0 turns them off. Each is captured from a
+            further execution context of its own, which shares the activation memory.
         runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine; False: none.
 
     Raises:
@@ -43,7 +47,6 @@ class TensorRTBackend:
     """
 
     name = "tensorrt"
-    metadata: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -66,25 +69,28 @@ class TensorRTBackend:
         self._closed = False
         self._lost = False
         self._pinned: set[int] = set()  # addresses of the arrays that callers hold
-        self._cache_file: Path | None = None
+        self._cache: KernelCache | None = None
         self._context = Context(device)
         try:
             with self._context.active():
                 self._loaded = self._load(library, read, record, where, graphs, runtime_cache)
-                self._free.append(self._make())
-        except BaseException:
+                self._free.append(Lane(self._loaded))
+                self._made = 1
+        except BaseException as error:
+            self._lost = isinstance(error, DeviceLostError)
+            _clear_frames(error)  # they hold the engine, which must go before its context
             self.close()
             raise
         self.details = f"{library.title}, {self._context.gpu.name}"
         self.metadata: Mapping[str, str] = {}  # an engine has none; the manifest has its signature
-        self.inputs = (self._loaded.input,)
+        self.inputs: tuple[TensorSpec, ...] = (self._loaded.input,)
         self.outputs = self._loaded.outputs
         self._names = [spec.name for spec in self.outputs]
         self._specs = {spec.name: spec for spec in self.outputs}
 
     def _load(
         self,
-        library: Any,
+        library: Library,
         read: Callable[[], bytes],
         record: EngineRecord,
         where: str,
@@ -93,11 +99,18 @@ class TensorRTBackend:
     ) -> LoadedEngine:
         trt, messages = library.module, Messages()
         self._logger = make_logger(trt, messages)
-        self._runtime = trt.Runtime(self._logger)
+        try:
+            self._runtime = trt.Runtime(self._logger)
+        except TypeError as error:  # how its bindings say that there is none: the driver is too old, for one
+            raise BackendError(
+                f"{where}, {record.built_for}: {library.title} does not start ({messages.reason()}); update the GPU's driver, or "
+                "install the library's release for it"
+            ) from error
         if record.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime along
         engine = self._runtime.deserialize_cuda_engine(read())
         if engine is None:
+            self._context.memory()  # says so where the cause is an unusable context
             if messages.out_of_memory:
                 raise DeviceMemoryError(f"{where}: no GPU memory is left for it ({messages.reason()})")
             gpu = self._context.gpu
@@ -107,9 +120,10 @@ class TensorRTBackend:
             )
         config = None
         if library.is_rtx:
-            self._cache_file = _cache_path(where, runtime_cache)
-            config, self._cache = library.runtime_config(engine, _read_cache(self._cache_file))
-        image, outputs = _tensors(trt, engine)
+            file = cache_path(where, runtime_cache)
+            config, cache = library.runtime_config(engine, read_cache(file))
+            self._cache = KernelCache(file, cache)
+        image, outputs = _tensors(library, engine)
         if image is None or not outputs:
             raise BackendError(f"{where}: an engine has one input and an output a task; build it again with mtl-export")
         return LoadedEngine(library, engine, self._context, image, outputs, messages, graphs, config)
@@ -124,21 +138,23 @@ class TensorRTBackend:
         on_device: bool = False,
     ) -> dict[str, Any]:
         """Run once; see :meth:`~mtl_deploy.runtime.backend.Backend.run`."""
-        image = inputs[self._loaded.input.name]
-        pushed = self._context.enter()
         try:
-            lane = self._acquire()
+            lane = self._acquire()  # from here on nobody closes the model
             try:
-                if not on_device and into is None and isinstance(image, np.ndarray):  # the common case first
-                    return lane.run(image, {}, outputs, {}, pinned=self._is_pinned(image), stream=stream)
-                return self._run_device(lane, image, outputs, into or {}, stream, on_device)
-            except DeviceLostError:
-                self._lost = True
-                raise
+                image = inputs[self._loaded.input.name]
+                pushed = self._context.enter()
+                try:
+                    if not on_device and into is None and isinstance(image, np.ndarray):  # the common case first
+                        return lane.run(image, {}, outputs, {}, pinned=self._is_pinned(image), stream=stream)
+                    return self._run_device(lane, image, outputs, into or {}, stream, on_device)
+                finally:
+                    self._context.leave(pushed)
             finally:
                 self._release(lane)
-        finally:
-            self._context.leave(pushed)
+        except DeviceLostError as error:
+            self._lost = True
+            _clear_frames(error)  # they hold pinned memory, and the caller may hold the error while he loads again
+            raise
 
     def _run_device(
         self,
@@ -182,12 +198,15 @@ class TensorRTBackend:
         shape = (batch, *sizes_of(spec))
         memory = DeviceMemory(spec.dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
         context = self._context
+        context.hold()
 
         def free() -> None:
             with suppress(RunError), context.active():
                 memory.close()  # waits for the device's work, so nothing still uses it
+            context.drop()
 
-        return DeviceArray(memory.address, shape, spec.dtype, stream or None, free)
+        on = LEGACY_STREAM if stream == 0 else stream  # the array interface has no stream 0
+        return DeviceArray(memory.address, shape, spec.dtype, on, free)
 
     # pinned memory for callers
 
@@ -197,7 +216,9 @@ class TensorRTBackend:
         Args:
             batch: number of images.
         """
-        image = self._loaded.input
+        if self._closed:
+            raise RunError(_CLOSED)
+        image = self.inputs[0]
         shape = (batch, *sizes_of(image))
         with self._context.active():
             memory = PinnedMemory(image.dtype.itemsize * int(np.prod(shape, dtype=np.int64)), self._context)
@@ -210,26 +231,26 @@ class TensorRTBackend:
 
     # the pool
 
-    def _make(self) -> Lane:
-        lane = Lane(self._loaded)
-        self._made += 1
-        return lane
-
     def _acquire(self) -> Lane:
-        with self._condition:
-            while True:
+        while True:
+            with self._condition:
+                while not self._free and self._made >= self._limit and not self._closed:
+                    self._condition.wait()
                 if self._closed:
-                    raise RunError("the model is closed; load it again")
+                    raise RunError(_CLOSED)
                 if self._free:
                     return self._free.pop()
-                if self._made < self._limit:
-                    try:
-                        return self._make()
-                    except DeviceMemoryError:
-                        if self._made == 0:
-                            raise
-                        self._limit = self._made  # go on with those that fit
-                self._condition.wait()
+                self._made += 1
+            try:  # unlocked: calls on the other lanes go on meanwhile
+                with self._context.active():
+                    return Lane(self._loaded)
+            except BaseException as error:
+                with self._condition:
+                    self._made -= 1
+                    self._condition.notify_all()
+                    if not isinstance(error, DeviceMemoryError):
+                        raise
+                    self._limit = self._made  # go on with those that fit
 
     def _release(self, lane: Lane) -> None:
         with self._condition:
@@ -245,17 +266,20 @@ class TensorRTBackend:
             self._condition.notify_all()
             while len(self._free) < self._made:
                 self._condition.wait()
-        with suppress(MtlError):
-            pushed = self._context.enter()
-            for lane in self._free:
-                lane.close()
-            if not self._lost:
-                self._save_cache()
-            self._free = []
-            for name in ("_loaded", "_cache", "_runtime", "_logger"):  # an engine must go before its runtime
-                self.__dict__.pop(name, None)
-            self._context.leave(pushed)
+        try:
+            with self._context.active():
+                self._let_go()
+        except MtlError:  # a borrowed context that is gone
+            self._let_go()
         self._context.close(lost=self._lost)
+
+    def _let_go(self) -> None:
+        while self._free:
+            self._free.pop().close()
+        if self._cache is not None and not self._lost:
+            self._cache.save()
+        for name in ("_loaded", "_cache", "_runtime", "_logger"):  # an engine must go before its runtime
+            self.__dict__.pop(name, None)
 
     def __del__(self) -> None:
         if "_condition" in self.__dict__:
@@ -263,48 +287,32 @@ class TensorRTBackend:
                 self.close()
 
     @property
+    def loaded(self) -> LoadedEngine:
+        """The engine and what its contexts need, for measurements; see :mod:`~mtl_deploy.runtime.tensorrt_timing`."""
+        return self._loaded
+
+    @property
     def graphs_off(self) -> str | None:
         """Why calls are not replayed as CUDA graphs; None where they are, or will be."""
         with self._condition:
             return next((lane.graphs_off for lane in self._free if lane.graphs_off), None)
 
-    def _save_cache(self) -> None:
-        if self._cache_file is None or "_cache" not in self.__dict__:
-            return
-        content = self._cache.serialize()
-        if content is None or not content.nbytes or (self._cache_file.exists() and _same(self._cache_file, content)):
-            return
-        with suppress(OSError):  # a read-only bundle: the next start compiles again
-            descriptor, name = tempfile.mkstemp(prefix=f".{self._cache_file.name}.", dir=self._cache_file.parent)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(memoryview(content))
-            Path(name).replace(self._cache_file)
+
+def _clear_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error, and of those of ours that led to it, hold; but for frames that still run."""
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error.__context__, MtlError):
+        _clear_frames(error.__context__)
 
 
-def _tensors(trt: Any, engine: Any) -> tuple[TensorSpec | None, tuple[TensorSpec, ...]]:
+def _tensors(library: Library, engine: Any) -> tuple[TensorSpec | None, tuple[TensorSpec, ...]]:
     """Return the engine's one input, or None where it has another number of them, and its outputs."""
+    trt = library.module
     specs: dict[Any, list[TensorSpec]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
-        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        dtype = library.numpy_dtype(engine.get_tensor_dtype(name))
         specs[engine.get_tensor_mode(name)].append(TensorSpec(name, dtype, shape))
     images, outputs = specs[trt.TensorIOMode.INPUT], specs[trt.TensorIOMode.OUTPUT]
     return (images[0] if len(images) == 1 else None), tuple(outputs)
-
-
-def _cache_path(where: str, chosen: str | os.PathLike[str] | bool | None) -> Path | None:
-    if chosen is False:
-        return None
-    return Path(f"{where}.cache") if chosen in (None, True) else Path(os.fspath(chosen))  # type: ignore[arg-type]
-
-
-def _read_cache(file: Path | None) -> bytes | None:
-    try:
-        return None if file is None else file.read_bytes()
-    except OSError:
-        return None  # the first run
-
-
-def _same(file: Path, content: Any) -> bool:
-    return bool(file.stat().st_size == content.nbytes)

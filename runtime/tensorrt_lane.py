@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 from .backend import Array, TensorSpec
 from .cuda import (
     ALIGNMENT,
-    Context,
     DeviceMemory,
     Event,
     Graph,
@@ -21,6 +21,7 @@ from .cuda import (
     copy_to_host,
     synchronize,
 )
+from .cuda_context import Context
 from .device_array import DeviceView
 from .errors import DeviceLostError, DeviceMemoryError, RunError
 from .tensorrt_library import Library
@@ -44,6 +45,7 @@ class LoadedEngine:
         messages: what the library says.
         graphs: number of CUDA graphs that a lane keeps; 0: none.
         runtime_config: TensorRT-RTX's; None for TensorRT.
+        making: held while an execution context is made.
     """
 
     library: Library
@@ -54,6 +56,18 @@ class LoadedEngine:
     messages: Messages
     graphs: int
     runtime_config: Any = None
+    making: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _Recorded(NamedTuple):
+    """A graph, and the execution context that it was captured from.
+
+    That context serves nothing else: once another shape is set, its graph may compute nonsense. NVIDIA's advice is a context a
+    graph, which share their activation memory (Developer Guide, "CUDA Graphs").
+    """
+
+    graph: Graph
+    execution: Any
 
 
 class Lane:
@@ -68,24 +82,20 @@ class Lane:
         self._loaded = loaded
         self.graphs_off: str | None = None if loaded.graphs else "turned off"
         """Why no graph is recorded; None where they are."""
-        self._graphs: OrderedDict[Binding, Graph] = OrderedDict()
+        self._graphs: OrderedDict[Binding, _Recorded] = OrderedDict()
         self._seen: OrderedDict[Binding, None] = OrderedDict()
         self._bound: Binding | None = None
         self._pending: int | None = None  # a caller's stream whose work still uses this lane
         self._execution: Any = None
+        self._uncaptured: Any = None  # an execution context that gave no graph, and whose work may go on
         self._closers: list[Any] = []
         try:
             self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context))
             self.stream = self._keep(Stream())
             self._done = self._keep(Event())
             self._arrived = self._keep(Event())
-            size = loaded.library.device_memory_size(loaded.engine)
-            self._activations = self._keep(DeviceMemory(size))
-            loaded.messages.clear()
-            self._execution = loaded.library.create_context(loaded.engine, loaded.runtime_config)
-            if self._execution is None:
-                raise self._failure("no execution context")
-            loaded.library.set_device_memory(self._execution, self._activations.address, size)
+            self._activations = self._keep(DeviceMemory(loaded.library.device_memory_size(loaded.engine)))
+            self._execution = self._make_execution()
         except BaseException:
             self.close()
             raise
@@ -93,6 +103,16 @@ class Lane:
     def _keep(self, resource: _Resource) -> _Resource:
         self._closers.append(resource)
         return resource
+
+    def _make_execution(self) -> Any:
+        loaded = self._loaded
+        with loaded.making:
+            loaded.messages.clear()
+            execution = loaded.library.create_context(loaded.engine, loaded.runtime_config)
+            if execution is None:
+                raise self._failure("no execution context")
+        loaded.library.set_device_memory(execution, self._activations.address, self._activations.size)
+        return execution
 
     def _failure(self, what: str) -> RunError:
         messages = self._loaded.messages
@@ -129,26 +149,31 @@ class Lane:
         on_device = isinstance(image, DeviceView)
         batch = image.shape[0]
         on = self.stream.handle if stream is None else stream
-        self._begin(batch, on, staging=not on_device)
+        self._begin(batch, on, staging=not (on_device or pinned))
         layout = self._buffers.layout(batch)
         binding = layout.binding
-        if isinstance(image, DeviceView):
-            address = self._device_input(image, binding.device_input, on, own=stream is None)
-            binding = binding._replace(host_input=0, device_input=address)
-        elif pinned:
-            binding = binding._replace(host_input=image.ctypes.data)
-        else:
-            layout.staging[...] = image
-        if targets:
-            outputs = zip(self._loaded.outputs, binding.outputs, strict=True)
-            addresses = (targets[spec.name].address if spec.name in targets else own for spec, own in outputs)
-            binding = binding._replace(outputs=tuple(addresses), to_host=bool(names))
-        self._enqueue(binding, layout, on)
-        if stream is None or names:
-            synchronize(on)
-        else:
-            self._done.record(on)
-            self._pending = on
+        try:
+            if isinstance(image, DeviceView):
+                binding = binding._replace(host_input=0, device_input=self._device_input(image, binding, on))
+            elif pinned:
+                binding = binding._replace(host_input=image.ctypes.data)
+            else:
+                layout.staging[...] = image
+            if targets:
+                outputs = zip(self._loaded.outputs, binding.outputs, strict=True)
+                addresses = (targets[spec.name].address if spec.name in targets else own for spec, own in outputs)
+                binding = binding._replace(outputs=tuple(addresses), to_host=bool(names))
+                for buffer in targets.values():
+                    self._wait_for(buffer, on)
+            self._enqueue(binding, layout, on)
+            if stream is None or names:
+                synchronize(on)
+            else:
+                self._done.record(on)
+                self._pending = on
+        except BaseException:
+            self._settle(on)
+            raise
         found: dict[str, Array] = {}
         for name in names:
             if (target := into.get(name)) is None:
@@ -172,80 +197,110 @@ class Lane:
             self._bound = None
             self._buffers.grow(batch)
 
-    def _device_input(self, image: DeviceView, own_input: int, on: int, *, own: bool) -> int:
-        if image.stream is not None and own:
-            self._arrived.record(image.stream)
+    def _settle(self, on: int) -> None:
+        """Wait for what a call that failed has enqueued: its memory is used again.
+
+        Raises:
+            DeviceLostError: the cause lies deeper than the library said.
+        """
+        try:
+            synchronize(on)
+        except DeviceLostError:
+            raise
+        except RunError:
+            pass
+
+    def _wait_for(self, array: DeviceView, on: int) -> None:
+        """Order a stream behind the one that an array's producer, or reader, works on."""
+        if array.stream is not None and array.stream != on:
+            self._arrived.record(array.stream)
             self._arrived.make_wait(on)
+
+    def _device_input(self, image: DeviceView, binding: Binding, on: int) -> int:
+        self._wait_for(image, on)
         if image.address % ALIGNMENT == 0:
             return image.address
-        copy_on_device(own_input, image.address, image.size, on)  # TensorRT reads aligned addresses alone
-        return own_input
+        copy_on_device(binding.device_input, image.address, image.size, on)  # TensorRT reads aligned addresses alone
+        return binding.device_input
 
     # enqueueing
 
     def _enqueue(self, binding: Binding, layout: Layout, on: int) -> None:
-        graph = self._graphs.get(binding)
-        if graph is not None:
+        recorded = self._graphs.get(binding)
+        if recorded is not None:
             self._graphs.move_to_end(binding)
-            graph.launch(on)
+            recorded.graph.launch(on)
             return
-        if binding != self._bound:
-            self._bind(binding)
-        self._work(binding, layout, on)
         if self.graphs_off is None:
             if binding in self._seen:
                 self._record(binding, layout, on)
-            else:  # an address that is used once is not worth a graph
-                self._seen[binding] = None
-                if len(self._seen) > _SEEN:
-                    self._seen.popitem(last=False)
+                return
+            self._seen[binding] = None  # an address that is used once is not worth a graph
+            if len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+        self._plain(binding, layout, on)
 
-    def _work(self, binding: Binding, layout: Layout, on: int) -> None:
+    def _plain(self, binding: Binding, layout: Layout, on: int) -> None:
+        if binding != self._bound:
+            self._bound = None
+            self._bind(self._execution, binding)
+            self._bound = binding
+        self._work(self._execution, binding, layout, on)
+
+    def _work(self, execution: Any, binding: Binding, layout: Layout, on: int) -> None:
         """Enqueue copies and engine for the binding that is in force."""
         if binding.host_input:
             copy_to_device(binding.device_input, binding.host_input, layout.input_bytes, on)
-        if not self._execution.execute_async_v3(on):
+        if not execution.execute_async_v3(on):
             raise self._failure("enqueue")
         if binding.to_host:
             copy_to_host(self._buffers.result_address(), layout.binding.outputs[0], layout.output_bytes, on)
 
-    def _bind(self, binding: Binding) -> None:
-        self._bound = None
+    def _bind(self, execution: Any, binding: Binding) -> None:
         self._loaded.messages.clear()
-        execution, image = self._execution, self._loaded.input
+        image = self._loaded.input
         ok = execution.set_input_shape(image.name, (binding.batch, *sizes_of(image)))
         ok = execution.set_tensor_address(image.name, binding.device_input) and ok
         for spec, address in zip(self._loaded.outputs, binding.outputs, strict=True):
             ok = execution.set_tensor_address(spec.name, address) and ok
         if not ok:
             raise self._failure("binding")
-        self._bound = binding
 
     def _record(self, binding: Binding, layout: Layout, on: int) -> None:
-        """Record a graph of a binding that was just enqueued, as TensorRT asks; go on without graphs where it cannot be."""
-        capturable = getattr(self._execution, "is_stream_capturable", None)  # TensorRT-RTX
-        handle = self.stream.handle
+        """Enqueue, and then record a graph of the same, in the order that TensorRT asks; without a graph where it cannot be."""
         try:
-            if capturable is not None and not capturable(handle):
-                raise RunError(f"{self._loaded.library.title} says that this engine cannot be captured")
-            graph = Graph(handle, lambda: self._work(binding, layout, handle))
+            execution = self._make_execution()
+            self._bind(execution, binding)
         except DeviceLostError:
             raise
         except RunError as error:
             self.graphs_off = str(error)
-            self._bound = None
+            self._plain(binding, layout, on)
             return
-        self._graphs[binding] = graph
+        self._uncaptured = execution
+        self._work(execution, binding, layout, on)
+        capturable = getattr(execution, "is_stream_capturable", None)  # TensorRT-RTX
+        handle = self.stream.handle
+        try:
+            if capturable is not None and not capturable(handle):
+                raise RunError(f"{self._loaded.library.title} says that this engine cannot be captured")
+            graph = Graph(handle, lambda: self._work(execution, binding, layout, handle))
+        except DeviceLostError:
+            raise
+        except RunError as error:
+            self.graphs_off = str(error)
+            return
+        self._uncaptured = None
+        self._graphs[binding] = _Recorded(graph, execution)
         del self._seen[binding]
         while len(self._graphs) > self._loaded.graphs:
             _, oldest = self._graphs.popitem(last=False)
             synchronize(on)  # its launches are done then: what they ran on, this stream has waited for
-            oldest.close()
+            oldest.graph.close()
 
     def _forget_graphs(self) -> None:
-        for graph in self._graphs.values():
-            graph.close()
-        self._graphs.clear()
+        while self._graphs:
+            self._graphs.popitem()[1].graph.close()
         self._seen.clear()
 
     def close(self) -> None:
@@ -255,7 +310,8 @@ class Lane:
                 self._done.synchronize()
         with suppress(RunError):
             self._forget_graphs()
-        self._execution = None
+        self._execution = self._uncaptured = None
+        self.__dict__.pop("_loaded", None)  # a lane that an exception's traceback keeps must not keep the engine
         for resource in reversed(self._closers):
             with suppress(RunError):
                 resource.close()

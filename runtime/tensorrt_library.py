@@ -14,10 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import BackendError, OptionError
 
 LIBRARIES = ("tensorrt", "tensorrt-rtx")  # in order of preference
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_DTYPES = {"FLOAT": "f4", "HALF": "f2", "INT8": "i1", "UINT8": "u1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 EXTRAS = {name: f"pip install 'mtl-deploy[{name}]'" for name in LIBRARIES}
 
@@ -57,6 +60,18 @@ class Library:
         return version_numbers(self.version)[0]
 
     # running
+
+    def numpy_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """Return numpy's word for a type; ``nptype`` of TensorRT 8.6 fails with NumPy 1.24 and later releases of 1.
+
+        Raises:
+            BackendError: numpy has none.
+        """
+        if dtype.name not in _DTYPES:
+            raise BackendError(
+                f"an engine with a tensor of type {dtype.name} at its border; build it again with mtl-export"
+            )
+        return np.dtype(_DTYPES[dtype.name])
 
     def device_memory_size(self, engine: Any) -> int:
         """Return the bytes of activation memory that a context of the engine needs at most."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import Array, TensorSpec
-from .cuda import ALIGNMENT, Context, DeviceMemory, PinnedMemory
+from .cuda import ALIGNMENT, DeviceMemory, PinnedMemory
+from .cuda_context import Context
 
 
 class Binding(NamedTuple):
