@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -47,11 +46,11 @@ def write_checkpoint(path: Path, depth: int) -> None:
 
 def export(folder: Path) -> tuple[float, int]:
     """Run mtl-export as a process of its own; its seconds and its peak resident memory in bytes."""
-    command = shutil.which("mtl-export", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert command is not None, "mtl-export is not installed"
+    code = "import sys; from mtl_deploy.export.cli import main; sys.exit(main(sys.argv[1:]))"
     started = time.perf_counter()
-    arguments = [command, str(folder / "model.pt"), "--output", str(folder / "model.mtl"), "--force"]
-    _, status, usage = os.wait4(os.posix_spawn(command, arguments, os.environ), 0)
+    options = ["--output", str(folder / "model.mtl"), "--force", "--engine", "none"]
+    arguments = [sys.executable, "-c", code, str(folder / "model.pt"), *options]
+    _, status, usage = os.wait4(os.posix_spawn(sys.executable, arguments, os.environ), 0)
     if code := os.waitstatus_to_exitcode(status):
         raise SystemExit(code)
     return time.perf_counter() - started, 1024 * usage.ru_maxrss  # Linux counts kibibytes

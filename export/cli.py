@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PRECISION=ERROR",
         help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=1e-2)",
     )
-    verification.add_argument("--threads", type=int, help="for PyTorch and ONNX Runtime")
+    verification.add_argument("--threads", type=int, help="for PyTorch, ONNX Runtime and the builder of engines")
     add_engine_arguments(made)
     return made
 

@@ -50,7 +50,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     engines.add_argument(
         "--tactic-sources", metavar="NAME,...", help="where kernels may come from, such as jit_convolutions"
     )
-    engines.add_argument("--build-threads", type=int, metavar="N", help="threads of the builder (default: 1)")
     engines.add_argument(
         "--tf32", action="store_true", help="let fp32 engines compute in TF32: faster, 10 bits of mantissa"
     )
@@ -74,8 +73,8 @@ def engine_options(arguments: argparse.Namespace, precisions: tuple[str, ...] | 
     Raises:
         OptionError: a value cannot be used.
     """
-    if arguments.build_threads is not None and arguments.build_threads < 1:
-        raise OptionError(f"--build-threads {arguments.build_threads}: use 1 or more")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise OptionError(f"--threads {arguments.threads}: use 1 or more")
     sources = _names(arguments.tactic_sources)
     return EngineOptions(
         library=arguments.engine,
@@ -87,7 +86,7 @@ def engine_options(arguments: argparse.Namespace, precisions: tuple[str, ...] | 
         version_compatible=arguments.version_compatible,
         hardware_compatibility=arguments.hardware_compatibility,
         tactic_sources=sources or None,
-        threads=arguments.build_threads,
+        threads=arguments.threads,
         tf32=arguments.tf32,
         precisions=precisions,
     )
