@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mtl_deploy.runtime.bundle import (
-    MANIFEST,
-    Artifact,
-    Bundle,
-    Manifest,
-    check_target,
-    open_bundle,
-    write_manifest,
-    writing,
-)
+from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest, open_bundle
+from mtl_deploy.runtime.bundle_writing import check_target, copy_files, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import OptionError
 
@@ -111,7 +101,7 @@ def update_bundle(
             return replace(bundle, manifest=manifest)
         raise OptionError(builder or f"{source} is a bundle already; --engine says how to build engines from it")
     with writing(target, force=True) as folder:
-        _copy(bundle, folder)
+        copy_files(bundle, folder)
         if isinstance(builder, str):
             engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
             if not engines:
@@ -126,18 +116,3 @@ def update_bundle(
 def _noted(manifest: Manifest, notes: Sequence[str]) -> dict[str, object]:
     earlier = manifest.provenance.get("notes", [])
     return manifest.provenance | {"notes": [*earlier, *(note for note in notes if note not in earlier)]}
-
-
-def _copy(bundle: Bundle, folder: Path) -> None:
-    """Copy a bundle's files, as links to the same content where the file system has them."""
-    for artifact in bundle.manifest.artifacts:
-        bundle.read(artifact)  # the SHA-256 is the manifest's: nothing damaged is passed on
-    for file in bundle.path.rglob("*"):
-        place = folder / file.relative_to(bundle.path)
-        if file.is_dir():
-            place.mkdir(exist_ok=True)
-        elif file.name != MANIFEST:
-            try:
-                os.link(file, place)
-            except OSError:
-                shutil.copy2(file, place)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest, check_target, write_manifest, writing
+from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.signature import Signature

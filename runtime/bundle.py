@@ -8,15 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleError, IntegrityError, OptionError
+from .errors import BundleError, IntegrityError
 from .signature import Signature
 from .tasks import Task
 
@@ -34,7 +31,7 @@ class Artifact:
         path: relative to the bundle, with ``/``; never leaves it.
         role: ``shared`` (all tasks, one backbone) or ``separate`` (one task, a backbone of its own).
         tasks: names of the tasks it serves, in the order of its outputs.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``int8`` (in TensorRT's style) or ``int8-cpu`` (in the style that processors run fastest).
         backend: ``onnxruntime`` (a graph) or ``tensorrt`` (an engine).
         batch_min: smallest batch that it takes.
         batch_max: largest batch that it takes; None where there is no bound.
@@ -75,6 +72,9 @@ class Manifest:
         provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
         reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are
             verified with on the device; empty in bundles without.
+        calibration: of the INT8 graphs: the cached ranges' ``path`` and ``sha256``, the data, the method, what was kept in
+            higher precision.
+        accuracy: of each task at each precision, as :mod:`mtl_deploy.calibration.accuracy` gives it.
     """
 
     name: str
@@ -84,6 +84,8 @@ class Manifest:
     verification: tuple[dict[str, Any], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     reference: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -101,6 +103,8 @@ class Manifest:
             "verification": list(self.verification),
             "provenance": self.provenance,
             "reference": self.reference,
+            "calibration": self.calibration,
+            "accuracy": self.accuracy,
         }
 
     @classmethod
@@ -131,10 +135,13 @@ class Manifest:
                 verification=tuple(data.get("verification", ())),
                 provenance=dict(data.get("provenance", {})),
                 reference=dict(data.get("reference", {})),
+                calibration=dict(data.get("calibration", {})),
+                accuracy=dict(data.get("accuracy", {})),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{where}: malformed manifest ({type(error).__name__}: {error})") from error
-        for path in [artifact.path for artifact in artifacts] + [str(manifest.reference.get("path", ""))]:
+        others = [str(record.get("path", "")) for record in (manifest.reference, manifest.calibration)]
+        for path in [*(artifact.path for artifact in artifacts), *others]:
             _check_inside(path, where)
         return manifest
 
@@ -222,85 +229,6 @@ def find_bundle(artifact: str | os.PathLike[str]) -> tuple[Bundle, Artifact] | N
                 if (folder / entry.path).resolve() == file:
                     return bundle, entry
     return None
-
-
-def check_target(target: Path, *, force: bool) -> None:
-    """Refuse a target that may not be written, before any work is done for it.
-
-    Args:
-        target: the bundle's folder.
-        force: replace an existing bundle. What is not a bundle is never replaced.
-
-    Raises:
-        OptionError: ``target`` exists and may not be replaced.
-    """
-    if not target.exists() and not target.is_symlink():
-        return
-    if not force:
-        raise OptionError(f"{target} exists; pass --force to replace it, or choose another place with --output")
-    empty = target.is_dir() and not any(target.iterdir())
-    if not (target / MANIFEST).is_file() and not empty:
-        raise OptionError(f"{target} exists and is not a bundle; --force replaces bundles only: move it away")
-
-
-@contextmanager
-def writing(target: Path, *, force: bool) -> Iterator[Path]:
-    """Write a bundle whole: yield a temporary sibling folder, and rename it to ``target`` when the block succeeds.
-
-    On any exception, Ctrl-C included, the temporary folder is removed and ``target`` is as it was.
-
-    Raises:
-        OptionError: ``target`` may not be replaced (see :func:`check_target`), or cannot be written: no permission,
-            a full disk.
-    """
-    check_target(target, force=force)
-    staging = None
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        staging.chmod(0o777 & ~_umask())
-        yield staging
-        _replace(staging, target)
-    except BaseException as error:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        for folder in made:
-            with suppress(OSError):  # not empty: somebody else's by now
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise OptionError(
-                f"cannot write {target}: {error.strerror or error}; nothing was kept: free some space or choose another "
-                "place with --output"
-            ) from error
-        raise
-
-
-def _replace(staging: Path, target: Path) -> None:
-    if not target.exists():
-        staging.rename(target)
-        return
-    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    old = target.rename(retired / target.name)
-    try:
-        staging.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end)."""
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def digest(file: Path) -> str:

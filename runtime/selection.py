@@ -37,7 +37,8 @@ def select(
 
     Args:
         bundle: the bundle.
-        precision: the one wanted; None: the fastest that the device computes natively.
+        precision: the one wanted, where ``int8`` means the style that fits the backend; None: the fastest that the device computes
+            natively without a loss of accuracy that anybody would notice.
         backend: the one wanted; None: an engine where one fits this machine, else ONNX Runtime. ``providers`` ask for the latter.
         providers: ONNX Runtime's; they tell the device.
         device: CUDA's number of the GPU that engines would run on; None: 0.
@@ -50,19 +51,19 @@ def select(
         raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
     misfit: str | None = None
     if backend == "tensorrt" or (backend is None and providers is None):
-        for engine in _shared(bundle, "tensorrt", precision, ("fp16", "fp32", "int8")):
+        for engine in _shared(bundle, "tensorrt", (precision,) if precision else ("fp16", "fp32", "int8")):
             problem = _misfit(bundle, engine, device)
             if problem is None:
                 return Choice(engine)
             misfit = misfit or problem
     if backend in (None, "onnxruntime"):
         try:
-            preferred = None if precision else _preferred(providers)
+            preferred = _preferred(providers, precision)
         except BackendError as error:  # no ONNX Runtime
             if misfit is None:
                 raise
             raise BackendError(f"{misfit}; and {error}") from error
-        for graph in _shared(bundle, "onnxruntime", precision, preferred):
+        for graph in _shared(bundle, "onnxruntime", preferred):
             return Choice(graph, misfit)
     if misfit is not None:
         raise BackendError(misfit)
@@ -81,20 +82,26 @@ def _misfit(bundle: Bundle, engine: Artifact, device: int | None) -> str | None:
     return None
 
 
-def _shared(
-    bundle: Bundle, backend: str, precision: str | None, preferred: tuple[str, ...] | None
-) -> Iterator[Artifact]:
-    for wanted in (precision,) if precision else preferred or ():
+def _shared(bundle: Bundle, backend: str, preferred: Sequence[str]) -> Iterator[Artifact]:
+    for wanted in preferred:
         for artifact in bundle.manifest.artifacts:
             if (artifact.role, artifact.backend, artifact.precision) == ("shared", backend, wanted):
                 yield artifact
 
 
-def _preferred(providers: Sequence[str] | None) -> tuple[str, ...]:
-    """Return precisions, the best first. Processors have no FP16 kernels, so there FP32 is faster."""
+def _preferred(providers: Sequence[str] | None, precision: str | None) -> tuple[str, ...]:
+    """Return the precisions of graphs that serve, the best first.
+
+    Processors have no FP16 kernels, so there FP32 is faster, and run INT8 fastest in a style of their own. INT8 is never chosen
+    unless it is asked for: it costs accuracy.
+    """
+    if precision not in (None, "int8"):
+        return (precision,)
     if providers is None:
         from .onnxruntime_backend import default_providers
 
         providers = default_providers()
     on_gpu = bool(providers) and not providers[0].startswith("CPU")
+    if precision == "int8":
+        return ("int8", "int8-cpu") if on_gpu else ("int8-cpu", "int8")
     return ("fp16", "fp32") if on_gpu else ("fp32", "fp16")

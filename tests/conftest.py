@@ -103,7 +103,8 @@ def write_tiny_bundle(
     """Write graphs made with onnx.helper and their manifest; ``work`` adds convolutions to the backbone."""
     import hashlib
 
-    from mtl_deploy.runtime.bundle import Artifact, Manifest, write_manifest
+    from mtl_deploy.runtime.bundle import Artifact, Manifest
+    from mtl_deploy.runtime.bundle_writing import write_manifest
     from mtl_deploy.runtime.preprocessing import Preprocessing
     from mtl_deploy.runtime.signature import Signature
     from mtl_deploy.runtime.tasks import Task

@@ -16,7 +16,8 @@ from mtl_deploy.export import reference
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.engine_check import verify_engines
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import Bundle, open_bundle, write_manifest
+from mtl_deploy.runtime.bundle import Bundle, open_bundle
+from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import VerificationError
 

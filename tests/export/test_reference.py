@@ -12,7 +12,8 @@ import pytest
 from mtl_deploy.export import engine_check
 from mtl_deploy.export.reference import COUNT, pack, read, reference_images
 from mtl_deploy.runtime import BundleError, IntegrityError, load
-from mtl_deploy.runtime.bundle import Bundle, open_bundle, write_manifest
+from mtl_deploy.runtime.bundle import Bundle, open_bundle
+from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.preprocessing import Preprocessing
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mtl_deploy.runtime import gpu, onnxruntime_backend, tensorrt_library
-from mtl_deploy.runtime.bundle import open_bundle, write_manifest
+from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.runtime.bundle_writing import write_manifest
 
 from .simulated_gpu import BATCH_MAX, EngineBundle, Simulation, clear_caches, engine_artifact, record_of
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.runtime import cuda, cuda_context, gpu, tensorrt_library
-from mtl_deploy.runtime.bundle import Artifact, Manifest, open_bundle, write_manifest
+from mtl_deploy.runtime.bundle import Artifact, Manifest, open_bundle
+from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.engine_record import EngineRecord
 
 BATCH_MAX = 8

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mtl_deploy.runtime.bundle import MANIFEST, find_bundle, open_bundle, write_manifest, writing
+from mtl_deploy.runtime.bundle import MANIFEST, find_bundle, open_bundle
+from mtl_deploy.runtime.bundle_writing import write_manifest, writing
 from mtl_deploy.runtime.errors import BundleError, OptionError
 
 MakeBundle = Callable[..., Path]
