@@ -12,6 +12,9 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 
 from .options import Options
 
+REFERENCES = 8
+_SEED = 1  # not the seed of the images that graphs are verified on
+
 
 @dataclass(frozen=True)
 class VerificationImages:
@@ -57,3 +60,16 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
         )
     skipped = f", {len(loaded.skipped)} unreadable ones left out" if loaded.skipped else ""
     return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")
+
+
+def reference_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
+    """Generate the images: ``(N, H, W, 3) uint8, RGB``. Never the user's, which may be anybody's faces.
+
+    Args:
+        preprocessing: the size.
+        batch: the only batch that the network takes; None where it takes any.
+    """
+    from mtl_deploy.calibration.synthetic import synthetic_images
+
+    count = REFERENCES if batch is None else -(-REFERENCES // batch) * batch
+    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)

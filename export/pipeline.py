@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.runtime import reference
 from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
@@ -42,9 +43,9 @@ def export(options: Options, progress: Progress) -> Bundle:
     builder = find_builder(options.engines)
     with progress.step("Starting PyTorch"):
         _set_threads(options.threads)
-    from . import opset, passes, reference, split
+    from . import opset, passes, split
     from .graph import variants
-    from .images import verification_images
+    from .images import reference_images, verification_images
     from .network import load_network
     from .provenance import provenance
     from .trace import trace
@@ -72,7 +73,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         say(shares.description)
     with progress.step(f"Running PyTorch on {len(images.array)} images"):
         expected = expected_outputs(network, signature, images.array, batch)
-        pictures = reference.reference_images(network.preprocessing, batch)
+        pictures = reference_images(network.preprocessing, batch)
         outputs = expected_outputs(network, signature, pictures, batch)
         packed, record = reference.pack(pictures, {task.name: outputs[task.name] for task in signature.tasks})
     graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from mtl_deploy.export import reference
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.engine_check import verify_engines
-from mtl_deploy.runtime import load
+from mtl_deploy.export.images import REFERENCES, reference_images
+from mtl_deploy.runtime import load, reference
 from mtl_deploy.runtime.bundle import Bundle, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.console import Progress
@@ -34,7 +34,7 @@ def referenced(engine_bundle: Callable[..., Path]) -> Callable[..., Bundle]:
     def make(**options: Any) -> Bundle:
         folder = engine_bundle(**options)
         manifest = open_bundle(folder).manifest
-        images = reference.reference_images(manifest.signature.preprocessing, None)
+        images = reference_images(manifest.signature.preprocessing, None)
         with load(folder, backend="onnxruntime", precision="fp32") as model:
             content, record = reference.pack(images, model(images))
         (folder / reference.PATH).write_bytes(content)
@@ -55,7 +55,7 @@ def test_engines_that_match_are_verified_task_by_task(machine: Any, referenced: 
     assert [item.details["verified"] for item in found] == [True] * 8
     expected = {(item.path, task) for item in found for task in item.tasks}
     assert {(row.artifact, row.task) for row in rows} == expected
-    assert all(row.samples == reference.COUNT and row.passed for row in rows)
+    assert all(row.samples == REFERENCES and row.passed for row in rows)
     assert {row.agreement for row in rows if row.task == "age"} == {None}
     assert {row.agreement for row in rows if row.task != "age"} == {1.0}
 

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from mtl_deploy.export import engine_check
-from mtl_deploy.export.reference import COUNT, pack, read, reference_images
+from mtl_deploy.export.images import REFERENCES as COUNT
+from mtl_deploy.export.images import reference_images
 from mtl_deploy.runtime import BundleError, IntegrityError, load
 from mtl_deploy.runtime.bundle import Bundle, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.reference import pack, read
 
 
 def test_a_bundles_graph_gives_what_its_reference_holds(article_bundle: Path) -> None:
     found = read(open_bundle(article_bundle))
     assert found is not None
-    images, outputs = found
+    images, outputs = found.images, found.outputs
     assert images.shape == (COUNT, 64, 64, 3)
     with load(article_bundle, backend="onnxruntime") as model:
         given = model(images)

@@ -5,45 +5,51 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.bundle import Bundle
-from mtl_deploy.runtime.errors import BundleError
-from mtl_deploy.runtime.preprocessing import Preprocessing
+from .bundle import Bundle
+from .errors import BundleError
 
 PATH = "reference.npz"
-COUNT = 8
-_SEED = 1  # not the seed of the images that graphs are verified on
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 
-def reference_images(preprocessing: Preprocessing, batch: int | None) -> Images:
-    """Generate the images: ``(N, H, W, 3) uint8, RGB``. Never the user's, which may be anybody's faces.
+@dataclass(frozen=True)
+class Reference:
+    """What engines are verified with.
 
-    Args:
-        preprocessing: the size.
-        batch: the only batch that the network takes; None where it takes any.
+    Attributes:
+        images: ``(N, H, W, 3) uint8, RGB``.
+        outputs: PyTorch's, by task, ``(N, size) float32``.
+        int8: the INT8 graph's own, by task; empty where there is no such graph.
     """
-    from mtl_deploy.calibration.synthetic import synthetic_images
 
-    count = COUNT if batch is None else -(-COUNT // batch) * batch
-    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
+    images: Images
+    outputs: Outputs
+    int8: Outputs
 
 
-def pack(images: Images, outputs: Mapping[str, npt.NDArray[np.float32]]) -> tuple[bytes, dict[str, Any]]:
+def pack(
+    images: Images,
+    outputs: Mapping[str, npt.NDArray[np.float32]],
+    int8: Mapping[str, npt.NDArray[np.float32]] | None = None,
+) -> tuple[bytes, dict[str, Any]]:
     """Return the file, and the manifest's record of it.
 
     Args:
         images: ``(N, H, W, 3) uint8, RGB``.
         outputs: PyTorch's, by task, in the graphs' form.
+        int8: of the INT8 graph in TensorRT's style, as ONNX Runtime gives them: what an INT8 engine must match.
     """
     stream = io.BytesIO()
     arrays: dict[str, Any] = {"images": images, **{f"outputs/{name}": array for name, array in outputs.items()}}
+    arrays |= {f"int8/{name}": array for name, array in (int8 or {}).items()}
     np.savez_compressed(stream, **arrays)
     content = stream.getvalue()
     record = {
@@ -55,8 +61,8 @@ def pack(images: Images, outputs: Mapping[str, npt.NDArray[np.float32]]) -> tupl
     return content, record
 
 
-def read(bundle: Bundle) -> tuple[Images, Outputs] | None:
-    """Return images and outputs by task; None where the bundle has no reference.
+def read(bundle: Bundle) -> Reference | None:
+    """Return the reference; None where the bundle has none.
 
     Raises:
         BundleError: the file is not the manifest's, or malformed.
@@ -69,6 +75,8 @@ def read(bundle: Bundle) -> tuple[Images, Outputs] | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             images = arrays["images"]
             outputs = {task.name: arrays[f"outputs/{task.name}"] for task in bundle.manifest.tasks}
+            names = [task.name for task in bundle.manifest.tasks if f"int8/{task.name}" in arrays]
+            int8 = {name: arrays[f"int8/{name}"] for name in names}
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{bundle.path / record['path']}: malformed ({error}); export again") from error
-    return images, outputs
+    return Reference(images, outputs, int8)
