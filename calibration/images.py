@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 
 from .synthetic import synthetic_images
 
-__all__ = ["LoadedImages", "batches", "find_images", "load_images", "synthetic_images"]
+__all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
@@ -94,24 +95,51 @@ def load_images(
     Raises:
         ImageError: none can be read, or see :func:`find_images`.
     """
-    paths = find_images(source)
+    return read_images(find_images(source), preprocessing, source, samples=samples, seed=seed)
+
+
+def read_images(
+    paths: Sequence[Path], preprocessing: Preprocessing, source: Path, *, samples: int | None = None, seed: int = 0
+) -> LoadedImages:
+    """Read images that are listed already; as :func:`load_images` otherwise.
+
+    Memory: the images at the network's size, and once more while a sample is put in order.
+
+    Args:
+        paths: of the images.
+        preprocessing: its height and width.
+        source: what errors call the place that the paths come from.
+        samples: how many to read at most; None: all.
+        seed: of the sample.
+
+    Raises:
+        ImageError: none can be read.
+    """
     order = list(range(len(paths)))
     if samples is not None:
         random.Random(seed).shuffle(order)
-    read: dict[int, Pixels] = {}
+    wanted = len(paths) if samples is None else min(samples, len(paths))
+    array = np.empty((wanted, preprocessing.height, preprocessing.width, 3), np.uint8)
+    positions: list[int] = []
     skipped: dict[Path, str] = {}
-    for position in order:
-        if len(read) == samples:
-            break
-        try:
-            read[position] = read_image(paths[position], preprocessing.height, preprocessing.width)
-        except ImageError as error:
-            skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")
-    if not read:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata beside sound pixels
+        for position in order:
+            if len(positions) == wanted:
+                break
+            try:
+                array[len(positions)] = read_image(paths[position], preprocessing.height, preprocessing.width)
+                positions.append(position)
+            except ImageError as error:
+                skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")
+    if not positions:
         path, reason = next(iter(skipped.items()))
         raise ImageError(f"{source}: none of the {len(skipped)} images can be read; {path}: {reason}")
-    positions = sorted(read)
-    return LoadedImages(np.stack([read[i] for i in positions]), tuple(paths[i] for i in positions), skipped)
+    array = array[: len(positions)]
+    if samples is not None:
+        array = array[np.argsort(positions)]
+        positions.sort()
+    return LoadedImages(array, tuple(paths[i] for i in positions), skipped)
 
 
 def batches(images: Pixels, preprocessing: Preprocessing, size: int) -> Iterator[Array]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtl_deploy.calibration.cli import add_calibration_arguments
+from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
@@ -16,7 +18,7 @@ from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Prepro
 from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
 
 from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
-from .options import MIN_SAMPLES, PRECISIONS, Options
+from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     graphs.add_argument(
         "--precision",
         metavar="LIST",
-        help=f"default: {','.join(PRECISIONS)}; where MODEL is a bundle, the graphs that get engines",
+        help=f"default: {','.join(DEFAULT_PRECISIONS)}, int8 too with --calibration-data; of a bundle: those that get engines",
     )
     graphs.add_argument("--no-separate", action="store_true", help="leave the single-task models out")
 
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=1e-2)",
     )
     verification.add_argument("--threads", type=int, help="for PyTorch, ONNX Runtime and the builder of engines")
+    add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
     add_engine_arguments(made)
     return made
 
@@ -199,7 +202,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         image_size_given=arguments.image_size is not None,
         outputs=arguments.outputs,
         opset=arguments.opset,
-        precisions=_precisions(arguments) or PRECISIONS,
+        precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
         separate=not arguments.no_separate,
         images=arguments.images,
         samples=arguments.samples,
@@ -208,6 +211,16 @@ def _options(arguments: argparse.Namespace) -> Options:
         force=arguments.force,
         engines=engine_options(arguments),
         targets=targets(arguments),
+        calibration_data=arguments.calibration_data,
+        labels=arguments.labels,
+        int8=Int8Options(
+            method=arguments.calibration_method,
+            weight_bits=arguments.weight_bits,
+            budgets=arguments.max_drop,
+            samples=arguments.calibration_samples,
+            threads=arguments.threads,
+            opset=arguments.opset,
+        ),
     )
 
 

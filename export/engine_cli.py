@@ -14,7 +14,7 @@ from .targets import Target, find_target
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
 _NOT_FOR_BUNDLES = (
     *("model", "trust_pickle", "tasks", "task", "image_size", "mean", "std", "input", "outputs", "opset"),
-    *("no_separate", "images", "samples"),
+    *("no_separate", "images", "samples", "calibration_data", "labels", "max_drop"),
 )
 
 
@@ -111,7 +111,7 @@ def require_bundle_options(arguments: argparse.Namespace, parser: argparse.Argum
         if getattr(arguments, name) != parser.get_default(name):
             raise OptionError(
                 f"{arguments.checkpoint} is a bundle: its graphs are made already, so --{name.replace('_', '-')} has no use; "
-                "export the checkpoint again for other graphs"
+                "export the checkpoint again for other graphs, or make INT8 ones with mtl-calibrate"
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle import SUFFIX
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.preprocessing import Preprocessing
@@ -16,7 +17,8 @@ from .engine_options import EngineOptions
 from .opset import HIGHEST, LOWEST
 from .targets import Target
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
+DEFAULT_PRECISIONS = ("fp32", "fp16")
 MIN_SAMPLES = 32
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest error allowed, relative to a task's largest value (to 1 for probabilities). FP32 graphs differ from PyTorch by the order
@@ -46,6 +48,9 @@ class Options:
         force: replace an existing bundle.
         engines: how engines are built.
         targets: whose TensorRT must read the graphs.
+        calibration_data: real images for INT8; see :func:`~mtl_deploy.calibration.data.load_data`.
+        labels: a CSV file of their labels.
+        int8: how INT8 graphs are made.
     """
 
     checkpoint: Path
@@ -57,7 +62,7 @@ class Options:
     image_size_given: bool = False
     outputs: Outputs = "decoded"
     opset: int | None = None
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     separate: bool = True
     images: Path | None = None
     samples: int = MIN_SAMPLES
@@ -66,6 +71,9 @@ class Options:
     force: bool = False
     engines: EngineOptions = field(default_factory=EngineOptions)
     targets: tuple[Target, ...] = ()
+    calibration_data: Path | None = None
+    labels: Path | None = None
+    int8: Int8Options = field(default_factory=Int8Options)
 
     def __post_init__(self) -> None:
         """Check the values that can be checked without reading a file.
@@ -77,6 +85,11 @@ class Options:
             raise OptionError(f"precision {unknown[0]!r}: choose from {', '.join(PRECISIONS)}")
         if "fp32" not in self.precisions:
             raise OptionError("fp32 must be among the precisions: the others are made from it and compared with it")
+        if "int8" in self.precisions and self.calibration_data is None:
+            raise OptionError(
+                "int8 needs real images to find ranges on: pass --calibration-data with a folder of them, a list, .npy or .npz; "
+                "512 to 1024 like those that the network will see serve well"
+            )
         if self.opset is not None and not LOWEST <= self.opset <= HIGHEST:
             raise OptionError(f"opset {self.opset}: choose from {LOWEST} to {HIGHEST}")
         if self.samples < MIN_SAMPLES:

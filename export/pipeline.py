@@ -16,6 +16,7 @@ from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.signature import Signature
 
+from . import int8
 from .engines import Builder, find_builder
 from .options import TOLERANCES, Options
 from .target_check import check_targets
@@ -59,6 +60,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         traced = trace(source, network.preprocessing.height, network.preprocessing.width, opset=options.opset)
         say(traced.description)
     model, batch = traced.model, traced.batch
+    data = int8.read_data(network, options, progress)
     with progress.step("Merging repeated work, folding constants and BatchNorm") as say:
         merged = passes.merge_copies(model)
         passes.clean(model)
@@ -76,6 +78,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         pictures = reference_images(network.preprocessing, batch)
         outputs = expected_outputs(network, signature, pictures, batch)
         packed, record = reference.pack(pictures, {task.name: outputs[task.name] for task in signature.tasks})
+    quantize = None if data is None else int8.quantizer(network, signature, data, batch, options, progress)
     graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))
     if "fp16" in options.precisions:
         with progress.step("Typing FP16") as say:
@@ -96,7 +99,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         provenance=provenance(network.loaded, options, images, notes),
         reference=record,
     )
-    return _write(manifest, graphs, packed, builder, options, progress)
+    return _write(manifest, graphs, packed, quantize, builder, options, progress)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -190,6 +193,7 @@ def _write(
     manifest: Manifest,
     graphs: Sequence[Graph],
     reference: bytes,
+    quantize: int8.Quantizer | None,
     builder: Builder | str,
     options: Options,
     progress: Progress,
@@ -207,6 +211,10 @@ def _write(
                 file.parent.mkdir(exist_ok=True)
                 file.write_bytes(content)
             (folder / str(manifest.reference["path"])).write_bytes(reference)
+        if quantize is not None:
+            manifest = quantize(folder, manifest)
+            made = [artifact for artifact in manifest.artifacts if artifact.precision == "int8"]
+            check_targets(made, Bundle(folder, manifest).read, options.targets)
         if isinstance(builder, str):
             notes = [*manifest.provenance["notes"], builder] if builder else manifest.provenance["notes"]
             manifest = replace(manifest, provenance=manifest.provenance | {"notes": notes})

@@ -53,8 +53,18 @@ def report(bundle: Bundle) -> str:
         against = f"Each file against PyTorch{images}:\n{verified}\n\n"
     return (
         f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
+        f"{_int8(bundle)}"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
+
+
+def _int8(bundle: Bundle) -> str:
+    """Say what INT8 cost every task."""
+    if not bundle.manifest.calibration:
+        return ""
+    from mtl_deploy.calibration.report import report as int8_report
+
+    return int8_report(bundle) + "\n"
 
 
 def _half(bundle: Bundle) -> str:

@@ -33,7 +33,7 @@ def test_importing_a_room_loads_nothing_heavy(room: str) -> None:
     assert modules_after(f"import mtl_deploy.{room}") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["export", "runtime", "bench"])
+@pytest.mark.parametrize("command", ["export", "calibration", "runtime", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"""
 import contextlib, io

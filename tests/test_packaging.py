@@ -136,7 +136,7 @@ def test_no_extra_brings_both_onnxruntimes() -> None:
 
 def test_commands_are_installed() -> None:
     scripts = {entry.name for entry in entry_points(group="console_scripts") if entry.value.startswith("mtl_deploy.")}
-    assert scripts == {"mtl-export", "mtl-infer", "mtl-bench"}
+    assert scripts == {"mtl-export", "mtl-calibrate", "mtl-infer", "mtl-bench"}
 
 
 def test_the_rooms_are_found_once() -> None:

@@ -29,10 +29,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
-    shown = re.findall(r"^(?: {4})?(mtl-(?:export|infer|bench) .+?)(?:  +#.*)?$", text(page), flags=re.MULTILINE)
+    shown = re.findall(
+        r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench) .+?)(?:  +#.*)?$", text(page), flags=re.MULTILINE
+    )
     for line in shown:
         command, *words = shlex.split(re.sub(r"\[|\]|\.\.\.", " ", line))
-        room = {"mtl-export": "export", "mtl-infer": "runtime", "mtl-bench": "bench"}[command]
+        room = {"mtl-export": "export", "mtl-calibrate": "calibration", "mtl-infer": "runtime", "mtl-bench": "bench"}[
+            command
+        ]
         code = f"from mtl_deploy.{room}.cli import main; main(['--help'])"
         usage = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for option in (word.partition("=")[0] for word in words if word.startswith("-") and word != "-"):
@@ -88,3 +92,21 @@ def test_the_articles_example_exports_at_any_depth_and_shows_its_half_precision(
 def test_pages_speak_of_the_project_alone() -> None:
     for page in [*PAGES, ROOT / "CHANGELOG.md"]:
         assert not re.search(r"/work/|/root/|pypi\.org|localhost", text(page)), page.name
+
+
+def test_the_int8_example_compares_the_methods(article_bundle: Path, tmp_path: Path) -> None:
+    for position, value in enumerate((30, 120, 220)):
+        ramp = np.linspace(0, value, 64, dtype=np.uint8)
+        Image.fromarray(np.broadcast_to(ramp[:, None, None], (64, 64, 3)).copy()).save(tmp_path / f"{position}.png")
+    command = [
+        sys.executable,
+        ROOT / "examples" / "int8_methods.py",
+        article_bundle,
+        "--images",
+        tmp_path,
+        "--samples",
+        "2",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    for method in ("fp32", "minmax", "percentile", "mse", "entropy", "onnxruntime MinMax"):
+        assert re.search(rf"^{method} ", result.stdout, flags=re.MULTILINE), method

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from hard_networks import Deployed
+
+HERE = Path(__file__).parent
+DIGITS = HERE.parents[1] / "examples" / "digits"
+sys.path[:0] = [str(HERE), str(DIGITS)]  # hard_networks imports the example's data and train, as its own scripts do
 
 
 class Sketch:
@@ -126,3 +137,68 @@ def run() -> Callable[..., dict[str, np.ndarray]]:
         return dict(zip(names, session.run(names, {"image": image}), strict=True))
 
     return run_model
+
+
+@pytest.fixture(scope="session")
+def deploy_digits(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Callable[[str], Deployed]:
+    """A function that trains a network of ``hard_networks`` on the digits and exports it.
+
+    Weights are kept in pytest's cache as long as the code that they come from is the same: a later run trains nothing.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    import data
+    import hard_networks
+
+    from mtl_deploy.export.cli import main
+
+    training, held_out = data.load()
+    folder = tmp_path_factory.mktemp("digits")
+    for name, split in (("train", training), ("test", held_out)):
+        data.write(split, folder / name)
+    sources = [HERE / "hard_networks.py", *(DIGITS / f"{name}.py" for name in ("data", "train", "weighting"))]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + torch.__version__.encode())
+    cache = getattr(pytestconfig, "cache", None)
+    kept = Path(cache.mkdir("digits-networks")) if cache else folder
+
+    def deploy(name: str) -> Deployed:
+        weights = kept / f"{name}-{code.hexdigest()[:16]}.pt"
+        with weights.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second test process waits instead of training the same
+            if not weights.exists():
+                network = getattr(hard_networks, f"trained_{name}")(training)
+                unfinished = weights.with_suffix(".part")
+                torch.save(network.state_dict(), unfinished)
+                unfinished.replace(weights)
+        bundle = folder / f"{name}.mtl"
+        factory = {
+            "resnet": [],
+            "mobile": ["--model", "hard_networks:mobile"],
+            "outlier": ["--model", "hard_networks:plain"],
+        }
+        options = ["--tasks", str(DIGITS / "tasks.toml"), "--image-size", "64x64", "--images", str(folder / "test")]
+        options += ["--no-separate", "--engine", "none", "--threads", "1", "--quiet", "--precision", "fp32,fp16"]
+        assert main([str(weights), *factory[name], *options, "--output", str(bundle)]) == 0
+        first = data.Split(*(values[: hard_networks.CALIBRATION] for values in vars(training).values()))
+        return hard_networks.Deployed(bundle, first, held_out, folder)
+
+    return deploy
+
+
+@pytest.fixture(scope="session")
+def digits_resnet(deploy_digits: Callable[[str], Deployed]) -> Deployed:
+    """The demo's ResNet-18, briefly trained: easy to quantize."""
+    return deploy_digits("resnet")
+
+
+@pytest.fixture(scope="session")
+def digits_mobile(deploy_digits: Callable[[str], Deployed]) -> Deployed:
+    """A MobileNetV2 with channels of uneven scales: plain min-max costs digit and ink visibly."""
+    return deploy_digits("mobile")
+
+
+@pytest.fixture(scope="session")
+def digits_outlier(deploy_digits: Callable[[str], Deployed]) -> Deployed:
+    """A small network with a 100-fold outlier in the activations of the ink head: that task alone suffers."""
+    return deploy_digits("outlier")

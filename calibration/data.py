@@ -1,0 +1,275 @@
+"""Calibration data: the user's images at the network's size, with the truth of each task where it is known."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.resize import resize
+from mtl_deploy.runtime.tasks import Task
+
+from .data_warnings import data_warnings
+from .images import find_images, read_images
+from .labels import FileLabels, Labels, array_labels, csv_labels, known
+from .utkface import utkface_labels
+
+Pixels = npt.NDArray[np.uint8]
+
+_EXPECTED = (
+    "give --calibration-data a folder of images, a text file with a path a line, an .npy file (N, H, W, 3) uint8, RGB, or an "
+    ".npz file with such an array 'images'; 512 images like those that the network will see suffice"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Images with what is known of them.
+
+    Attributes:
+        images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
+        labels: by task: of a regression ``(N,) float64`` in the task's unit, NaN where not known (``(N, size)`` where it has
+            several values); of classes ``(N,) int64``, -1 where not known. A task without any label is left out.
+        source: where they come from, for people.
+        skipped: of files that were drawn but not used, the reason.
+        warnings: what makes the data weak, a sentence each.
+        digest: SHA-256 over the images' shape and pixels and the labels; computed where it is not given.
+    """
+
+    images: Pixels
+    labels: Mapping[str, Labels]
+    source: str
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        """Compute the digest.
+
+        Raises:
+            ImageError: the images have another shape or type, or labels are not one an image.
+        """
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or not self.images.size:
+            raise ImageError(
+                f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, 3), RGB"
+            )
+        for name, values in self.labels.items():
+            if len(values) != len(self.images):
+                raise ImageError(f"{self.source}: {len(values)} labels of task {name!r} for {len(self.images)} images")
+        if not self.digest:
+            object.__setattr__(self, "digest", _digest(self.images, self.labels))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def split(self, share: float = 0.5, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
+        """Part the images at random, so that accuracy is measured on others than those that set the ranges.
+
+        Images that are equal pixel by pixel go to the same side.
+
+        Args:
+            share: of the images on the first side, between 0 and 1; met as closely as equal images allow.
+            seed: the same seed parts alike.
+
+        Returns:
+            those to calibrate with, and those to evaluate on; neither is empty, each in the order that they had.
+
+        Raises:
+            OptionError: the share is not between 0 and 1.
+            ImageError: fewer than two different images.
+        """
+        if not 0 < share < 1:
+            raise OptionError(f"share {share}: choose one between 0 and 1")
+        groups: dict[bytes, list[int]] = {}
+        for position, image in enumerate(self.images):
+            groups.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
+        if len(groups) < 2:
+            raise ImageError(
+                f"{self.source}: {len(self.images)} images, all equal; at least two different ones are needed, one to calibrate "
+                "with and one to evaluate on"
+            )
+        wanted = share * len(self.images)
+        members = list(groups.values())
+        first: list[int] = []
+        for count, group in enumerate(np.random.default_rng(seed).permutation(len(members))):
+            enough = len(first) + len(members[group]) / 2 > wanted  # whichever is nearer
+            if first and (enough or count == len(members) - 1):
+                break
+            first += members[group]
+        chosen = np.zeros(len(self.images), bool)
+        chosen[first] = True
+        return self._part(np.flatnonzero(chosen)), self._part(np.flatnonzero(~chosen))
+
+    def take(self, count: int) -> CalibrationData:
+        """Return ``count`` images, evenly spaced over the order that they have; all where there are fewer.
+
+        Raises:
+            OptionError: the count is below 1.
+        """
+        if count < 1:
+            raise OptionError(f"{count} images: take at least 1")
+        if count >= len(self.images):
+            return self
+        return self._part(np.arange(count) * len(self.images) // count)
+
+    def _part(self, positions: npt.NDArray[np.intp]) -> CalibrationData:
+        labels = {name: values[positions] for name, values in self.labels.items() if known(values[positions]).any()}
+        return replace(self, images=self.images[positions], labels=labels, digest="")
+
+
+def load_data(
+    source: Path | None,
+    preprocessing: Preprocessing,
+    tasks: Sequence[Task],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    labels: Path | None = None,
+) -> CalibrationData:
+    """Read the user's images and their labels.
+
+    Files that cannot be read or whose names are malformed are left out and named; others are drawn in their place.
+
+    Args:
+        source: a folder of images, searched with its subfolders; a text file with a path a line; an ``.npy`` file
+            ``(N, H, W, 3) uint8``, RGB; or an ``.npz`` file with such an array ``images`` and, of the tasks whose truth is known,
+            ``labels/<task>``. Files named like UTKFace's carry the labels of tasks called age, gender and race. None is an error:
+            random numbers would give ranges that no image has.
+        preprocessing: its height and width.
+        tasks: the network's.
+        samples: how many images to read at most; None: all, which takes ``N * height * width * 3`` bytes.
+        seed: of the sample; the same seed draws the same images.
+        labels: a CSV file, see :func:`~mtl_deploy.calibration.labels.csv_labels`; goes before UTKFace's names.
+
+    Returns:
+        the images in the order of the source.
+
+    Raises:
+        ImageError: there are no images, or none can be read; or an array has another shape or type, or unfit labels.
+        OptionError: the number of samples is below 1, ``source`` is None, or the CSV file cannot be used.
+    """
+    if source is None:
+        raise OptionError(f"INT8 needs images to calibrate with; {_EXPECTED}")
+    if samples is not None and samples < 1:
+        raise OptionError(f"{samples} calibration samples: at least 1 is needed")
+    if source.suffix.lower() in (".npy", ".npz") and not source.is_dir():
+        if labels is not None:
+            raise OptionError(
+                f"{labels}: names image files, but {source} is an array; put the labels into an .npz file as labels/<task>"
+            )
+        data = _from_arrays(source, preprocessing, tasks, samples, seed)
+    else:
+        data = _from_files(source, preprocessing, tasks, samples, seed, labels)
+    return replace(data, warnings=(*data.warnings, *data_warnings(data.images, data.labels, tasks)))
+
+
+def _from_files(
+    source: Path,
+    preprocessing: Preprocessing,
+    tasks: Sequence[Task],
+    samples: int | None,
+    seed: int,
+    labels: Path | None,
+) -> CalibrationData:
+    paths = find_images(source)
+    truth = utkface_labels(paths, tasks) if labels is None else csv_labels(labels, source, paths, tasks)
+    truth = truth or FileLabels()
+    usable = [path for path in paths if path not in truth.malformed]
+    if not usable:
+        path, reason = next(iter(truth.malformed.items()))
+        raise ImageError(f"{source}: none of the {len(paths)} images can be used; {path.name}: {reason}")
+    loaded = read_images(usable, preprocessing, source, samples=samples, seed=seed)
+    skipped = truth.malformed | loaded.skipped
+    row = {path: i for i, path in enumerate(paths)}
+    rows = [row[path] for path in loaded.paths]
+    values = {name: column[rows] for name, column in truth.values.items() if known(column[rows]).any()}
+    left_out = f", {len(skipped)} files left out" if skipped else ""
+    described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
+    return CalibrationData(
+        loaded.array,
+        values,
+        f"{len(loaded.array)} images from {source}{described}{left_out}",
+        {_shown(path, source): reason for path, reason in skipped.items()},
+        truth.warnings,
+    )
+
+
+def _from_arrays(
+    source: Path, preprocessing: Preprocessing, tasks: Sequence[Task], samples: int | None, seed: int
+) -> CalibrationData:
+    arrays, unused = _load(source, {"images", *(f"labels/{task.name}" for task in tasks)})
+    if (images := arrays.get("images")) is None:
+        held = ", ".join(sorted({*arrays, *unused})) or "nothing"
+        raise ImageError(f"{source}: no array 'images'; it holds {held}")
+    _check(images, source)
+    chosen = np.arange(len(images))
+    if samples is not None and samples < len(images):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
+    values: dict[str, Labels] = {}
+    for task in tasks:
+        array = arrays.get(f"labels/{task.name}")
+        if array is None:
+            continue
+        where = f"{source}: labels/{task.name}"
+        if array.ndim == 0 or len(array) != len(images):
+            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
+        column = array_labels(task, array, where)[chosen]
+        if known(column).any():
+            values[task.name] = column
+    warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
+    height, width = preprocessing.height, preprocessing.width
+    pixels = np.empty((len(chosen), height, width, 3), np.uint8)
+    for i, position in enumerate(chosen):
+        pixels[i] = resize(np.asarray(images[position]), height, width)
+    return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, (warning,) if unused else ())
+
+
+def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
+    try:
+        if source.suffix.lower() == ".npy":
+            return {"images": np.load(source, mmap_mode="r", allow_pickle=False)}, []
+        with np.load(source, allow_pickle=False) as archive:
+            names = set(archive.files)
+            return {name: archive[name] for name in names & set(wanted)}, sorted(names - set(wanted))
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{source}: cannot be read as an array ({reason}); {_EXPECTED}") from error
+
+
+def _check(images: npt.NDArray[Any], source: Path) -> None:
+    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
+        return
+    hint = ""
+    if images.ndim == 4 and images.shape[1] == 3:
+        hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
+    elif images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        hint = "; stack grey images three times"
+    elif images.dtype != np.uint8 and images.ndim == 4:
+        hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
+    raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, 3), RGB{hint}")
+
+
+def _shown(path: Path, source: Path) -> str:
+    folder = source if source.is_dir() else source.parent
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _digest(images: Pixels, labels: Mapping[str, Labels]) -> str:
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    for name in sorted(labels):
+        values = np.ascontiguousarray(labels[name])
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()

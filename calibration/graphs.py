@@ -1,0 +1,161 @@
+"""A network's INT8 graphs: ranges found once, graphs in two styles built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from mtl_deploy.runtime.preprocessing import Preprocessing
+
+from .coverage import coverage
+from .emulate import emulate_half
+from .histograms import Histogram, collect
+from .images import batches
+from .observe import TensorStatistics, observe
+from .options import Int8Options
+from .placement import place
+from .quantize import Quantized, quantize
+from .quantized_half import to_half_around
+from .ranges import METHODS, Range, choose
+from .run import relative_error, run_graph
+
+STYLES = ("tensorrt", "cpu")
+_BATCH = 4
+_FP32_OPSET = 17  # its QuantizeLinear knows no FP16
+_JUDGED = 64  # images that methods are compared on
+
+
+@dataclass(frozen=True)
+class Int8Graph:
+    """A quantized graph.
+
+    Attributes:
+        content: the ``.onnx`` file.
+        runnable: what shows its numbers on a processor: FP16 with its rounding written out.
+        details: for the manifest.
+    """
+
+    content: bytes
+    runnable: bytes
+    details: dict[str, Any]
+
+
+class Int8Graphs:
+    """Makes INT8 graphs of one FP32 graph.
+
+    Args:
+        content: the FP32 graph's ``.onnx`` file.
+        images: ``(N, H, W, 3) uint8, RGB``, for calibration.
+        preprocessing: the graph's.
+        batch: the only batch that it takes; None: any.
+        options: how.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        images: npt.NDArray[np.uint8],
+        preprocessing: Preprocessing,
+        batch: int | None,
+        options: Int8Options,
+    ) -> None:
+        self.content = content
+        self.model = onnx.load_from_string(content)
+        self.images = images if batch is None else images[: len(images) // batch * batch]
+        self.preprocessing, self.batch, self.options = preprocessing, batch, options
+        self.ranges: dict[str, dict[str, Range]] = {}
+        self.observed: dict[str, TensorStatistics] = {}
+        self._histograms: dict[str, Histogram] | None = None
+
+    def find_ranges(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Range]]:
+        """Observe the graph on the images; return ranges by method and tensor."""
+        histograms = self.histograms(progress)
+        return {
+            method: {name: choose(histogram, method) for name, histogram in histograms.items()}
+            for method in self.methods
+        }
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that ranges are wanted by."""
+        return METHODS if self.options.method == "auto" else (self.options.method,)
+
+    def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
+        """Return the histograms of all tensors that either style quantizes; two passes over the images, made once."""
+        if self._histograms is None:
+            names = sorted({name for style in STYLES for name in place(self.model, style).tensors})
+            self.observed = observe(self.model, self._batches("ranges", progress), threads=self.options.threads)
+            self._histograms = collect(
+                self.model, names, self._batches("histograms", progress), self.observed, threads=self.options.threads
+            )
+        return self._histograms
+
+    def _batches(self, what: str, progress: Callable[[str], None]) -> Any:
+        size = self.batch or _BATCH
+        for position, piece in enumerate(batches(self.images, self.preprocessing, size)):
+            progress(f"{what}, {min((position + 1) * size, len(self.images))} of {len(self.images)} images")
+            yield piece
+
+    def choose_method(self) -> tuple[str, dict[str, float]]:
+        """Return the method to use and, where several were tried, the error of each on calibration images."""
+        if self.options.method != "auto" and self.options.method in self.ranges:
+            return self.options.method, {}
+        images = self.images[:_JUDGED]
+        expected = self._run(self.content, images)
+        errors = {
+            method: relative_error(expected, self._run(self.build("cpu", method).runnable, images))
+            for method in self.ranges
+        }
+        return min(errors, key=errors.__getitem__), errors
+
+    def build(self, style: str, method: str, skip: Collection[str] = ()) -> Int8Graph:
+        """Make a graph.
+
+        Args:
+            style: ``tensorrt`` or ``cpu``.
+            method: whose ranges.
+            skip: nodes that stay in higher precision.
+        """
+        quantized = self._quantized(style, method, skip)
+        model = quantized.model
+        runnable = model
+        if style == "tensorrt" and self.options.opset != _FP32_OPSET:
+            model = to_half_around(quantized.model, self.observed)
+            runnable = emulate_half(model)
+        for each in (model, runnable):
+            del each.metadata_props[:]
+            each.metadata_props.extend(self.model.metadata_props)
+        return Int8Graph(
+            content=model.SerializeToString(deterministic=True),
+            runnable=runnable.SerializeToString(deterministic=True),
+            details={"style": style, "method": method, **quantized.to_dict()},
+        )
+
+    def _quantized(self, style: str, method: str, skip: Collection[str]) -> Quantized:
+        placement = place(self.model, style, skip)
+        bits = self.options.weight_bits if style == "cpu" else 8
+        return quantize(self.model, self.ranges[method], placement, weight_bits=bits)
+
+    def run(self, graph: Int8Graph, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run a graph of ours on images."""
+        return self._run(graph.runnable, images)
+
+    def run_fp32(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run the FP32 graph on images."""
+        return self._run(self.content, images)
+
+    def _run(self, content: bytes, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        return run_graph(content, images, self.preprocessing, batch=self.batch, threads=self.options.threads)
+
+    def coverage(self, method: str, skip: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the ten tensors whose ranges fit worst; empty where cached ranges spared the histograms."""
+        if self._histograms is None:
+            return []
+        placement = place(self.model, "tensorrt", skip)
+        rows = coverage(self.model, self._histograms, self.ranges[method], placement)
+        return [row.to_dict() for row in rows[:10]]

@@ -1,0 +1,75 @@
+"""What INT8 cost every task, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtl_deploy.runtime.bundle import Bundle
+from mtl_deploy.runtime.console import table
+
+from .accuracy import AccuracyMatrix
+
+
+def report(bundle: Bundle) -> str:
+    """Return the text: what was calibrated on, what stays in higher precision, every task at every precision, the worst ranges.
+
+    Empty where the bundle has no INT8 graphs.
+    """
+    record = bundle.manifest.calibration
+    if not record:
+        return ""
+    lines = [
+        f"INT8: {record['images']} images for calibration, {record['held_out']} held apart for the figures below; ranges by "
+        f"{record['method']}, {record['ranges']}.",
+        *(f"warning: {text}" for text in record["warnings"]),
+    ]
+    search = _search(bundle)
+    if search:
+        kept = record["kept"]
+        cost = f"; int8-cpu takes {search['latency']:.2f} times as long as with none" if "latency" in search else ""
+        lines.append(
+            f"Within every budget with {len(kept)} layers in higher precision{': ' if kept else ''}{', '.join(kept)}{cost}."
+        )
+    matrix = AccuracyMatrix.from_dict(bundle.manifest.accuracy)
+    lines += _beyond(matrix, search.get("budgets", {}))
+    text = "\n".join(lines) + "\n\n" + matrix.text() + "\n"
+    return text + _coverage(record.get("coverage", []))
+
+
+def _beyond(matrix: AccuracyMatrix, budgets: dict[str, float]) -> list[str]:
+    """Say where the images held apart lose more than the budget that the others kept."""
+    beyond = [
+        cell
+        for cell in matrix.cells
+        if cell.variant in ("int8", "int8-cpu") and (cell.drop or 0.0) > budgets.get(cell.task, float("inf"))
+    ]
+    return [
+        f"warning: on the images held apart {cell.variant} loses more of task {cell.task!r} than its budget: calibrate on more "
+        "images, or set a smaller budget"
+        for cell in beyond
+    ]
+
+
+def _search(bundle: Bundle) -> dict[str, Any]:
+    for artifact in bundle.manifest.artifacts:
+        if (artifact.role, artifact.precision) == ("shared", "int8"):
+            found: dict[str, Any] = artifact.details.get("search", {})
+            return found
+    return {}
+
+
+def _coverage(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    cells = [
+        [
+            str(row["tensor"]),
+            f"{100 * row['clipped']:.3g}",
+            f"{100 * row['unused']:.3g}",
+            "n/a" if row["dead_channels"] is None else str(row["dead_channels"]),
+            ", ".join(row["heads"]),
+        ]
+        for row in rows
+    ]
+    columns = ["tensor", "clipped, %", "range unused, %", "dead channels", "feeds"]
+    return f"\nThe {len(rows)} tensors whose ranges fit worst:\n{table(columns, cells)}\n"

@@ -1,0 +1,304 @@
+"""INT8 graphs for a bundle: one calibration, two graphs, and what each costs every task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from mtl_deploy.runtime import reference
+from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.console import Progress
+from mtl_deploy.runtime.errors import BundleError, VerificationError
+from mtl_deploy.runtime.onnx_file import cut
+from mtl_deploy.runtime.signature import METADATA_KEY, Signature
+
+from . import cache
+from .accuracy import AccuracyMatrix, compare
+from .budget import find_skip
+from .data import CalibrationData
+from .emulate import emulate_half
+from .graphs import STYLES, Int8Graphs
+from .latency import latency_ratio
+from .options import EVALUATION, Int8Options
+from .run import Outputs, run_graph
+
+PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
+
+
+def add_int8(
+    folder: Path,
+    manifest: Manifest,
+    data: CalibrationData,
+    options: Int8Options,
+    progress: Progress,
+    *,
+    pytorch: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    earlier: Bundle | None = None,
+) -> Manifest:
+    """Calibrate a bundle's FP32 graph, write its INT8 graphs, shared and separate, and measure every task at every precision.
+
+    Args:
+        folder: the bundle's, being written; its FP32 graph is in it.
+        manifest: its own so far.
+        data: real images, with labels where there are some.
+        options: how.
+        progress: told where the work is.
+        pytorch: the network's outputs on the held-out images, by task; None where PyTorch is not at hand.
+        earlier: a bundle whose cached ranges may serve.
+
+    Returns:
+        The manifest with the graphs, their verification, the accuracy and the record of the calibration. It is not written.
+
+    Raises:
+        BundleError: there is no FP32 graph.
+        WorkError: a budget cannot be met, naming the task; or a graph is broken.
+    """
+    bundle = Bundle(folder, manifest)
+    source = _source(manifest)
+    content = bundle.read(source)
+    calibration, searched, held_out = held_apart(data, options)
+    batch = source.batch_min if source.batch_min == source.batch_max else None
+    graphs = Int8Graphs(content, calibration.images, manifest.signature.preprocessing, batch, options)
+    key = cache.CacheKey(source.sha256, calibration.digest)
+    with progress.step("Calibrating") as say:
+        state = _find_ranges(graphs, key, earlier, progress)
+        say(state)
+    with progress.step("Choosing ranges") as say:
+        method, errors = graphs.choose_method()
+        say(f"{method} ({', '.join(f'{name} {error:.2g}' for name, error in errors.items())})" if errors else method)
+    others = _Others(bundle, content, held_out, options, batch, pytorch)
+    skip: frozenset[str] = frozenset()
+    trail: dict[str, Any] = {}
+    if searched is not None:
+        with progress.step("Searching what must stay in higher precision") as say:
+            skip, trail = find_skip(graphs, method, (calibration, searched), manifest.signature, options, progress)
+            say(f"{len(skip)} layers" if skip else "none")
+    with progress.step("Measuring every task at every precision") as say:
+        variants = {PRECISIONS[style]: graphs.build(style, method, skip) for style in STYLES}
+        outputs = others.outputs(manifest)
+        for name, variant in variants.items():
+            outputs[name] = run_graph(
+                variant.runnable,
+                held_out.images,
+                manifest.signature.preprocessing,
+                batch=batch,
+                threads=options.threads,
+            )
+        matrix = compare(outputs, held_out, manifest.tasks, manifest.signature.outputs == "decoded", seed=options.seed)
+        say(f"on {len(held_out.images)} images held apart")
+    if skip:
+        everything = graphs.build("cpu", method).content
+        trail["latency"] = latency_ratio(
+            variants["int8-cpu"].content,
+            everything,
+            held_out.images,
+            manifest.signature.preprocessing,
+            batch=batch,
+            threads=options.threads,
+        )
+    rows = _verified(outputs, manifest.signature, options)
+    artifacts: list[Artifact] = []
+    for name, variant in variants.items():
+        details = variant.details | ({"search": trail} if trail else {})
+        artifacts += _write(folder, manifest, name, variant.content, details)
+    manifest = _with_reference(bundle, variants["int8"].runnable, batch, options)
+    packed, record = cache.pack(key, cache.Found(graphs.ranges, graphs.observed))
+    _replace(folder / cache.PATH, packed)
+    record |= {
+        "method": method,
+        "errors": errors,
+        "data": data.source,
+        "images": len(calibration.images),
+        "held_out": len(held_out.images),
+        "warnings": list(data.warnings),
+        "skipped": len(data.skipped),
+        "kept": sorted(skip),
+        "ranges": state,
+        "coverage": graphs.coverage(method, skip) or _former_coverage(earlier),
+    }
+    return _with(manifest, artifacts, rows, matrix, record)
+
+
+def held_apart(
+    data: CalibrationData, options: Int8Options
+) -> tuple[CalibrationData, CalibrationData | None, CalibrationData]:
+    """Return the images to calibrate on, those to search on where there are budgets, and those to measure accuracy on.
+
+    No two have an image in common: layers that were chosen by an image's answers say nothing of others.
+    """
+    calibration, others = data.split(EVALUATION, options.seed)
+    if options.budgets is None:
+        return calibration, None, others
+    searched, held_out = others.split(EVALUATION, options.seed + 1)
+    return calibration, searched, held_out
+
+
+def _find_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, progress: Progress) -> str:
+    """Give the graphs their ranges, from a cache where it serves; return where they come from."""
+    found, state = (None, "") if earlier is None else cache.read(earlier, key)
+    if found is not None and set(graphs.methods) <= set(found.ranges):
+        graphs.ranges = {method: found.ranges[method] for method in graphs.methods}
+        graphs.observed = found.observed
+        return state
+    graphs.ranges = graphs.find_ranges(lambda text: progress.update(f"Calibrating: {text}"))
+    fresh = f"found on {len(graphs.images)} images"
+    return f"{fresh}; {state}" if state and found is None else fresh
+
+
+def _former_coverage(earlier: Bundle | None) -> list[dict[str, Any]]:
+    """Return what was found when the cached ranges were: they come without histograms."""
+    rows: list[dict[str, Any]] = [] if earlier is None else earlier.manifest.calibration.get("coverage", [])
+    return rows
+
+
+class _Others:
+    """What INT8 is compared with: PyTorch where it is at hand, and the graphs of higher precision."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        content: bytes,
+        held_out: CalibrationData,
+        options: Int8Options,
+        batch: int | None,
+        pytorch: Mapping[str, npt.NDArray[np.float32]] | None,
+    ) -> None:
+        self._bundle, self._content, self._held_out = bundle, content, held_out
+        self._options, self._batch, self._pytorch = options, batch, pytorch
+
+    def outputs(self, manifest: Manifest) -> dict[str, Outputs]:
+        found: dict[str, Outputs] = {} if self._pytorch is None else {"pytorch": dict(self._pytorch)}
+        contents = {"fp32": self._content}
+        for artifact in manifest.artifacts:
+            if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
+                half = onnx.load_from_string(self._bundle.read(artifact))
+                contents["fp16"] = emulate_half(half).SerializeToString()  # processors would compute it in FP32
+        for name, content in contents.items():
+            found[name] = run_graph(
+                content,
+                self._held_out.images,
+                manifest.signature.preprocessing,
+                batch=self._batch,
+                threads=self._options.threads,
+            )
+        return found
+
+
+def _source(manifest: Manifest) -> Artifact:
+    for artifact in manifest.artifacts:
+        if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp32", "onnxruntime"):
+            return artifact
+    raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
+
+
+def _verified(outputs: Mapping[str, Outputs], signature: Signature, options: Int8Options) -> list[dict[str, Any]]:
+    """Guard against broken graphs: rows of errors against FP32, for the manifest."""
+    rows = []
+    for precision in PRECISIONS.values():
+        for task in signature.tasks:
+            expected, found = outputs["fp32"][task.name], outputs[precision][task.name]
+            difference = np.abs(found.astype(np.float64) - expected)
+            probabilities = signature.outputs == "decoded" and task.kind != "regression"
+            scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-3)
+            error, allowed = float(np.mean(difference)), options.tolerance * scale
+            if not error <= allowed:
+                raise VerificationError(
+                    f"{precision}.onnx, task {task.name!r}: its mean error against fp32.onnx is {error:.3g} (allowed "
+                    f"{allowed:.3g}); "
+                    "calibrate on images like those that the network will see, or set budgets with --max-drop"
+                )
+            rows.append(
+                {
+                    "artifact": f"{precision}.onnx",
+                    "task": task.name,
+                    "samples": len(expected),
+                    "max_error": float(difference.max()),
+                    "mean_error": error,
+                    "tolerance": allowed,
+                    "agreement": None,
+                    "logit_error": None,
+                    "logit_tolerance": None,
+                    "against": "fp32.onnx",
+                }
+            )
+    return rows
+
+
+def _write(folder: Path, manifest: Manifest, precision: str, content: bytes, details: dict[str, Any]) -> list[Artifact]:
+    """Write the shared graph of a precision and, where the bundle has FP32 ones, one a task; return their entries."""
+    written = []
+    for artifact in manifest.artifacts:
+        if (artifact.precision, artifact.backend) != ("fp32", "onnxruntime"):
+            continue
+        alone = artifact.role == "separate"
+        path = f"separate/{artifact.tasks[0]}.{precision}.onnx" if alone else f"{precision}.onnx"
+        own = _for_tasks(content, manifest.signature, artifact.tasks) if alone else content
+        _replace(folder / path, own)
+        written.append(
+            replace(
+                artifact,
+                path=path,
+                precision=precision,
+                opset=_opset(own),
+                sha256=hashlib.sha256(own).hexdigest(),
+                size_bytes=len(own),
+                details={} if alone else details,
+            )
+        )
+    return written
+
+
+def _for_tasks(content: bytes, signature: Signature, tasks: Sequence[str]) -> bytes:
+    model = onnx.load_from_string(cut(content, tasks))
+    onnx.helper.set_model_props(model, {METADATA_KEY: signature.subset(tasks).to_json()})
+    alone: bytes = model.SerializeToString(deterministic=True)
+    return alone
+
+
+def _opset(content: bytes) -> int:
+    from mtl_deploy.runtime.onnx_graph import read_graph
+
+    return int(read_graph(content).opset)
+
+
+def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options: Int8Options) -> Manifest:
+    """Add what the INT8 graph gives to the bundle's reference: an INT8 engine must match the graph, not PyTorch."""
+    manifest = bundle.manifest
+    found = reference.read(bundle)
+    if found is None:
+        return manifest
+    preprocessing = manifest.signature.preprocessing
+    given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=options.threads)
+    packed, record = reference.pack(found.images, found.outputs, given)
+    _replace(bundle.path / reference.PATH, packed)
+    return replace(manifest, reference=record)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)  # it may be a link to an older bundle's file
+    file.write_bytes(content)
+
+
+def _with(
+    manifest: Manifest,
+    artifacts: Sequence[Artifact],
+    rows: Sequence[dict[str, Any]],
+    matrix: AccuracyMatrix,
+    record: dict[str, Any],
+) -> Manifest:
+    paths = {artifact.path for artifact in artifacts}
+    return replace(
+        manifest,
+        artifacts=(*(item for item in manifest.artifacts if item.path not in paths), *artifacts),
+        verification=(*(row for row in manifest.verification if row["artifact"] not in paths), *rows),
+        accuracy=matrix.to_dict(),
+        calibration=record,
+    )

@@ -1,0 +1,79 @@
+"""Calibrating an existing bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mtl_deploy.runtime.bundle import Bundle, Manifest, open_bundle
+from mtl_deploy.runtime.bundle_writing import check_target, copy_files, write_manifest, writing
+from mtl_deploy.runtime.console import Progress
+
+from .data import load_data
+from .options import Int8Options
+from .stage import add_int8
+
+
+def calibrate_bundle(
+    source: Path,
+    images: Path,
+    options: Int8Options,
+    *,
+    labels: Path | None,
+    output: Path | None,
+    force: bool,
+    progress: Progress,
+) -> Bundle:
+    """Give a bundle INT8 graphs.
+
+    Args:
+        source: the bundle.
+        images: see :func:`~mtl_deploy.calibration.data.load_data`.
+        options: how.
+        labels: a CSV file of labels.
+        output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.
+        force: replace ``output`` where it exists.
+        progress: told where the work is.
+
+    Raises:
+        MtlError: a step failed. The bundle is as it was then.
+    """
+    bundle = open_bundle(source)
+    target = bundle.path if output is None else output
+    if output is not None:
+        check_target(output, force=force)
+    with progress.step(f"Reading {images}") as say:
+        preprocessing = bundle.manifest.signature.preprocessing
+        data = load_data(
+            images, preprocessing, bundle.manifest.tasks, samples=options.samples, seed=options.seed, labels=labels
+        )
+        say(data.source)
+    with writing(target, force=True) as folder:
+        copy_files(bundle, folder)
+        manifest = add_int8(folder, bundle.manifest, data, options, progress, earlier=bundle)
+        manifest = without_stale_engines(folder, manifest)
+        write_manifest(folder, manifest)
+    return Bundle(target, manifest)
+
+
+def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
+    """Remove engines whose graph has changed since they were built."""
+    graphs = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
+    stale = [
+        artifact.path
+        for artifact in manifest.artifacts
+        if artifact.backend == "tensorrt"
+        and graphs.get(str(artifact.details.get("source"))) != artifact.details.get("source_sha256")
+    ]
+    if not stale:
+        return manifest
+    for path in stale:
+        (folder / path).unlink(missing_ok=True)
+    note = f"{len(stale)} engines were built from the former INT8 graphs and are gone: build them again with mtl-export BUNDLE"
+    notes = [*manifest.provenance.get("notes", []), note]
+    return replace(
+        manifest,
+        artifacts=tuple(artifact for artifact in manifest.artifacts if artifact.path not in stale),
+        verification=tuple(row for row in manifest.verification if row["artifact"] not in stale),
+        provenance=manifest.provenance | {"notes": notes},
+    )

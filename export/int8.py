@@ -1,0 +1,68 @@
+"""INT8 within an export: its images are read early, its graphs made from the FP32 one that the bundle already holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.bundle import MANIFEST, Manifest, open_bundle
+from mtl_deploy.runtime.console import Progress
+from mtl_deploy.runtime.signature import Signature
+
+from .options import Options
+
+if TYPE_CHECKING:
+    from mtl_deploy.calibration.data import CalibrationData
+
+    from .network import Network
+
+Quantizer = Callable[[Path, Manifest], Manifest]
+
+
+def read_data(network: Network, options: Options, progress: Progress) -> CalibrationData | None:
+    """Read the images for INT8, before the work that they are for; None where INT8 was not asked for.
+
+    Raises:
+        ImageError: there are none that can be read.
+    """
+    if "int8" not in options.precisions or options.calibration_data is None:
+        return None
+    from mtl_deploy.calibration.data import load_data
+
+    with progress.step(f"Reading {options.calibration_data}") as say:
+        data = load_data(
+            options.calibration_data,
+            network.preprocessing,
+            network.tasks,
+            samples=options.int8.samples,
+            seed=options.int8.seed,
+            labels=options.labels,
+        )
+        say(data.source)
+    return data
+
+
+def quantizer(
+    network: Network,
+    signature: Signature,
+    data: CalibrationData,
+    batch: int | None,
+    options: Options,
+    progress: Progress,
+) -> Quantizer:
+    """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there."""
+    from mtl_deploy.calibration.stage import add_int8, held_apart
+
+    from .verify import expected_outputs
+
+    _, _, held_out = held_apart(data, options.int8)
+    with progress.step(f"Running PyTorch on {len(held_out.images)} images held apart"):
+        given = expected_outputs(network, signature, held_out.images, batch)
+    pytorch = {task.name: given[task.name] for task in signature.tasks}
+    earlier = open_bundle(options.target) if (options.target / MANIFEST).is_file() else None
+
+    def add(folder: Path, manifest: Manifest) -> Manifest:
+        return add_int8(folder, manifest, data, options.int8, progress, pytorch=pytorch, earlier=earlier)
+
+    return add

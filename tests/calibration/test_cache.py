@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtl_deploy.calibration.cache import PATH, CacheKey, Found, pack, read
+from mtl_deploy.calibration.observe import TensorStatistics
+from mtl_deploy.calibration.ranges import Range
+from mtl_deploy.runtime.bundle import Bundle, Manifest
+from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.runtime.tasks import Task
+
+KEY = CacheKey("graph", "data")
+FOUND = Found(
+    {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(0.0, 2.0)}},
+    {"x": TensorStatistics(-1.5, 2.25), "y": TensorStatistics(0.0, 0.0, finite=False)},
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    content, record = pack(KEY, FOUND)
+    (tmp_path / PATH).write_bytes(content)
+    signature = Signature((Task("age", "regression", size=1),), Preprocessing(8, 8))
+    return Bundle(tmp_path, Manifest("tiny", signature, (), calibration=record))
+
+
+def test_what_was_found_comes_back_to_the_bit(bundle: Bundle) -> None:
+    found, state = read(bundle, KEY)
+    assert found == FOUND
+    assert state == "cached ranges reused"
+
+
+def test_another_graph_or_other_images_make_it_stale(bundle: Bundle) -> None:
+    assert read(bundle, CacheKey("other", "data")) == (None, "cached ranges are stale (another graph)")
+    assert read(bundle, CacheKey("graph", "other")) == (None, "cached ranges are stale (other images)")
+
+
+def test_a_changed_or_missing_file_is_damaged(bundle: Bundle) -> None:
+    file = bundle.path / PATH
+    file.write_bytes(file.read_bytes().replace(b"2.25", b"9.25"))
+    assert read(bundle, KEY) == (None, "cached ranges are damaged")
+    file.unlink()
+    assert read(bundle, KEY) == (None, "cached ranges are damaged")
+
+
+def test_a_bundle_without_one_has_none(bundle: Bundle) -> None:
+    assert read(Bundle(bundle.path, replace(bundle.manifest, calibration={})), KEY) == (None, "")
