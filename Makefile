@@ -23,13 +23,15 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export it, predict, benchmark (about 4 minutes)
+demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export it, predict, quantize, benchmark (about 4 minutes)
 	@echo "==> Training a ResNet-18 with three heads on scikit-learn's digits (1 to 2 minutes on 2 cores)"
 	@$(BIN)/python examples/digits/train.py --out $(DEMO)
 	@echo "==> Exporting $(DEMO)/model.pt (20 seconds)"
 	@$(BIN)/mtl-export $(DEMO)/model.pt --tasks $(DEMO)/tasks.toml --image-size 64x64 --images $(DEMO)/images/test --output $(DEMO)/model.mtl --force
 	@echo "==> Predicting on held-out images"
 	@$(BIN)/python examples/digits/demo.py $(DEMO)
+	@echo "==> Quantizing to INT8 on held-out images, half of them to measure every task on (10 seconds)"
+	@$(BIN)/mtl-calibrate $(DEMO)/model.mtl --calibration-data $(DEMO)/images/test --labels $(DEMO)/images/test/labels.csv
 	@echo "==> Benchmarking one shared pass against three separate models (15 seconds)"
 	@$(BIN)/mtl-bench $(DEMO)/model.mtl --duration 12
 	@echo "==> Done: the bundle is $(DEMO)/model.mtl"

@@ -9,6 +9,8 @@ from mtl_deploy.runtime.console import table
 
 from .accuracy import AccuracyMatrix
 
+_SHOWN = 10  # files that were left out
+
 
 def report(bundle: Bundle) -> str:
     """Return the text: what was calibrated on, what stays in higher precision, every task at every precision, the worst ranges.
@@ -23,6 +25,7 @@ def report(bundle: Bundle) -> str:
         f"{record['method']}, {record['ranges']}.",
         *(f"warning: {text}" for text in record["warnings"]),
     ]
+    lines += _left_out(record["left_out"])
     search = _search(bundle)
     if search:
         kept = record["kept"]
@@ -34,6 +37,15 @@ def report(bundle: Bundle) -> str:
     lines += _beyond(matrix, search.get("budgets", {}))
     text = "\n".join(lines) + "\n\n" + matrix.text() + "\n"
     return text + _coverage(record.get("coverage", []))
+
+
+def _left_out(record: dict[str, Any]) -> list[str]:
+    """Name the files that were not used, the first ones with their reasons."""
+    if not record["files"]:
+        return []
+    first = [f"  {name}: {reason}" for name, reason in list(record["first"].items())[:_SHOWN]]
+    more = [f"  ... and {record['files'] - len(first)} more"] if record["files"] > len(first) else []
+    return [f"left out: {record['files']} files", *first, *more]
 
 
 def _beyond(matrix: AccuracyMatrix, budgets: dict[str, float]) -> list[str]:

@@ -29,6 +29,7 @@ from .latency import latency_ratio
 from .options import EVALUATION, Int8Options
 from .run import Outputs, run_graph
 
+_LISTED = 100  # files that were left out, in the manifest
 PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
 
 
@@ -118,7 +119,7 @@ def add_int8(
         "images": len(calibration.images),
         "held_out": len(held_out.images),
         "warnings": list(data.warnings),
-        "skipped": len(data.skipped),
+        "left_out": {"files": len(data.skipped), "first": dict(list(data.skipped.items())[:_LISTED])},
         "kept": sorted(skip),
         "ranges": state,
         "coverage": graphs.coverage(method, skip) or _former_coverage(earlier),

@@ -18,7 +18,8 @@ from .device_array import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device, 
 from .engine_record import EngineRecord
 from .errors import BackendError, DeviceLostError, DeviceMemoryError, ImageError, MtlError, OptionError, RunError
 from .kernel_cache import KernelCache, cache_path, read_cache
-from .tensorrt_lane import Lane, LoadedEngine
+from .tensorrt_engine import LoadedEngine
+from .tensorrt_lane import Lane
 from .tensorrt_library import Library
 from .tensorrt_log import Messages, make_logger
 from .tensorrt_memory import sizes_of

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from .backend import Array, TensorSpec
+from .backend import Array
 from .cuda import (
     ALIGNMENT,
     DeviceMemory,
@@ -21,42 +19,13 @@ from .cuda import (
     copy_to_host,
     synchronize,
 )
-from .cuda_context import Context
 from .device_array import DeviceView
-from .errors import DeviceLostError, DeviceMemoryError, RunError
-from .tensorrt_library import Library
-from .tensorrt_log import Messages
-from .tensorrt_memory import Binding, Buffers, Layout, sizes_of
+from .errors import DeviceLostError, RunError
+from .tensorrt_engine import LoadedEngine
+from .tensorrt_memory import Binding, Buffers, Layout
 
 _Resource = TypeVar("_Resource")
 _SEEN = 64  # bindings remembered as used once
-
-
-@dataclass(frozen=True)
-class LoadedEngine:
-    """A deserialized engine and what all its lanes need.
-
-    Attributes:
-        library: that runs it.
-        engine: the library's object.
-        context: the CUDA context that it lives in.
-        input: the image's tensor.
-        outputs: the tasks' tensors.
-        messages: what the library says.
-        graphs: number of CUDA graphs that a lane keeps; 0: none.
-        runtime_config: TensorRT-RTX's; None for TensorRT.
-        making: held while an execution context is made.
-    """
-
-    library: Library
-    engine: Any
-    context: Context
-    input: TensorSpec
-    outputs: tuple[TensorSpec, ...]
-    messages: Messages
-    graphs: int
-    runtime_config: Any = None
-    making: threading.Lock = field(default_factory=threading.Lock)
 
 
 class _Recorded(NamedTuple):
@@ -95,7 +64,7 @@ class Lane:
             self._done = self._keep(Event())
             self._arrived = self._keep(Event())
             self._activations = self._keep(DeviceMemory(loaded.library.device_memory_size(loaded.engine)))
-            self._execution = self._make_execution()
+            self._execution = self._loaded.make_execution(self._activations)
         except BaseException:
             self.close()
             raise
@@ -103,25 +72,6 @@ class Lane:
     def _keep(self, resource: _Resource) -> _Resource:
         self._closers.append(resource)
         return resource
-
-    def _make_execution(self) -> Any:
-        loaded = self._loaded
-        with loaded.making:
-            loaded.messages.clear()
-            execution = loaded.library.create_context(loaded.engine, loaded.runtime_config)
-            if execution is None:
-                raise self._failure("no execution context")
-        loaded.library.set_device_memory(execution, self._activations.address, self._activations.size)
-        return execution
-
-    def _failure(self, what: str) -> RunError:
-        messages = self._loaded.messages
-        text = f"{self._loaded.library.title} failed ({what}): {messages.reason()}"
-        return (
-            DeviceMemoryError(f"{text}; use smaller batches or fewer models")
-            if messages.out_of_memory
-            else RunError(text)
-        )
 
     # one call
 
@@ -243,7 +193,7 @@ class Lane:
     def _plain(self, binding: Binding, layout: Layout, on: int) -> None:
         if binding != self._bound:
             self._bound = None
-            self._bind(self._execution, binding)
+            self._loaded.bind(self._execution, binding)
             self._bound = binding
         self._work(self._execution, binding, layout, on)
 
@@ -252,25 +202,15 @@ class Lane:
         if binding.host_input:
             copy_to_device(binding.device_input, binding.host_input, layout.input_bytes, on)
         if not execution.execute_async_v3(on):
-            raise self._failure("enqueue")
+            raise self._loaded.failure("enqueue")
         if binding.to_host:
             copy_to_host(self._buffers.result_address(), layout.binding.outputs[0], layout.output_bytes, on)
-
-    def _bind(self, execution: Any, binding: Binding) -> None:
-        self._loaded.messages.clear()
-        image = self._loaded.input
-        ok = execution.set_input_shape(image.name, (binding.batch, *sizes_of(image)))
-        ok = execution.set_tensor_address(image.name, binding.device_input) and ok
-        for spec, address in zip(self._loaded.outputs, binding.outputs, strict=True):
-            ok = execution.set_tensor_address(spec.name, address) and ok
-        if not ok:
-            raise self._failure("binding")
 
     def _record(self, binding: Binding, layout: Layout, on: int) -> None:
         """Enqueue, and then record a graph of the same, in the order that TensorRT asks; without a graph where it cannot be."""
         try:
-            execution = self._make_execution()
-            self._bind(execution, binding)
+            execution = self._loaded.make_execution(self._activations)
+            self._loaded.bind(execution, binding)
         except DeviceLostError:
             raise
         except RunError as error:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from .backend import Array
 from .cuda import DeviceMemory, Event, Graph, Stream, copy_to_device, copy_to_host, synchronize
-from .errors import DeviceLostError, DeviceMemoryError, RunError
+from .errors import DeviceLostError, RunError
 from .tensorrt_backend import TensorRTBackend
-from .tensorrt_lane import LoadedEngine
-from .tensorrt_memory import Buffers, sizes_of
+from .tensorrt_engine import LoadedEngine
+from .tensorrt_memory import Buffers
 
 _Resource = TypeVar("_Resource")
 
@@ -74,8 +74,11 @@ class _Instance:
             self._buffers.grow(batch)
             self.layout = self._buffers.layout(batch)
             self._activations = self._keep(DeviceMemory(loaded.library.device_memory_size(loaded.engine)))
-            self._execution = self._make_execution()
-            self._bind(self.layout.binding.device_input if device_input is None else device_input)
+            self._execution = loaded.make_execution(self._activations)
+            binding = self.layout.binding
+            loaded.bind(
+                self._execution, binding if device_input is None else binding._replace(device_input=device_input)
+            )
             self.execute(self.stream.handle)  # TensorRT asks for a plain enqueue before a capture
             synchronize(self.stream.handle)
         except BaseException:
@@ -86,30 +89,6 @@ class _Instance:
         self._closers.append(resource)
         return resource
 
-    def _make_execution(self) -> Any:
-        loaded = self._loaded
-        with loaded.making:
-            loaded.messages.clear()
-            execution = loaded.library.create_context(loaded.engine, loaded.runtime_config)
-            if execution is None:
-                raise self._failure("no execution context")
-        loaded.library.set_device_memory(execution, self._activations.address, self._activations.size)
-        return execution
-
-    def _bind(self, device_input: int) -> None:
-        binding, image = self.layout.binding, self._loaded.input
-        ok = self._execution.set_input_shape(image.name, (binding.batch, *sizes_of(image)))
-        ok = self._execution.set_tensor_address(image.name, device_input) and ok
-        for spec, address in zip(self._loaded.outputs, binding.outputs, strict=True):
-            ok = self._execution.set_tensor_address(spec.name, address) and ok
-        if not ok:
-            raise self._failure("binding")
-
-    def _failure(self, what: str) -> RunError:
-        messages = self._loaded.messages
-        kind = DeviceMemoryError if messages.out_of_memory else RunError
-        return kind(f"{self._loaded.library.title} failed ({what}): {messages.reason()}")
-
     def copy_in(self, on: int) -> None:
         """Enqueue the copy of the input to the GPU."""
         binding = self.layout.binding
@@ -118,7 +97,7 @@ class _Instance:
     def execute(self, on: int) -> None:
         """Enqueue the engine's kernels."""
         if not self._execution.execute_async_v3(on):
-            raise self._failure("enqueue")
+            raise self._loaded.failure("enqueue")
 
     def launch(self, on: int) -> None:
         """Enqueue the engine's kernels, as a graph where one is recorded."""

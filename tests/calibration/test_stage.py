@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,6 +222,19 @@ def test_separate_int8_models_give_what_the_shared_one_gives(
             with load(target / "separate" / f"{task}.{precision}.onnx", providers=["CPU"]) as alone:
                 assert [each.name for each in alone.tasks] == [task]
                 np.testing.assert_allclose(alone(images)[task], expected[task], rtol=1e-4, atol=1e-5)
+
+
+def test_calibrating_needs_no_torch(article_bundle: Path, digits_resnet: Deployed, tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["torchvision"] = None
+from mtl_deploy.calibration.cli import main
+sys.exit(main([{str(article_bundle)!r}, "--calibration-data", {str(digits_resnet.folder / "test")!r},
+    "--calibration-samples", "8", "--calibration-method", "mse", "-o", {str(tmp_path / "model.mtl")!r}, "-q"]))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "ranges by mse, found on 4 images." in result.stdout
 
 
 def test_int8_without_images_is_refused(

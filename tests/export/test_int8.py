@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from engine_graphs import needs_rtx
 from PIL import Image
 
+from mtl_deploy.calibration.report import report
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime.bundle import open_bundle
 from mtl_deploy.runtime.reference import read
@@ -23,6 +25,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for position, scan in enumerate(load_digits().images[:48]):
         grey = Image.fromarray(np.rint(scan * 255 / 16).astype(np.uint8)).resize((64, 64)).convert("RGB")
         grey.save(folder / f"{20 + position}_{position % 2}_{position % 5}_20170109142408{position:03}.jpg")
+    shutil.copy(next(folder.iterdir()), folder / "61_1_20170109142408075.jpg")  # as three of the real data set's
+    (folder / "30_1_2_20170109142408999.jpg").write_bytes(b"not a picture")
     return folder
 
 
@@ -45,6 +49,15 @@ def test_an_export_measures_int8_beside_pytorch(bundle: Path) -> None:
     assert all("mae" in cell["metrics"] for cell in cells if cell["task"] == "age")
     exact = [cell for cell in cells if cell["variant"] == "fp32"]
     assert all(abs(cell["drop"]) < 1e-3 for cell in exact)
+
+
+def test_files_that_were_left_out_are_counted_and_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = open_bundle(bundle).manifest.calibration["left_out"]
+    assert record["files"] == 2
+    assert any("61_1_20170109142408075.jpg" in name for name in record["first"])
+    text = report(open_bundle(bundle))
+    assert "left out: 2 files\n  " in text
+    assert "30_1_2_20170109142408999.jpg: " in text
 
 
 def test_the_reference_holds_what_the_int8_graph_gives(bundle: Path) -> None:
