@@ -36,7 +36,7 @@ demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export i
 	@$(BIN)/mtl-bench $(DEMO)/model.mtl --duration 12
 	@echo "==> Done: the bundle is $(DEMO)/model.mtl"
 
-test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 5 minutes on 2 cores)
+test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 8 minutes on 2 cores)
 
 lint: $(VENV)/dev.stamp  ## ruff's rules and format, and which room may import which
 	@echo "==> Lint"
