@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 
 from mtl_deploy.runtime.preprocessing import Preprocessing
 
+from .bias_correction import correct_bias
 from .coverage import coverage
 from .emulate import emulate_half
 from .histograms import Histogram, collect
@@ -54,6 +55,7 @@ class Int8Graphs:
         preprocessing: the graph's.
         batch: the only batch that it takes; None: any.
         options: how.
+        regressions: names of the outputs whose mean is corrected, see :mod:`.bias_correction`.
     """
 
     def __init__(
@@ -63,8 +65,11 @@ class Int8Graphs:
         preprocessing: Preprocessing,
         batch: int | None,
         options: Int8Options,
+        regressions: Sequence[str] = (),
     ) -> None:
         self.content = content
+        self.regressions = tuple(regressions)
+        self._expected: dict[str, npt.NDArray[np.float32]] | None = None
         self.model = onnx.load_from_string(content)
         self.images = images if batch is None else images[: len(images) // batch * batch]
         self.preprocessing, self.batch, self.options = preprocessing, batch, options
@@ -122,19 +127,45 @@ class Int8Graphs:
             skip: nodes that stay in higher precision.
         """
         quantized = self._quantized(style, method, skip)
-        model = quantized.model
-        runnable = model
+        model, runnable = self._finished(quantized.model, style)
+        if shifts := self._shifts(runnable):
+            corrected = [name for name, shift in shifts.items() if correct_bias(quantized.model, name, shift)]
+            model, runnable = self._finished(quantized.model, style)
+            shifts = {name: shifts[name] for name in corrected}
+        return Int8Graph(
+            content=model.SerializeToString(deterministic=True),
+            runnable=runnable.SerializeToString(deterministic=True),
+            details={
+                "style": style,
+                "method": method,
+                "corrected": {name: [float(value) for value in shift] for name, shift in shifts.items()},
+                **quantized.to_dict(),
+            },
+        )
+
+    def _finished(self, quantized: onnx.ModelProto, style: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Return the graph as it is written, and what shows its numbers on a processor."""
+        model = runnable = quantized
         if style == "tensorrt" and self.options.opset != _FP32_OPSET:
-            model = to_half_around(quantized.model, self.observed)
+            model = to_half_around(quantized, self.observed)
             runnable = emulate_half(model)
         for each in (model, runnable):
             del each.metadata_props[:]
             each.metadata_props.extend(self.model.metadata_props)
-        return Int8Graph(
-            content=model.SerializeToString(deterministic=True),
-            runnable=runnable.SerializeToString(deterministic=True),
-            details={"style": style, "method": method, **quantized.to_dict()},
-        )
+        return model, runnable
+
+    def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
+        """Return by regression what a graph's outputs lack, on average over calibration images."""
+        if not self.regressions:
+            return {}
+        if self._expected is None:
+            self._expected = self.run_fp32(self.images[:_JUDGED])
+        found = self._run(runnable.SerializeToString(), self.images[:_JUDGED])
+        return {
+            name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)
+            for name in self.regressions
+            if np.isfinite(found[name]).all()
+        }
 
     def _quantized(self, style: str, method: str, skip: Collection[str]) -> Quantized:
         placement = place(self.model, style, skip)

@@ -66,7 +66,8 @@ def add_int8(
     content = bundle.read(source)
     calibration, searched, held_out = held_apart(data, options)
     batch = source.batch_min if source.batch_min == source.batch_max else None
-    graphs = Int8Graphs(content, calibration.images, manifest.signature.preprocessing, batch, options)
+    regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
+    graphs = Int8Graphs(content, calibration.images, manifest.signature.preprocessing, batch, options, regressions)
     key = cache.CacheKey(source.sha256, calibration.digest)
     with progress.step("Calibrating") as say:
         state = _find_ranges(graphs, key, earlier, progress)
