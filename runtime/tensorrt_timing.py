@@ -6,6 +6,7 @@ For measurements. Everything here has execution contexts, streams and memory of 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class _Instance:
             )
             self.execute(self.stream.handle)  # TensorRT asks for a plain enqueue before a capture
             synchronize(self.stream.handle)
-        except BaseException:
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the execution context, which must go before CUDA's
             self.close()
             raise
 
