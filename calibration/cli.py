@@ -69,6 +69,23 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options:
+    """Return how INT8 graphs are to be made.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    return Int8Options(
+        method=arguments.calibration_method,
+        weight_bits=arguments.weight_bits,
+        budgets=arguments.max_drop,
+        samples=arguments.calibration_samples,
+        seed=seed,
+        threads=arguments.threads,
+        opset=arguments.opset,
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-calibrate", _DESCRIPTION, _EPILOG)
     made.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.mtl, with its fp32 graph")
@@ -104,15 +121,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     output = arguments.output
     if output is not None and output.suffix != SUFFIX:
         output = output / arguments.bundle.resolve().name
-    options = Int8Options(
-        method=arguments.calibration_method,
-        weight_bits=arguments.weight_bits,
-        budgets=arguments.max_drop,
-        samples=arguments.calibration_samples,
-        seed=arguments.seed,
-        threads=arguments.threads,
-        opset=arguments.opset,
-    )
+    options = int8_options(arguments, seed=arguments.seed)
     bundle: Bundle = calibrate_bundle(
         arguments.bundle,
         arguments.calibration_data,

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl_deploy.calibration.cli import add_calibration_arguments
-from mtl_deploy.calibration.options import Int8Options
+from mtl_deploy.calibration.cli import add_calibration_arguments, int8_options
 from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
@@ -213,14 +212,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         targets=targets(arguments),
         calibration_data=arguments.calibration_data,
         labels=arguments.labels,
-        int8=Int8Options(
-            method=arguments.calibration_method,
-            weight_bits=arguments.weight_bits,
-            budgets=arguments.max_drop,
-            samples=arguments.calibration_samples,
-            threads=arguments.threads,
-            opset=arguments.opset,
-        ),
+        int8=int8_options(arguments),
     )
 
 
