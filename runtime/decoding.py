@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from .backend import Array
+from .dense import dense_values
+from .dense_summary import describe, summarize
+from .placement import Placement
 from .signature import Outputs
-from .tasks import Kind, Task
+from .tasks import DENSE_KINDS, Kind, Task
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -20,33 +25,54 @@ class Prediction:
     Attributes:
         task: the task's name.
         kind: the task's kind.
-        value: for a regression the value in its unit (an array where the task has several), for classes the class's index.
-        label: the class's name, or its index as text where the task has no labels; None for a regression.
-        probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression.
-        unit: of a regression's value; None where it has none.
+        value: for a regression the value in its unit (an array where the task has several), for classes the class's index. For
+            dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) float32``
+            depth in its unit, ``(H, W, 3) float32`` unit normals. It may share its memory with other images of its batch.
+        label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
+        probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and
+            dense kinds.
+        unit: of a regression's or depth's value; None where it has none.
+        labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
     """
 
     task: str
     kind: Kind
-    value: float | int | FloatArray
+    value: float | int | Array
     label: str | None = None
     probabilities: FloatArray | None = field(default=None, compare=False)
     unit: str | None = None
+    labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether task, kind, value, label and unit are the same; arrays are compared value by value."""
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        names = (self.task, self.kind, self.label, self.unit)
+        return names == (other.task, other.kind, other.label, other.unit) and np.array_equal(self.value, other.value)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the value is a value a pixel."""
+        return self.kind in DENSE_KINDS
 
     @property
     def probability(self) -> float | None:
-        """The probability of the class that was chosen; None for a regression."""
+        """The probability of the class that was chosen; None for a regression and dense kinds."""
         return None if self.probabilities is None else float(self.probabilities[int(self.value)])
 
     def __str__(self) -> str:
-        """For people: ``31.4 years``, ``female (97.1 %)``."""
+        """For people: ``31.4 years``, ``female (97.1 %)``; of dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
+        if self.dense:
+            return describe(self.kind, np.asarray(self.value), self.labels, self.unit)
         if self.probability is not None:
             return f"{self.label} ({100 * self.probability:.1f} %)"
         values = ", ".join(f"{value:.4g}" for value in np.ravel(self.value))
         return f"{values} {self.unit}" if self.unit else values
 
     def to_dict(self) -> dict[str, object]:
-        """Return a JSON-ready dict; fields that do not apply to the kind are left out."""
+        """Return a JSON-ready dict; fields that do not apply to the kind are left out, and of dense kinds there is a summary."""
+        if self.dense:
+            return summarize(self.kind, np.asarray(self.value), self.labels, self.unit)
         value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
         data: dict[str, object] = {"value": value}
         if self.probabilities is None:
@@ -54,14 +80,31 @@ class Prediction:
         return data | {"label": self.label, "probabilities": [round(float(p), 6) for p in self.probabilities]}
 
 
-def decode(task: Task, output: FloatArray, form: Outputs) -> list[Prediction]:
+def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placement] | None = None) -> list[Prediction]:
     """Turn a task's output into a prediction an image.
 
     Args:
         task: with its size.
-        output: ``(N, size)``.
-        form: ``decoded`` where the graph ends in probabilities and scaled values, ``logits`` where it does not.
+        output: ``(N, size)``, or a dense task's maps; see :meth:`~mtl_deploy.runtime.signature.Signature.sample_shape`.
+        form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it does not.
+        placements: where each image lies in the network's input, for dense tasks; None: it has the input's size.
     """
+    if task.dense:
+        if placements is None:
+            placements = [_whole(task, output, form)] * len(output)
+        values = dense_values(task, output, form, placements)
+        return [Prediction(task.name, task.kind, value, unit=task.unit, labels=task.labels) for value in values]
+    return _decode_values(task, output.astype(np.float32, copy=False), form)
+
+
+def _whole(task: Task, output: Array, form: Outputs) -> Placement:
+    height, width = output.shape[-2:]
+    if form == "logits" or not task.upsample:
+        height, width = height * max(task.stride, 1), width * max(task.stride, 1)
+    return Placement((height, width), (height, width), (0, 0, height, width))
+
+
+def _decode_values(task: Task, output: FloatArray, form: Outputs) -> list[Prediction]:
     if task.kind == "regression":
         values = output if form == "decoded" else output * np.float32(task.scale) + np.float32(task.offset)
         return [_regression(task, row) for row in values]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy.typing as npt
 from .backend import Array
 from .device_array import is_on_device
 from .errors import ImageError
+from .placement import Placement, place
 from .preprocessing import Preprocessing
 from .resize import resize
 
@@ -27,14 +30,27 @@ Pixels = npt.NDArray[np.uint8]
 _EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Images as the graph takes them.
+
+    Attributes:
+        batches: C-contiguous tensors, each with the positions of its images among those given. One, but where sizes are free and
+            images of several sizes were given.
+        placements: where each image lies in its tensor, in the order given.
+        single: whether one image was given, not a list or a batch.
+    """
+
+    batches: tuple[tuple[Array, tuple[int, ...]], ...]
+    placements: tuple[Placement, ...]
+    single: bool
+
+
 def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
     """Turn images into the graph's input.
 
     Args:
-        images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
-            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``. Where the graph's input is float, also the ready
-            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
-            is ready on the GPU (PyTorch, CuPy, pycuda, ...).
+        images: as :func:`prepare_all`'s; where sizes are free, all of the size of the first.
         preprocessing: the graph's.
 
     Returns:
@@ -43,45 +59,109 @@ def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
     Raises:
         ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
     """
+    prepared = prepare_all(images, preprocessing)
+    if len(prepared.batches) > 1:
+        sizes = ", ".join("{}x{}".format(*size) for size in dict.fromkeys(place.input for place in prepared.placements))
+        raise ImageError(
+            f"got images that become {sizes}; one call takes one size: pass them one by one, or use predict"
+        )
+    return prepared.batches[0][0], prepared.single
+
+
+def prepare_all(images: Images, preprocessing: Preprocessing) -> Prepared:
+    """Turn images of any sizes into the graph's inputs.
+
+    Args:
+        images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
+            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``. Where the graph's input is float, also the ready
+            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
+            is ready on the GPU (PyTorch, CuPy, pycuda, ...).
+        preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
+            images are brought to multiples.
+
+    Raises:
+        ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
+    """
     if isinstance(images, np.ndarray):
         return _from_array(images, preprocessing)
     if isinstance(images, (str, os.PathLike)) or _is_pillow(images):
-        return _tensor(_pixels(images, preprocessing)[None], preprocessing), True
+        return _stacked([load_pixels(images, preprocessing)], preprocessing, single=True)
     if is_on_device(images):
-        return _on_device(images, preprocessing), False
+        return _on_device(images, preprocessing)
     if not isinstance(images, Sequence):
         raise ImageError(f"got {type(images).__name__}; {_EXPECTED}, or a list of them")
     if not images:
         raise ImageError("got an empty list; pass at least one image")
-    return _tensor(np.stack([_pixels(image, preprocessing) for image in images]), preprocessing), False
+    return _stacked([load_pixels(image, preprocessing) for image in images], preprocessing)
 
 
-def _from_array(array: Array, preprocessing: Preprocessing) -> tuple[Array, bool]:
-    height, width = preprocessing.height, preprocessing.width
+def _from_array(array: Array, preprocessing: Preprocessing) -> Prepared:
     if array.dtype == np.uint8:
         if array.ndim == 3:
-            return _tensor(_pixels(array, preprocessing)[None], preprocessing), True
+            return _stacked([load_pixels(array, preprocessing)], preprocessing, single=True)
         if array.ndim != 4 or array.shape[3] != 3 or not array.size:
             raise ImageError(f"got uint8 of shape {array.shape}; expected (H, W, 3) or a batch (N, H, W, 3), RGB")
-        if array.shape[1:3] == (height, width):
-            return _tensor(np.ascontiguousarray(array), preprocessing), False
-        return _tensor(np.stack([_pixels(image, preprocessing) for image in array]), preprocessing), False
+        if preprocessing.multiple:
+            _check_sides(array.shape, array.shape[1:3], preprocessing)
+        elif array.shape[1:3] != (preprocessing.height, preprocessing.width):
+            return _stacked([load_pixels(image, preprocessing) for image in array], preprocessing)
+        return _ready(_tensor(np.ascontiguousarray(array), preprocessing), array.shape[1:3])
+    expected = ", ".join(_sides(preprocessing))
     if preprocessing.input == "float" and array.dtype == np.float32:
-        if array.ndim in (3, 4) and array.shape[-3:] == (3, height, width) and array.size:
-            return np.ascontiguousarray(array if array.ndim == 4 else array[None]), array.ndim == 3
-        raise ImageError(f"got float32 of shape {array.shape}; expected (N, 3, {height}, {width}), normalised")
-    ready = f" or ready float32 (N, 3, {height}, {width})" if preprocessing.input == "float" else ""
+        sides = array.shape[-2:]
+        wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
+        if array.ndim in (3, 4) and array.shape[-3:] == (3, *wanted) and array.size:
+            _check_sides(array.shape, sides, preprocessing)
+            tensor = np.ascontiguousarray(array if array.ndim == 4 else array[None])
+            return _ready(tensor, sides, single=array.ndim == 3)
+        raise ImageError(f"got float32 of shape {array.shape}; expected (N, 3, {expected}), normalised")
+    ready = f" or ready float32 (N, 3, {expected})" if preprocessing.input == "float" else ""
     raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, 3) or (N, H, W, 3), RGB{ready}")
 
 
-def _on_device(array: Any, preprocessing: Preprocessing) -> Any:
+def _on_device(array: Any, preprocessing: Preprocessing) -> Prepared:
     """Check a batch on the GPU as far as its shape tells; the backend checks the rest."""
-    height, width = preprocessing.height, preprocessing.width
-    expected = (height, width, 3) if preprocessing.input == "uint8" else (3, height, width)
+    uint8 = preprocessing.input == "uint8"
     shape = tuple(array.shape)
-    if len(shape) != 4 or shape[1:] != expected or shape[0] < 1:
-        raise ImageError(f"got an array of shape {shape} on the GPU; expected (N, {', '.join(map(str, expected))})")
-    return array
+    sides = shape[1:3] if uint8 else shape[2:4]
+    wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
+    if len(shape) != 4 or shape[1:] != ((*wanted, 3) if uint8 else (3, *wanted)) or shape[0] < 1:
+        names = (*_sides(preprocessing), "3") if uint8 else ("3", *_sides(preprocessing))
+        raise ImageError(f"got an array of shape {shape} on the GPU; expected (N, {', '.join(names)})")
+    _check_sides(shape, sides, preprocessing)
+    return _ready(array, sides)
+
+
+def _sides(preprocessing: Preprocessing) -> tuple[str, str]:
+    """For errors: the sides that a tensor has."""
+    return ("height", "width") if preprocessing.multiple else (str(preprocessing.height), str(preprocessing.width))
+
+
+def _check_sides(shape: tuple[int, ...], sides: tuple[int, ...], preprocessing: Preprocessing) -> None:
+    step = preprocessing.multiple
+    if step and any(side < 1 or side % step for side in sides):
+        raise ImageError(f"got an array of shape {shape}; height and width must be multiples of {step}")
+
+
+def _ready(tensor: Any, sides: tuple[int, ...], *, single: bool = False) -> Prepared:
+    height, width = sides
+    placement = Placement((height, width), (height, width), (0, 0, height, width))
+    count = int(tensor.shape[0])
+    return Prepared(((tensor, tuple(range(count))),), (placement,) * count, single)
+
+
+def _stacked(
+    images: Sequence[tuple[Pixels, Placement]], preprocessing: Preprocessing, *, single: bool = False
+) -> Prepared:
+    """Make a batch of the images of each size."""
+    positions: dict[tuple[int, int], list[int]] = {}
+    for position, (_, placement) in enumerate(images):
+        positions.setdefault(placement.input, []).append(position)
+    batches = []
+    for found in positions.values():
+        pixels = images[found[0]][0][None] if len(found) == 1 else np.stack([images[position][0] for position in found])
+        batches.append((_tensor(pixels, preprocessing), tuple(found)))
+    return Prepared(tuple(batches), tuple(placement for _, placement in images), single)
 
 
 def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
@@ -92,19 +172,55 @@ def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
     return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def _pixels(image: Any, preprocessing: Preprocessing) -> Pixels:
-    """Return one image at the network's size."""
-    height, width = preprocessing.height, preprocessing.width
+def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+    """Return one image at the network's size, ``(height, width, 3) uint8``, RGB, and where the image lies in it.
+
+    Args:
+        image: a path, a PIL image, or an array ``(H, W, 3) uint8``, RGB.
+        preprocessing: the graph's.
+
+    Raises:
+        ImageError: it cannot be read, or is of another kind.
+    """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
             raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
-        return resize(image, height, width)
+        placement = place(image.shape[0], image.shape[1], preprocessing)
+        return _boxed(resize(image, *placement.box[2:]), placement, preprocessing), placement
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image, height, width)
+        with _opened(image) as opened:
+            return _from_pillow(opened, preprocessing)
     if _is_pillow(image):
-        return _from_pillow(image, height, width)
+        return _from_pillow(image, preprocessing)
     raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
+
+
+def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -> Pixels:
+    """Put an image into its letterbox; without a border it is the input already."""
+    if not placement.bordered:
+        return pixels
+    top, left, height, width = placement.box
+    canvas = np.empty((*placement.input, 3), np.uint8)
+    canvas[...] = preprocessing.fill
+    canvas[top : top + height, left : left + width] = pixels
+    return canvas
+
+
+def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+    upright = _upright(image)
+    placement = place(upright.height, upright.width, preprocessing)
+    return _boxed(_resized(upright, *placement.box[2:]), placement, preprocessing), placement
+
+
+def original_pixels(path: str | os.PathLike[str]) -> Pixels:
+    """Read an image file at its own size, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
+
+    Raises:
+        ImageError: see :func:`read_image`.
+    """
+    with _opened(path) as image:
+        return np.asarray(_upright(image))
 
 
 def read_image(path: str | os.PathLike[str], height: int, width: int) -> Pixels:
@@ -113,6 +229,13 @@ def read_image(path: str | os.PathLike[str], height: int, width: int) -> Pixels:
     Raises:
         ImageError: the file is missing, truncated, no image, or so large that it may be a decompression bomb.
     """
+    with _opened(path) as image:
+        return _resized(_upright(image), height, width)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
+    """Open an image file; what Pillow raises while it is read becomes an ImageError."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -121,7 +244,7 @@ def read_image(path: str | os.PathLike[str], height: int, width: int) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return _from_pillow(image, height, width)
+                yield image
     except UnidentifiedImageError as error:
         raise ImageError(f"{os.fspath(path)}: not an image that Pillow knows") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -131,8 +254,8 @@ def read_image(path: str | os.PathLike[str], height: int, width: int) -> Pixels:
         raise ImageError(f"{os.fspath(path)}: cannot be read ({reason})") from error
 
 
-def _from_pillow(image: PillowImage.Image, height: int, width: int) -> Pixels:
-    """Return the image as RGB at a size: grey is tripled, alpha dropped, 16 bits become 8."""
+def _upright(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the image as RGB, by its EXIF orientation: grey is tripled, alpha dropped, 16 bits become 8."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -141,7 +264,13 @@ def _from_pillow(image: PillowImage.Image, height: int, width: int) -> Pixels:
         image = Image.fromarray(levels)
     if image.mode == "F":
         raise ImageError("the image holds floating-point pixels, whose range is not known; save it as 8-bit RGB")
-    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+    return image.convert("RGB")
+
+
+def _resized(image: PillowImage.Image, height: int, width: int) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _is_pillow(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from .bundle import Artifact
 from .decoding import Prediction, decode
 from .device_array import is_on_device, stream_handle
 from .errors import ImageError, OptionError, TaskError
-from .images import prepare
+from .images import prepare, prepare_all
+from .placement import Placement
+from .preprocessing import Preprocessing
 from .signature import INPUT_NAME, Signature
 from .tasks import Task
 
@@ -44,6 +47,7 @@ class Model:
         fixed = backend.inputs[0].shape[0]
         if fixed is not None:
             self._batch_min = self._batch_max = fixed
+        self._preprocessing = _of_backend(signature.preprocessing, backend.inputs[0].shape)
 
     def __call__(
         self,
@@ -57,21 +61,24 @@ class Model:
         """Run once and return the network's outputs.
 
         Args:
-            images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare`. An array
+            images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare_all`. An array
                 ``(N, height, width, 3) uint8`` of the network's size goes to the backend without a copy. An engine also takes
                 such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), likewise without one.
+                Where sizes are free, all images of a call become one size.
             tasks: which to give; None: all of :attr:`tasks`. ONNX Runtime does not compute what serves the others alone (the
                 first call for a choice of tasks makes a session of its own for it); an engine computes all.
-            out: arrays to write to, by task: ``(N, size) float32``, C-contiguous, writable. The result holds the same arrays. With
-                an engine they may be on the GPU, at addresses that are multiples of 256.
+            out: arrays to write to, by task, of the result's shapes and types, C-contiguous, writable. The result holds the same
+                arrays. ONNX Runtime writes straight into them. With an engine they may be on the GPU, at addresses that are
+                multiples of 256.
             stream: for an engine, the CUDA stream to work on: its handle as an integer, or a stream of PyTorch, CuPy, pycuda or
                 cuda.core. None: the runtime's own, ordered behind the input's producer and waited for.
             on_device: leave an engine's outputs on the GPU, as :class:`~mtl_deploy.runtime.DeviceArray`. With a ``stream`` the
                 call then returns without waiting; an input that the CPU writes next must not change before the stream is done.
 
         Returns:
-            by task, ``(N, size) float32``: probabilities and scaled values, or logits (``signature.outputs`` says which).
-            A later call does not touch them.
+            by task, ``(N, size) float32``: probabilities and scaled values, or logits (``signature.outputs`` says which). Dense
+            tasks have maps at the network's size, letterbox's border included: ``(N, *signature.sample_shape(name))`` of type
+            ``signature.dtype(name)``. A later call does not touch them.
 
         Raises:
             ImageError: images or buffers have another shape or dtype than expected, or there are too many.
@@ -79,12 +86,11 @@ class Model:
             RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` tell the GPU's troubles apart.
             BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs on ONNX Runtime.
         """
-        tensor, _ = prepare(images, self.signature.preprocessing)
-        count = tensor.shape[0]
-        self._check_batch(count)
+        tensor, _ = prepare(images, self._preprocessing)
+        self._check_batch(tensor.shape[0])
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         if out:
-            self._check_buffers(out, names, count)
+            self._check_buffers(out, names, tensor.shape)
         if stream is None and not on_device:
             return self.backend.run({INPUT_NAME: tensor}, names, out)
         handle = None if stream is None else stream_handle(stream)
@@ -102,32 +108,40 @@ class Model:
         make = getattr(self.backend, "pinned", None)
         if make is None:
             raise OptionError("page-locked memory serves engines alone; this model runs on ONNX Runtime: use any array")
-        array: Array = make(batch)
+        of = self._preprocessing
+        array: Array = make(batch, (of.height, of.width, 3) if of.input == "uint8" else (3, of.height, of.width))
         return array
 
     def predict(self, images: Images, tasks: Sequence[str] | None = None) -> Any:
         """Run on any number of images and decode.
 
         Args:
-            images: see :func:`~mtl_deploy.runtime.images.prepare`. More than one batch can hold are run in several.
+            images: see :func:`~mtl_deploy.runtime.images.prepare_all`. More than one batch can hold are run in several, and
+                where sizes are free, so are images of several sizes.
             tasks: which to compute; None: all of :attr:`tasks`.
 
         Returns:
             For one image a dict, by task a :class:`~mtl_deploy.runtime.decoding.Prediction`; for a list or a batch a list of
-            such dicts. (Which of them depends on an array's dimensions, so it cannot be told by the types.)
+            such dicts. (Which of them depends on an array's dimensions, so it cannot be told by the types.) Dense tasks' values
+            are arrays at each image's original size.
 
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
             TaskError: a task does not exist, or was left out at loading.
             RunError: the backend failed.
         """
-        tensor, single = prepare(images, self.signature.preprocessing)
+        prepared = prepare_all(images, self._preprocessing)
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
-        predictions: list[dict[str, Prediction]] = []
-        for piece in self._pieces(tensor):
-            predictions += self._decode(self.backend.run({INPUT_NAME: piece}, names))
-        del predictions[tensor.shape[0] :]  # the padding of the last batch
-        return predictions[0] if single else predictions
+        predictions: dict[int, dict[str, Prediction]] = {}
+        for tensor, positions in prepared.batches:
+            done = 0
+            for piece in self._pieces(tensor):
+                part = positions[done : done + piece.shape[0]]  # without the padding of the last batch
+                outputs = self.backend.run({INPUT_NAME: piece}, names)
+                rows = self._decode(outputs, [prepared.placements[position] for position in part])
+                predictions |= zip(part, rows, strict=True)
+                done += len(part)
+        return predictions[0] if prepared.single else [predictions[position] for position in range(len(predictions))]
 
     @property
     def batch_range(self) -> str:
@@ -170,10 +184,11 @@ class Model:
                 piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
             yield piece
 
-    def _decode(self, outputs: Mapping[str, Array]) -> list[dict[str, Prediction]]:
+    def _decode(self, outputs: Mapping[str, Array], placements: Sequence[Placement]) -> list[dict[str, Prediction]]:
+        """Decode what was computed of the images, and leave what was computed of a padded batch's last ones."""
         form = self.signature.outputs
         columns = [
-            decode(self._outputs[name], output.astype(np.float32, copy=False), form) for name, output in outputs.items()
+            decode(self._outputs[name], output[: len(placements)], form, placements) for name, output in outputs.items()
         ]
         return [{prediction.task: prediction for prediction in row} for row in zip(*columns, strict=True)]
 
@@ -184,7 +199,8 @@ class Model:
                 raise TaskError(f"no task is called {name!r}; this model computes {', '.join(self._outputs)}")
         return wanted
 
-    def _check_buffers(self, out: Mapping[str, Any], names: Sequence[str], count: int) -> None:
+    def _check_buffers(self, out: Mapping[str, Any], names: Sequence[str], tensor: tuple[int, ...]) -> None:
+        count, sides = tensor[0], tensor[1:3] if self._preprocessing.input == "uint8" else tensor[2:4]
         for name, buffer in out.items():
             if name not in names:
                 raise TaskError(
@@ -192,11 +208,19 @@ class Model:
                 )
             if is_on_device(buffer):
                 continue  # the backend looks at it
-            shape = (count, self._outputs[name].size)
-            if buffer.shape != shape or buffer.dtype != np.float32:
-                raise ImageError(f"out[{name!r}] is {buffer.dtype} {buffer.shape}; expected float32 {shape}")
+            shape, dtype = (count, *self.signature.sample_shape(name, *sides)), self.signature.dtype(name)
+            if buffer.shape != shape or buffer.dtype != dtype:
+                raise ImageError(f"out[{name!r}] is {buffer.dtype} {buffer.shape}; expected {dtype} {shape}")
             if not (buffer.flags.c_contiguous and buffer.flags.writeable):
                 raise ImageError(f"out[{name!r}] must be C-contiguous and writable")
+
+
+def _of_backend(preprocessing: Preprocessing, image: tuple[int | None, ...]) -> Preprocessing:
+    """Return the preprocessing for what runs: an artifact may have fixed sizes where the network's are free."""
+    height, width = image[1:3] if preprocessing.input == "uint8" else image[2:4]
+    if not preprocessing.multiple or height is None or width is None:
+        return preprocessing
+    return replace(preprocessing, multiple=0, height=height, width=width)
 
 
 def unique_names(tasks: Iterable[str]) -> list[str]:

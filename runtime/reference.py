@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .errors import BundleError
 PATH = "reference.npz"
 
 Images = npt.NDArray[np.uint8]
-Outputs = dict[str, npt.NDArray[np.float32]]
+Outputs = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,23 @@ class Reference:
 
     Attributes:
         images: ``(N, H, W, 3) uint8, RGB``.
-        outputs: PyTorch's, by task, ``(N, size) float32``.
+        outputs: PyTorch's, by task, in the graphs' form.
         int8: the INT8 graph's own, by task; empty where there is no such graph.
+        margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: of maps of class indices by how much the
+            class leads the next, in logits; of normals their length before it was made 1.
     """
 
     images: Images
     outputs: Outputs
     int8: Outputs
+    margins: Outputs = field(default_factory=dict)
 
 
 def pack(
     images: Images,
-    outputs: Mapping[str, npt.NDArray[np.float32]],
-    int8: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    outputs: Mapping[str, npt.NDArray[Any]],
+    int8: Mapping[str, npt.NDArray[Any]] | None = None,
+    margins: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the file, and the manifest's record of it.
 
@@ -46,10 +50,12 @@ def pack(
         images: ``(N, H, W, 3) uint8, RGB``.
         outputs: PyTorch's, by task, in the graphs' form.
         int8: of the INT8 graph in TensorRT's style, as ONNX Runtime gives them: what an INT8 engine must match.
+        margins: see :class:`Reference`.
     """
     stream = io.BytesIO()
     arrays: dict[str, Any] = {"images": images, **{f"outputs/{name}": array for name, array in outputs.items()}}
     arrays |= {f"int8/{name}": array for name, array in (int8 or {}).items()}
+    arrays |= {f"margins/{name}": array for name, array in (margins or {}).items()}
     np.savez_compressed(stream, **arrays)
     content = stream.getvalue()
     record = {
@@ -77,6 +83,8 @@ def read(bundle: Bundle) -> Reference | None:
             outputs = {task.name: arrays[f"outputs/{task.name}"] for task in bundle.manifest.tasks}
             names = [task.name for task in bundle.manifest.tasks if f"int8/{task.name}" in arrays]
             int8 = {name: arrays[f"int8/{name}"] for name in names}
+            names = [task.name for task in bundle.manifest.tasks if f"margins/{task.name}" in arrays]
+            margins = {name: arrays[f"margins/{name}"] for name in names}
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{bundle.path / record['path']}: malformed ({error}); export again") from error
-    return Reference(images, outputs, int8)
+    return Reference(images, outputs, int8, margins)

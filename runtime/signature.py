@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+
 from .errors import BundleError, TaskError
 from .preprocessing import Preprocessing
-from .tasks import Task, check_tasks
+from .tasks import MANY_CLASSES, Task, check_tasks
 
 METADATA_KEY = "mtl_deploy"  # the key in ONNX metadata_props
 SIGNATURE_VERSION = 1
@@ -35,6 +37,81 @@ class Signature:
     tasks: tuple[Task, ...]
     preprocessing: Preprocessing
     outputs: Outputs = "decoded"
+
+    def __post_init__(self) -> None:
+        """Check that the strides of dense tasks fit the sizes of images.
+
+        Raises:
+            TaskError: the multiple of free sizes, or a fixed size, is not a multiple of a stride.
+        """
+        preprocessing = self.preprocessing
+        for task in self.tasks:
+            if not task.stride:
+                continue
+            if preprocessing.multiple % task.stride:
+                raise TaskError(
+                    f"task {task.name!r} has stride {task.stride}, but heights and widths are multiples of "
+                    f"{preprocessing.multiple}; use a multiple of {task.stride}"
+                )
+            if preprocessing.height % task.stride or preprocessing.width % task.stride:
+                raise TaskError(
+                    f"task {task.name!r} has stride {task.stride}, which does not divide the image size "
+                    f"{preprocessing.height}x{preprocessing.width}; choose a size that it divides"
+                )
+
+    def task(self, name: str) -> Task:
+        """Return the task of a name.
+
+        Raises:
+            TaskError: there is none.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise TaskError(f"no task is called {name!r}; the tasks are {', '.join(task.name for task in self.tasks)}")
+
+    def sample_shape(self, task_name: str, height: int | None = None, width: int | None = None) -> tuple[int, ...]:
+        """Return the shape of a task's output for one image, as the graph gives it.
+
+        Args:
+            task_name: the task's name.
+            height: pixels of the graph's input; None: the preprocessing's.
+            width: likewise.
+
+        Returns:
+            ``(size,)``, and of a dense task: ``(C, h, w)`` for raw outputs, logits of a segmentation and normals, ``(H', W')`` for
+            class indices and decoded depth. ``h`` is the input's height divided by the task's stride, ``H'`` the input's height
+            where the graph brings the output to it, otherwise ``h``.
+
+        Raises:
+            TaskError: there is no such task, or the sides are no multiples of its stride.
+        """
+        task = self.task(task_name)
+        if not task.dense:
+            return (task.size,)
+        height = self.preprocessing.height if height is None else height
+        width = self.preprocessing.width if width is None else width
+        stride = task.stride or 1
+        if height % stride or width % stride:
+            raise TaskError(
+                f"task {task.name!r} has stride {stride}, which does not divide an image of {height}x{width}"
+            )
+        if self.outputs == "logits":
+            return (task.size, height // stride, width // stride)
+        size = (height, width) if task.upsample else (height // stride, width // stride)
+        plane = task.kind == "depth" or (task.kind == "segmentation" and task.argmax)
+        return size if plane else (task.size, *size)
+
+    def dtype(self, task_name: str) -> np.dtype[Any]:
+        """Return the type of a task's output: float32, and of class indices uint8, or int32 where there are more than 256 classes.
+
+        Raises:
+            TaskError: there is no such task.
+        """
+        task = self.task(task_name)
+        if self.outputs == "logits" or task.kind != "segmentation" or not task.argmax:
+            return np.dtype(np.float32)
+        return np.dtype(np.int32 if task.size > MANY_CLASSES else np.uint8)
 
     def subset(self, names: Iterable[str]) -> Signature:
         """Return the signature of a graph that serves only the named tasks, in the order of the network.

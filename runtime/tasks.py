@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 from .errors import TaskError
 
-Kind = Literal["regression", "binary", "multiclass"]
+Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DENSE_KINDS: frozenset[Kind] = frozenset(("segmentation", "depth", "normals"))
+"""The kinds with a value a pixel."""
+MANY_CLASSES = 256
+"""Up to so many classes, indices are uint8; beyond, int32."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED = {"image"}  # the name of the graph's input
@@ -23,15 +28,22 @@ class Task:
     Attributes:
         name: unique in its network; the name of the graph's output and of ``separate/<name>.onnx``.
         kind: ``regression`` (value = raw * scale + offset), ``binary`` (one logit, or two for a softmax head) or
-            ``multiclass`` (a logit a class).
+            ``multiclass`` (a logit a class). Dense kinds, with a value a pixel: ``segmentation`` (a logit a class), ``depth``
+            (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length).
         labels: class names in the order of the network's outputs; for ``binary``: negative, positive. May be empty.
-        unit: the unit of a regression's value, for example ``years``.
+        unit: the unit of a regression's or depth's value, for example ``years`` or ``metres``.
         output: the network's own key (dict, named tuple) or position (tuple) of this output; None: the key that is
             called like the task, or the place in the list of tasks.
-        size: number of values a sample, the last dimension of the raw output; 0 until it is known.
-        scale: factor from the network's raw output to the unit (regression only).
-        offset: added after ``scale``, in the unit (regression only).
+        size: number of values a sample, the last dimension of the raw output; of a dense task its channels (classes, 1 for
+            depth, 3 for normals). 0 until it is known.
+        scale: factor from the network's raw output to the unit (regression and depth only).
+        offset: added after ``scale``, in the unit (regression and depth only).
         threshold: probability from which a binary task says "positive".
+        stride: of a dense task, pixels of the network's input a pixel of its raw output, along both axes; 0 until it is known.
+        upsample: whether a decoded graph brings a dense output to the input's size (bilinear, half-pixel centres, as PyTorch
+            with ``align_corners=False``); otherwise it stays at ``stride``.
+        argmax: whether a decoded graph gives a segmentation's class indices; otherwise it gives logits.
+        valid_range: of depth, least and greatest value in ``unit``; decoded values are clipped to it. None: they are not.
     """
 
     name: str
@@ -43,6 +55,15 @@ class Task:
     scale: float = 1.0
     offset: float = 0.0
     threshold: float = 0.5
+    stride: int = 0
+    upsample: bool = True
+    argmax: bool = True
+    valid_range: tuple[float, float] | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether there is a value a pixel."""
+        return self.kind in DENSE_KINDS
 
     def __post_init__(self) -> None:
         """Check the fields against one another.
@@ -59,12 +80,14 @@ class Task:
             raise TaskError(f"task name {self.name!r} is reserved for the graph's input; choose another")
         if self.kind not in KINDS:
             raise TaskError(f"task {self.name!r}: unknown kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
-        if self.kind == "regression" and self.labels:
-            raise TaskError(f"task {self.name!r}: a regression has a unit, not labels")
-        if self.kind != "regression" and self.unit is not None:
-            raise TaskError(f"task {self.name!r}: only a regression has a unit, this is {self.kind}")
-        if self.kind != "regression" and (self.scale, self.offset) != (1.0, 0.0):
-            raise TaskError(f"task {self.name!r}: only a regression has scale and offset, this is {self.kind}")
+        scaled = self.kind in _SCALED
+        if self.labels and (scaled or self.kind == "normals"):
+            instead = "a unit, not labels" if scaled else "no labels"
+            raise TaskError(f"task {self.name!r}: {_called(self.kind)} has {instead}")
+        if not scaled and self.unit is not None:
+            raise TaskError(f"task {self.name!r}: only {_SCALED_ARE} has a unit, this is {self.kind}")
+        if not scaled and (self.scale, self.offset) != (1.0, 0.0):
+            raise TaskError(f"task {self.name!r}: only {_SCALED_ARE} has scale and offset, this is {self.kind}")
         if self.kind == "binary" and len(self.labels) not in (0, 2):
             raise TaskError(
                 f"task {self.name!r}: a binary task has two labels (negative, positive), got {len(self.labels)}: "
@@ -74,10 +97,27 @@ class Task:
             raise TaskError(f"task {self.name!r}: labels repeat: {', '.join(self.labels)}")
         if not 0.0 < self.threshold < 1.0:
             raise TaskError(f"task {self.name!r}: threshold {self.threshold} is not between 0 and 1")
+        self._check_dense()
         if self.size:
             self._check_size(self.size)
 
+    def _check_dense(self) -> None:
+        for field in _DENSE_FIELDS:
+            if getattr(self, field) != getattr(Task, field) and not _has(self.kind, field):
+                raise TaskError(f"task {self.name!r}: {_called(self.kind)} has no {field}; {_ONLY[field]}")
+        if self.stride < 0:
+            raise TaskError(f"task {self.name!r}: stride {self.stride} is negative")
+        if self.valid_range is not None:
+            low, high = self.valid_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise TaskError(
+                    f"task {self.name!r}: valid_range {low:g}, {high:g}: give the least and the greatest depth, two finite "
+                    "numbers, the least first"
+                )
+
     def _check_size(self, size: int) -> None:
+        if self.dense:
+            self._check_channels(size)
         if self.kind == "binary" and size not in (1, 2):
             raise TaskError(
                 f"task {self.name!r} is binary but the network gives {size} values a sample; "
@@ -93,14 +133,33 @@ class Task:
                 f"task {self.name!r} has {len(self.labels)} labels but the network gives {size} values a sample"
             )
 
-    def with_size(self, size: int) -> Task:
-        """Return the task with the size of its raw output (values a sample).
+    def _check_channels(self, size: int) -> None:
+        expected = {"depth": 1, "normals": 3}.get(self.kind)
+        if expected is not None and size != expected:
+            raise TaskError(
+                f"task {self.name!r} is {self.kind} but the network gives {size} channels; "
+                f"{self.kind} {'is one value' if expected == 1 else 'are three values'} a pixel"
+            )
+        if self.kind == "segmentation" and size < 2:
+            raise TaskError(
+                f"task {self.name!r} is segmentation but the network gives {size} channel; it needs one a class, two or more "
+                "(for one value a pixel declare it depth)"
+            )
+        if self.kind == "segmentation" and self.labels and len(self.labels) != size:
+            raise TaskError(f"task {self.name!r} has {len(self.labels)} labels but the network gives {size} channels")
+
+    def with_size(self, size: int, stride: int = 0) -> Task:
+        """Return the task with the size of its raw output: values a sample, or a dense task's channels.
+
+        Args:
+            size: see :attr:`size`.
+            stride: a dense task's; 0: as it is.
 
         Raises:
-            TaskError: the size does not fit the kind or the labels.
+            TaskError: the size does not fit the kind or the labels, or there is a stride and the task is not dense.
         """
         self._check_size(size)
-        return replace(self, size=size)
+        return replace(self, size=size, stride=stride or self.stride)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; fields that do not apply to the kind are left out."""
@@ -109,10 +168,15 @@ class Task:
             data["labels"] = list(self.labels)
         if self.output is not None:
             data["output"] = self.output
-        if self.kind == "regression":
+        if self.kind in _SCALED:
             data |= {"unit": self.unit, "scale": self.scale, "offset": self.offset}
         if self.kind == "binary":
             data["threshold"] = self.threshold
+        for field in _DENSE_FIELDS:
+            if _has(self.kind, field):
+                data[field] = getattr(self, field)
+        if self.valid_range is not None:
+            data["valid_range"] = list(self.valid_range)
         return data
 
     @classmethod
@@ -126,7 +190,7 @@ class Task:
         Raises:
             TaskError: a field is missing, unknown, of the wrong type or does not fit.
         """
-        known = {"name", "kind", "labels", "unit", "output", "size", "scale", "offset", "threshold"}
+        known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise TaskError(f"{where}: unknown field {unknown[0]!r}; known fields: {', '.join(sorted(known))}")
         if missing := [field for field in ("name", "kind") if field not in data]:
@@ -135,9 +199,15 @@ class Task:
         if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
             raise TaskError(f"{where}: labels must be a list of strings, got {labels!r}")
         for field, types in _FIELD_TYPES.items():
-            if field in data and (not isinstance(data[field], types) or isinstance(data[field], bool)):
+            if field in data and (
+                not isinstance(data[field], types) or isinstance(data[field], bool) != (types == (bool,))
+            ):
                 raise TaskError(f"{where}: field {field!r} cannot be {data[field]!r}")
-        return cls(**{**data, "labels": tuple(labels), "kind": cast("Kind", data["kind"])})
+        for field in _DENSE_FIELDS:
+            if field in data and data["kind"] in KINDS and not _has(data["kind"], field):
+                raise TaskError(f"{where}: {_called(data['kind'])} has no {field}; {_ONLY[field]}")
+        valid_range = _pair(data.get("valid_range"), where)
+        return cls(**{**data, "labels": tuple(labels), "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
 
 
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
@@ -149,11 +219,45 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "scale": (int, float),
     "offset": (int, float),
     "threshold": (int, float),
+    "stride": (int,),
+    "upsample": (bool,),
+    "argmax": (bool,),
 }
+_SCALED: frozenset[Kind] = frozenset(("regression", "depth"))
+_SCALED_ARE = "a regression or depth"
+_ONLY = {
+    "stride": "only dense tasks have one",
+    "upsample": "only dense tasks have it",
+    "argmax": "only segmentation has it",
+    "valid_range": "only depth has one",
+}
+_DENSE_FIELDS = tuple(_ONLY)
+
+
+def _has(kind: Kind, field: str) -> bool:
+    """Return whether a kind has one of the fields of dense tasks."""
+    only = {"argmax": "segmentation", "valid_range": "depth"}.get(field)
+    return kind in DENSE_KINDS if only is None else kind == only
+
+
+def _called(kind: Kind) -> str:
+    return kind if kind in DENSE_KINDS else f"a {kind}" if kind == "regression" else f"a {kind} task"
+
+
+def _pair(value: Any, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, (list, tuple))
+        or not all(type(bound) in (int, float) for bound in value)
+        or len(value) != 2
+    ):
+        raise TaskError(f"{where}: field 'valid_range' cannot be {value!r}; give the least and the greatest depth")
+    return float(value[0]), float(value[1])
 
 
 def parse_task(text: str) -> Task:
-    """Read a task written as ``NAME=KIND`` or ``NAME=KIND:label,label`` (for a regression ``NAME=regression:unit``).
+    """Read a task written as ``NAME=KIND`` or ``NAME=KIND:label,label`` (a regression and depth: ``NAME=regression:unit``).
 
     Raises:
         TaskError: the text has another form, or the task is malformed.
@@ -162,12 +266,12 @@ def parse_task(text: str) -> Task:
     kind, colon, details = rest.partition(":")
     if not equals or not kind:
         raise TaskError(f"task {text!r}: write NAME=KIND or NAME=KIND:label,label (kinds: {', '.join(KINDS)})")
-    fields: dict[str, Any] = {"name": name.strip(), "kind": kind.strip()}
-    if colon and fields["kind"] == "regression":
-        fields["unit"] = details.strip()
+    given: dict[str, Any] = {"name": name.strip(), "kind": kind.strip()}
+    if colon and given["kind"] in _SCALED:
+        given["unit"] = details.strip()
     elif colon:
-        fields["labels"] = [label.strip() for label in details.split(",")]
-    return Task.from_dict(fields, where=f"task {text!r}")
+        given["labels"] = [label.strip() for label in details.split(",")]
+    return Task.from_dict(given, where=f"task {text!r}")
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

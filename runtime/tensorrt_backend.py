@@ -22,7 +22,7 @@ from .tensorrt_engine import LoadedEngine
 from .tensorrt_lane import Lane
 from .tensorrt_library import Library
 from .tensorrt_log import Messages, make_logger
-from .tensorrt_memory import sizes_of
+from .tensorrt_memory import Shape, size_in_bytes, sizes_of
 
 _CLOSED = "the model is closed; load it again"
 CONTEXTS = 4  # at most, unless told: calls of more threads wait for one another
@@ -168,36 +168,25 @@ class TensorRTBackend:
     ) -> dict[str, Any]:
         handle = lane.stream.handle if stream is None else stream
         if is_on_device(image):
-            image = self._checked(view(image, handle, "the image"), self._loaded.input, None)
-        batch = image.shape[0]
+            image = _checked(view(image, handle, "the image"), self._loaded.input)
+        shapes = lane.output_shapes(image.shape)
         targets: dict[str, DeviceView] = {}
         found: dict[str, Any] = {}
         for name in outputs:
             array, spec = into.get(name), self._specs[name]
             if array is None and on_device:
-                array = self._allocate(spec, batch, stream)
+                array = self._allocate(spec, shapes[name], stream)
             if array is not None and not isinstance(array, np.ndarray):
                 found[name] = array
-                targets[name] = self._checked(view(array, handle, f"out[{name!r}]"), spec, batch)
+                targets[name] = _checked(view(array, handle, f"out[{name!r}]"), spec, shapes[name])
         names = [name for name in outputs if name not in targets]
         host = {name: into[name] for name in names if name in into}
         pinned = isinstance(image, np.ndarray) and self._is_pinned(image)
         found |= lane.run(image, targets, names, host, pinned=pinned, stream=stream)
         return {name: found[name] for name in outputs}
 
-    def _checked(self, array: DeviceView, spec: TensorSpec, batch: int | None) -> DeviceView:
-        shape = (batch if batch is not None else array.shape[0] if array.shape else 0, *sizes_of(spec))
-        if array.dtype != spec.dtype or array.shape != shape:
-            raise ImageError(
-                f"got {array.dtype} {array.shape} on the GPU for {spec.name!r}; expected {spec.dtype} {shape}"
-            )
-        if batch is not None and (array.address % ALIGNMENT or not array.writable):
-            raise ImageError(f"the GPU array for {spec.name!r} must be writable and aligned to {ALIGNMENT} bytes")
-        return array
-
-    def _allocate(self, spec: TensorSpec, batch: int, stream: int | None) -> DeviceArray:
-        shape = (batch, *sizes_of(spec))
-        memory = DeviceMemory(spec.dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+    def _allocate(self, spec: TensorSpec, shape: Shape, stream: int | None) -> DeviceArray:
+        memory = DeviceMemory(size_in_bytes(spec, shape))
         context = self._context
         context.hold()
 
@@ -211,18 +200,19 @@ class TensorRTBackend:
 
     # pinned memory for callers
 
-    def pinned(self, batch: int) -> Array:
+    def pinned(self, batch: int, sample: Shape | None = None) -> Array:
         """Return an input array in pinned memory: a call with it copies to the GPU without a detour.
 
         Args:
             batch: number of images.
+            sample: an image's shape; None: the engine's, whose sizes are fixed.
         """
         if self._closed:
             raise RunError(_CLOSED)
         image = self.inputs[0]
-        shape = (batch, *sizes_of(image))
+        shape = (batch, *(sizes_of(image) if sample is None else sample))
         with self._context.active():
-            memory = PinnedMemory(image.dtype.itemsize * int(np.prod(shape, dtype=np.int64)), self._context)
+            memory = PinnedMemory(size_in_bytes(image, shape), self._context)
         self._pinned.add(memory.address)
         memory.when_freed(self._pinned.discard, memory.address)
         return memory.array(image.dtype, shape)
@@ -297,6 +287,25 @@ class TensorRTBackend:
         """Why calls are not replayed as CUDA graphs; None where they are, or will be."""
         with self._condition:
             return next((lane.graphs_off for lane in self._free if lane.graphs_off), None)
+
+
+def _checked(array: DeviceView, spec: TensorSpec, shape: Shape | None = None) -> DeviceView:
+    """Return a caller's array on the GPU once it is known to serve as a tensor; without a shape, as the input."""
+    expected = shape
+    if expected is None:
+        fixed = (None, *spec.shape[1:])
+        fits = len(array.shape) == len(fixed) and all(
+            own in (None, size) for own, size in zip(fixed, array.shape, strict=True)
+        )
+        count = array.shape[0] if array.shape else 0
+        expected = array.shape if fits else (count, *sizes_of(spec))
+    if array.dtype != spec.dtype or array.shape != expected:
+        raise ImageError(
+            f"got {array.dtype} {array.shape} on the GPU for {spec.name!r}; expected {spec.dtype} {expected}"
+        )
+    if shape is not None and (array.address % ALIGNMENT or not array.writable):
+        raise ImageError(f"the GPU array for {spec.name!r} must be writable and aligned to {ALIGNMENT} bytes")
+    return array
 
 
 def _clear_frames(error: BaseException) -> None:

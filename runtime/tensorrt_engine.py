@@ -12,7 +12,7 @@ from .cuda_context import Context
 from .errors import DeviceMemoryError, RunError
 from .tensorrt_library import Library
 from .tensorrt_log import Messages
-from .tensorrt_memory import Binding, sizes_of
+from .tensorrt_memory import Binding, Shape, is_free, sizes_of
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,30 @@ class LoadedEngine:
             RunError: it does not take them.
         """
         self.messages.clear()
-        ok = execution.set_input_shape(self.input.name, (binding.batch, *sizes_of(self.input)))
+        ok = execution.set_input_shape(self.input.name, binding.shape)
         ok = execution.set_tensor_address(self.input.name, binding.device_input) and ok
         for spec, address in zip(self.outputs, binding.outputs, strict=True):
             ok = execution.set_tensor_address(spec.name, address) and ok
         if not ok:
             raise self.failure("binding")
+
+    def output_shapes(self, execution: Any, shape: Shape) -> tuple[Shape, ...]:
+        """Return the outputs' shapes for an input's. Where they do not follow from the batch, the execution context is asked.
+
+        It then has that input shape, and must be bound again before it is enqueued.
+
+        Raises:
+            RunError: the engine does not take the shape.
+        """
+        if not any(is_free(spec) for spec in self.outputs):
+            return tuple((shape[0], *sizes_of(spec)) for spec in self.outputs)
+        self.messages.clear()
+        if not execution.set_input_shape(self.input.name, shape):
+            raise self.failure("binding")
+        shapes = tuple(tuple(int(size) for size in execution.get_tensor_shape(spec.name)) for spec in self.outputs)
+        if any(size < 0 for own in shapes for size in own):
+            raise self.failure("shapes of the outputs")
+        return shapes
 
     def failure(self, what: str) -> RunError:
         """Return the error for a call of the library that failed, with its own reason."""

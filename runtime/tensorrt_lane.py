@@ -22,7 +22,7 @@ from .cuda import (
 from .device_array import DeviceView
 from .errors import DeviceLostError, RunError
 from .tensorrt_engine import LoadedEngine
-from .tensorrt_memory import Binding, Buffers, Layout
+from .tensorrt_memory import Binding, Buffers, Layout, Shape
 
 _Resource = TypeVar("_Resource")
 _SEEN = 64  # bindings remembered as used once
@@ -59,7 +59,7 @@ class Lane:
         self._uncaptured: Any = None  # an execution context that gave no graph, and whose work may go on
         self._closers: list[Any] = []
         try:
-            self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context))
+            self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context, self._output_shapes))
             self.stream = self._keep(Stream())
             self._done = self._keep(Event())
             self._arrived = self._keep(Event())
@@ -97,10 +97,9 @@ class Lane:
                 outputs to host memory waits.
         """
         on_device = isinstance(image, DeviceView)
-        batch = image.shape[0]
         on = self.stream.handle if stream is None else stream
-        self._begin(batch, on, staging=not (on_device or pinned))
-        layout = self._buffers.layout(batch)
+        self._begin(image.shape, on, staging=not (on_device or pinned))
+        layout = self._buffers.layout(image.shape)
         binding = layout.binding
         try:
             if isinstance(image, DeviceView):
@@ -133,9 +132,21 @@ class Lane:
                 found[name] = target
         return found
 
-    def _begin(self, batch: int, on: int, *, staging: bool) -> None:
+    def output_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Return the outputs' shapes for an input's, by name.
+
+        Raises:
+            RunError: the engine does not take the shape.
+        """
+        return self._buffers.output_shapes(shape)
+
+    def _output_shapes(self, shape: Shape) -> tuple[Shape, ...]:
+        self._bound = None
+        return self._loaded.output_shapes(self._execution, shape)
+
+    def _begin(self, shape: Shape, on: int, *, staging: bool) -> None:
         """Wait for what an earlier call, on a caller's stream, still does with this lane; make room for the batch."""
-        fits = self._buffers.fits(batch)
+        fits = self._buffers.fits(shape)
         if self._pending is not None:
             if staging or not fits:
                 self._done.synchronize()
@@ -145,7 +156,7 @@ class Lane:
         if not fits:
             self._forget_graphs()
             self._bound = None
-            self._buffers.grow(batch)
+            self._buffers.grow(shape)
 
     def _settle(self, on: int) -> None:
         """Wait for what a call that failed has enqueued: its memory is used again.

@@ -17,7 +17,7 @@ from .cuda import DeviceMemory, Event, Graph, Stream, copy_to_device, copy_to_ho
 from .errors import DeviceLostError, RunError
 from .tensorrt_backend import TensorRTBackend
 from .tensorrt_engine import LoadedEngine
-from .tensorrt_memory import Buffers
+from .tensorrt_memory import Buffers, Shape
 
 _Resource = TypeVar("_Resource")
 
@@ -54,7 +54,7 @@ class _Instance:
 
     Args:
         loaded: the engine.
-        batch: number of images.
+        shape: of the input, or the number of images where no other size is free.
         device_input: address to read the input at; None: its own.
 
     Raises:
@@ -62,7 +62,7 @@ class _Instance:
         RunError: the library gives no context, or does not take the batch.
     """
 
-    def __init__(self, loaded: LoadedEngine, batch: int, device_input: int | None = None) -> None:
+    def __init__(self, loaded: LoadedEngine, shape: Shape | int, device_input: int | None = None) -> None:
         self._loaded = loaded
         self._execution: Any = None
         self._closers: list[Any] = []
@@ -71,11 +71,11 @@ class _Instance:
         try:
             self.stream = self._keep(Stream())
             self.done = self._keep(Event())
-            self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context))
-            self._buffers.grow(batch)
-            self.layout = self._buffers.layout(batch)
             self._activations = self._keep(DeviceMemory(loaded.library.device_memory_size(loaded.engine)))
             self._execution = loaded.make_execution(self._activations)
+            self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context, self._output_shapes))
+            self._buffers.grow(shape)
+            self.layout = self._buffers.layout(shape)
             binding = self.layout.binding
             loaded.bind(
                 self._execution, binding if device_input is None else binding._replace(device_input=device_input)
@@ -90,6 +90,9 @@ class _Instance:
     def _keep(self, resource: _Resource) -> _Resource:
         self._closers.append(resource)
         return resource
+
+    def _output_shapes(self, shape: Shape) -> tuple[Shape, ...]:
+        return self._loaded.output_shapes(self._execution, shape)
 
     def copy_in(self, on: int) -> None:
         """Enqueue the copy of the input to the GPU."""
@@ -169,7 +172,7 @@ class Timeline:
         try:
             with self._context.active():
                 self._events += [Event(timing=True) for _ in range(4)]
-                self._instance = _Instance(loaded, len(images))
+                self._instance = _Instance(loaded, images.shape)
                 self._instance.layout.staging[...] = images
                 self._instance.copy_in(self._instance.stream.handle)
                 self.graphs_off = self._instance.record() if graphs else "turned off"
@@ -234,7 +237,7 @@ class Together:
 
     Args:
         backends: loaded engines with different outputs, which must stay open.
-        batch: number of images.
+        batch: number of images, or the images' shape where other sizes are free too.
         whole: launch all of it, copies too, as one graph that forks and joins. Otherwise each engine is a graph of its own.
         graphs: whether an engine is a graph where not ``whole``; engines that cannot be captured are enqueued kernel by kernel.
 
@@ -243,7 +246,9 @@ class Together:
         RunError: the library failed, or the work cannot be captured and ``whole`` asks for it.
     """
 
-    def __init__(self, backends: Sequence[TensorRTBackend], batch: int, *, whole: bool, graphs: bool = True) -> None:
+    def __init__(
+        self, backends: Sequence[TensorRTBackend], batch: Shape | int, *, whole: bool, graphs: bool = True
+    ) -> None:
         self._context = backends[0].loaded.context
         self._instances: list[_Instance] = []
         self._closers: list[Any] = []

@@ -36,6 +36,7 @@ class DataType(enum.IntEnum):
 
     FLOAT = 0
     HALF = 1
+    INT32 = 3
     UINT8 = 5
 
 
@@ -43,6 +44,7 @@ _TYPES = {
     "tensor(float)": ("FLOAT", np.float32),
     "tensor(float16)": ("HALF", np.float16),
     "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(int32)": ("INT32", np.int32),
 }
 
 
@@ -200,9 +202,9 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             super().__init__(engine.logger, 512)
             self.engine, self.cache = engine, cache
             self.addresses: dict[str, int] = {}
-            self.batch = 0
+            self.shape: tuple[int, ...] = ()
             self.given = (0, 0)
-            self.plain: int | None = None  # the batch of the last enqueue that was not captured
+            self.plain: tuple[int, ...] | None = None  # the shape of the last enqueue that was not captured
             self.changes = 0
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -211,9 +213,17 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 return self.complain(f"shape {shape} of {name} does not fit {own}")
             if not self.engine.batch_min <= shape[0] <= self.engine.batch_max:
                 return self.complain(f"batch {shape[0]} is outside the profile")
-            self.changes += shape[0] != self.batch
-            self.batch = shape[0]
+            self.changes += shape != self.shape
+            self.shape = shape
             return True
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            session = self.engine.session
+            image = session.get_inputs()[0]
+            if not self.shape:
+                return self.engine.get_tensor_shape(name)
+            zeros = np.zeros(self.shape, _TYPES[image.type][1])
+            return tuple(session.run([name], {image.name: zeros})[0].shape)
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             assert name in self.engine.tensors
@@ -257,26 +267,26 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
         def _enqueue(self, stream: int) -> bool:
             if cuda.require_context() is not self.cuda_context:
                 return self.complain("another CUDA context is current")
-            if set(self.addresses) != set(self.engine.tensors) or not self.batch:
+            if set(self.addresses) != set(self.engine.tensors) or not self.shape:
                 return self.complain("a tensor has no address, or the input no shape")
             if self.given[1] < self.engine.activations:
                 return self.complain("the device memory is too small, or none was set")
             capture = cuda.capture_of(stream)
             if capture is None:
-                self.plain = self.batch
-            elif self.plain != self.batch or trt.refuse_capture:
+                self.plain = self.shape
+            elif self.plain != self.shape or trt.refuse_capture:
                 capture.valid = False
                 return self.complain("the shape changed since the last enqueue; enqueue once before capturing")
             elif trt.allocate_in_capture:
                 cuda.cuMemAlloc(16)
-            if self.cache is not None and self.batch not in self.cache.shapes:
-                trt.compiled.append(self.batch)
-                self.cache.shapes.add(self.batch)
+            if self.cache is not None and self.shape[0] not in self.cache.shapes:
+                trt.compiled.append(self.shape[0])
+                self.cache.shapes.add(self.shape[0])
             cuda.enqueue(stream, self._kernel(captured=capture is not None))
             return True
 
         def _kernel(self, captured: bool) -> Any:
-            engine, addresses, batch, given = self.engine, dict(self.addresses), self.batch, self.given[0]
+            engine, addresses, shape, given = self.engine, dict(self.addresses), self.shape, self.given[0]
             holder = [self] if not captured else [Alive(self)]
             changes, mine, order = self.changes, deque(), trt.under_way.setdefault(given, deque())
 
@@ -299,7 +309,6 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 session = engine.session
                 image = session.get_inputs()[0]
                 dtype = np.dtype(_TYPES[image.type][1])
-                shape = (batch, *engine.get_tensor_shape(image.name)[1:])
                 size = int(np.prod(shape)) * dtype.itemsize
                 cuda.require_memory(addresses[image.name], size)
                 tensor = np.frombuffer(ctypes.string_at(addresses[image.name], size), dtype).reshape(shape)

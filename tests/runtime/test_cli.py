@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from mtl_deploy.runtime.cli import main
+
+from ..dense_bundle import write_dense_bundle
 
 MakeBundle = Callable[..., Path]
 
@@ -75,3 +78,94 @@ def test_errors_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_dense_tasks_are_said_in_a_line_and_summed_up_in_json(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_dense_bundle(tmp_path / "dense.mtl", fit="letterbox")
+    assert main([str(bundle), str(photos / "a.png"), str(photos / "b.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["image", "seg", "depth", "normals"]
+    for line in lines[2:]:
+        assert re.search(r"(wall|floor|chair|table|lamp) [0-9.]+ %", line)
+        assert " metres, median " in line
+        assert "mean direction (" in line
+    assert main([str(bundle), str(photos / "a.png"), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["predictions"][0]["tasks"]
+    assert tasks["seg"]["shape"] == tasks["depth"]["shape"] == [9, 7]
+    assert sum(tasks["seg"]["shares"].values()) == pytest.approx(1, abs=1e-4)
+    assert set(tasks["depth"]) == {"shape", "min", "median", "max", "unit"}
+    assert tasks["normals"]["shape"] == [9, 7, 3]
+
+
+def test_predictions_are_shown_in_a_picture(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_dense_bundle(tmp_path / "dense.mtl")
+    assert main([str(bundle), str(photos / "a.png"), "--show", str(tmp_path / "overlay.png")]) == 0
+    assert "a.png" in capsys.readouterr().out
+    with Image.open(tmp_path / "overlay.png") as picture:
+        assert picture.width > 600
+        assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
+    assert main([str(bundle), str(photos), "--show", str(tmp_path / "shown"), "--tasks", "depth"]) == 0
+    assert sorted(file.name for file in (tmp_path / "shown").iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_pictures_of_files_that_are_called_alike_do_not_overwrite_each_other(
+    make_bundle: MakeBundle, photos: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(photos / "more" / "a.png")
+    assert main([str(make_bundle()), str(photos), "--show", str(tmp_path / "shown")]) == 0
+    assert len(list((tmp_path / "shown").iterdir())) == 4
+
+
+def test_a_video_is_predicted_and_shown(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from contextlib import closing
+
+    from mtl_deploy.runtime.video import Frames, Recorder
+
+    pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
+    with closing(Recorder(tmp_path / "in.mp4", 5.0)) as recorder:
+        for level in (0, 128, 255):
+            recorder.write(np.full((48, 64, 3), level, np.uint8))
+    bundle = str(make_bundle())
+    assert main([bundle, str(tmp_path / "in.mp4"), "--show", str(tmp_path / "out.mp4")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("frame 1, 0.0 a second: age ")
+    assert lines[-1] == "3 frames"
+    with Frames(tmp_path / "out.mp4") as frames:
+        assert len(list(frames)) == 3
+    assert main([bundle, str(tmp_path / "in.mp4"), "--json", "--tasks", "age"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["frame"] for row in rows] == [1, 2, 3]
+    assert set(rows[0]["tasks"]) == {"age"}
+
+
+@pytest.mark.parametrize(
+    ("images", "show", "message"),
+    [
+        (["a.png"], "window", "for a video or a camera"),
+        (["a.png"], "overlay.txt", "suffix of an image"),
+        (["a.png", "b.png"], "overlay.png", "go to a folder"),
+        (["a.png"], "missing/deeper/overlay.png", "No such file"),
+        (["clip.mp4"], "overlay.png", "out.mp4"),
+        (["clip.mp4", "a.png"], "out.mp4", "alone"),
+        (["clip.mp4"], "out.mp4", "no such file"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_before_anything_is_predicted(
+    make_bundle: MakeBundle,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    images: list[str],
+    show: str,
+    message: str,
+) -> None:
+    bundle = make_bundle()
+    monkeypatch.chdir(photos)
+    assert main([str(bundle), *images, "--show", show]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""

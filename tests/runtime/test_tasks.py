@@ -40,6 +40,9 @@ def test_a_signature_survives_json(chosen: list[Task], outputs: Any, image_input
         ("age=regression:years", Task("age", "regression", unit="years")),
         ("gender=binary:male, female", Task("gender", "binary", labels=("male", "female"))),
         ("race=multiclass:a,b,c", Task("race", "multiclass", labels=("a", "b", "c"))),
+        ("depth=depth:metres", Task("depth", "depth", unit="metres")),
+        ("seg=segmentation:wall,floor", Task("seg", "segmentation", labels=("wall", "floor"))),
+        ("normals=normals", Task("normals", "normals")),
     ],
 )
 def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
@@ -51,7 +54,12 @@ def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
     [
         ("age", "write NAME=KIND"),
         ("age=", "write NAME=KIND"),
-        ("age=depth", "unknown kind 'depth'; known kinds: regression, binary, multiclass"),
+        (
+            "age=height",
+            "unknown kind 'height'; known kinds: regression, binary, multiclass, segmentation, depth, normals",
+        ),
+        ("depth=normals:x", "normals has no labels"),
+        ("seg=segmentation:a,a", "labels repeat"),
         ("1age=binary", "use a letter"),
         ("a/b=binary", "use a letter"),
         ("image=binary", "reserved"),
@@ -70,12 +78,28 @@ def test_a_malformed_task_is_refused(text: str, message: str) -> None:
         ({"kind": "binary"}, "'name' is missing"),
         ({"name": "a", "kind": "binary", "colour": 1}, "unknown field 'colour'"),
         ({"name": "a", "kind": "binary", "labels": "ab"}, "list of strings"),
-        ({"name": "a", "kind": "binary", "scale": 2.0}, "only a regression has scale"),
-        ({"name": "a", "kind": "binary", "unit": "years"}, "only a regression has a unit"),
+        ({"name": "a", "kind": "binary", "scale": 2.0}, "only a regression or depth has scale"),
+        ({"name": "a", "kind": "binary", "unit": "years"}, "only a regression or depth has a unit"),
         ({"name": "a", "kind": "regression", "labels": ["x"]}, "not labels"),
         ({"name": "a", "kind": "regression", "scale": "big"}, "field 'scale' cannot be 'big'"),
         ({"name": "a", "kind": "binary", "threshold": 1.5}, "between 0 and 1"),
         ({"name": "a", "kind": "binary", "output": True}, "field 'output'"),
+        ({"name": "a", "kind": "binary", "stride": 4}, "a binary task has no stride; only dense tasks have one"),
+        (
+            {"name": "a", "kind": "regression", "upsample": True},
+            "a regression has no upsample; only dense tasks have it",
+        ),
+        ({"name": "a", "kind": "depth", "argmax": True}, "depth has no argmax; only segmentation has it"),
+        ({"name": "a", "kind": "normals", "valid_range": [0, 1]}, "normals has no valid_range; only depth has one"),
+        ({"name": "a", "kind": "normals", "unit": "m"}, "only a regression or depth has a unit, this is normals"),
+        ({"name": "a", "kind": "depth", "labels": ["x"]}, "depth has a unit, not labels"),
+        ({"name": "a", "kind": "depth", "upsample": 1}, "field 'upsample' cannot be 1"),
+        ({"name": "a", "kind": "depth", "stride": True}, "field 'stride' cannot be True"),
+        ({"name": "a", "kind": "depth", "stride": -4}, "stride -4 is negative"),
+        ({"name": "a", "kind": "depth", "valid_range": [1]}, "field 'valid_range' cannot be"),
+        ({"name": "a", "kind": "depth", "valid_range": "ab"}, "field 'valid_range' cannot be 'ab'"),
+        ({"name": "a", "kind": "depth", "valid_range": [2, 1]}, "the least first"),
+        ({"name": "a", "kind": "depth", "valid_range": [0, float("inf")]}, "two finite numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -90,12 +114,45 @@ def test_malformed_fields_are_named(fields: dict[str, Any], message: str) -> Non
         (Task("a", "binary"), 3, "declare it multiclass"),
         (Task("a", "multiclass"), 1, "declare it binary or regression"),
         (Task("a", "multiclass", labels=("x", "y")), 3, "2 labels but the network gives 3"),
+        (Task("a", "segmentation"), 1, "declare it depth"),
+        (Task("a", "segmentation", labels=("x", "y")), 3, "2 labels but the network gives 3 channels"),
+        (Task("a", "depth"), 3, "depth but the network gives 3 channels; depth is one value a pixel"),
+        (Task("a", "normals"), 1, "normals are three values a pixel"),
     ],
-    ids=["binary", "multiclass", "labels"],
+    ids=["binary", "multiclass", "labels", "segmentation", "channels", "depth", "normals"],
 )
 def test_a_size_that_does_not_fit_is_refused(task: Task, size: int, message: str) -> None:
     with pytest.raises(TaskError, match=message):
         task.with_size(size)
+
+
+def test_a_dense_task_gets_its_stride_with_its_size() -> None:
+    task = Task("seg", "segmentation").with_size(40, stride=4)
+    assert (task.size, task.stride, task.dense) == (40, 4, True)
+    assert task.with_size(19).stride == 4
+    with pytest.raises(TaskError, match="a regression has no stride"):
+        Task("age", "regression").with_size(1, stride=4)
+
+
+@given(st.sampled_from(["segmentation", "depth", "normals"]), st.booleans(), st.booleans(), st.floats(-5, 5))
+def test_dense_tasks_survive_json(kind: Any, upsample: bool, argmax: bool, low: float) -> None:
+    fields: dict[str, Any] = {"upsample": upsample, "stride": 8}
+    if kind == "segmentation":
+        fields |= {"argmax": argmax, "labels": ("a", "b"), "size": 2}
+    if kind == "depth":
+        fields |= {"valid_range": (low, low + 1) if argmax else None, "scale": 2.0, "unit": "m"}
+    preprocessing = Preprocessing(64, 96, fit="letterbox" if argmax else "stretch", multiple=32 if upsample else 0)
+    signature = Signature((Task("a", kind, **fields),), preprocessing)
+    assert Signature.from_json(signature.to_json(), "here") == signature
+
+
+def test_a_record_of_an_earlier_release_is_read_as_it_was() -> None:
+    preprocessing = Preprocessing(32, 48).to_dict()
+    for later in ("fit", "multiple"):
+        del preprocessing[later]
+    assert Preprocessing.from_dict(preprocessing) == Preprocessing(32, 48)
+    task = {"name": "age", "kind": "regression", "size": 1, "unit": "years", "scale": 2.0, "offset": 0.0}
+    assert Task.from_dict(task).to_dict() == task
 
 
 def test_names_must_differ_and_not_only_in_case() -> None:
@@ -129,7 +186,17 @@ def test_a_record_that_is_no_object_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"height": 0}, {"std": (0.0, 1.0, 1.0)}, {"mean": (0.5,)}, {"input": "int8"}], ids=str
+    "values",
+    [
+        {"height": 0},
+        {"std": (0.0, 1.0, 1.0)},
+        {"mean": (0.5,)},
+        {"input": "int8"},
+        {"fit": "crop"},
+        {"multiple": -1},
+        {"height": 100, "multiple": 32},
+    ],
+    ids=str,
 )
 def test_preprocessing_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(OptionError):

@@ -1,0 +1,70 @@
+"""A value a pixel said in a line, or in a few numbers: for tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .backend import Array
+from .tasks import Kind
+
+NAMED = 3  # classes that a line names
+
+
+def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) -> str:
+    """Return a line: the largest classes, the range of depth, or the mean direction of normals.
+
+    Args:
+        kind: a dense task's.
+        value: its prediction's, as :func:`~mtl_deploy.runtime.dense.dense_values` gives it.
+        labels: a segmentation's; may be empty.
+        unit: of depth.
+    """
+    if kind == "segmentation":
+        shares = class_shares(value, labels)
+        named = ", ".join(f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:NAMED])
+        return named + (f", {len(shares) - NAMED} more" if len(shares) > NAMED else "")
+    if kind == "depth":
+        found = depth_range(value)
+        if found is None:
+            return "no finite depth"
+        least, median, greatest = found
+        return f"{least:.3g} to {greatest:.3g}{f' {unit}' if unit else ''}, median {median:.3g}"
+    direction = mean_direction(value)
+    return f"mean direction ({', '.join(f'{part:.2f}' for part in direction)})"
+
+
+def summarize(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) -> dict[str, object]:
+    """Return the same in full, JSON-ready; arguments as :func:`describe`'s."""
+    data: dict[str, object] = {"shape": list(value.shape)}
+    if kind == "segmentation":
+        return data | {"shares": {label: round(share, 6) for label, share in class_shares(value, labels).items()}}
+    if kind == "depth":
+        found = depth_range(value)
+        numbers: tuple[float | None, ...] = (None, None, None) if found is None else found
+        return data | dict(zip(("min", "median", "max"), numbers, strict=True)) | {"unit": unit}
+    return data | {"mean_direction": [round(part, 6) for part in mean_direction(value)]}
+
+
+def class_shares(value: Array, labels: Sequence[str]) -> dict[str, float]:
+    """Return the share of the pixels of each class that has some, the largest first; an index where there are no labels."""
+    counts = np.bincount(value.ravel(), minlength=1)
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda index: (-counts[index], index))
+    return {labels[index] if index < len(labels) else str(index): float(counts[index] / value.size) for index in order}
+
+
+def depth_range(value: Array) -> tuple[float, float, float] | None:
+    """Return least value, median and greatest of the finite ones; None where there are none."""
+    depth = value[np.isfinite(value)].astype(np.float32, copy=False)
+    if not depth.size:
+        return None
+    return float(depth.min()), float(np.median(depth)), float(depth.max())
+
+
+def mean_direction(value: Array) -> tuple[float, float, float]:
+    """Return the unit vector along the sum of ``(H, W, 3)`` normals; zeros where they cancel out."""
+    total = value.reshape(-1, 3).sum(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(total))
+    x, y, z = (float(part) for part in (total / length if length > 0 else np.zeros(3)))
+    return x, y, z
