@@ -16,7 +16,7 @@ from mtl_deploy.runtime.tasks import Task
 from .bootstrap import paired_interval
 from .data import CalibrationData
 from .labels import known
-from .metrics import NAMES, Outputs, chosen_classes, lower_is_better, main_metric, metrics, per_sample, values
+from .metrics import NAMES, Outputs, chosen_classes, is_share, lower_is_better, main_metric, metrics, per_sample, values
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,15 @@ class Cell:
         variant: the precision's, for example ``int8``.
         samples: images whose label is known; without labels all.
         metrics: see :func:`~mtl_deploy.calibration.metrics.metrics`; empty without labels.
-        drop: how much worse the main metric is than the first variant's, in its own unit (a share for accuracy); negative: better;
-            None without labels.
+        drop: how much worse the main metric is than the first variant's, in its own unit (a share for accuracy and mean IoU);
+            negative: better; None without labels.
         drop_low: lower end of the drop's 95 % confidence interval; the first variant's is 0 to 0.
         drop_high: upper end.
-        agreement: share of all images on which the class is the first variant's; None for a regression.
-        mean_error: mean absolute difference from the first variant's outputs; of a regression in its unit.
-        max_error: the largest.
-        unit: of a regression; None where it has none.
+        agreement: share of all images, of a segmentation of all pixels, on which the class is the first variant's; None for values.
+        mean_error: mean absolute difference from the first variant's outputs; of a regression or depth in its unit, of normals in
+            degrees, of a segmentation the share of pixels whose class differs.
+        max_error: the largest; of a segmentation that of an image.
+        unit: of a regression, depth or normals; None where it has none.
     """
 
     task: str
@@ -159,7 +160,7 @@ def compare(
                     f"{len(data.images)} images"
                 )
             cells.append(_cell(task, variant, found, expected, data, decoded, seed))
-    return AccuracyMatrix(tuple(cells), bool(data.labels))
+    return AccuracyMatrix(tuple(cells), data.labelled)
 
 
 def _cell(
@@ -213,7 +214,9 @@ def _rows(cells: Sequence[Cell], reference: str) -> Iterator[tuple[str, dict[str
     classes = cells[0].agreement is not None
     unit = ", %" if classes else f", {cells[0].unit}" if cells[0].unit else ""
     for key in cells[0].metrics:
-        yield f"{NAMES[key]}{unit}", {cell.variant: _shown(cell.metrics[key], classes) for cell in cells}
+        share = is_share(key)
+        shown = {cell.variant: _shown(cell.metrics[key], share) for cell in cells}
+        yield f"{NAMES[key]}{', %' if share else unit}", shown
     blank = {reference: ""}
     others = [cell for cell in cells if cell.variant != reference]
     if not others:

@@ -12,10 +12,12 @@ from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.onnx_graph import OnnxGraph, read_graph
 from mtl_deploy.runtime.signature import Signature
 
-from .accuracy import AccuracyMatrix, compare
+from .accuracy import AccuracyMatrix
 from .data import CalibrationData
+from .evaluate import Source, evaluate, stored
 from .graphs import STYLES, Int8Graphs
 from .max_drop import parse_budgets
+from .metrics import is_share, main_metric
 from .options import Int8Options
 from .placement import place
 from .search import search
@@ -47,28 +49,33 @@ def find_skip(
         OptionError: the budgets cannot be read.
     """
     assert options.budgets is not None  # the caller asked for a search
-    decoded = signature.outputs == "decoded"
     graph = read_graph(graphs.content)
     nodes = [name for name in place(graphs.model, "tensorrt").nodes if name in set(place(graphs.model, "cpu").nodes)]
-    expected = [graphs.run_fp32(each.images) for each in data]
-    held_out = compare({"fp32": expected[-1]}, data[-1], signature.tasks, decoded)
-    errors = {cell.task: cell.metrics["mae"] for cell in held_out.cells if "mae" in cell.metrics}
+    how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
+    first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in data]
+    dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
+    expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
+    main = {task.name: main_metric(task) for task in signature.tasks}
+    errors = {
+        cell.task: cell.metrics[main[cell.task]]
+        for cell in first[-1].matrix.cells
+        if cell.metrics and not is_share(main[cell.task])
+    }
     budgets = parse_budgets(options.budgets, signature.tasks, errors)
 
-    def evaluate(skip: frozenset[str]) -> Mapping[str, float]:
+    def drops_without(skip: frozenset[str]) -> Mapping[str, float]:
         drops: dict[str, float] = {}
         for style in STYLES:
             built = graphs.build(style, method, skip)
             for each, reference in zip(data, expected, strict=True):
-                outputs = {"fp32": reference, "int8": graphs.run(built, each.images)}
-                matrix = compare(outputs, each, signature.tasks, decoded, seed=options.seed)
+                matrix = evaluate({"fp32": reference, "int8": built.runnable}, each, signature, **how).matrix
                 for name, drop in _drops(matrix, signature).items():
                     drops[name] = max(drop, drops.get(name, -np.inf))
         return drops
 
     result = search(
         nodes,
-        evaluate,
+        drops_without,
         budgets,
         heads=_heads(graph, nodes, signature),
         cost=_cost(graph, nodes),

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.images import load_pixels
 from mtl_deploy.runtime.preprocessing import Preprocessing
-from mtl_deploy.runtime.resize import resize
 from mtl_deploy.runtime.tasks import Task
 
 from .data_warnings import data_warnings
+from .dense_labels import DenseLabels, LabelArray, find_label_files
 from .images import find_images, read_images
 from .labels import FileLabels, Labels, array_labels, csv_labels, known
 from .utkface import utkface_labels
@@ -43,6 +44,7 @@ class CalibrationData:
         skipped: of files that were drawn but not used, the reason.
         warnings: what makes the data weak, a sentence each.
         digest: SHA-256 over the images' shape and pixels and the labels; computed where it is not given.
+        dense: by dense task, its truth a picture an image, which is read when it is looked at. A task without any is left out.
     """
 
     images: Pixels
@@ -51,6 +53,7 @@ class CalibrationData:
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     digest: str = ""
+    dense: Mapping[str, DenseLabels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compute the digest.
@@ -62,15 +65,21 @@ class CalibrationData:
             raise ImageError(
                 f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, 3), RGB"
             )
-        for name, values in self.labels.items():
-            if len(values) != len(self.images):
-                raise ImageError(f"{self.source}: {len(values)} labels of task {name!r} for {len(self.images)} images")
+        counts = {name: len(values) for name, values in self.labels.items()}
+        for name, count in (counts | {name: len(values) for name, values in self.dense.items()}).items():
+            if count != len(self.images):
+                raise ImageError(f"{self.source}: {count} labels of task {name!r} for {len(self.images)} images")
         if not self.digest:
-            object.__setattr__(self, "digest", _digest(self.images, self.labels))
+            object.__setattr__(self, "digest", _digest(self.images, self.labels, self.dense))
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the truth of a task at least is known."""
+        return bool(self.labels or self.dense)
 
     def split(self, share: float = 0.5, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
         """Part the images at random, so that accuracy is measured on others than those that set the ranges.
@@ -124,7 +133,9 @@ class CalibrationData:
 
     def _part(self, positions: npt.NDArray[np.intp]) -> CalibrationData:
         labels = {name: values[positions] for name, values in self.labels.items() if known(values[positions]).any()}
-        return replace(self, images=self.images[positions], labels=labels, digest="")
+        parts = {name: values.part(positions) for name, values in self.dense.items()}
+        dense = {name: part for name, part in parts.items() if part.known.any()}
+        return replace(self, images=self.images[positions], labels=labels, dense=dense, digest="")
 
 
 def load_data(
@@ -149,7 +160,9 @@ def load_data(
         tasks: the network's.
         samples: how many images to read at most; None: all, which takes ``N * height * width * 3`` bytes.
         seed: of the sample; the same seed draws the same images.
-        labels: a CSV file, see :func:`~mtl_deploy.calibration.labels.csv_labels`; goes before UTKFace's names.
+        labels: a CSV file, see :func:`~mtl_deploy.calibration.labels.csv_labels`; goes before UTKFace's names. Or a folder
+            with such a ``labels.csv`` where there are vector tasks, and a subfolder a dense task, see
+            :func:`~mtl_deploy.calibration.dense_labels.find_label_files`.
 
     Returns:
         the images in the order of the source.
@@ -170,7 +183,9 @@ def load_data(
         data = _from_arrays(source, preprocessing, tasks, samples, seed)
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
-    return replace(data, warnings=(*data.warnings, *data_warnings(data.images, data.labels, tasks)))
+    silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
+    known_of = data.labels if data.labels or not data.dense else {"": np.zeros(0)}
+    return replace(data, warnings=(*data.warnings, *data_warnings(data.images, known_of, silent)))
 
 
 def _from_files(
@@ -182,7 +197,13 @@ def _from_files(
     labels: Path | None,
 ) -> CalibrationData:
     paths = find_images(source)
-    truth = utkface_labels(paths, tasks) if labels is None else csv_labels(labels, source, paths, tasks)
+    vectors = [task for task in tasks if not task.dense]
+    file = labels
+    if labels is not None and labels.is_dir():
+        file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
+        if file is None and not any((labels / task.name).is_dir() for task in tasks if task.dense):
+            raise OptionError(f"{labels}: has neither labels.csv nor a folder called like a dense task")
+    truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
     truth = truth or FileLabels()
     usable = [path for path in paths if path not in truth.malformed]
     if not usable:
@@ -193,6 +214,10 @@ def _from_files(
     row = {path: i for i, path in enumerate(paths)}
     rows = [row[path] for path in loaded.paths]
     values = {name: column[rows] for name, column in truth.values.items() if known(column[rows]).any()}
+    dense: Mapping[str, DenseLabels] = {}
+    noted: tuple[str, ...] = ()
+    if labels is not None and labels.is_dir():
+        dense, noted = find_label_files(labels, source, loaded.paths, tasks, preprocessing)
     left_out = f", {len(skipped)} files left out" if skipped else ""
     described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
     return CalibrationData(
@@ -200,7 +225,8 @@ def _from_files(
         values,
         f"{len(loaded.array)} images from {source}{described}{left_out}",
         {_shown(path, source): reason for path, reason in skipped.items()},
-        truth.warnings,
+        (*truth.warnings, *noted),
+        dense=dense,
     )
 
 
@@ -216,6 +242,7 @@ def _from_arrays(
     if samples is not None and samples < len(images):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
     values: dict[str, Labels] = {}
+    dense: dict[str, DenseLabels] = {}
     for task in tasks:
         array = arrays.get(f"labels/{task.name}")
         if array is None:
@@ -223,6 +250,9 @@ def _from_arrays(
         where = f"{source}: labels/{task.name}"
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
+        if task.dense:
+            dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
+            continue
         column = array_labels(task, array, where)[chosen]
         if known(column).any():
             values[task.name] = column
@@ -230,8 +260,9 @@ def _from_arrays(
     height, width = preprocessing.height, preprocessing.width
     pixels = np.empty((len(chosen), height, width, 3), np.uint8)
     for i, position in enumerate(chosen):
-        pixels[i] = resize(np.asarray(images[position]), height, width)
-    return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, (warning,) if unused else ())
+        pixels[i] = load_pixels(np.asarray(images[position]), replace(preprocessing, multiple=0))[0]
+    warnings = (warning,) if unused else ()
+    return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, warnings, dense=dense)
 
 
 def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
@@ -265,11 +296,13 @@ def _shown(path: Path, source: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def _digest(images: Pixels, labels: Mapping[str, Labels]) -> str:
+def _digest(images: Pixels, labels: Mapping[str, Labels], dense: Mapping[str, DenseLabels]) -> str:
     digest = hashlib.sha256(repr(images.shape).encode())
     digest.update(np.ascontiguousarray(images).data)
     for name in sorted(labels):
         values = np.ascontiguousarray(labels[name])
         digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
         digest.update(values.tobytes())
+    for name in sorted(dense):
+        digest.update(f"{name} {dense[name].digest}".encode())
     return digest.hexdigest()

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.signature import Signature
 
 from .bias_correction import correct_bias
 from .coverage import coverage
 from .emulate import emulate_half
+from .evaluate import relative_errors
 from .histograms import Histogram, collect
 from .images import batches
 from .observe import TensorStatistics, observe
@@ -23,7 +24,7 @@ from .placement import place
 from .quantize import Quantized, quantize
 from .quantized_half import to_half_around
 from .ranges import METHODS, Range, choose
-from .run import relative_error, run_graph
+from .run import Outputs, run_graph
 
 STYLES = ("tensorrt", "cpu")
 _BATCH = 4
@@ -52,7 +53,7 @@ class Int8Graphs:
     Args:
         content: the FP32 graph's ``.onnx`` file.
         images: ``(N, H, W, 3) uint8, RGB``, for calibration.
-        preprocessing: the graph's.
+        signature: the graph's.
         batch: the only batch that it takes; None: any.
         options: how.
         regressions: names of the outputs whose mean is corrected, see :mod:`.bias_correction`.
@@ -62,17 +63,18 @@ class Int8Graphs:
         self,
         content: bytes,
         images: npt.NDArray[np.uint8],
-        preprocessing: Preprocessing,
+        signature: Signature,
         batch: int | None,
         options: Int8Options,
         regressions: Sequence[str] = (),
     ) -> None:
         self.content = content
         self.regressions = tuple(regressions)
-        self._expected: dict[str, npt.NDArray[np.float32]] | None = None
+        self._expected: Outputs | None = None
         self.model = onnx.load_from_string(content)
         self.images = images if batch is None else images[: len(images) // batch * batch]
-        self.preprocessing, self.batch, self.options = preprocessing, batch, options
+        self.signature, self.batch, self.options = signature, batch, options
+        self.preprocessing = signature.preprocessing
         self.ranges: dict[str, dict[str, Range]] = {}
         self.observed: dict[str, TensorStatistics] = {}
         self._histograms: dict[str, Histogram] | None = None
@@ -110,12 +112,14 @@ class Int8Graphs:
         """Return the method to use and, where several were tried, the error of each on calibration images."""
         if self.options.method != "auto" and self.options.method in self.ranges:
             return self.options.method, {}
-        images = self.images[:_JUDGED]
-        expected = self._run(self.content, images)
-        errors = {
-            method: relative_error(expected, self._run(self.build("cpu", method).runnable, images))
-            for method in self.ranges
-        }
+        errors = relative_errors(
+            self.content,
+            {method: self.build("cpu", method).runnable for method in self.ranges},
+            self.images[:_JUDGED],
+            self.signature,
+            batch=self.batch,
+            threads=self.options.threads,
+        )
         return min(errors, key=errors.__getitem__), errors
 
     def build(self, style: str, method: str, skip: Collection[str] = ()) -> Int8Graph:
@@ -159,8 +163,8 @@ class Int8Graphs:
         if not self.regressions:
             return {}
         if self._expected is None:
-            self._expected = self.run_fp32(self.images[:_JUDGED])
-        found = self._run(runnable.SerializeToString(), self.images[:_JUDGED])
+            self._expected = self._run(self.content, self.images[:_JUDGED], self.regressions)
+        found = self._run(runnable.SerializeToString(), self.images[:_JUDGED], self.regressions)
         return {
             name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)
             for name in self.regressions
@@ -172,16 +176,10 @@ class Int8Graphs:
         bits = self.options.weight_bits if style == "cpu" else 8
         return quantize(self.model, self.ranges[method], placement, weight_bits=bits)
 
-    def run(self, graph: Int8Graph, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        """Run a graph of ours on images."""
-        return self._run(graph.runnable, images)
-
-    def run_fp32(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        """Run the FP32 graph on images."""
-        return self._run(self.content, images)
-
-    def _run(self, content: bytes, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        return run_graph(content, images, self.preprocessing, batch=self.batch, threads=self.options.threads)
+    def _run(self, content: bytes, images: npt.NDArray[np.uint8], outputs: Sequence[str]) -> Outputs:
+        return run_graph(
+            content, images, self.preprocessing, batch=self.batch, threads=self.options.threads, outputs=outputs
+        )
 
     def coverage(self, method: str, skip: Collection[str] = ()) -> list[dict[str, Any]]:
         """Return the ten tensors whose ranges fit worst; empty where cached ranges spared the histograms."""

@@ -23,6 +23,9 @@ MARGIN = 2.0
 LONGEST_SUM = 1024
 """Terms. FP16 has 11 bits: from 2048 equal terms on, a running sum no longer grows; half of that is the margin."""
 
+STEPS = 512
+"""Steps of FP16 that the values of a map must span for its last layer to be FP16: its error is a thousandth of the span."""
+
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"))
 
 SENSITIVE = frozenset(
@@ -82,7 +85,7 @@ def plan_half(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> Pl
     nodes = [node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs))]
     plan = Plan({node: _fp16_inputs(node) for node in nodes}, {}, [])
     _keep(plan, _before_weights(graph))
-    _keep(plan, _heads(graph))
+    _keep(plan, _heads(graph, _maps(graph, statistics)))
     _keep(plan, ((node, f"{node.op_type} has no FP16 form") for node, inputs in plan.half.items() if not inputs))
     _keep(plan, _borders(plan.half))
     _keep(plan, _sensitive(plan.half, statistics))
@@ -134,11 +137,48 @@ def _before_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
             yield node, "comes before any weighted layer"
 
 
-def _heads(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
+def _maps(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> set[ir.Node]:
+    """Find, in the heads of maps, the last weighted layers whose values FP16 keeps apart, and what leads to class indices alone.
+
+    A map's head works at every pixel: its last layer is no small one, as that of a vector is.
+    """
+    found: set[ir.Node] = set()
+    to_outputs: dict[ir.Node, bool] = {}  # whether a node leads to maps alone, of the outputs of the graph
+    to_classes: dict[ir.Node, bool] = {}  # whether all that reads a node is an ArgMax, at last
+    for node in reversed(graph):
+        own = [output for output in node.outputs if output.is_graph_output()]
+        followers = node.successors()
+        to_outputs[node] = all(_is_map(output) for output in own) and all(to_outputs.get(n, False) for n in followers)
+        to_classes[node] = node.op_type == "ArgMax" or (
+            not own and bool(followers) and all(to_classes.get(follower, False) for follower in followers)
+        )
+        if not to_outputs[node]:
+            continue
+        if to_classes[node] or (node.op_type in WEIGHTED and _finely_stepped(node.outputs[0], statistics)):
+            found.add(node)
+    return found
+
+
+def _is_map(output: ir.Value) -> bool:
+    return output.shape is not None and len(output.shape) >= 3
+
+
+def _finely_stepped(value: ir.Value, statistics: Mapping[str, TensorStatistics]) -> bool:
+    """Return whether FP16's step at a tensor's largest magnitude is small beside the span of its values."""
+    seen = statistics.get(str(value.name))
+    if seen is None or not 0 < seen.absmax < FP16_MAX:
+        return False
+    step = float(np.spacing(np.float16(seen.absmax)))
+    return step * STEPS <= seen.maximum - seen.minimum
+
+
+def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]:
     leads_to_weights: set[ir.Node] = set()
     for node in reversed(graph):
         if any(follower in leads_to_weights or follower.op_type in WEIGHTED for follower in node.successors()):
             leads_to_weights.add(node)
+        elif node in maps:
+            continue
         elif node.op_type in WEIGHTED:
             yield node, "last weighted layer of a head: FP16 would round its output to 11 bits"
         else:

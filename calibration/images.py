@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.backend import Array
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import prepare, read_image
+from mtl_deploy.runtime.images import load_pixels, prepare
 from mtl_deploy.runtime.preprocessing import Preprocessing
 
 from .synthetic import synthetic_images
@@ -122,13 +122,14 @@ def read_images(
     array = np.empty((wanted, preprocessing.height, preprocessing.width, 3), np.uint8)
     positions: list[int] = []
     skipped: dict[Path, str] = {}
+    fixed = replace(preprocessing, multiple=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata beside sound pixels
         for position in order:
             if len(positions) == wanted:
                 break
             try:
-                array[len(positions)] = read_image(paths[position], preprocessing.height, preprocessing.width)
+                array[len(positions)] = load_pixels(paths[position], fixed)[0]
                 positions.append(position)
             except ImageError as error:
                 skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")

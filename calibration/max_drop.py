@@ -16,12 +16,13 @@ def parse_budgets(text: str, tasks: Sequence[Task], reference: Mapping[str, floa
     """Read what each task may lose: ``age=0.1,gender=0.5%``, or one figure for all.
 
     A regression's figure is in its unit, more mean absolute error; with ``%`` it is a share of the error that it has in high
-    precision. A class task's figure is a share of the images, less accuracy: ``0.5%`` or ``0.005``.
+    precision. A class task's figure is a share of the images, less accuracy: ``0.5%`` or ``0.005``; a segmentation's is less mean
+    IoU. Depth's is in its unit, more root mean square error, and normals' in degrees, more mean angular error; with ``%`` a share.
 
     Args:
         text: the option's value.
         tasks: of the network.
-        reference: by task: the mean absolute error in high precision, for a regression whose figure has a ``%``.
+        reference: by task: the error in high precision, for a regression, depth or normals whose figure has a ``%``.
 
     Returns:
         by task: the drop allowed, absolute. Tasks that are not named are left out: they may lose anything.
@@ -55,10 +56,11 @@ def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise OptionError(f"max drop of {task.name}: {text!r} is not a figure of 0 or more, such as 0.1 or 0.5%")
-    if task.kind == "regression":
+    if task.kind in ("regression", "depth", "normals"):
         if percent and task.name not in reference:
             raise OptionError(
-                f"max drop of {task.name}: {text!r} of its error needs labels; give it in {task.unit or 'its unit'}, without %"
+                f"max drop of {task.name}: {text!r} of its error needs labels; give it in "
+                f"{'degrees' if task.kind == 'normals' else task.unit or 'its unit'}, without %"
             )
         return value / 100 * reference[task.name] if percent else value
     if not percent and value > _LARGEST_SHARE:

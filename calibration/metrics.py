@@ -15,18 +15,42 @@ from .labels import UNKNOWN, Labels, known
 Floats = npt.NDArray[np.float64]
 Outputs = npt.NDArray[np.floating[Any]]
 
-NAMES = {"mae": "mean absolute error", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1"}
+NAMES = {
+    "mae": "mean absolute error",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "rmse": "RMSE",
+    "abs_rel": "mean relative error",
+    "within_1.25": "within a factor of 1.25",
+    "mean_angle": "mean angular error",
+    "within_11.25": "within 11.25 degrees",
+    "within_22.5": "within 22.5 degrees",
+    "within_30": "within 30 degrees",
+}
 """By a metric's key, what people call it."""
+_OF_VALUES = frozenset(("mae", "rmse", "mean_angle"))
+_MAIN = {"regression": "mae", "segmentation": "mean_iou", "depth": "rmse", "normals": "mean_angle"}
 
 
 def main_metric(task: Task) -> str:
-    """Return the metric that budgets are about: ``mae`` of a regression, ``accuracy`` of classes."""
-    return "mae" if task.kind == "regression" else "accuracy"
+    """Return the metric that budgets are about.
+
+    ``mae`` of a regression, ``accuracy`` of classes, ``mean_iou`` of a segmentation, ``rmse`` of depth, ``mean_angle`` of normals.
+    """
+    return _MAIN.get(task.kind, "accuracy")
 
 
 def lower_is_better(name: str) -> bool:
     """Return whether a smaller value of a metric is the better one."""
-    return name == "mae"
+    return name in _OF_VALUES or name == "abs_rel"
+
+
+def is_share(name: str) -> bool:
+    """Return whether a metric is a share, shown in percent; others have the task's unit."""
+    return name not in _OF_VALUES
 
 
 def metrics(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> dict[str, float]:

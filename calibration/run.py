@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from mtl_deploy.runtime.signature import INPUT_NAME
 
 from .images import batches
 
-Outputs = dict[str, npt.NDArray[np.float32]]
+Outputs = dict[str, npt.NDArray[Any]]
 _BATCH = 8
 
 
@@ -25,6 +26,7 @@ def run_graph(
     *,
     batch: int | None = None,
     threads: int | None = None,
+    outputs: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Outputs:
     """Run a graph on a processor.
@@ -35,32 +37,22 @@ def run_graph(
         preprocessing: the graph's.
         batch: the only batch that it takes; None: any. Images are repeated to fill the last one.
         threads: of ONNX Runtime; None: one a core.
+        outputs: those wanted; None: all.
         progress: told how far it is.
 
     Returns:
-        by output, ``(N, size) float32``.
+        by output, ``(N, ...)``, as the graph gives it.
     """
-    parts: dict[str, list[npt.NDArray[np.float32]]] = {}
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
     size = batch or _BATCH
     missing = -len(images) % size if batch else 0
     padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
     with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=threads)) as backend:
-        names = [spec.name for spec in backend.outputs]
+        names = [spec.name for spec in backend.outputs] if outputs is None else list(outputs)
         done = 0
         for piece in batches(padded, preprocessing, size):
             for name, array in backend.run({INPUT_NAME: piece}, names).items():
-                parts.setdefault(name, []).append(np.asarray(array, np.float32))
+                parts.setdefault(name, []).append(array)
             done += len(piece)
             progress(f"{min(done, len(images))} of {len(images)} images")
     return {name: np.concatenate(pieces)[: len(images)] for name, pieces in parts.items()}
-
-
-def relative_error(
-    expected: Mapping[str, npt.NDArray[np.float32]], found: Mapping[str, npt.NDArray[np.float32]]
-) -> float:
-    """Return the largest task's mean error, relative to the spread of its values: what ``auto`` makes small."""
-    errors = []
-    for name, values in expected.items():
-        spread = float(np.mean(np.abs(values - values.mean(axis=0)))) or 1.0
-        errors.append(float(np.mean(np.abs(found[name].astype(np.float64) - values))) / spread)
-    return max(errors) if np.isfinite(errors).all() else float("inf")

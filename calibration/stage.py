@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from mtl_deploy.runtime import reference
@@ -20,14 +18,15 @@ from mtl_deploy.runtime.onnx_file import cut
 from mtl_deploy.runtime.signature import METADATA_KEY, Signature
 
 from . import cache
-from .accuracy import AccuracyMatrix, compare
+from .accuracy import AccuracyMatrix
 from .budget import find_skip
 from .data import CalibrationData
 from .emulate import emulate_half
+from .evaluate import Answers, Apart, Source, evaluate
 from .graphs import STYLES, Int8Graphs
 from .latency import latency_ratio
 from .options import EVALUATION, Int8Options
-from .run import Outputs, run_graph
+from .run import run_graph
 
 _LISTED = 100  # files that were left out, in the manifest
 PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
@@ -40,7 +39,7 @@ def add_int8(
     options: Int8Options,
     progress: Progress,
     *,
-    pytorch: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    pytorch: Answers | None = None,
     earlier: Bundle | None = None,
 ) -> Manifest:
     """Calibrate a bundle's FP32 graph, write its INT8 graphs, shared and separate, and measure every task at every precision.
@@ -51,7 +50,7 @@ def add_int8(
         data: real images, with labels where there are some.
         options: how.
         progress: told where the work is.
-        pytorch: the network's outputs on the held-out images, by task; None where PyTorch is not at hand.
+        pytorch: the network's outputs on the held-out images; None where PyTorch is not at hand.
         earlier: a bundle whose cached ranges may serve.
 
     Returns:
@@ -67,7 +66,7 @@ def add_int8(
     calibration, searched, held_out = held_apart(data, options)
     batch = source.batch_min if source.batch_min == source.batch_max else None
     regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
-    graphs = Int8Graphs(content, calibration.images, manifest.signature.preprocessing, batch, options, regressions)
+    graphs = Int8Graphs(content, calibration.images, manifest.signature, batch, options, regressions)
     key = cache.CacheKey(source.sha256, calibration.digest)
     with progress.step("Calibrating") as say:
         state = _find_ranges(graphs, key, earlier, progress)
@@ -75,7 +74,6 @@ def add_int8(
     with progress.step("Choosing ranges") as say:
         method, errors = graphs.choose_method()
         say(f"{method} ({', '.join(f'{name} {error:.2g}' for name, error in errors.items())})" if errors else method)
-    others = _Others(bundle, content, held_out, options, batch, pytorch)
     skip: frozenset[str] = frozenset()
     trail: dict[str, Any] = {}
     if searched is not None:
@@ -84,16 +82,10 @@ def add_int8(
             say(f"{len(skip)} layers" if skip else "none")
     with progress.step("Measuring every task at every precision") as say:
         variants = {PRECISIONS[style]: graphs.build(style, method, skip) for style in STYLES}
-        outputs = others.outputs(manifest)
-        for name, variant in variants.items():
-            outputs[name] = run_graph(
-                variant.runnable,
-                held_out.images,
-                manifest.signature.preprocessing,
-                batch=batch,
-                threads=options.threads,
-            )
-        matrix = compare(outputs, held_out, manifest.tasks, manifest.signature.outputs == "decoded", seed=options.seed)
+        sources = _others(bundle, content, pytorch) | {name: variant.runnable for name, variant in variants.items()}
+        measured = evaluate(
+            sources, held_out, manifest.signature, batch=batch, threads=options.threads, seed=options.seed
+        )
         say(f"on {len(held_out.images)} images held apart")
     if skip:
         everything = graphs.build("cpu", method).content
@@ -105,7 +97,7 @@ def add_int8(
             batch=batch,
             threads=options.threads,
         )
-    rows = _verified(outputs, manifest.signature, options)
+    rows = _verified(measured.apart, manifest.signature, options)
     artifacts: list[Artifact] = []
     for name, variant in variants.items():
         details = variant.details | ({"search": trail} if trail else {})
@@ -125,7 +117,7 @@ def add_int8(
         "ranges": state,
         "coverage": graphs.coverage(method, skip) or _former_coverage(earlier),
     }
-    return _with(manifest, artifacts, rows, matrix, record)
+    return _with(manifest, artifacts, rows, measured.matrix, record)
 
 
 def held_apart(
@@ -160,37 +152,15 @@ def _former_coverage(earlier: Bundle | None) -> list[dict[str, Any]]:
     return rows
 
 
-class _Others:
-    """What INT8 is compared with: PyTorch where it is at hand, and the graphs of higher precision."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        content: bytes,
-        held_out: CalibrationData,
-        options: Int8Options,
-        batch: int | None,
-        pytorch: Mapping[str, npt.NDArray[np.float32]] | None,
-    ) -> None:
-        self._bundle, self._content, self._held_out = bundle, content, held_out
-        self._options, self._batch, self._pytorch = options, batch, pytorch
-
-    def outputs(self, manifest: Manifest) -> dict[str, Outputs]:
-        found: dict[str, Outputs] = {} if self._pytorch is None else {"pytorch": dict(self._pytorch)}
-        contents = {"fp32": self._content}
-        for artifact in manifest.artifacts:
-            if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
-                half = onnx.load_from_string(self._bundle.read(artifact))
-                contents["fp16"] = emulate_half(half).SerializeToString()  # processors would compute it in FP32
-        for name, content in contents.items():
-            found[name] = run_graph(
-                content,
-                self._held_out.images,
-                manifest.signature.preprocessing,
-                batch=self._batch,
-                threads=self._options.threads,
-            )
-        return found
+def _others(bundle: Bundle, content: bytes, pytorch: Answers | None) -> dict[str, Source]:
+    """Return what INT8 is compared with: PyTorch where it is at hand, and the graphs of higher precision."""
+    found: dict[str, Source] = {} if pytorch is None else {"pytorch": pytorch}
+    found["fp32"] = content
+    for artifact in bundle.manifest.artifacts:
+        if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
+            half = onnx.load_from_string(bundle.read(artifact))
+            found["fp16"] = emulate_half(half).SerializeToString()  # processors would compute it in FP32
+    return found
 
 
 def _source(manifest: Manifest) -> Artifact:
@@ -200,19 +170,18 @@ def _source(manifest: Manifest) -> Artifact:
     raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
 
 
-def _verified(outputs: Mapping[str, Outputs], signature: Signature, options: Int8Options) -> list[dict[str, Any]]:
+def _verified(
+    apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options
+) -> list[dict[str, Any]]:
     """Guard against broken graphs: rows of errors against FP32, for the manifest."""
     rows = []
     for precision in PRECISIONS.values():
         for task in signature.tasks:
-            expected, found = outputs["fp32"][task.name], outputs[precision][task.name]
-            difference = np.abs(found.astype(np.float64) - expected)
-            probabilities = signature.outputs == "decoded" and task.kind != "regression"
-            scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-3)
-            error, allowed = float(np.mean(difference)), options.tolerance * scale
-            if not error <= allowed:
+            found = apart[precision, task.name]
+            allowed = options.tolerance * found.scale
+            if not found.mean <= allowed:
                 raise VerificationError(
-                    f"{precision}.onnx, task {task.name!r}: its mean error against fp32.onnx is {error:.3g} (allowed "
+                    f"{precision}.onnx, task {task.name!r}: its mean error against fp32.onnx is {found.mean:.3g} (allowed "
                     f"{allowed:.3g}); "
                     "calibrate on images like those that the network will see, or set budgets with --max-drop"
                 )
@@ -220,9 +189,9 @@ def _verified(outputs: Mapping[str, Outputs], signature: Signature, options: Int
                 {
                     "artifact": f"{precision}.onnx",
                     "task": task.name,
-                    "samples": len(expected),
-                    "max_error": float(difference.max()),
-                    "mean_error": error,
+                    "samples": found.samples,
+                    "max_error": found.largest,
+                    "mean_error": found.mean,
                     "tolerance": allowed,
                     "agreement": None,
                     "logit_error": None,
@@ -278,7 +247,7 @@ def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options:
         return manifest
     preprocessing = manifest.signature.preprocessing
     given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=options.threads)
-    packed, record = reference.pack(found.images, found.outputs, given)
+    packed, record = reference.pack(found.images, found.outputs, given, found.margins)
     _replace(bundle.path / reference.PATH, packed)
     return replace(manifest, reference=record)
 

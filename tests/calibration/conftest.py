@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parents[1] / "examples" / "digits"
-sys.path[:0] = [str(HERE), str(DIGITS)]  # hard_networks imports the example's data and train, as its own scripts do
+# hard_networks imports the example's data and train, as its own scripts do
+sys.path[:0] = [str(HERE), str(HERE.parent), str(DIGITS)]
 
 
 class Sketch:

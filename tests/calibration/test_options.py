@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-import numpy as np
 import pytest
 
 from mtl_deploy.calibration import ranges
 from mtl_deploy.calibration.options import CHOICES, Int8Options
-from mtl_deploy.calibration.run import relative_error
 from mtl_deploy.runtime import OptionError
 
 
@@ -28,12 +26,3 @@ def test_the_choices_are_the_methods_that_exist() -> None:
 def test_values_that_cannot_be_used_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Int8Options(**options)  # type: ignore[arg-type]
-
-
-def test_the_error_of_a_method_is_its_worst_task_relative_to_the_spread() -> None:
-    expected = {"age": np.array([[10.0], [30.0]], np.float32), "race": np.array([[0.0], [1.0]], np.float32)}
-    found = {"age": np.array([[11.0], [31.0]], np.float32), "race": np.array([[0.25], [1.0]], np.float32)}
-    assert relative_error(expected, expected) == 0
-    assert relative_error(expected, found) == pytest.approx(0.125 / 0.5)
-    found["age"][0] = np.nan
-    assert relative_error(expected, found) == float("inf")

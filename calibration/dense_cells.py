@@ -1,0 +1,106 @@
+"""One dense task at several precisions: what each batch of pictures adds, and the cells that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.tasks import Task
+
+from .accuracy import Cell
+from .dense_labels import DenseLabels
+from .dense_metrics import Floats, Picture, differences, drop_interval, figures, picture_sums
+
+BASE = "fp32"
+
+
+class DenseScore:
+    """Sums of one dense task: a few numbers an image and variant.
+
+    Args:
+        task: its own.
+        variants: their names; the first is what the others are compared with.
+        truth: what is known; None: nothing.
+
+    Attributes:
+        images: seen so far.
+        largest: value of depth that the FP32 graph gave.
+    """
+
+    def __init__(self, task: Task, variants: Sequence[str], truth: DenseLabels | None) -> None:
+        self._task, self._variants, self._truth = task, tuple(variants), truth
+        self._sums: dict[str, list[Floats]] = {name: [] for name in variants}
+        self._against: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        self._apart: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        self.images = 0
+        self.largest = 0.0
+
+    def add(self, start: int, pictures: Mapping[str, Sequence[Picture]]) -> None:
+        """Add a batch.
+
+        Args:
+            start: the position of its first image.
+            pictures: by variant, a decoded map an image.
+        """
+        first = pictures[self._variants[0]]
+        base = pictures.get(BASE, first)
+        if self._task.kind == "depth":
+            self.largest = max(self.largest, *(float(np.abs(picture).max()) for picture in base))
+        for offset in range(len(first)):
+            truth = None if self._truth is None else self._truth.read(start + offset)
+            for name in self._variants:
+                answer = pictures[name][offset]
+                self._against[name].append(self._spread(answer, first[offset]))
+                self._apart[name].append(self._spread(answer, base[offset]))
+                if truth is not None:
+                    self._sums[name].append(picture_sums(self._task, answer, truth))
+        self.images += len(first)
+
+    def _spread(self, answer: Picture, reference: Picture) -> tuple[float, float]:
+        """Return the mean and largest difference; of class maps the share that differs, twice."""
+        if answer is reference:
+            return 0.0, 0.0
+        found = differences(self._task, answer, reference)
+        mean = float(found.mean())
+        return (mean, mean) if self._task.kind == "segmentation" else (mean, float(found.max()))
+
+    def apart(self, variant: str) -> tuple[float, float]:
+        """Return a variant's mean and largest difference from the FP32 graph's answers."""
+        return _summary(self._apart[variant])
+
+    def cells(self, seed: int) -> list[Cell]:
+        """Return a cell a variant."""
+        return [self._cell(name, seed) for name in self._variants]
+
+    def _cell(self, name: str, seed: int) -> Cell:
+        measured: dict[str, float] = {}
+        drop = low = high = None
+        sums = np.array(self._sums[name])
+        seen = sums.sum(axis=1) > 0 if len(sums) else np.zeros(0, np.bool_)  # of some images no pixel's truth is known
+        if seen.any():
+            measured = {key: float(value) for key, value in figures(self._task, sums[seen].sum(axis=0)).items()}
+            drop, low, high = 0.0, 0.0, 0.0
+            if name != self._variants[0]:
+                reference: npt.NDArray[np.float64] = np.array(self._sums[self._variants[0]])
+                drop, low, high = drop_interval(self._task, sums[seen], reference[seen], seed)
+        mean, largest = _summary(self._against[name])
+        return Cell(
+            task=self._task.name,
+            variant=name,
+            samples=int(seen.sum()) if len(sums) else self.images,
+            metrics=measured,
+            drop=drop,
+            drop_low=low,
+            drop_high=high,
+            agreement=1 - mean if self._task.kind == "segmentation" else None,
+            mean_error=mean,
+            max_error=largest,
+            unit="degrees" if self._task.kind == "normals" else self._task.unit,
+        )
+
+
+def _summary(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    means, ends = np.array(pairs).T
+    return float(means.mean()), float(ends.max())
