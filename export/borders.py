@@ -11,24 +11,36 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.tasks import Task
 
+from .dense import decode_map, decodes
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 LOGITS_SUFFIX = "_logits"  # the raw output of a decoded task keeps this name inside the graph
+FREE_SIZE = ("height", "width")  # what the dimensions are called where they are free
+
+
+def keeps_logits(task: Task, signature: Signature) -> bool:
+    """Return whether a graph holds the logits behind a task's output, or a dense task's raw map, beside the output."""
+    if signature.outputs != "decoded":
+        return False
+    return decodes(task) if task.dense else task.kind != "regression"
 
 
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     """Give a graph of ``(N, 3, H, W) float32`` the input that the preprocessing describes, in place.
 
     For ``uint8`` it is ``image: (N, H, W, 3) uint8, RGB``; cast, transpose and one multiply and add a channel come in front:
-    ``(pixel / 255 - mean) / std``. For ``float`` only the input's name changes.
+    ``(pixel / 255 - mean) / std``. For ``float`` only the input's name changes. Free sizes stay free.
     """
     import onnx_ir as ir
 
     old = model.graph.inputs[0]
     assert old.shape is not None  # the tracer sets it
     batch = old.shape[0]
-    size = (preprocessing.height, preprocessing.width)
+    size: tuple[int | str, int | str] = (preprocessing.height, preprocessing.width)
+    if preprocessing.multiple:
+        size = FREE_SIZE
     if preprocessing.input == "float":
         old.name, old.shape = INPUT_NAME, ir.Shape([batch, 3, *size])
         return
@@ -50,10 +62,13 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
 
 
 def add_decoding(model: ir.Model, signature: Signature) -> None:
-    """Bring each output to ``(N, size)`` and, unless the signature says ``logits``, decode it, in place.
+    """Bring each output to ``(N, size)`` or ``(N, size, h, w)`` and, unless the signature says ``logits``, decode it, in place.
 
-    Sigmoid for a binary task of one logit, softmax over the last axis for classes, scale and offset for a regression.
+    Sigmoid for a binary task of one logit, softmax over the last axis for classes, scale and offset for a regression;
+    of dense tasks see :func:`~mtl_deploy.export.dense.decode_map`.
     """
+    import onnx_ir as ir
+
     for position, task in enumerate(signature.tasks):
         raw = model.graph.outputs[position]
         nodes = _flat(model, task, raw)
@@ -65,15 +80,29 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
         raw.name = f"{task.name}_raw"
         logits.name = f"{task.name}{LOGITS_SUFFIX}"
         decoded = nodes[-1].outputs[0]
-        decoded.name, decoded.type = task.name, raw.type
+        decoded.name = task.name
+        if task.dense:
+            assert raw.shape is not None  # the tracer sets it
+            decoded.shape = ir.Shape([raw.shape[0], *_sample_shape(signature, task)])
+            decoded.type = ir.TensorType(ir.DataType.from_numpy(signature.dtype(task.name)))
+        else:
+            decoded.type = raw.type
         model.graph.extend(nodes)
         model.graph.outputs[position] = decoded
+
+
+def _sample_shape(signature: Signature, task: Task) -> list[int | str]:
+    shape: list[int | str] = list(signature.sample_shape(task.name))
+    if signature.preprocessing.multiple:
+        full = signature.outputs == "decoded" and task.upsample
+        shape[-2:] = [side if full or task.stride == 1 else f"{side}/{task.stride}" for side in FREE_SIZE]
+    return shape
 
 
 def _flat(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
     import onnx_ir as ir
 
-    if raw.shape is None or len(raw.shape) != 1:
+    if raw.shape is None or len(raw.shape) not in (1, 3):
         return []
     axes = _constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
     node = ir.node("Unsqueeze", [raw, axes], name=f"decode/{task.name}/unsqueeze")
@@ -84,11 +113,13 @@ def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
     import onnx_ir as ir
 
     name = f"decode/{task.name}"
+    if task.dense:
+        return decode_map(task, raw, lambda name, content: _constant(model, name, content))
     if task.kind == "regression":
         nodes: list[ir.Node] = []
         for op_type, word, number, neutral in (("Mul", "scale", task.scale, 1.0), ("Add", "offset", task.offset, 0.0)):
             if number != neutral:
-                constant = _constant(model, f"decode.{task.name}.{word}", np.array(number))
+                constant = _constant(model, f"decode.{task.name}.{word}", np.array(float(number)))
                 nodes.append(
                     ir.node(op_type, [nodes[-1].outputs[0] if nodes else raw, constant], name=f"{name}/{word}")
                 )

@@ -17,7 +17,7 @@ from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Prepro
 from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
 
 from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
-from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
+from .options import DEFAULT_MULTIPLE, DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
@@ -34,6 +34,8 @@ examples:
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
       a torch.export program, verified on real images, written to deploy/program.mtl
+  mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
+      a value a pixel: class indices and depth at the size of the image, from one pass
   mtl-export model.pt --engine tensorrt-rtx --gpu sm86,sm89
       engines built ahead of time, without a GPU
   mtl-export model.mtl --batch 1:8:32
@@ -76,12 +78,29 @@ def _parser() -> argparse.ArgumentParser:
         "--task",
         action="append",
         metavar="NAME=KIND[:LABEL,...]",
-        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary or multiclass",
+        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass or, with a value a "
+        "pixel, segmentation, depth[:unit] or normals",
     )
 
     images = made.add_argument_group("the images")
     images.add_argument(
         "--image-size", metavar="HxW", help="the network's input (default: the program's own, or 224x224)"
+    )
+    images.add_argument(
+        "--dynamic-size",
+        nargs="?",
+        type=int,
+        const=DEFAULT_MULTIPLE,
+        default=0,
+        metavar="MULTIPLE",
+        help="free height and width, multiples of this (default: 32, the largest stride of most networks); --image-size is the "
+        "default size then",
+    )
+    images.add_argument(
+        "--fit",
+        choices=("stretch", "letterbox"),
+        default="stretch",
+        help="how images of another shape are brought to the size: stretched (default), or with a border",
     )
     images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
     images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
@@ -97,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs",
         choices=("decoded", "logits"),
         default="decoded",
-        help="decoded: probabilities and scaled values (default); logits: the network's raw outputs",
+        help="decoded: probabilities, classes of pixels and scaled values (default); logits: the network's raw outputs",
     )
     graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 where 17 cannot express it"
@@ -197,6 +216,8 @@ def _options(arguments: argparse.Namespace) -> Options:
             mean=_channels("--mean", arguments.mean, IMAGENET_MEAN),
             std=_channels("--std", arguments.std, IMAGENET_STD),
             input=arguments.input,
+            fit=arguments.fit,
+            multiple=_multiple(arguments.dynamic_size, height, width),
         ),
         image_size_given=arguments.image_size is not None,
         outputs=arguments.outputs,
@@ -236,6 +257,16 @@ def _size(text: str) -> tuple[int, int]:
         return int(height), int(width or height)
     except ValueError:
         raise OptionError(f"--image-size {text!r}: write HEIGHTxWIDTH in pixels, such as 224x224") from None
+
+
+def _multiple(multiple: int, height: int, width: int) -> int:
+    if multiple < 0:
+        raise OptionError(f"--dynamic-size {multiple}: write the network's largest stride, 1 or more")
+    if multiple and (height % multiple or width % multiple):
+        raise OptionError(
+            f"--image-size {height}x{width}: with --dynamic-size {multiple}, height and width must be multiples of {multiple}"
+        )
+    return multiple
 
 
 def _channels(option: str, text: str | None, default: tuple[float, float, float]) -> tuple[float, float, float]:

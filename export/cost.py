@@ -29,7 +29,7 @@ class Cost:
 
 
 def cost(nodes: Iterable[ir.Node]) -> Cost:
-    """Count the cost of nodes whose shapes are inferred (a free batch counts as one image).
+    """Count the cost of nodes whose shapes are inferred, see :func:`~.sizes.at_size` (a free batch counts as one image).
 
     Raises:
         TraceError: a convolution or matrix product has a size that is not known, so that it cannot be counted.
@@ -46,14 +46,14 @@ def multiply_adds(node: ir.Node) -> int:
     """Count one node's multiply-adds for one image; 0 where it is neither a convolution nor a matrix product."""
     if node.domain or node.op_type not in WEIGHTED:
         return 0
-    output, inputs = node.outputs[0], node.inputs
+    output, inputs, images = node.outputs[0], node.inputs, _images(node)
     if node.op_type == "Conv":
-        return prod(_sizes(output, node)) * prod(_sizes(inputs[1], node)[1:])
+        return prod(_sizes(output, node)) * prod(_sizes(inputs[1], node)[1:]) // images
     if node.op_type == "ConvTranspose":
-        return prod(_sizes(inputs[0], node)) * prod(_sizes(inputs[1], node)[1:])
+        return prod(_sizes(inputs[0], node)) * prod(_sizes(inputs[1], node)[1:]) // images
     transposed = node.op_type == "Gemm" and "transA" in node.attributes and node.attributes["transA"].as_int()
     inner = _sizes(inputs[0], node)[0 if transposed else -1]
-    return prod(_sizes(output, node)) * inner
+    return prod(_sizes(output, node)) * inner // images
 
 
 def weight(node: ir.Node) -> ir.Value | None:
@@ -74,6 +74,13 @@ def elements(value: ir.Value) -> int:
     return int(value.const_value.size)
 
 
+def _images(node: ir.Node) -> int:
+    """Return the batch of the graph that a node is in; 1 where it is free."""
+    graph = node.graph
+    shape = graph.inputs[0].shape if graph is not None and graph.inputs else None
+    return shape[0] if shape is not None and len(shape) > 0 and isinstance(shape[0], int) else 1
+
+
 def _sizes(value: ir.Value | None, node: ir.Node) -> list[int]:
     shape = None if value is None else value.shape
     if shape is None:
@@ -81,7 +88,7 @@ def _sizes(value: ir.Value | None, node: ir.Node) -> list[int]:
     sizes = []
     for position, size in enumerate(shape):
         if isinstance(size, int):
-            sizes.append(1 if position == 0 and value is not None and not value.is_initializer() else size)
+            sizes.append(size)
         elif position == 0:
             sizes.append(1)
         else:

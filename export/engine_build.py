@@ -41,6 +41,7 @@ def build(
     options: EngineOptions,
     profile: tuple[int, int, int],
     progress: Callable[[str], None] = lambda _: None,
+    size: tuple[int, int] | None = None,
 ) -> Built:
     """Build an engine.
 
@@ -51,6 +52,7 @@ def build(
         options: the settings.
         profile: smallest, optimal and largest batch.
         progress: told where the work is.
+        size: height and width that the engine is for, where the graph leaves them free.
 
     Raises:
         OptionError: the library does not have a setting that was asked for.
@@ -74,7 +76,7 @@ def build(
     messages.clear()
     cache = _configure(library, config, options)
     library.obey_types(network, config, {} if library.strongly_typed else node_types(read_graph(content)))
-    _add_profile(builder, network, config, profile)
+    _add_profile(builder, network, config, profile, size)
     started = time.perf_counter()
     plan = _run(library, builder, network, config, progress)
     if plan is None:
@@ -107,9 +109,12 @@ def _configure(library: Library, config: Any, options: EngineOptions) -> Any:
     return None if options.timing_cache is None else library.load_timing_cache(config, options.timing_cache)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, profile: tuple[int, int, int]) -> None:
+def _add_profile(
+    builder: Any, network: Any, config: Any, profile: tuple[int, int, int], size: tuple[int, int] | None
+) -> None:
     image = network.get_input(0)
-    sizes = tuple(image.shape)[1:]
+    given = iter(size or ())
+    sizes = tuple(next(given, side) if side < 0 else side for side in tuple(image.shape)[1:])
     shapes = builder.create_optimization_profile()
     shapes.set_shape(INPUT_NAME, *((batch, *sizes) for batch in profile))
     config.add_optimization_profile(shapes)

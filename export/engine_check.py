@@ -17,7 +17,8 @@ from mtl_deploy.runtime.reference import Images, Reference, read
 from mtl_deploy.runtime.signature import Signature
 from mtl_deploy.runtime.tasks import Task
 
-from .verify import Row, classes, require_passed
+from .options import tolerance_of
+from .verify import LEAST_SCALE, Row, chooses, classes, require_passed
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
 """Largest error allowed, relative as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
@@ -68,9 +69,7 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
     images, outputs = reference.images, reference.outputs
     if engine.precision == "int8" and reference.int8:  # what INT8 costs is measured on real images; here the engine is
         outputs = reference.int8
-    tolerance = tolerances.get(engine.precision, TOLERANCES[engine.precision])
-    if engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32"):
-        tolerance = max(tolerance, TF32)
+    tf32 = engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32")
     parts: dict[str, list[Any]] = {name: [] for name in engine.tasks}
     with load(bundle.path / engine.path, backend="tensorrt", runtime_cache=False) as model:
         for piece in _pieces(images, engine):
@@ -79,7 +78,13 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
     signature = bundle.manifest.signature.subset(engine.tasks)
     return [
         _compare(
-            engine.path, task, signature, np.concatenate(parts[task.name])[: len(images)], outputs[task.name], tolerance
+            engine.path,
+            task,
+            signature,
+            np.concatenate(parts[task.name])[: len(images)],
+            outputs[task.name],
+            max(tolerance_of(task, engine.precision, tolerances, TOLERANCES), TF32 if tf32 else 0.0),
+            reference.margins.get(task.name),
         )
         for task in signature.tasks
     ]
@@ -99,10 +104,28 @@ def _pieces(images: Images, engine: Artifact) -> list[Images]:
     return pieces
 
 
-def _compare(path: str, task: Task, signature: Signature, actual: Any, expected: Any, tolerance: float) -> Row:
-    difference = np.abs(actual.astype(np.float64) - expected)
-    probabilities = signature.outputs == "decoded" and task.kind != "regression"
-    scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-3)
+def _compare(
+    path: str, task: Task, signature: Signature, actual: Any, expected: Any, tolerance: float, margins: Any = None
+) -> Row:
+    """Compare as graphs are compared, without the logits, which engines do not give; margins stand for them.
+
+    A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts.
+    """
+    if chooses(task, signature):
+        wrong = actual != expected
+        difference = wrong * (1.0 if margins is None else margins.astype(np.float64))
+        if margins is None:
+            difference = np.mean(difference, keepdims=True)
+    else:
+        difference = np.abs(actual.astype(np.float64) - expected)
+        if task.kind == "normals" and margins is not None:
+            difference *= margins.astype(np.float64)[:, None]
+    if margins is not None:
+        scale = 2 * max(float(margins.max()), LEAST_SCALE)
+    elif chooses(task, signature) or (signature.outputs == "decoded" and task.kind in ("binary", "multiclass")):
+        scale = 1.0
+    else:
+        scale = max(float(np.abs(expected).max()), LEAST_SCALE)
     return Row(
         artifact=path,
         task=task.name,
@@ -110,7 +133,9 @@ def _compare(path: str, task: Task, signature: Signature, actual: Any, expected:
         max_error=float(difference.max()),
         mean_error=float(difference.mean()),
         tolerance=tolerance * scale,
-        agreement=None if task.kind == "regression" else _agreement(task, signature, actual, expected),
+        agreement=None
+        if task.kind in ("regression", "depth", "normals")
+        else _agreement(task, signature, actual, expected),
     )
 
 

@@ -13,7 +13,20 @@ from .targets import Target, find_target
 
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
 _NOT_FOR_BUNDLES = (
-    *("model", "trust_pickle", "tasks", "task", "image_size", "mean", "std", "input", "outputs", "opset"),
+    *(
+        "model",
+        "trust_pickle",
+        "tasks",
+        "task",
+        "image_size",
+        "dynamic_size",
+        "fit",
+        "mean",
+        "std",
+        "input",
+        "outputs",
+        "opset",
+    ),
     *("no_separate", "images", "samples", "calibration_data", "labels", "max_drop"),
 )
 

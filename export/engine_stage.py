@@ -36,7 +36,9 @@ def add_engines(
     """
     bundle = Bundle(folder, manifest)
     engines: list[Artifact] = []
-    for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress):
+    preprocessing = manifest.signature.preprocessing
+    size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
+    for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress, size):
         file = folder / engine.path
         file.unlink(missing_ok=True)  # it may be a link to the older bundle's engine, which must stay as it is
         file.write_bytes(plan)

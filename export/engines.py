@@ -81,7 +81,11 @@ def _builder(name: str, options: EngineOptions) -> Builder:
 
 
 def build_engines(
-    graphs: Sequence[Artifact], read: Callable[[Artifact], bytes], builder: Builder, progress: Progress
+    graphs: Sequence[Artifact],
+    read: Callable[[Artifact], bytes],
+    builder: Builder,
+    progress: Progress,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Artifact, bytes]]:
     """Build an engine of each graph, one at a time, all with the same settings.
 
@@ -90,6 +94,7 @@ def build_engines(
         read: returns a graph's bytes.
         builder: that builds.
         progress: told where the work is.
+        size: height and width that engines are for, where the graphs leave them free: an engine is tuned for one size.
 
     Yields:
         an engine's entry in the manifest, and its plan.
@@ -104,10 +109,12 @@ def build_engines(
         has = ", ".join(sorted({graph.precision for graph in graphs if graph.precision in PRECISIONS}))
         raise OptionError(f"--precision {','.join(wanted)}: the graphs to build engines from are {has}")
     for graph in chosen:
-        yield _build_one(graph, read(graph), builder, progress)
+        yield _build_one(graph, read(graph), builder, progress, size)
 
 
-def _build_one(graph: Artifact, content: bytes, builder: Builder, progress: Progress) -> tuple[Artifact, bytes]:
+def _build_one(
+    graph: Artifact, content: bytes, builder: Builder, progress: Progress, size: tuple[int, int] | None
+) -> tuple[Artifact, bytes]:
     path = graph.path.removesuffix(".onnx") + _SUFFIXES[builder.library.name]
     profile = builder.options.profile(graph.batch_min if graph.batch_min == graph.batch_max else None)
     if "sm75" in builder.options.gpus:
@@ -123,8 +130,11 @@ def _build_one(graph: Artifact, content: bytes, builder: Builder, progress: Prog
             builder.options,
             profile,
             lambda text: progress.update(f"{title}: {text}"),
+            size,
         )
         artifact = _artifact(graph, path, profile, builder, built)
+        if size is not None:  # of all that the graph takes, the engine takes this one
+            artifact = replace(artifact, details=artifact.details | {"image_size": list(size)})
         say(describe_layers(artifact.details) or f"{len(built.plan) / 1e6:.1f} MB")
     return artifact, built.plan
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.signature import Signature
 
 from .options import Options
 
 REFERENCES = 8
+_REFERENCE_BYTES = 16 << 20  # before compression
+_FEWEST = 2
 _SEED = 1  # not the seed of the images that graphs are verified on
 
 
@@ -62,14 +66,34 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
     return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")
 
 
-def reference_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
-    """Generate the images: ``(N, H, W, 3) uint8, RGB``. Never the user's, which may be anybody's faces.
+def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
+    """Generate images of a size that is not the default one, to show that a graph with free sizes is not made for it alone.
 
     Args:
-        preprocessing: the size.
+        preprocessing: with free sizes.
         batch: the only batch that the network takes; None where it takes any.
     """
     from mtl_deploy.calibration.synthetic import synthetic_images
 
-    count = REFERENCES if batch is None else -(-REFERENCES // batch) * batch
+    step = preprocessing.multiple
+    width = preprocessing.width - step if preprocessing.width > step else preprocessing.width + 2 * step
+    return synthetic_images(batch or _FEWEST, preprocessing.height + step, width, seed=_SEED)
+
+
+def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.uint8]:
+    """Generate the images: ``(N, H, W, 3) uint8, RGB``. Never the user's, which may be anybody's faces.
+
+    There are fewer of them where images and outputs are large, so that the file stays small.
+
+    Args:
+        signature: the graphs'.
+        batch: the only batch that the network takes; None where it takes any.
+    """
+    from mtl_deploy.calibration.synthetic import synthetic_images
+
+    preprocessing = signature.preprocessing
+    size = 3 * preprocessing.height * preprocessing.width
+    size += sum(prod(signature.sample_shape(t.name)) * signature.dtype(t.name).itemsize for t in signature.tasks)
+    count = min(REFERENCES, max(_FEWEST, _REFERENCE_BYTES // size))
+    count = count if batch is None else -(-count // batch) * batch
     return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle import MANIFEST, Manifest, open_bundle
 from mtl_deploy.runtime.console import Progress
@@ -54,13 +56,15 @@ def quantizer(
     """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there."""
     from mtl_deploy.calibration.stage import add_int8, held_apart
 
-    from .verify import expected_outputs
+    from .expected import run_network
 
     _, _, held_out = held_apart(data, options.int8)
     with progress.step(f"Running PyTorch on {len(held_out.images)} images held apart"):
-        given = expected_outputs(network, signature, held_out.images, batch)
-    pytorch = {task.name: given[task.name] for task in signature.tasks}
+        expected = run_network(network, signature, held_out.images, batch)
     earlier = open_bundle(options.target) if (options.target / MANIFEST).is_file() else None
+
+    def pytorch(start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        return {task.name: expected.outputs(task, start, stop)[task.name] for task in signature.tasks}
 
     def add(folder: Path, manifest: Manifest) -> Manifest:
         return add_int8(folder, manifest, data, options.int8, progress, pytorch=pytorch, earlier=earlier)

@@ -11,10 +11,10 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.tasks import Task
 
 from .checkpoint import Loaded, load_checkpoint
+from .expected import network_input
 from .options import Options
 from .outputs import Key, flatten_outputs
 from .task_file import bind_tasks
-from .verify import network_input
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,11 @@ class Network:
     preprocessing: Preprocessing
 
     def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; raw outputs ``(N, size)`` by task."""
-        outputs = _run(self.loaded, tensor)
+        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; raw outputs by task.
+
+        They are ``(N, size)``, of dense tasks ``(N, size, H / stride, W / stride)``.
+        """
+        outputs = _run(self.loaded, tensor, free=self.preprocessing.multiple > 0)
         return {task.name: outputs[_key(task)] for task in self.tasks}
 
     @property
@@ -64,12 +67,22 @@ def load_network(options: Options) -> Network:
         outputs = _run(loaded, probe)
     except TraceError:  # some networks fix a batch of one in their code
         outputs = _run(loaded, probe[:1])
-    sizes = {key: int(output.shape[-1]) for key, output in outputs.items()}
-    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes), preprocessing)
+    sizes = {key: int(output.shape[1]) for key, output in outputs.items()}
+    maps = {key: (int(output.shape[2]), int(output.shape[3])) for key, output in outputs.items() if output.ndim == 4}
+    image = (preprocessing.height, preprocessing.width)
+    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image), preprocessing)
+
+
+_TRAINED = "set the size that it was trained for with --image-size HxW"
 
 
 def _at_fixed_size(loaded: Loaded, options: Options) -> Preprocessing:
     asked, fixed = options.preprocessing, loaded.image_size
+    if fixed is not None and asked.multiple:
+        raise OptionError(
+            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, and --dynamic-size wants free sizes; leave "
+            "the option out, or export the program again with a torch.export.Dim for height and width"
+        )
     if fixed is None or fixed == (asked.height, asked.width):
         return asked
     if options.image_size_given:
@@ -80,7 +93,7 @@ def _at_fixed_size(loaded: Loaded, options: Options) -> Preprocessing:
     return replace(asked, height=fixed[0], width=fixed[1])
 
 
-def _run(loaded: Loaded, tensor: torch.Tensor) -> Mapping[Key, torch.Tensor]:
+def _run(loaded: Loaded, tensor: torch.Tensor, *, free: bool = False) -> Mapping[Key, torch.Tensor]:
     import torch
 
     try:
@@ -91,7 +104,7 @@ def _run(loaded: Loaded, tensor: torch.Tensor) -> Mapping[Key, torch.Tensor]:
         lines = str(error).strip().splitlines() or ["no message"]
         raise TraceError(
             f"the network fails on a batch of {len(tensor)} images of {size}: {type(error).__name__}: {lines[0]}; "
-            "set the size that it was trained for with --image-size HxW"
+            + ("its forward fixes the size, so leave --dynamic-size out" if free else _TRAINED)
         ) from error
     return flatten_outputs(result, batch=len(tensor))
 

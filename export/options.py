@@ -20,9 +20,27 @@ from .targets import Target
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_PRECISIONS = ("fp32", "fp16")
 MIN_SAMPLES = 32
+DEFAULT_MULTIPLE = 32  # the largest stride of most networks
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest error allowed, relative to a task's largest value (to 1 for probabilities). FP32 graphs differ from PyTorch by the order
 of their sums, FP16 ones by the 11 bits of their activations; a wrong layer or a swapped head exceeds either by far."""
+MAP_FACTORS = {"fp16": 3.0}
+"""What a default tolerance is multiplied by for a dense task: its error is the largest of a million values, not of a few, so that
+the rare sums of many roundings of one sign are among them (PyTorch's own half precision shows the same)."""
+
+
+def tolerance_of(task: Task, precision: str, chosen: Mapping[str, float], defaults: Mapping[str, float]) -> float:
+    """Return the relative error that a task is allowed at a precision.
+
+    Args:
+        task: a dense one is allowed more where the default holds.
+        precision: of the artifact.
+        chosen: the user's, by precision; goes before the default, for all tasks.
+        defaults: by precision.
+    """
+    if precision in chosen:
+        return chosen[precision]
+    return defaults[precision] * (MAP_FACTORS.get(precision, 1.0) if task.dense else 1.0)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ Key = str | int
 
 
 def flatten_outputs(result: object, *, batch: int | None = None) -> dict[Key, torch.Tensor]:
-    """Return a network's outputs by key, each as ``(N, k)`` float.
+    """Return a network's outputs by key, each as ``(N, k)`` or, with a value a pixel, ``(N, C, h, w)`` float.
 
     Args:
         result: what the network returned: a tuple or list (keys 0, 1, ...), a dict, a named tuple or a dataclass (keys
-            are the names), of tensors ``(N, k)`` or ``(N,)``; the latter are returned as ``(N, 1)``. None values, such
-            as an auxiliary output that only training uses, are left out.
+            are the names), of tensors ``(N, k)``, ``(N,)``, ``(N, C, h, w)`` or ``(N, h, w)``; what has no channels is
+            returned with one, as ``(N, 1)`` or ``(N, 1, h, w)``. None values, such as an auxiliary output that only
+            training uses, are left out.
         batch: N, where it is known; then every output is checked against it.
 
     Raises:
@@ -77,13 +78,16 @@ def _checked(key: Key, value: object, batch: int | None) -> torch.Tensor:
             f"output {_name(key)} is {str(value.dtype).removeprefix('torch.')}, not floating point; return the head's "
             "raw output (logits), not a class"
         )
-    if len(shape) not in (1, 2) or 0 in shape:
-        raise TaskError(f"output {_name(key)} has shape {shape}; (N, k) or (N,) is supported, one row an image")
+    if len(shape) not in (1, 2, 3, 4) or 0 in shape:
+        raise TaskError(
+            f"output {_name(key)} has shape {shape}; one row an image is supported, (N, k) or (N,), and one map an image, "
+            "(N, C, h, w) or (N, h, w)"
+        )
     if batch is not None and shape[0] != batch:
         raise TaskError(
             f"output {_name(key)} has shape {shape} for {batch} images; its first dimension must be the batch"
         )
-    return value.reshape(shape[0], -1)
+    return value if len(shape) in (2, 4) else value.unsqueeze(1)
 
 
 def _name(key: Key) -> str:

@@ -1,4 +1,4 @@
-"""Clean-ups of a traced graph: repeated work merged and counted, constants and BatchNorm folded, pooling made portable.
+"""Clean-ups of a traced graph: repeated work merged and counted, constants and BatchNorm folded, pooling and resizing portable.
 
 Each step takes a graph (``onnx_ir.Model``), changes it in place and says what it found. The passes are onnx-ir's and
 onnxscript's where they have them.
@@ -6,6 +6,7 @@ onnxscript's where they have them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
+from .sizes import at_size
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,13 +47,17 @@ class Merged:
         )
 
 
-def merge_copies(model: ir.Model) -> Merged:
+def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged:
     """Merge nodes that compute the same value, weights of equal content included, and count what was repeated.
 
     A backbone that ``forward`` calls once a head becomes one; so does a backbone copied into each head, as long as the copies'
     weights are equal to the last bit. Layers with the same weights on different data (a siamese branch) stay.
 
     Method: common subexpression elimination after removing duplicate constants; what is left computes no value twice.
+
+    Args:
+        model: as it was traced.
+        size: height and width to count the work at, where the graph's are free; None where they are fixed.
     """
     import onnx_ir.passes.common as common
     import onnxscript.optimizer
@@ -60,22 +66,33 @@ def merge_copies(model: ir.Model) -> Merged:
     onnxscript.optimizer.fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    before = Cost(cost(model.graph).multiply_adds, parameters=own)  # the exporter has added biases of zero by now
+    _store_in_order(model)
+    before = Cost(cost(at_size(model, size).graph).multiply_adds, parameters=own)  # the exporter has added zero biases
     common.DeduplicateHashedInitializersPass()(model)
     uses_before = _uses(model)
     common.CommonSubexpressionEliminationPass()(model)
     uses_after = _uses(model)
     repeats = {name: uses_before[name] // uses for name, uses in uses_after.items()}
     work: Counter[int] = Counter()
-    for node in model.graph:
+    counted = at_size(model, size)
+    for node in counted.graph:
         if (value := weight(node)) is not None:
-            work[repeats[str(value.name)]] += multiply_adds(node)
+            work[repeats.get(str(value.name), 1)] += multiply_adds(node)
     return Merged(
         copies=work.most_common(1)[0][0] if work else 1,
         repeated_layers=sum(times > 1 for times in repeats.values()),
         before=before,
-        after=cost(model.graph),
+        after=cost(counted.graph),
     )
+
+
+def _store_in_order(model: ir.Model) -> None:
+    """Give constants that are views, such as a linear layer's weight that was transposed for a MatMul, memory of their own."""
+    import onnx_ir as ir
+
+    for value in model.graph.initializers.values():
+        if value.const_value is not None and not (array := value.const_value.numpy()).flags.c_contiguous:
+            value.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
 
 
 def _uses(model: ir.Model) -> Counter[str]:
@@ -90,6 +107,7 @@ def clean(model: ir.Model) -> None:
 
     onnxscript.optimizer.optimize(model)
     pool_globally(model)
+    resize_by_scales(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
     _strip(model)
@@ -109,6 +127,58 @@ def pool_globally(model: ir.Model) -> int:
         output.shape, output.type = old.shape, old.type
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], [pool], [old], [output])
     return len(found)
+
+
+def resize_by_scales(model: ir.Model) -> int:
+    """Give each ``Resize`` to a whole multiple of its input's size a constant scale; return how many there were.
+
+    torch exports ``interpolate(x, size=...)`` with the sizes, computed in the graph where the batch or the image's size is free.
+    A whole scale says the same to the last bit (PyTorch divides the sizes as well) and leaves no arithmetic on shapes. Other
+    ratios keep their sizes: rounded to float32, a scale could lose a row.
+    """
+    import onnx_ir as ir
+
+    found = 0
+    for node in list(model.graph):
+        ratios = _whole_ratios(node)
+        if ratios is None:
+            continue
+        name = f"{node.outputs[0].name}_scales"
+        tensor = ir.tensor(np.array([1, 1, *ratios], np.float32), name=name)
+        scales = ir.Value(name=name, shape=ir.Shape([4]), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        model.graph.register_initializer(scales)
+        node.resize_inputs(3)
+        node.replace_input_with(2, scales)
+        found += 1
+    return found
+
+
+def _whole_ratios(node: ir.Node) -> list[int] | None:
+    """Return by what whole numbers a Resize that is given sizes multiplies height and width; None: it does not."""
+    if node.domain or node.op_type != "Resize" or len(node.inputs) < 4 or node.inputs[3] is None:
+        return None
+    if node.attributes.get_int("antialias", 0) or "axes" in node.attributes or node.inputs[0] is None:
+        return None
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if before is None or after is None or len(before) != 4 or len(after) != 4 or before[1] != after[1]:
+        return None
+    ratios = [_whole_ratio(old, new) for old, new in zip(before[2:], after[2:], strict=True)]
+    return [ratio for ratio in ratios if ratio is not None] if None not in ratios else None
+
+
+def _whole_ratio(before: object, after: object) -> int | None:
+    """Divide two sizes, numbers or the exporter's ``8*s39``; None where the result is not whole."""
+    old, new = _factor(before), _factor(after)
+    if old is None or new is None or old[1] != new[1] or new[0] % old[0]:
+        return None
+    return new[0] // old[0]
+
+
+def _factor(size: object) -> tuple[int, str] | None:
+    if isinstance(size, int):
+        return size, ""
+    match = re.fullmatch(r"(?:(\d+)\*)?([A-Za-z_]\w*)", str(size))
+    return None if match is None else (int(match[1] or 1), match[2])
 
 
 def _is_global_mean(node: ir.Node) -> bool:

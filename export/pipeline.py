@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from mtl_deploy.runtime.signature import Signature
 
 from . import int8
 from .engines import Builder, find_builder
-from .options import TOLERANCES, Options
+from .options import TOLERANCES, Options, tolerance_of
 from .target_check import check_targets
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from mtl_deploy.calibration.half import HalfResult
     from mtl_deploy.runtime.backend import Backend
 
+    from .expected import Expected, Images
     from .graph import Graph
     from .images import VerificationImages
     from .network import Network
-    from .verify import FloatArray, Row
+    from .verify import Row
 
 
 def export(options: Options, progress: Progress) -> Bundle:
@@ -45,24 +47,26 @@ def export(options: Options, progress: Progress) -> Bundle:
     with progress.step("Starting PyTorch"):
         _set_threads(options.threads)
     from . import opset, passes, split
+    from .expected import run_network
     from .graph import variants
-    from .images import reference_images, verification_images
+    from .images import images_of_another_size, verification_images
     from .network import load_network
     from .provenance import provenance
     from .trace import trace
-    from .verify import expected_outputs, require_passed
+    from .verify import require_passed
 
     with progress.step(f"Loading {options.checkpoint}") as say:
         network = load_network(options)
         say(network.description)
     with progress.step("Tracing the network into a graph") as say:
         source = network.loaded.program or network.loaded.network
-        traced = trace(source, network.preprocessing.height, network.preprocessing.width, opset=options.opset)
+        size, multiple = (network.preprocessing.height, network.preprocessing.width), network.preprocessing.multiple
+        traced = trace(source, *size, opset=options.opset, multiple=multiple)
         say(traced.description)
     model, batch = traced.model, traced.batch
     data = int8.read_data(network, options, progress)
     with progress.step("Merging repeated work, folding constants and BatchNorm") as say:
-        merged = passes.merge_copies(model)
+        merged = passes.merge_copies(model, size if multiple else None)
         passes.clean(model)
         written = opset.write_opset(model, options.opset)
         say(f"{merged.description}; opset {written}")
@@ -71,13 +75,14 @@ def export(options: Options, progress: Progress) -> Bundle:
         say(images.description)
     with progress.step("Binding names to outputs by value") as say:
         signature = _bind(model, network, images, batch, options)
-        shares = split.sharing(model)
+        shares = split.sharing(model, size)
         say(shares.description)
     with progress.step(f"Running PyTorch on {len(images.array)} images"):
-        expected = expected_outputs(network, signature, images.array, batch)
-        pictures = reference_images(network.preprocessing, batch)
-        outputs = expected_outputs(network, signature, pictures, batch)
-        packed, record = reference.pack(pictures, {task.name: outputs[task.name] for task in signature.tasks})
+        samples = [(images.array, run_network(network, signature, images.array, batch))]
+        if multiple:
+            others = images_of_another_size(network.preprocessing, batch)
+            samples.append((others, run_network(network, signature, others, batch)))
+        packed, record = _reference(network, signature, batch)
     quantize = None if data is None else int8.quantizer(network, signature, data, batch, options, progress)
     graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))
     if "fp16" in options.precisions:
@@ -88,7 +93,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         graphs += variants(typed, "fp16", signature, shares, batch, separate=options.separate, details=details)
     read = check_targets(graphs, lambda graph: graph.content(), options.targets)
     notes = [*(note for note in (traced.note,) if note), *read]
-    rows, artifacts = _verify(graphs, images, expected, options, progress)
+    rows, artifacts = _verify(graphs, samples, options, progress)
     require_passed(rows)
     manifest = Manifest(
         name=options.target.stem,
@@ -115,9 +120,9 @@ def _bind(
     """Name the graph's outputs by value, and put preprocessing and decoding around the network, in place."""
     from .bind import bind_by_value
     from .borders import add_decoding, add_preprocessing, rename_outputs
+    from .expected import network_input
     from .graph import serialize
     from .passes import infer_shapes
-    from .verify import network_input
 
     probe = network_input(images.array[: batch or 8], network.preprocessing)
     with _running(serialize(model), options) as backend:
@@ -131,6 +136,20 @@ def _bind(
     add_decoding(model, signature)
     infer_shapes(model)
     return signature
+
+
+def _reference(network: Network, signature: Signature, batch: int | None) -> tuple[bytes, dict[str, Any]]:
+    """Make the reference that engines are verified with on a device."""
+    from .expected import margins, run_network
+    from .images import reference_images
+    from .verify import has_margins
+
+    pictures = reference_images(signature, batch)
+    expected = run_network(network, signature, pictures, batch)
+    outputs = {task.name: expected.outputs(task)[task.name] for task in signature.tasks}
+    sure = [task for task in signature.tasks if has_margins(task, signature)]
+    leads = {task.name: margins(task, expected.raw[task.name]) for task in sure}
+    return reference.pack(pictures, outputs, margins=leads)
 
 
 def _half(graph: Graph, images: VerificationImages, options: Options) -> HalfResult:
@@ -157,8 +176,7 @@ def _typed(half: HalfResult) -> ir.Model:
 
 def _verify(
     graphs: Sequence[Graph],
-    images: VerificationImages,
-    expected: Mapping[str, FloatArray],
+    samples: Sequence[tuple[Images, Expected]],
     options: Options,
     progress: Progress,
 ) -> tuple[list[Row], list[Artifact]]:
@@ -178,9 +196,10 @@ def _verify(
                     graph.path,
                     backend,
                     graph.signature,
-                    images.array,
-                    expected,
-                    tolerance=options.tolerances.get(graph.precision, TOLERANCES[graph.precision]),
+                    samples,
+                    tolerance=partial(
+                        tolerance_of, precision=graph.precision, chosen=options.tolerances, defaults=TOLERANCES
+                    ),
                     batch=graph.batch,
                 )
             worst = max(found, key=lambda row: row.excess)

@@ -85,12 +85,17 @@ def engines(bundle: Bundle) -> str:
         layers = describe_layers(artifact.details)
         verified = artifact.details.get("verified")
         state = "verified on this GPU" if verified is True else f"not run yet: {verified}"
+        taken = f"{_size(artifact.details)}batches {artifact.batch_min} to {artifact.batch_max}, tuned for {record.batch_opt}"
         lines.append(
-            f"Engine {artifact.path}: {record.built_for}, batches {artifact.batch_min} to {artifact.batch_max}, tuned for "
-            f"{record.batch_opt}; {f'{layers}; ' if layers else ''}{state}.\n"
+            f"Engine {artifact.path}: {record.built_for}, {taken}; {f'{layers}; ' if layers else ''}{state}.\n"
         )
         lines += [f"  {text}\n" for text in artifact.details.get("warnings", [])]
     return "".join(lines)
+
+
+def _size(details: dict[str, Any]) -> str:
+    size = details.get("image_size")
+    return f"images of {size[0]}x{size[1]} alone, " if size else ""
 
 
 def _sharing(sharing: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cost import Cost, cost
 from .passes import Merged
+from .sizes import at_size
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,9 +73,15 @@ class Sharing:
         }
 
 
-def sharing(model: ir.Model) -> Sharing:
-    """Measure what the outputs of a graph share. Each output counts as a task under its own name."""
-    needed = {str(output.name): ancestors([output]) for output in model.graph.outputs}
+def sharing(model: ir.Model, size: tuple[int, int] | None = None) -> Sharing:
+    """Measure what the outputs of a graph share. Each output counts as a task under its own name.
+
+    Args:
+        model: it is not changed.
+        size: height and width to count the work at; None: the graph's own, which are fixed.
+    """
+    counted = at_size(model, size)
+    needed = {str(output.name): ancestors([output]) for output in counted.graph.outputs}
     times: dict[ir.Node, int] = {}
     for nodes in needed.values():
         for node in nodes:

@@ -232,6 +232,12 @@ RESTRICTIONS: tuple[Restriction, ...] = (
         f"use one of {', '.join(_MODES)}",
     ),
     Restriction(
+        ("Resize",),
+        lambda use: use.computed(2) and "axes" in use.node.attributes,
+        "scales that are computed are not read beside axes",
+        "give a constant scale, or sizes",
+    ),
+    Restriction(
         ("GridSample",),
         lambda use: use.rank(0) not in (4, None),
         "only inputs of 4 dimensions are read",

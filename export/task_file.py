@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
-from mtl_deploy.runtime.tasks import Task, check_tasks
+from mtl_deploy.runtime.tasks import DENSE_KINDS, Kind, Task, check_tasks
 
 from .outputs import Key
 
@@ -72,9 +72,13 @@ def _placed(error: TaskError, where: str) -> TaskError:
 
 
 def bind_tasks(
-    tasks: Sequence[Task] | None, defaults: Sequence[Task] | None, sizes: Mapping[Key, int]
+    tasks: Sequence[Task] | None,
+    defaults: Sequence[Task] | None,
+    sizes: Mapping[Key, int],
+    maps: Mapping[Key, tuple[int, int]] | None = None,
+    image: tuple[int, int] = (0, 0),
 ) -> tuple[Task, ...]:
-    """Say which output of the network each task is, and set the tasks' ``output`` and ``size``.
+    """Say which output of the network each task is, and set the tasks' ``output``, ``size`` and, of dense ones, ``stride``.
 
     A task's output is the one that its ``output`` field names; otherwise the one whose key is the task's name;
     otherwise the one at the task's own place in the list. All outputs must be taken, unless every task has an
@@ -83,17 +87,19 @@ def bind_tasks(
     Args:
         tasks: what the user declared; None where nothing was.
         defaults: tasks that hold where the user declared none; None where the network has no known ones.
-        sizes: the network's outputs in order, key to size (values a sample).
+        sizes: the network's outputs in order, key to size (values a sample, of a map its channels).
+        maps: height and width of the outputs that are maps, with a value a pixel.
+        image: height and width of the image that they were computed from.
 
     Returns:
         The tasks in the order given, with ``output`` a key of ``sizes``.
 
     Raises:
-        TaskError: no tasks are known, their number or sizes do not fit, an output is unknown, or two tasks share one.
+        TaskError: no tasks are known, their number, sizes or strides do not fit, an output is unknown, or two tasks share one.
     """
     chosen = tasks if tasks is not None else defaults
     if chosen is None:
-        raise TaskError(_proposal(sizes))
+        raise TaskError(_proposal(sizes, maps or {}))
     chosen = check_tasks(chosen)
     every_output_given = all(task.output is not None for task in chosen)
     if len(chosen) > len(sizes) or (len(chosen) < len(sizes) and not every_output_given):
@@ -110,8 +116,33 @@ def bind_tasks(
                 f"tasks {other.name!r} and {task.name!r} are both bound to output {key!r}; "
                 f"give each its own 'output' in a task file (outputs: {_listed(sizes)})"
             )
-        bound[key] = replace(task, output=key).with_size(sizes[key])
+        stride = _stride(task, key, sizes[key], (maps or {}).get(key), image)
+        bound[key] = replace(task, output=key).with_size(sizes[key], stride=stride)
     return tuple(bound.values())
+
+
+def _stride(task: Task, key: Key, size: int, shape: tuple[int, int] | None, image: tuple[int, int]) -> int:
+    """Find how many pixels of the image one pixel of an output stands for; 0 for an output that is no map."""
+    if shape is None:
+        if task.dense:
+            raise TaskError(
+                f"task {task.name!r} is {task.kind}, a map an image (N, C, h, w), but output {key!r} gives {size} values an "
+                "image; declare it regression, binary or multiclass"
+            )
+        return 0
+    (height, width), (rows, columns) = image, shape
+    if not task.dense:
+        raise TaskError(
+            f"task {task.name!r} is {task.kind}, but output {key!r} is a map of {rows}x{columns}; declare it "
+            f"{', '.join(sorted(DENSE_KINDS))}, or flatten it to (N, k) in the network"
+        )
+    if height % rows or width % columns or height // rows != width // columns:
+        raise TaskError(
+            f"task {task.name!r}: the output is {rows}x{columns} for {height}x{width}: not a whole stride, the same in both "
+            "directions; choose an --image-size that all of the network's strides divide (32 suits most), or bring the output "
+            "to such a size in the network"
+        )
+    return height // rows
 
 
 def _resolve(task: Task, place: int, keys: Sequence[Key]) -> Key:
@@ -126,16 +157,21 @@ def _resolve(task: Task, place: int, keys: Sequence[Key]) -> Key:
     )
 
 
-def _proposal(sizes: Mapping[Key, int]) -> str:
+def _proposal(sizes: Mapping[Key, int], maps: Mapping[Key, tuple[int, int]]) -> str:
     names = [key if isinstance(key, str) and key.isidentifier() else f"task{n}" for n, key in enumerate(sizes, start=1)]
     options = (
-        f"--task {name}={'regression' if size == 1 else 'multiclass'}"
-        for name, size in zip(names, sizes.values(), strict=True)
+        f"--task {name}={_guess(size, key in maps)}" for name, (key, size) in zip(names, sizes.items(), strict=True)
     )
     return (
         f"the network has {_count(len(sizes), 'output')} ({_listed(sizes)}) and no tasks are declared; name them with "
         f"--tasks FILE, or for example {' '.join(options)} (an output of size 1 can also be binary)"
     )
+
+
+def _guess(size: int, dense: bool) -> Kind:
+    if dense:
+        return "depth" if size == 1 else "normals" if size == 3 else "segmentation"
+    return "regression" if size == 1 else "multiclass"
 
 
 def _listed(sizes: Mapping[Key, int]) -> str:

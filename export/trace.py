@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtl_deploy.runtime.errors import TraceError
 
+from .borders import FREE_SIZE
+from .sizes import fix_size, name_free_sizes
+
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
@@ -40,7 +43,12 @@ class Trace:
 
 
 def trace(
-    network: torch.nn.Module | torch.export.ExportedProgram, height: int, width: int, *, opset: int | None = None
+    network: torch.nn.Module | torch.export.ExportedProgram,
+    height: int,
+    width: int,
+    *,
+    opset: int | None = None,
+    multiple: int = 0,
 ) -> Trace:
     """Export a network with ``torch.onnx.export(dynamo=True)``, unoptimised, so that its own structure can be measured.
 
@@ -52,6 +60,8 @@ def trace(
         height: pixels.
         width: pixels.
         opset: the one wanted in the end; below 18 the trace has 18, and :mod:`.opset` goes down from there.
+        multiple: 0 for a graph of that size alone. Otherwise height and width are free, each a multiple of this, and called
+            ``height`` and ``width`` in the graph.
 
     Raises:
         TraceError: the exporter cannot turn the network into a graph.
@@ -60,15 +70,34 @@ def trace(
 
     opset = max(opset or TRACE_OPSET, TRACE_OPSET)
     if isinstance(network, torch.export.ExportedProgram):
-        return _trace_program(network, opset)
-    example = torch.zeros(2, 3, height, width)
+        found = _trace_program(network, opset)
+        shape = found.model.graph.inputs[0].shape
+        if not multiple and shape is not None and not all(isinstance(size, int) for size in shape[2:]):
+            fix_size(found.model, height, width)
+    else:
+        # a dimension of 1 would be taken for a constant
+        example = torch.zeros(2, 3, max(height, 2 * multiple), max(width, 2 * multiple))
+        sides = {2: multiple * torch.export.Dim("h"), 3: multiple * torch.export.Dim("w")} if multiple else {}
+        found = _trace_network(network, example, sides, opset)
+    if multiple:
+        name_free_sizes(found.model, *FREE_SIZE)
+    return found
+
+
+def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[int, Any], opset: int) -> Trace:
+    import torch
+
     try:
-        graph = _export(network, (example,), opset, dynamic_shapes=({0: torch.export.Dim("batch")},))
-        return Trace(graph)
+        return Trace(_export(network, (example,), opset, dynamic_shapes=({0: torch.export.Dim("batch"), **sides},)))
     except TraceError as free_batch:
         try:
-            graph = _export(network, (example[:1],), opset)
+            graph = _export(network, (example[:1],), opset, **({"dynamic_shapes": (sides,)} if sides else {}))
         except TraceError as fixed_batch:
+            if sides:
+                raise TraceError(
+                    f"{fixed_batch}. With --dynamic-size, height and width are free in the graph: export at one size without it, "
+                    "or let the network's forward take sizes from its tensors"
+                ) from free_batch
             raise fixed_batch from free_batch
         note = f"the network fixes its batch, so the graph takes one image at a time ({_reason(free_batch)})"
         return Trace(graph, batch=1, note=note)

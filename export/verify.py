@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,7 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.tasks import Task
 
-from .borders import LOGITS_SUFFIX
-
-if TYPE_CHECKING:
-    import torch
-
-Images = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.floating]
-Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
+from .expected import Expected, Images, Outputs, compared, network_input, upsampled
 
 _BATCHES = (1, 3)  # the first ones; then eights. A graph that fixes its batch by mistake fails on them
 
@@ -35,12 +28,14 @@ class Row:
         artifact: path in the bundle.
         task: the task's name.
         samples: number of images.
-        max_error: largest absolute difference of an output value, in the output's unit.
-        mean_error: mean absolute difference.
+        max_error: largest absolute difference of an output value, in the output's unit. Of class indices: the largest margin,
+            in logits, by which the network prefers its own class to the one that a pixel got; near ties may fall either way. Of
+            unit vectors: the difference times the length that the network gave the vector, since a short one hardly points.
+        mean_error: mean absolute difference, of class indices the mean margin.
         tolerance: what ``max_error`` may not exceed.
-        agreement: share of images on which both choose the same class; None for a regression.
-        logit_error: largest absolute difference of the logits behind probabilities, which saturate and would hide it; None where
-            the output is the network's own.
+        agreement: share of images, of a segmentation of pixels, on which both choose the same class; None where there are none.
+        logit_error: largest absolute difference of the logits behind probabilities, which saturate and would hide it, or of the raw
+            map behind a dense output; None where the output is the network's own.
         logit_tolerance: what ``logit_error`` may not exceed.
     """
 
@@ -72,67 +67,8 @@ class Row:
         return asdict(self)
 
 
-def expected_outputs(
-    forward: Forward, signature: Signature, images: Images, batch: int | None
-) -> dict[str, FloatArray]:
-    """Compute with PyTorch what a deployed graph must give.
-
-    Preprocessing and decoding are written here in torch, apart from the graph's own, so that a mistake in either shows.
-
-    Args:
-        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task.
-        signature: the deployed graph's.
-        images: ``(N, H, W, 3) uint8, RGB``.
-        batch: the batch that the network insists on; None where it takes any.
-
-    Returns:
-        by task, ``(N, size) float32``; for probabilities their logits too, under :func:`logits_name`.
-    """
-    import torch
-
-    parts: dict[str, list[FloatArray]] = {name: [] for task in signature.tasks for name in _compared(task, signature)}
-    with torch.inference_mode():
-        for start in range(0, len(images), batch or 8):
-            tensor = network_input(images[start : start + (batch or 8)], signature.preprocessing)
-            raw = forward(tensor)
-            for task in signature.tasks:
-                column = raw[task.name].reshape(len(tensor), -1).float()
-                parts[task.name].append(_decode(task, column, signature.outputs == "decoded").numpy())
-                for name in _compared(task, signature)[1:]:
-                    parts[name].append(column.numpy())
-    return {name: np.concatenate(pieces) for name, pieces in parts.items()}
-
-
-def network_input(images: Images, preprocessing: Preprocessing) -> torch.Tensor:
-    """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on."""
-    import torch
-
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
-    return ((pixels - mean) / std).contiguous()
-
-
-def _decode(task: Task, raw: torch.Tensor, decoded: bool) -> torch.Tensor:
-    if not decoded:
-        return raw
-    if task.kind == "regression":
-        return raw * task.scale + task.offset
-    return raw.sigmoid() if raw.shape[1] == 1 else raw.softmax(-1)
-
-
-def logits_name(task: Task) -> str:
-    """Return the name that the logits of a decoded task have inside a graph."""
-    return f"{task.name}{LOGITS_SUFFIX}"
-
-
-def _compared(task: Task, signature: Signature) -> tuple[str, ...]:
-    probabilities = signature.outputs == "decoded" and task.kind != "regression"
-    return (task.name, logits_name(task)) if probabilities else (task.name,)
-
-
 def with_logits(content: bytes, signature: Signature) -> bytes:
-    """Return an ``.onnx`` file that gives, besides its outputs, the logits behind its probabilities.
+    """Return an ``.onnx`` file that gives, besides its outputs, the logits behind its probabilities and the maps behind dense ones.
 
     The file's own bytes come first, unchanged. Protocol buffers merge when they are joined, and lists append
     (https://protobuf.dev/programming-guides/encoding, "Last One Wins").
@@ -141,9 +77,9 @@ def with_logits(content: bytes, signature: Signature) -> bytes:
 
     addition = onnx.ModelProto()
     for task in signature.tasks:
-        for name in _compared(task, signature)[1:]:
-            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", task.size])
-            addition.graph.output.append(value)
+        for name in compared(task, signature)[1:]:
+            shape = ["batch", task.size, *([None, None] if task.dense else [])]
+            addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     added: bytes = addition.SerializeToString()
     return content + added
 
@@ -152,37 +88,39 @@ def verify(
     path: str,
     backend: Backend,
     signature: Signature,
-    images: Images,
-    expected: Mapping[str, FloatArray],
+    samples: Sequence[tuple[Images, Expected]],
     *,
-    tolerance: float,
+    tolerance: Callable[[Task], float],
     batch: int | None,
 ) -> list[Row]:
-    """Run a graph on the images and compare it with what PyTorch gave, task by task.
+    """Run a graph on images and compare it with what PyTorch gave, task by task. A batch's outputs are held at a time.
 
     Args:
         path: the artifact's path in the bundle.
         backend: the artifact, loaded :func:`with_logits`.
         signature: the artifact's own (one task for a separate model).
-        images: ``(N, H, W, 3) uint8, RGB``, at the graph's size.
-        expected: :func:`expected_outputs`' result.
-        tolerance: relative, see :data:`~mtl_deploy.export.options.TOLERANCES`.
+        samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several where
+            the graph takes several sizes.
+        tolerance: relative, by task, see :func:`~mtl_deploy.export.options.tolerance_of`.
         batch: the batch that the graph insists on; None where it takes any, and is tried at several.
     """
-    names = [name for task in signature.tasks for name in _compared(task, signature)]
-    parts: dict[str, list[FloatArray]] = {name: [] for name in names}
-    for piece in _batches(images, batch):
-        for name, array in backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names).items():
-            parts[name].append(np.asarray(array, np.float32))
-    actual = {name: np.concatenate(pieces) for name, pieces in parts.items()}
-    return [_compare(path, task, signature, actual, expected, tolerance) for task in signature.tasks]
+    names = [name for task in signature.tasks for name in compared(task, signature)]
+    comparisons = {task.name: Comparison(task, signature) for task in signature.tasks}
+    for images, expected in samples:
+        start = 0
+        for piece in _batches(images, batch):
+            actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
+            for task in signature.tasks:
+                comparisons[task.name].add(actual, expected.outputs(task, start, start + len(piece)))
+            start += len(piece)
+    return [comparisons[task.name].row(path, tolerance(task)) for task in signature.tasks]
 
 
 def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     """Turn ``(N, H, W, 3) uint8, RGB`` into what the deployed graph takes."""
     if preprocessing.input == "uint8":
         return np.ascontiguousarray(images)
-    array: FloatArray = network_input(images, preprocessing).numpy()
+    array: npt.NDArray[Any] = network_input(images, preprocessing).numpy()
     return array
 
 
@@ -195,49 +133,101 @@ def _batches(images: Images, batch: int | None) -> Iterator[Images]:
         start += size
 
 
-def _compare(
-    path: str,
-    task: Task,
-    signature: Signature,
-    actual: Mapping[str, FloatArray],
-    expected: Mapping[str, FloatArray],
-    tolerance: float,
-) -> Row:
-    output, *logits = _compared(task, signature)
-    decoded = signature.outputs == "decoded"
-    difference = np.abs(actual[output].astype(np.float64) - expected[output])
-    agreement = None
-    if task.kind != "regression":
-        same = classes(task, actual[output], decoded) == classes(task, expected[output], decoded)
-        agreement = float(np.mean(same))
-    row = Row(
-        artifact=path,
-        task=task.name,
-        samples=len(actual[output]),
-        max_error=float(difference.max()),
-        mean_error=float(difference.mean()),
-        tolerance=tolerance * (1.0 if logits else _scale(expected[output])),
-        agreement=agreement,
-    )
-    for name in logits:
-        error = float(np.abs(actual[name].astype(np.float64) - expected[name]).max())
-        row = replace(row, logit_error=error, logit_tolerance=tolerance * _scale(expected[name]))
-    return row
+class Comparison:
+    """The errors of one task, gathered batch by batch."""
+
+    def __init__(self, task: Task, signature: Signature) -> None:
+        self._task, self._signature = task, signature
+        self._output, *self._logits = compared(task, signature)
+        self._samples = self._values = self._choices = self._alike = 0
+        self._largest = self._sum = self._scale = 0.0
+        self._logit_error = self._logit_scale = 0.0
+
+    def add(self, actual: Mapping[str, Outputs], expected: Mapping[str, Outputs]) -> None:
+        """Compare what a graph gave on some images with what it must give, by the names of :func:`compared`."""
+        found, wanted = actual[self._output], expected[self._output]
+        if chooses(self._task, self._signature):
+            difference = self._margin(found, wanted, expected[self._logits[0]])
+        else:
+            difference = np.abs(found.astype(np.float64) - wanted)
+            if self._task.kind == "normals" and self._logits:
+                difference *= np.linalg.norm(upsampled(self._task, expected[self._logits[0]]), axis=1, keepdims=True)
+            self._scale = max(self._scale, float(np.abs(wanted).max()))
+        self._samples += len(wanted)
+        self._values += difference.size
+        self._largest = float(np.maximum(self._largest, difference.max()))
+        self._sum += float(difference.sum())
+        if self._task.kind not in ("regression", "depth", "normals"):
+            self._agree(found, wanted)
+        for name in self._logits:
+            error = np.abs(actual[name].astype(np.float64) - expected[name]).max()
+            self._logit_error = float(np.maximum(self._logit_error, error))
+            self._logit_scale = max(self._logit_scale, float(np.abs(expected[name]).max()))
+
+    def row(self, path: str, tolerance: float) -> Row:
+        """Return the result; ``tolerance`` is relative."""
+        scale = max(self._scale, LEAST_SCALE)
+        if has_margins(self._task, self._signature):
+            scale = 2 * max(self._logit_scale, LEAST_SCALE)  # one value may be too small, another too large
+        elif self._logits and not self._task.dense:
+            scale = 1.0
+        return Row(
+            artifact=path,
+            task=self._task.name,
+            samples=self._samples,
+            max_error=self._largest,
+            mean_error=self._sum / max(self._values, 1),
+            tolerance=tolerance * scale,
+            agreement=self._alike / self._choices if self._choices else None,
+            logit_error=self._logit_error if self._logits else None,
+            logit_tolerance=tolerance * max(self._logit_scale, LEAST_SCALE) if self._logits else None,
+        )
+
+    def _margin(self, found: Outputs, wanted: Outputs, logits: Outputs) -> Outputs:
+        """Return how much the network prefers its class to the one found, a pixel; infinite for a class that there is not."""
+        margin = np.zeros(wanted.shape)
+        if found.shape != wanted.shape:
+            return np.full(wanted.shape, np.inf)
+        for place in np.flatnonzero((found != wanted).reshape(len(wanted), -1).any(axis=1)):
+            values = upsampled(self._task, logits[place : place + 1])[0]
+            rows, columns = np.nonzero(found[place] != wanted[place])
+            got, best = found[place, rows, columns].astype(int), wanted[place, rows, columns].astype(int)
+            known = (got >= 0) & (got < len(values))
+            lost = values[best, rows, columns] - values[np.where(known, got, 0), rows, columns]
+            margin[place, rows, columns] = np.where(known, lost, np.inf)
+        return margin
+
+    def _agree(self, found: Outputs, wanted: Outputs) -> None:
+        decoded = self._signature.outputs == "decoded"
+        same = classes(self._task, found, decoded) == classes(self._task, wanted, decoded)
+        self._choices += same.size
+        self._alike += int(np.count_nonzero(same))
 
 
-def _scale(expected: FloatArray) -> float:
-    """Return what an error of raw values is relative to: their largest, but not less than a thousandth."""
-    return max(float(np.abs(expected).max()), 1e-3)
+LEAST_SCALE = 1e-3
+"""What an error of raw values is relative to is their largest, but not less than this."""
 
 
-def classes(task: Task, values: FloatArray, decoded: bool) -> npt.NDArray[Any]:
-    """Return the class that each row of values chooses; of a binary task, whether it is the positive one.
+def chooses(task: Task, signature: Signature) -> bool:
+    """Return whether a task's output holds class indices."""
+    return signature.outputs == "decoded" and task.kind == "segmentation" and task.argmax
+
+
+def has_margins(task: Task, signature: Signature) -> bool:
+    """Return whether errors of a task's output are judged by how sure the network is, see :func:`~.expected.margins`."""
+    return chooses(task, signature) or (signature.outputs == "decoded" and task.kind == "normals")
+
+
+def classes(task: Task, values: Outputs, decoded: bool) -> npt.NDArray[Any]:
+    """Return the class that each row of values, or each pixel, chooses; of a binary task, whether it is the positive one.
 
     Args:
-        task: a classification.
-        values: ``(N, size)``.
-        decoded: whether they are probabilities; logits otherwise.
+        task: a classification or segmentation.
+        values: ``(N, size)``; of a segmentation ``(N, size, h, w)``, or the indices themselves.
+        decoded: whether they are probabilities or, of a segmentation, what a decoded graph gives; logits otherwise.
     """
+    if task.kind == "segmentation" and decoded and task.argmax:
+        return values
     if values.shape[1] > 1:
         return np.asarray(values.argmax(axis=1))
     threshold = task.threshold if decoded else np.log(task.threshold / (1 - task.threshold))

@@ -58,7 +58,7 @@ def test_a_value_an_image_is_a_column() -> None:
         ({"age": AGE, "more": {"race": RACE}}, "output 'more' is a dict of 1"),
         ({("a", 1): AGE, "race": RACE}, r"the key \('a', 1\)"),
         ((AGE, RACE.argmax(1)), "output 1 is int64, not floating point"),
-        ({"depth": torch.zeros(4, 1, 8, 8), "age": AGE}, r"'depth' has shape \(4, 1, 8, 8\)"),
+        ({"depth": torch.zeros(4, 1, 2, 8, 8), "age": AGE}, r"'depth' has shape \(4, 1, 2, 8, 8\)"),
         ((torch.tensor(0.5), RACE), r"output 0 has shape \(\)"),
         ((AGE, torch.zeros(4, 0)), r"output 1 has shape \(4, 0\)"),
         ((AGE, RACE[:2]), r"shape \(2, 5\) for 4 images"),
@@ -73,3 +73,12 @@ def test_errors_name_the_output(result: Any, message: str) -> None:
 def test_outputs_of_different_batches_are_refused_when_the_batch_is_not_known() -> None:
     with pytest.raises(TaskError, match=r"differ in their first dimension \(\[2, 4\]\)"):
         flatten_outputs((AGE, RACE[:2]))
+
+
+def test_maps_keep_their_form_and_get_a_channel() -> None:
+    found = flatten_outputs({"out": torch.zeros(4, 5, 8, 8), "depth": torch.zeros(4, 8, 8), "aux": None, "age": AGE})
+    assert {key: tuple(value.shape) for key, value in found.items()} == {
+        "out": (4, 5, 8, 8),
+        "depth": (4, 1, 8, 8),
+        "age": (4, 1),
+    }

@@ -291,6 +291,17 @@ FORMS: dict[str, tuple[bytes, str, str | None, bytes]] = {
         None,
         one("Dropout", constants={"r": np.float32(0.5), "t": np.bool_(False)}),
     ),
+    "computed scales of some axes": (
+        model(
+            [node("Resize", ["x", "", "s"], ["y"], mode="linear", axes=[2, 3])],
+            [("x", FLOAT, [1, 3, 8, 8]), ("s", FLOAT, [2])],
+            [("y", FLOAT, [1, 3, "h", "w"])],
+            18,
+        ),
+        "tensorrt-11.1",
+        None,
+        one("Resize", opset=18, constants=SCALES, mode="linear"),
+    ),
     "l3 norm": (one("LpNormalization", p=3), "tensorrt-10.3", None, one("LpNormalization", p=1)),
     "antialias": (
         one("Resize", opset=18, constants=SCALES, mode="linear", antialias=1),

@@ -1,0 +1,83 @@
+"""Graphs with free sizes: names for what is free, and the same graph for one size, to count its work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.errors import TraceError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def name_free_sizes(model: ir.Model, height: str, width: str) -> None:
+    """Call a traced graph's free height and width by these names, wherever the exporter wrote their expressions, in place.
+
+    Raises:
+        TraceError: one of them is not free in the graph.
+    """
+    import onnx_ir as ir
+
+    shape = model.graph.inputs[0].shape
+    assert shape is not None  # the tracer sets it
+    found = [str(size) for size in shape[2:] if not isinstance(size, int)]
+    if len(found) < 2:
+        raise TraceError(
+            f"the network fixes its image size ({shape}), so --dynamic-size cannot free it; leave the option out, or take sizes "
+            "from its inputs in the network's forward"
+        )
+    names = {found[0]: height, found[1]: width}
+    for value in _values(model):
+        if value.shape is not None:
+            value.shape = ir.Shape([names.get(str(size), size) for size in value.shape])
+
+
+def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
+    """Return a graph's copy for one size, every shape in it known; weights are shared in memory.
+
+    A free batch becomes one image. Where a network moves its batch to another axis or into one (a Vision Transformer does both),
+    the exporter's own shapes are not enough to count the work.
+
+    Args:
+        model: takes ``(N, 3, H, W)`` or ``(N, H, W, 3)``, whatever of it is free.
+        size: height and width in pixels; None: the graph's own, which are fixed.
+    """
+    import onnx_ir as ir
+    import onnx_ir.passes.common as common
+    import onnxscript.optimizer
+
+    fixed = model.clone()
+    assert isinstance(fixed, ir.Model)  # what clone returns
+    for value in _values(fixed):
+        value.shape = None
+    image = fixed.graph.inputs[0]
+    old = model.graph.inputs[0].shape
+    assert old is not None  # the tracer sets it
+    batch = old[0] if isinstance(old[0], int) else 1
+    image.shape = ir.Shape([batch, *old[1:]])
+    if size is not None:
+        last = old[3] == 3 and old[1] != 3
+        image.shape = ir.Shape([batch, *size, 3] if last else [batch, 3, *size])
+    onnxscript.optimizer.fold_constants(fixed)
+    common.ShapeInferencePass()(fixed)
+    return fixed
+
+
+def fix_size(model: ir.Model, height: int, width: int) -> None:
+    """Give a traced graph that takes any size this one, in place; its batch stays as it is."""
+    import onnx_ir as ir
+    import onnx_ir.passes.common as common
+    import onnxscript.optimizer
+
+    image = model.graph.inputs[0]
+    assert image.shape is not None  # the tracer sets it
+    for value in _values(model):
+        if value is not image:
+            value.shape = None
+    image.shape = ir.Shape([image.shape[0], image.shape[1], height, width])
+    onnxscript.optimizer.fold_constants(model)
+    common.ShapeInferencePass()(model)
+
+
+def _values(model: ir.Model) -> list[ir.Value]:
+    return [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
