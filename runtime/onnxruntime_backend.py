@@ -125,12 +125,7 @@ class OnnxRuntimeBackend:
     def _load(self, outputs: Sequence[str] | None) -> onnxruntime.InferenceSession:
         ort = self._ort
         content = self._read() if outputs is None else cut(self._read(), outputs)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors; they come as exceptions in our own words
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        if not self._spinning:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = self._options()
         try:
             session = ort.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # its exceptions share no base of their own
@@ -144,6 +139,16 @@ class OnnxRuntimeBackend:
                 "another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
             )
         return session
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        """Return what every session is made with."""
+        options: onnxruntime.SessionOptions = self._ort.SessionOptions()
+        options.log_severity_level = 3  # errors; they come as exceptions in our own words
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        if not self._spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
 
 
 def _run_into(
@@ -166,13 +171,22 @@ def _run_into(
     return {name: into[name] if name in into else values[name].numpy() for name in outputs}
 
 
+def available_providers() -> list[str]:
+    """Return the execution providers that the installed ONNX Runtime was built with, in its order of preference.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken.
+    """
+    return list(_import().get_available_providers())
+
+
 def default_providers() -> list[str]:
     """Return CUDA where ONNX Runtime has it and the machine has a CUDA device, and the CPU behind it.
 
     Raises:
         BackendError: onnxruntime is missing or broken.
     """
-    available = _import().get_available_providers()
+    available = available_providers()
     cuda = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available and has_gpu() else []
     return [*cuda, "CPUExecutionProvider"]
 
