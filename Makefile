@@ -34,7 +34,7 @@ demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export i
 	@echo "==> Quantizing to INT8 on held-out images, half of them to measure every task on (10 seconds)"
 	@$(BIN)/mtl-calibrate $(DEMO)/model.mtl --calibration-data $(DEMO)/images/test --labels $(DEMO)/images/test/labels.csv
 	@echo "==> Benchmarking one shared pass against three separate models (15 seconds)"
-	@$(BIN)/mtl-bench $(DEMO)/model.mtl --duration 12
+	@$(BIN)/mtl-bench $(DEMO)/model.mtl --quick --duration 12
 	@echo "==> Done: the bundle is $(DEMO)/model.mtl"
 
 demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rendered rooms, export, draw, quantize, benchmark (about 6 minutes)

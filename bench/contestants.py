@@ -1,8 +1,10 @@
-"""Who runs: one shared pass, and the separate models in each form that they can take, behind one interface."""
+"""Who runs: one shared pass, the separate models in each form that they can take, and the shared pass for some tasks alone."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -10,32 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle import Artifact
-from mtl_deploy.runtime.errors import BackendError, DeviceLostError, RunError, WorkError
+from mtl_deploy.runtime.errors import BackendError
 from mtl_deploy.runtime.loading import load
 from mtl_deploy.runtime.model import Model
 from mtl_deploy.runtime.tensorrt_backend import GRAPHS, TensorRTBackend
 from mtl_deploy.runtime.tensorrt_timing import Together
 
-from .pair import Batch, Pair, Settings, instead
+from .pair import Batch
+from .specs import CONCURRENT, ONE_GRAPH, SUBSET, Spec
 
 Outputs = Mapping[str, npt.NDArray[np.generic]]
 
-FORMS = {"separate": "in sequence", "concurrent": "on a stream each", "one_graph": "as one CUDA graph"}
-"""The forms of the separate side, in words. Graphs have the first alone."""
-_RELATIVE = {"fp32": 1e-3, "fp16": 3e-2}  # what graphs' outputs may differ by, of a task's largest value
-_RELATIVE_ENGINES = {"fp32": 2e-3, "fp16": 4e-2, "int8": 0.4}
-"""Twice what mtl-export lets an engine differ by from PyTorch: both sides may."""
-_TF32 = 2e-2  # for fp32 engines that may compute in TF32: 10 bits of mantissa
-
 
 class Contestant(Protocol):
-    """Computes all tasks of a batch. What one call costs is what is measured."""
+    """Computes the tasks of a batch. What one call costs is what is measured."""
 
     name: str
     details: str  # the library and the provider or device that run it
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Run all tasks on a ready batch, from host memory to host memory; raw outputs by task."""
+        """Run its tasks on a ready batch, from host memory to host memory; outputs by task, as the graph gives them."""
         ...
 
     def close(self) -> None:
@@ -48,20 +44,24 @@ class Side:
 
     Attributes:
         models: one for the shared side, one a task for the separate side.
+        parts_ms: of several models, each one's own time in each call, by task; see :func:`take_parts`.
     """
 
     def __init__(self, name: str, models: Sequence[Model]) -> None:
         self.name = name
         self.models = tuple(models)
         self.details = self.models[0].backend.details
+        self.parts_ms: dict[str, list[float]] = {_tasks_of(model): [] for model in self.models}
 
     def __call__(self, batch: Batch) -> Outputs:
         """Run every model."""
         if len(self.models) == 1:
             return self.models[0](batch)
         outputs: dict[str, npt.NDArray[np.generic]] = {}
-        for model in self.models:
+        for model, times in zip(self.models, self.parts_ms.values(), strict=True):
+            started = time.perf_counter_ns()
             outputs |= model(batch)
+            times.append((time.perf_counter_ns() - started) / 1e6)
         return outputs
 
     @property
@@ -80,104 +80,149 @@ class Side:
             model.close()
 
 
+class Threads:
+    """The separate graphs at work at once, each in a thread of its own with a session of its own."""
+
+    def __init__(self, name: str, side: Side) -> None:
+        self.name = name
+        self.details = side.details
+        self._side = side
+        self._pool = ThreadPoolExecutor(len(side.models), thread_name_prefix="mtl-bench")
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Run every model, and wait for all."""
+        running = [self._pool.submit(model, batch) for model in self._side.models]
+        outputs: dict[str, npt.NDArray[np.generic]] = {}
+        for one in running:
+            outputs |= one.result()
+        return outputs
+
+    def close(self) -> None:
+        """End the threads and free the models."""
+        self._pool.shutdown()
+        self._side.close()
+
+
 class AtOnce:
     """The separate engines at work at once; the images go to the GPU once for all of them.
 
+    What is bound to a size of batch is made at the first call of that size.
+
     Args:
-        name: ``concurrent`` or ``one_graph``.
-        side: the separate engines, which must stay open.
-        batch: number of images.
-        cuda_graphs: whether each engine is launched as a CUDA graph, where not all are one.
+        spec: of kind ``concurrent`` or ``one_graph``.
+        side: the separate engines.
+        owned: whether to close them too.
     """
 
-    def __init__(self, name: str, side: Side, batch: int, *, cuda_graphs: bool) -> None:
-        self.name = name
+    def __init__(self, spec: Spec, side: Side, *, owned: bool) -> None:
+        self.name = spec.name
         self.details = side.details
-        self._together = Together(side.engines, batch, whole=name == "one_graph", graphs=cuda_graphs)
+        self._spec, self._side, self._owned = spec, side, owned
+        self._together: Together | None = None
+        self._size = 0
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Run every engine."""
+        """Run every engine.
+
+        Raises:
+            RunError: an engine cannot be captured, or memory is full.
+        """
+        if self._together is None or self._size != len(batch):
+            self._release()
+            graphs, whole = self._spec.settings.cuda_graphs, self._spec.kind == ONE_GRAPH
+            self._together = Together(self._side.engines, len(batch), whole=whole, graphs=graphs)
+            self._size = len(batch)
         return self._together(batch)
 
+    def _release(self) -> None:
+        if self._together is not None:
+            self._together.close()
+            self._together = None
+
     def close(self) -> None:
-        """Free what it holds beside the engines."""
-        self._together.close()
+        """Free what it holds, and the engines where they are its own."""
+        self._release()
+        if self._owned:
+            self._side.close()
 
 
-def start(pair: Pair, name: str, settings: Settings) -> Side:
-    """Load ``shared`` or ``separate``.
+def start(spec: Spec, beside: Contestant | None = None) -> Contestant:
+    """Start a contestant that runs a bundle's artifacts.
+
+    Args:
+        spec: which, and how.
+        beside: the separate engines in the same process, which other forms of them can run; None: they are loaded.
 
     Raises:
         BackendError: an engine is refused; says how to measure its graph.
     """
+    if spec.engines and spec.kind in (CONCURRENT, ONE_GRAPH):
+        if isinstance(beside, Side):
+            return AtOnce(spec, beside, owned=False)
+        return AtOnce(spec, _side(spec), owned=True)
+    side = _side(spec)
+    return Threads(spec.name, side) if spec.kind == CONCURRENT else side
+
+
+def load_libraries(spec: Spec) -> None:
+    """Load what runs the spec's artifacts, so that memory can be read before any model."""
+    if not spec.engines:
+        from mtl_deploy.runtime.onnxruntime_backend import default_providers
+
+        default_providers()
+
+
+def call(contestant: Contestant, batch: Batch) -> dict[str, npt.NDArray[np.generic]]:
+    """Call a contestant; for :meth:`~mtl_deploy.bench.hosts.Host.run`. The arrays are copies: a contestant may reuse its own."""
+    return {task: np.array(values) for task, values in contestant(batch).items()}
+
+
+def take_parts(contestant: Contestant) -> dict[str, list[float]]:
+    """Return each separate model's own time in each call since this was last asked, in milliseconds; empty for the others."""
+    if not isinstance(contestant, Side) or len(contestant.models) == 1:
+        return {}
+    taken = {task: list(times) for task, times in contestant.parts_ms.items()}
+    for times in contestant.parts_ms.values():
+        times.clear()
+    return taken
+
+
+def graphs_off(contestant: Contestant) -> str | None:
+    """Return why engines are not launched as CUDA graphs; None where they are, or where there are none."""
+    return contestant.graphs_off if isinstance(contestant, Side) else None
+
+
+def activation_bytes(contestant: Contestant) -> int | None:
+    """Return the bytes of activation memory that the engines need, as they say; None for graphs."""
+    if not isinstance(contestant, Side) or not contestant.engines:
+        return None
+    return sum(engine.loaded.library.device_memory_size(engine.loaded.engine) for engine in contestant.engines)
+
+
+def _side(spec: Spec) -> Side:
     with ExitStack() as stack:
-        models = [stack.enter_context(_load(pair, artifact, settings)) for artifact in pair.side(name)]
+        models = [stack.enter_context(_load(spec, artifact)) for artifact in spec.artifacts]
         stack.pop_all()
-        return Side(name, models)
+        return Side(spec.name, models)
 
 
-def _load(pair: Pair, artifact: Artifact, settings: Settings) -> Model:
+def _load(spec: Spec, artifact: Artifact) -> Model:
+    settings = spec.settings
     try:
         return load(
-            pair.bundle.path / artifact.path,
-            providers=None if pair.engines else settings.providers,
+            spec.path / artifact.path,
+            providers=None if spec.engines else settings.providers,
+            tasks=spec.tasks if spec.kind == SUBSET else None,
             threads=settings.threads,
             spinning=settings.spinning,
             cuda_graphs=GRAPHS if settings.cuda_graphs else 0,
         )
     except BackendError as error:
-        if not pair.engines:
+        if not spec.engines:
             raise
-        raise type(error)(f"{error}; {instead(pair.bundle, artifact)}") from error
+        source = spec.path / str(artifact.details.get("source", ""))
+        raise type(error)(f"{error}; measure its graph instead: mtl-bench {source}") from error
 
 
-def start_forms(separate: Side, batch: int, settings: Settings, notes: list[str]) -> list[AtOnce]:
-    """Make the other forms of separate engines, where they are possible.
-
-    Args:
-        separate: the loaded engines.
-        batch: number of images.
-        settings: how they are run; without CUDA graphs there is no form of one graph.
-        notes: told what is not possible, and why.
-
-    Raises:
-        DeviceLostError: the GPU's context is unusable.
-    """
-    forms: list[AtOnce] = []
-    for name in ("concurrent", "one_graph") if settings.cuda_graphs else ("concurrent",):
-        try:
-            forms.append(AtOnce(name, separate, batch, cuda_graphs=settings.cuda_graphs))
-        except DeviceLostError:  # noqa: PERF203 - three at most
-            raise
-        except RunError as error:  # memory, or an engine that cannot be captured: the other forms are measured
-            notes.append(f"the separate engines {FORMS[name]} were not measured: {error}")
-    return forms
-
-
-def require_agreement(first: Contestant, second: Contestant, batch: Batch, pair: Pair) -> None:
-    """Compare the contestants' outputs, since the speed of a wrong answer is of no interest.
-
-    Raises:
-        WorkError: names the task that differs, with the figures.
-    """
-    relative = _tolerance(pair)
-    expected, found = first(batch), second(batch)
-    for task, values in expected.items():
-        allowed = relative * max(float(np.abs(values).max()), 1.0)
-        error = float(np.abs(values.astype(np.float64) - found[task].astype(np.float64)).max())
-        if not error <= allowed:
-            form = f" ({FORMS[second.name]})" if second.name not in ("shared", "separate") else ""
-            remedy = "build the engines again" if pair.engines else "export the bundle again"
-            raise WorkError(
-                f"task {task!r}: shared and separate{form} differ by {error:.3g} (allowed {allowed:.3g}), so they are not "
-                f"compared for speed; {remedy}"
-            )
-
-
-def _tolerance(pair: Pair) -> float:
-    precision = pair.shared.precision
-    if not pair.engines:
-        return _RELATIVE.get(precision, 0.1)
-    if precision == "fp32" and pair.shared.details.get("settings", {}).get("tf32"):
-        return _TF32
-    return _RELATIVE_ENGINES.get(precision, 0.4)
+def _tasks_of(model: Model) -> str:
+    return "+".join(task.name for task in model.tasks)

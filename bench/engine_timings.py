@@ -103,6 +103,28 @@ class EngineTimings:
         return found
 
 
+@dataclass(frozen=True)
+class EngineSection:
+    """The timings as a section of the report.
+
+    Attributes:
+        timings: what was measured.
+        titles: of the sides.
+    """
+
+    timings: EngineTimings
+    titles: Mapping[str, str]
+    warnings: Sequence[str] = ()
+
+    def text(self) -> str:
+        """Return the table."""
+        return self.timings.text(self.titles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        return self.timings.to_dict()
+
+
 def measure_timings(
     sides: Sequence[Side],
     batch: Batch,

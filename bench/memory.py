@@ -1,7 +1,8 @@
-"""Memory of one side, the processor's and the GPU's, measured in a process of its own.
+"""Memory of one contestant, the processor's and the GPU's.
 
-Run as ``python -m mtl_deploy.bench.memory`` by :func:`peak_memory`: within one process the two sides would share allocator arenas,
-libraries and the high-water mark.
+A contestant in a process of its own has its memory read there. For engines, which share this process, :func:`peak_memory` starts
+``python -m mtl_deploy.bench.memory``: within one process the two sides would share allocator arenas, libraries and the high-water
+mark.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.cuda_context import Context
 from mtl_deploy.runtime.errors import WorkError
 
-from .contestants import start
 from .pair import Pair, Settings, find_pair, make_batch
+
+if TYPE_CHECKING:
+    from .contestants import Contestant
 
 _CALLS = 5  # the first ones allocate; later ones reuse
 
@@ -43,6 +47,19 @@ class Memory:
     def models(self) -> int:
         """What the models add: weights, arenas and threads."""
         return self.peak - self.libraries
+
+
+_noted: list[int] = []  # the high-water mark before this process had any model
+
+
+def note_libraries() -> None:
+    """Remember the memory of a contestant's process before it loads its models."""
+    _noted.append(_peak_bytes())
+
+
+def own_memory(contestant: Contestant) -> Memory | None:  # noqa: ARG001 - the process is the contestant's own
+    """Return the memory of the process so far; None where it is no contestant's own. See :meth:`Host.run`."""
+    return Memory(_noted[-1], _peak_bytes()) if _noted else None
 
 
 def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory:
@@ -95,17 +112,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, gpu: bool) -> Memory:
     """Measure a side in this process, which has done nothing else yet."""
+    from .contestants import load_libraries, start
+    from .specs import default_specs
+
     with ExitStack() as stack:
         context = stack.enter_context(closing(Context())) if gpu else None
         free = context.memory()[0] if context else 0  # before anything of the library is loaded
         pair = find_pair(artifact, None, settings.providers)  # loads TensorRT where it is an engine
         batch = make_batch(pair, size, seed=0)
-        if not pair.engines:
-            from mtl_deploy.runtime.onnxruntime_backend import default_providers
-
-            default_providers()  # loads ONNX Runtime
+        spec = next(spec for spec in default_specs(pair, settings) if spec.name == side)
+        load_libraries(spec)
         libraries = _peak_bytes()
-        contestant = stack.enter_context(closing(start(pair, side, settings)))
+        contestant = stack.enter_context(closing(start(spec)))
         for _ in range(_CALLS):
             contestant(batch)
         return Memory(libraries, _peak_bytes(), free - context.memory()[0] if context else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +164,32 @@ def _alike(bundle: Bundle, artifact: Artifact, role: str, task: str | None) -> I
     ]
     target = ("compute_capabilities", "version", "gpu")
     yield from sorted(same, key=lambda o: sum(o.details.get(word) != artifact.details.get(word) for word in target))
+
+
+def of_precision(pair: Pair, precision: str) -> Pair:
+    """Return the same bundle's artifacts of another precision, on the same backend.
+
+    Args:
+        pair: what is compared.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``int8-cpu``; ``int8`` also finds the latter.
+
+    Raises:
+        BundleError: the bundle has none, or no separate ones.
+    """
+    words = (precision, "int8-cpu") if precision == "int8" else (precision,)
+    for word in words:
+        alike = replace(pair.shared, precision=word)
+        shared = next(_alike(pair.bundle, alike, "shared", None), None)
+        if shared is None:
+            continue
+        separate, missing = _separate(pair.bundle, shared)
+        if missing:
+            raise BundleError(_no_separate(pair.bundle, shared, missing))
+        return Pair(pair.bundle, shared, separate)
+    kind = "engine" if pair.engines else "graph"
+    raise BundleError(
+        f"{pair.bundle.path} has no shared {precision} {kind}; choose a precision that it has, or export again"
+    )
 
 
 def _no_separate(bundle: Bundle, shared: Artifact, missing: Sequence[str]) -> str:

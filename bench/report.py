@@ -1,24 +1,29 @@
-"""The result of a measurement: as tables and a sentence for people, as JSON for programs."""
+"""The result of one batch size: its figures, its warnings and its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .contestants import FORMS
-from .engine_timings import EngineTimings
+import numpy as np
+
+from . import tables, wording
+from .agreement import Agreement
 from .measure import Measurement
 from .memory import Memory
 from .pair import Pair, Settings
-from .statistics import ENOUGH_ROUNDS, Interval, Samples, quantile, ratio, spread
-from .tables import QUANTILES, SIDES, notes, render
+from .sections import Sections
+from .specs import SEPARATE, SHARED, Spec
+from .statistics import Interval, Nested, mean, process_spread, quantile, ratio, spread
+from .where_section import ideal_multiply_adds, ideal_weights
 
-SCHEMA_VERSION = 1
 NOISY = 0.1  # spread of the rounds from which a warning is due
-
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WIDE = 0.05  # half of a ratio's interval, as a share of the ratio, from which one is due
+ENOUGH_PROCESSES = 3
+ENOUGH_ROUNDS = 3  # in one process: a single round has no interval
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -27,172 +32,165 @@ class Report:
 
     Attributes:
         pair: what was compared.
-        settings: how it was run.
+        specs: the contestants that were measured, by name; the shared one first.
+        settings: how they were run.
         batch: images a call.
-        backend: the library and the provider that ran both sides.
-        measurement: the samples, by contestant: both sides, and for engines the other forms of the separate side.
-        memory: by side; empty where it was not measured.
+        details: each contestant's library and device.
+        measurement: the samples.
+        memory: by contestant; empty where it was not measured.
         environment: see :func:`~mtl_deploy.bench.environment.environment`.
-        warnings: what speaks against the figures.
+        notes: what speaks against the figures, beside what the samples say.
         seed: of the bootstrap.
-        timings: of engines, on the GPU's clock; None where they were not measured.
-        activations: bytes of activation memory that the engines of a side need, by side; empty for graphs.
+        excluded: contestants that were not measured, with the reason.
+        agreement: by contestant and task, how far its outputs are from the shared ones.
+        activations: bytes of activation memory that a contestant's engines need; empty for graphs.
+        sections: beside the latencies.
     """
 
     pair: Pair
+    specs: Mapping[str, Spec]
     settings: Settings
     batch: int
-    backend: str
+    details: Mapping[str, str]
     measurement: Measurement
-    memory: dict[str, Memory]
-    environment: dict[str, Any]
-    warnings: list[str]
+    memory: Mapping[str, Memory]
+    environment: Mapping[str, Any]
+    notes: list[str]
     seed: int
-    timings: EngineTimings | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    agreement: Mapping[str, Mapping[str, Agreement]] = field(default_factory=dict)
     activations: Mapping[str, int] = field(default_factory=dict)
-    _ratios: dict[str, Interval] = field(default_factory=dict, init=False, repr=False, compare=False)
+    sections: Sections = field(default_factory=lambda: Sections({}, []))
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        """The forms of the separate side that were measured; the first is in sequence, as ``separate`` says everywhere."""
-        return tuple(name for name in FORMS if name in self.measurement.samples)
+    def others(self) -> tuple[str, ...]:
+        """All contestants but the shared one, which they are compared with."""
+        return tuple(name for name in self.specs if name != SHARED)
 
     @property
-    def speedup(self) -> Interval:
-        """How many times the separate models in sequence take the shared pass's time."""
-        return self.ratio_to("separate")
+    def main(self) -> str | None:
+        """The contestant that the answer is about: the separate models in sequence where they were measured."""
+        return SEPARATE if SEPARATE in self.specs else next(iter(self.others), None)
 
-    def ratio_to(self, form: str) -> Interval:
-        """Return how many times a form of the separate side takes the shared pass's time."""
-        if form not in self._ratios:
-            self._ratios[form] = ratio(self.rounds_of(form), self.rounds_of("shared"), seed=self.seed)
-        return self._ratios[form]
+    def nested(self, name: str) -> Nested:
+        """Return a contestant's samples by process, round and call."""
+        return self.measurement.nested(name)
 
     @cached_property
+    def ratios(self) -> Mapping[str, Interval]:
+        """By contestant, how many times it takes the shared pass's time."""
+        return {name: ratio(self.nested(name), self.nested(SHARED), seed=self.seed) for name in self.others}
+
+    @cached_property
+    def means(self) -> Mapping[str, Interval]:
+        """By contestant, the mean latency in milliseconds."""
+        return {name: mean(self.nested(name), seed=self.seed) for name in self.specs}
+
+    @cached_property
+    def quantiles(self) -> Mapping[str, Mapping[str, Interval | None]]:
+        """By contestant and name, the quantiles of latency in milliseconds."""
+        calls = {name: self.measurement.calls(name) for name in self.specs}
+        return {name: {word: quantile(calls[name], share) for word, share in QUANTILES.items()} for name in self.specs}
+
+    @property
     def ideal(self) -> float:
         """The ratio of the multiply-adds: what sharing would gain if each cost the same time."""
-        return sum(artifact.multiply_adds for artifact in self.pair.separate) / max(self.pair.shared.multiply_adds, 1)
+        return ideal_multiply_adds(self.pair)
 
-    def rounds_of(self, name: str) -> list[Samples]:
-        """Return a contestant's samples, by whole round."""
-        return self.measurement.samples[name][: self.measurement.rounds]
+    @property
+    def ideal_bytes(self) -> float | None:
+        """The ratio of the weights that are read: what sharing would gain if time went with them; None where a graph is missing."""
+        return ideal_weights(self.pair)
 
     def throughput(self, name: str) -> float:
         """Return a contestant's images a second."""
-        return 1000 * self.batch / float(self.measurement.calls(name).mean())
+        return 1000 * self.batch / self.means[name].value
 
-    def total(self, side: str, field: str) -> int:
-        """Return the sum of a manifest's field over a side's files."""
-        return sum(getattr(artifact, field) for artifact in self.pair.side(side))
-
-    def all_warnings(self) -> list[str]:
-        """Return the warnings, with those that the samples give rise to."""
-        found = list(self.warnings)
-        for name in ("shared", *self.forms):
-            who = f"the {name} side" if name in SIDES else f"the separate side {FORMS[name]}"
-            if (noise := spread(self.rounds_of(name))) > NOISY:
-                theirs = f"{who}'s rounds" if name in SIDES else f"the rounds of {who}"
-                found.append(f"{theirs} spread by {100 * noise:.0f} %: something else ran on the machine")
-            if not self.measurement.warm_up[name].stable:
-                found.append(f"{who} had not settled when its warm-up ended")
-        if self.measurement.rounds < ENOUGH_ROUNDS:
+    def warnings(self) -> list[str]:
+        """Return what speaks against the figures."""
+        found = list(self.notes)
+        noise = {spec.title: spread(self.nested(name)) for name, spec in self.specs.items()}
+        noisy = [f"of {title} spread by {100 * share:.0f} %" for title, share in noise.items() if share > NOISY]
+        if noisy:
+            found.append(f"the rounds {', '.join(noisy)}: something else ran on the machine, or its clock varied")
+        stable = {name: all(one.stable for one in self.measurement.warm_up[name]) for name in self.specs}
+        unsettled = [self.specs[name].title for name, settled in stable.items() if not settled]
+        if unsettled:
+            found.append(f"not settled when the warm-up ended: {'; '.join(unsettled)}")
+        half = {name: (one.high - one.low) / 2 / one.value for name, one in self.ratios.items()}
+        wide = [f"{self.specs[name].title} ({100 * share:.0f} %)" for name, share in half.items() if share > WIDE]
+        if wide:
             found.append(
-                f"the interval comes from {self.measurement.rounds} rounds and is too narrow; {ENOUGH_ROUNDS} or more make "
-                "it reliable: measure for longer with --duration"
+                "the machine was too noisy, or the time too short, for more than a rough ratio of these; half the width of their "
+                f"intervals: {'; '.join(wide)}. Measure for longer with --duration, or in more --processes"
             )
-        return found
+        return found + self._few() + self.sections.all_warnings()
 
-    def text(self) -> str:
-        """Return the tables and the answer."""
-        return f"{render(self)}\n\n{notes(self)}{self.answer()}\n"
+    def _few(self) -> list[str]:
+        processes, rounds = self.measurement.processes, self.measurement.rounds
+        if processes == 1 and rounds < ENOUGH_ROUNDS:
+            return [
+                f"the intervals come from {rounds} round{'s' if rounds > 1 else ''}: measure for longer with --duration"
+            ]
+        if processes < ENOUGH_PROCESSES:
+            number = "one process" if processes == 1 else f"{processes} processes"
+            what = "do not cover" if processes == 1 else "are wide, since they hardly know"
+            return [
+                f"the intervals come from {number} and {what} what a restart changes; measure with --processes {ENOUGH_PROCESSES}"
+            ]
+        return []
 
     def answer(self) -> str:
         """Return what was found, in one sentence."""
-        count = len(self.pair.separate)
-        number = _NUMBERS[count] if count < len(_NUMBERS) else str(count)
-        ideal = f"the multiply-adds allow {self.ideal:.2f}"
-        if self.pair.engines:
-            verdicts = ", ".join(f"{FORMS[name]} {_verdict(self.ratio_to(name))}" for name in self.forms)
-            fastest = min(self.forms, key=lambda name: self.ratio_to(name).value)
-            reached = (
-                f"{100 * self.ratio_to(fastest).value / self.ideal:.0f} % of the ideal against the fastest of these"
-            )
-            return f"One shared pass against {number} separate engines: {verdicts}; {ideal}: {reached}."
-        found = self.speedup
-        models = f"{number} separate models"
-        interval = f"95 % interval {found.low:.2f} to {found.high:.2f}"
-        if found.contains(1):
-            return f"No difference between one shared pass and {models} ({interval}); {ideal}."
-        if found.value < 1:
-            return f"One shared pass takes {1 / found.value:.2f} times the time of {models} (ratio {found.value:.2f}, {interval})."
-        reached = f"{100 * found.value / self.ideal:.0f} % of the ideal"
-        return f"One shared pass is {found.value:.2f} times as fast as {models} ({interval}); {ideal}: {reached}."
+        return wording.answer(self)
+
+    def text(self, further: Sequence[str] = (), warnings: Sequence[str] = ()) -> str:
+        """Return the tables, the warnings and the answer.
+
+        Args:
+            further: tables to print behind its own: those of the whole run, where it is the only batch size.
+            warnings: likewise.
+        """
+        end = [*(f"warning: {warning}" for warning in [*self.warnings(), *warnings]), self.answer()]
+        return "\n\n".join([tables.render(self), *self.sections.text(), *further, "\n".join(end)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document."""
-        pair = self.pair
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "bundle": str(pair.bundle.path),
-            "precision": pair.shared.precision,
+        """Return this batch size's part of the JSON document."""
+        found = self.ratios
+        main = found.get(SEPARATE)
+        sections = {"engine_timings": None, "where": None, "open_loop": None, "energy": None} | self.sections.to_dict()
+        return {
             "batch": self.batch,
-            "settings": asdict(self.settings),
-            "backend": self.backend,
+            "processes": self.measurement.processes,
             "rounds": self.measurement.rounds,
-            "ratio": self._ratio("separate"),
-            "ideal_ratio": self.ideal,
-            "of_ideal": self.speedup.value / self.ideal,
-            "sides": {side: self._side(side) for side in SIDES},
-            "environment": self.environment,
-            "warnings": self.all_warnings(),
+            "contestants": {name: self._contestant(name) for name in self.specs},
+            "agreement": {
+                name: {task: asdict(one) for task, one in tasks.items()}
+                for name, tasks in self.agreement.items()
+                if name in self.specs
+            },
+            "ratios": {
+                name: asdict(one) | {"confidence": 0.95, "difference": not one.contains(1)}
+                for name, one in found.items()
+            },
+            "of_ideal": None if main is None else main.value / self.ideal,
+            **sections,
+            "warnings": self.warnings(),
             "answer": self.answer(),
-            "seed": self.seed,
         }
-        if pair.engines:
-            others = [name for name in self.forms if name not in SIDES]
-            document["forms"] = {
-                name: {"ratio": self._ratio(name), "of_ideal": self.ratio_to(name).value / self.ideal}
-                | self._speed(name)
-                for name in others
-            }
-            document["engine_timings"] = None if self.timings is None else self.timings.to_dict()
-        return document
 
-    def _ratio(self, form: str) -> dict[str, Any]:
-        found = self.ratio_to(form)
-        return asdict(found) | {"confidence": 0.95, "difference": not found.contains(1), "form": FORMS[form]}
-
-    def _speed(self, name: str) -> dict[str, Any]:
-        calls = self.measurement.calls(name)
-        latency: dict[str, Any] = {"mean": float(calls.mean())}
-        for word, share in QUANTILES.items():
-            estimate = quantile(calls, share)
-            latency[word] = None if estimate is None else asdict(estimate)
+    def _contestant(self, name: str) -> dict[str, Any]:
+        memory, parts, nested = self.memory.get(name), self.measurement.parts_ms.get(name), self.nested(name)
+        quantiles = {word: None if one is None else asdict(one) for word, one in self.quantiles[name].items()}
         return {
-            "calls": len(calls),
-            "warm_up": asdict(self.measurement.warm_up[name]),
-            "latency_ms": latency,
+            "calls": len(self.measurement.calls(name)),
+            "warm_up": [asdict(one) for one in self.measurement.warm_up[name]],
+            "latency_ms": {"mean": asdict(self.means[name])} | quantiles,
             "images_per_s": self.throughput(name),
-            "round_spread": spread(self.rounds_of(name)),
-            "samples_ms": [[round(float(value), 6) for value in samples] for samples in self.rounds_of(name)],
-        }
-
-    def _side(self, side: str) -> dict[str, Any]:
-        memory = self.memory.get(side)
-        return {
-            "artifacts": [artifact.path for artifact in self.pair.side(side)],
-            "size_bytes": self.total(side, "size_bytes"),
-            "parameters": self.total(side, "parameters"),
-            "multiply_adds": self.total(side, "multiply_adds"),
+            "round_spread": spread(nested),
+            "process_spread": process_spread(nested),
+            "parts_ms": {task: float(np.median(times)) for task, times in parts.items()} if parts else None,
             "memory_bytes": None if memory is None else asdict(memory) | {"models": memory.models},
-            "activation_bytes": self.activations.get(side),
-        } | self._speed(side)
-
-
-def _verdict(found: Interval) -> str:
-    interval = f"(95 % interval {found.low:.2f} to {found.high:.2f})"
-    if found.contains(1):
-        return f"no difference {interval}"
-    if found.value < 1:
-        return f"{1 / found.value:.2f} times as slow {interval}"
-    return f"{found.value:.2f} times as fast {interval}"
+            "activation_bytes": self.activations.get(name),
+            "samples_ms": [[[round(float(v), 6) for v in calls] for calls in rounds] for rounds in nested],
+        }

@@ -7,85 +7,79 @@ from typing import Any
 
 from mtl_deploy.runtime.console import table
 
-from .contestants import FORMS
-from .report import SCHEMA_VERSION, Report
+from .report import Report
+from .specs import SEPARATE, SUBSET
+from .wording import number, verdict
 
 _GROWING = 1.05  # a throughput that was this much less at the batch before has not ended to grow
 
 
 def text(reports: Sequence[Report]) -> str:
-    """Return every report, and the table over all batch sizes.
+    """Return the table over all batch sizes.
 
     Args:
-        reports: one or more, by growing batch size.
+        reports: two or more, by growing batch size.
     """
-    if len(reports) == 1:
-        return reports[0].text()
-    first = reports[0]
+    titles = _titles(reports)
     rows = [
-        [_title(first, name), *(f"{one.throughput(name):.1f}" if name in _names(one) else "n/a" for one in reports)]
-        for name in _names(first)
+        [title, *(f"{one.throughput(name):.1f}" if name in one.specs else "n/a" for one in reports)]
+        for name, title in titles.items()
     ]
     rows += [
         [
-            f"ratio {FORMS[name]}" if first.pair.engines else "ratio",
-            *(f"{one.ratio_to(name).value:.2f}" if name in one.forms else "n/a" for one in reports),
+            f"ratio {title}",
+            *(f"{one.ratios[name].value:.2f}" if name in one.others else "n/a" for one in reports),
         ]
-        for name in first.forms
+        for name, title in titles.items()
+        if name in {other for one in reports for other in one.others} and name not in _subsets(reports)
     ]
-    over_all = table(["images a second", *(f"batch {one.batch}" for one in reports)], rows)
-    return "\n".join([*(one.text() for one in reports), over_all, "", f"{answer(reports)}\n"])
+    return table(["images a second", *(f"batch {one.batch}" for one in reports)], rows)
 
 
 def answer(reports: Sequence[Report]) -> str:
-    """Return the largest throughput of each contestant and its batch, in one sentence, and whether it may still grow."""
+    """Return what sharing gains at each batch, in one sentence; and each contestant's largest throughput, and where it is."""
+    return " ".join([*_gains(reports), _throughputs(reports)])
+
+
+def _gains(reports: Sequence[Report]) -> list[str]:
+    """Return the ratios over the batches; empty where the separate models were not measured."""
+    having = [one for one in reports if SEPARATE in one.others]
+    if not having:
+        return []
+    count = len(having[0].pair.separate)
+    word = "engines" if having[0].pair.engines else "models"
+    found = ", ".join(f"{verdict(one.ratios[SEPARATE])} at batch {one.batch}" for one in having)
+    return [f"One shared pass against {number(count)} separate {word} in sequence: {found}."]
+
+
+def _throughputs(reports: Sequence[Report]) -> str:
     found, growing = [], []
-    for name in _names(reports[0]):
-        having = [report for report in reports if name in _names(report)]
-        best = max(having, key=lambda report: report.throughput(name))
-        title = _title(best, name)
-        found.append(f"{title} {best.throughput(name):.1f} images a second at batch {best.batch}")
-        if _still_grows(having, name):
-            growing.append(title)
+    titles = {name: title for name, title in _titles(reports).items() if name not in _subsets(reports)}
+    for name, one in largest(reports).items():
+        if name not in titles:
+            continue
+        found.append(f"{titles[name]} {one['images_per_s']:.1f} images a second at batch {one['batch']}")
+        if one["still_growing"]:
+            growing.append(titles[name])
     end = f" Still growing at the largest batch: {', '.join(growing)}; measure larger ones." if growing else ""
     return f"Largest throughput: {'; '.join(found)}.{end}"
 
 
-def document(reports: Sequence[Report]) -> dict[str, Any]:
-    """Return the JSON document: a report's, or for several batch sizes a list of them."""
-    if len(reports) == 1:
-        return reports[0].to_dict()
-    largest = {}
-    for name in _names(reports[0]):
-        having = [report for report in reports if name in _names(report)]
+def largest(reports: Sequence[Report]) -> dict[str, dict[str, Any]]:
+    """Return each contestant's largest throughput, its batch, and whether it still grew by 5 % at the largest batch."""
+    found = {}
+    for name in _titles(reports):
+        having = [report for report in reports if name in report.specs]
         best = max(having, key=lambda report: report.throughput(name))
-        largest[name] = {
-            "batch": best.batch,
-            "images_per_s": best.throughput(name),
-            "still_growing": _still_grows(having, name),
-        }
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "bundle": str(reports[0].pair.bundle.path),
-        "batches": [report.to_dict() for report in reports],
-        "largest_throughput": largest,
-        "answer": answer(reports),
-    }
+        grows = len(having) > 1 and having[-1].throughput(name) > _GROWING * having[-2].throughput(name)
+        found[name] = {"batch": best.batch, "images_per_s": best.throughput(name), "still_growing": grows}
+    return found
 
 
-def _still_grows(reports: Sequence[Report], name: str) -> bool:
-    if len(reports) < 2:
-        return False
-    before, last = reports[-2:]
-    return last.throughput(name) > _GROWING * before.throughput(name)
+def _subsets(reports: Sequence[Report]) -> set[str]:
+    """Return the contestants that compute some tasks alone: their throughput is no answer."""
+    return {name for report in reports for name, spec in report.specs.items() if spec.kind == SUBSET}
 
 
-def _names(report: Report) -> tuple[str, ...]:
-    return ("shared", *report.forms)
-
-
-def _title(report: Report, name: str) -> str:
-    if name == "shared":
-        return name
-    count = f"{len(report.pair.separate)} separate"
-    return f"{count} {FORMS[name]}" if report.pair.engines else count
+def _titles(reports: Sequence[Report]) -> dict[str, str]:
+    return {name: spec.title for report in reports for name, spec in report.specs.items()}

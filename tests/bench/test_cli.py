@@ -21,9 +21,31 @@ from mtl_deploy.bench.measure import Measurement, WarmUp
 from mtl_deploy.bench.memory import peak_memory
 from mtl_deploy.bench.pair import Settings, find_pair
 from mtl_deploy.bench.report import Report
+from mtl_deploy.bench.result_file import read_result
+from mtl_deploy.bench.specs import default_specs
+from mtl_deploy.runtime.errors import RunError
 
 MakeBundle = Callable[..., Path]
-QUICK = ["--duration", "1", "--threads", "1", "--quiet"]
+QUICK = [
+    "--starts",
+    "0",
+    "--no-where",
+    "--duration",
+    "0.3",
+    "--threads",
+    "1",
+    "--quiet",
+    "--processes",
+    "1",
+    "--provider",
+    "CPU",
+]
+HERE = ["--isolation", "none", "--no-memory"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(quick: None) -> None:
+    """Short slots, also in processes of their own."""
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -49,38 +71,112 @@ def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, caps
     assert "One shared pass" in out or "No difference" in out
 
 
-def test_json_has_the_figures_and_all_samples(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_figures_and_all_samples(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     bundle = make_bundle(work=20)
-    found = document(capsys, str(bundle), "--batch", "2")
-    assert found["schema_version"] == 1
-    assert (found["precision"], found["batch"]) == ("fp32", 2)
-    assert "ExecutionProvider" in found["backend"]
-    assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
-    for side, artifacts in {
-        "shared": ["fp32.onnx"],
-        "separate": [f"separate/{t}.onnx" for t in ("age", "gender", "race")],
-    }.items():
-        figures = found["sides"][side]
-        samples = [sample for one in figures["samples_ms"] for sample in one]
-        assert figures["artifacts"] == artifacts
-        assert len(figures["samples_ms"]) == found["rounds"]
+    arguments = [str(bundle), "--batch", "2", *QUICK]
+    files = {name: tmp_path / f"result.{name}" for name in ("json", "csv")}
+    assert main([*arguments, "--processes", "2", *(f"--{name}={file}" for name, file in files.items())]) == 0
+    assert "2 processes" in capsys.readouterr().out
+    found = read_result(files["json"])
+    assert (found["schema"], found["schema_version"]) == ("mtl-bench", 2)
+    assert found["bundle"] == {"path": str(bundle), "name": "tiny", "tasks": ["age", "gender", "race"], "input": [8, 8]}
+    assert (found["precision"], found["backend"]) == ("fp32", "onnxruntime")
+    assert "ExecutionProvider" in found["details"]
+    assert found["command"].startswith(f"mtl-bench {bundle} --batch 2 ")
+    assert found["settings"]["processes"] == 2
+    assert found["largest_throughput"] is None
+    assert found["scaling"] == {"threads": None, "heads": None}
+    (batch,) = found["batches"]
+    assert (batch["batch"], batch["processes"]) == (2, 2)
+    names = ["shared", "separate", "concurrent", "shared:age", "shared:gender", "shared:race"]
+    assert list(found["contestants"]) == list(batch["contestants"]) == names
+    assert set(batch["ratios"]) == set(batch["agreement"]) == set(names) - {"shared"}
+    rows = files["csv"].read_text().splitlines()
+    assert rows[0] == "contestant,batch,process,round,call,latency_ms"
+    assert len(rows) == 1 + sum(one["calls"] for one in batch["contestants"].values())
+    for name in names:
+        figures, ratio = batch["contestants"][name], batch["ratios"].get(name)
+        samples = [sample for rounds in figures["samples_ms"] for calls in rounds for sample in calls]
+        assert len(figures["samples_ms"]) == len(figures["warm_up"]) == 2
+        assert sum(map(len, figures["samples_ms"])) == batch["rounds"]
         assert figures["calls"] == len(samples)
-        assert figures["latency_ms"]["mean"] == pytest.approx(sum(samples) / len(samples), rel=1e-3)
-        assert figures["images_per_s"] == pytest.approx(2000 / figures["latency_ms"]["mean"])
-        assert figures["size_bytes"] == sum((bundle / path).stat().st_size for path in artifacts)
+        mean = figures["latency_ms"]["mean"]
+        assert mean["value"] == pytest.approx(sum(samples) / len(samples), rel=1e-3)
+        assert mean["low"] <= mean["value"] <= mean["high"]
+        assert figures["images_per_s"] == pytest.approx(2000 / mean["value"])
         assert figures["memory_bytes"]["peak"] > figures["memory_bytes"]["libraries"] > 10e6
-    sides = found["sides"]
-    assert found["ideal_ratio"] == pytest.approx(sides["separate"]["multiply_adds"] / sides["shared"]["multiply_adds"])
+        assert ratio is None or ratio["low"] <= ratio["value"] <= ratio["high"]
+        first = f"{name},2,1,1,1,{figures['samples_ms'][0][0][0]}"
+        assert first in rows
+    assert found["contestants"]["separate"]["artifacts"] == [f"separate/{t}.onnx" for t in ("age", "gender", "race")]
+    sizes = {name: found["contestants"][name]["size_bytes"] for name in ("shared", "separate", "shared:age")}
+    assert sizes["shared"] == (bundle / "fp32.onnx").stat().st_size
+    assert sizes["shared:age"] is None
+    assert set(batch["contestants"]["separate"]["parts_ms"]) == {"age", "gender", "race"}
+    assert batch["contestants"]["shared"]["parts_ms"] is None
+    work = {name: found["contestants"][name]["multiply_adds"] for name in ("shared", "separate")}
+    assert found["ideal"]["multiply_adds"] == pytest.approx(work["separate"] / work["shared"])
+    assert batch["of_ideal"] == pytest.approx(batch["ratios"]["separate"]["value"] / found["ideal"]["multiply_adds"])
 
 
 def test_an_artifact_stands_for_its_bundle_at_its_precision(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = document(capsys, str(make_bundle() / "separate" / "race.fp16.onnx"), "--no-memory")
+    found = document(capsys, str(make_bundle() / "separate" / "race.fp16.onnx"), *HERE)
     assert found["precision"] == "fp16"
-    assert found["sides"]["shared"]["artifacts"] == ["fp16.onnx"]
-    assert found["sides"]["separate"]["artifacts"][2] == "separate/race.fp16.onnx"
-    assert found["sides"]["shared"]["memory_bytes"] is None
+    assert found["contestants"]["shared"]["artifacts"] == ["fp16.onnx"]
+    assert found["contestants"]["separate"]["artifacts"][2] == "separate/race.fp16.onnx"
+    assert found["batches"][0]["contestants"]["shared"]["memory_bytes"] is None
+
+
+def test_quick_is_shared_and_separate_in_one_process(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(make_bundle()), "--quick", "--duration", "0.1", "--quiet", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["contestants"]) == ["shared", "separate"]
+    assert found["batches"][0]["processes"] == 1
+
+
+def test_another_precision_is_measured_beside(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(work=3)
+    found = document(capsys, str(bundle), "--precision", "fp16", "--quick", "--add", "separate@fp32", *HERE)
+    assert list(found["contestants"]) == ["shared", "separate", "separate@fp32"]
+    assert found["contestants"]["separate@fp32"]["precision"] == "fp32"
+    agreed = found["batches"][0]["agreement"]
+    assert agreed["separate@fp32"]["race"]["allowed"] >= agreed["separate"]["race"]["allowed"]
+
+
+def test_a_contestant_that_fails_is_left_out_and_the_others_are_measured(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run.start_host
+
+    def start(spec: Any, **named: Any) -> Any:
+        if spec.name == "concurrent":
+            raise RunError("no thread to be had")
+        return real(spec, **named)
+
+    monkeypatch.setattr(run, "start_host", start)
+    found = document(capsys, str(make_bundle()), *HERE)
+    assert found["excluded"] == {"concurrent": "no thread to be had"}
+    assert "concurrent" not in found["contestants"]
+    assert "concurrent was not measured: no thread to be had" in found["batches"][0]["warnings"]
+
+
+def test_a_section_that_fails_is_a_warning(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(context: Any) -> Any:
+        assert set(context.hosts) == set(context.measurement.names)
+        raise RunError("the meter is gone")
+
+    monkeypatch.setattr(run.extras, "BATCH_SECTIONS", {"energy": ("the energy was", failing)})
+    found = document(capsys, str(make_bundle()), *HERE)
+    assert found["batches"][0]["energy"] is None
+    assert "the energy was not measured: the meter is gone" in found["batches"][0]["warnings"]
 
 
 def test_memory_is_that_of_a_process_of_its_own(make_bundle: MakeBundle) -> None:
@@ -99,7 +195,7 @@ def test_latencies_are_printed_where_memory_cannot_be_measured(
     failing.write_text("#!/bin/sh\necho out of memory >&2; exit 137\n")
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
-    assert main([str(make_bundle()), *QUICK]) == 0
+    assert main([str(make_bundle()), *QUICK, "--isolation", "none"]) == 0
     out = capsys.readouterr().out
     assert "warning: measuring the memory of the shared side failed: out of memory" in out
     assert "latency p50, ms" in out
@@ -158,6 +254,19 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
         (lambda make, _: make(), ["--batch", "1000000000000"], "--batch 1000000000000: these images do not fit"),
         (lambda make, _: make(), ["--json", "/absent/result.json"], "--json /absent/result.json: no such folder"),
         (lambda make, _: make(), ["--json", "."], "--json .: a folder"),
+        (lambda make, _: make(), ["--csv", "/absent/a.csv"], "--csv /absent/a.csv: no such folder"),
+        (lambda make, _: make(), ["--report", "."], "--report .: a folder"),
+        (lambda make, _: make(), ["--threads", "0"], "--threads 0: use 1 or more"),
+        (lambda make, _: make(), ["--processes", "0"], "--processes 0: use 1 to 1000"),
+        (
+            lambda make, _: make(),
+            ["--contestants", "other"],
+            "--contestants other: no such contestant; there are shared, ",
+        ),
+        (lambda make, _: make(), ["--without", "shared"], "--without shared: all others are compared with it"),
+        (lambda make, _: make(), ["--add", "separate"], "--add separate: use shared, separate or concurrent with a"),
+        (lambda make, _: make(), ["--add", "separate@fp32"], "fp32 is what is measured already"),
+        (lambda make, _: make(), ["--add", "separate@int8"], "has no shared int8 graph"),
         (changed, [], "fp32.onnx: SHA-256 is"),
     ],
     ids=[
@@ -179,6 +288,15 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
         "batch-huge",
         "json",
         "json-folder",
+        "csv",
+        "report",
+        "threads",
+        "processes",
+        "contestants",
+        "without",
+        "add",
+        "add-same",
+        "add-absent",
         "changed",
     ],
 )
@@ -208,7 +326,7 @@ def test_contestants_that_disagree_are_not_timed(
     (good / "manifest.json").write_text(json.dumps(manifests[0]))
     (good / "separate" / "age.onnx").write_bytes((other / "separate" / "age.onnx").read_bytes())
 
-    assert main([str(good), *QUICK, "--no-memory"]) == 1
+    assert main([str(good), *QUICK]) == 1
     captured = capsys.readouterr()
     assert "task 'age': shared and separate differ by" in captured.err
     assert captured.out == ""
@@ -217,7 +335,7 @@ def test_contestants_that_disagree_are_not_timed(
 def test_ctrl_c_prints_what_was_measured_so_far(make_bundle: MakeBundle) -> None:
     """The progress line, which only a terminal gets, tells when a round is over."""
     code = "import sys; from mtl_deploy.bench.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, str(make_bundle()), "--duration", "600", "--no-memory", "--threads", "1"]
+    command = [sys.executable, "-c", code, str(make_bundle()), "--duration", "600", "--threads", "1"]
     reader, terminal = os.openpty()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
     os.close(terminal)
@@ -237,11 +355,12 @@ def test_several_batches_have_a_table_of_throughputs(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = make_bundle()
-    found = document(capsys, str(bundle), "--batch", "1,4", "--no-memory")
+    found = document(capsys, str(bundle), "--batch", "1,4", "--contestants", "separate", *HERE)
     assert [one["batch"] for one in found["batches"]] == [1, 4]
     assert set(found["largest_throughput"]) == {"shared", "separate"}
-    assert found["answer"].startswith("Largest throughput: shared ")
-    assert main([str(bundle), *QUICK, "--batch", "1,4", "--no-memory"]) == 0
+    assert found["answer"].startswith("One shared pass against three separate models in sequence: ")
+    assert " at batch 4. Largest throughput: shared " in found["answer"]
+    assert main([str(bundle), *QUICK, "--batch", "1,4", *HERE]) == 0
     out = capsys.readouterr().out
     assert ", 1 image a call," in out
     assert ", 4 images a call," in out
@@ -259,39 +378,64 @@ def test_ctrl_c_in_a_later_batch_prints_the_earlier_ones(
         return real(plan, size, progress)
 
     monkeypatch.setattr(run, "run", interrupted)
-    assert main([str(make_bundle()), *QUICK, "--batch", "1,4", "--no-memory"]) == 130
+    assert main([str(make_bundle()), *QUICK, "--batch", "1,4", *HERE]) == 130
     out = capsys.readouterr().out
     assert "warning: batch 4 was not measured: interrupted" in out
     assert "latency p50, ms" in out
 
 
-def report(make_bundle: MakeBundle, shared: list[float], separate: list[float], rounds: int) -> Report:
+def report(
+    make_bundle: MakeBundle, shared: list[float], separate: list[float], *, rounds: int = 12, processes: int = 3
+) -> Report:
     """A report on samples made by hand: the same ones in each round, 300 times over."""
     samples = {
-        "shared": [np.repeat(shared, 300) for _ in range(rounds)],
-        "separate": [np.repeat(separate, 300) for _ in range(rounds)],
+        name: [[np.repeat(calls, 300) for _ in range(rounds)] for _ in range(processes)]
+        for name, calls in {"shared": shared, "separate": separate}.items()
     }
-    measurement = Measurement(samples, {side: WarmUp(10, stable=True) for side in samples})
+    measurement = Measurement(samples, {side: [WarmUp(10, stable=True)] * processes for side in samples})
     pair = find_pair(make_bundle(work=20), None, ("CPU",))
-    return Report(pair, Settings(), 1, "a backend", measurement, {}, environment(), [], seed=0)
+    specs = {spec.name: spec for spec in default_specs(pair, Settings())[:2]}
+    details = dict.fromkeys(specs, "a backend")
+    return Report(pair, specs, Settings(), 1, details, measurement, {}, environment(), [], seed=0)
 
 
 def test_the_answer_says_how_close_to_the_ideal_it_came(make_bundle: MakeBundle) -> None:
-    found = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=12)
-    assert found.speedup.value == pytest.approx(2.9)
+    found = report(make_bundle, [9, 10, 11], [28, 29, 30])
+    assert found.ratios["separate"].value == pytest.approx(2.9)
     assert "2.90 times as fast as three separate models" in found.answer()
     assert f"allow {found.ideal:.2f}: {290 / found.ideal:.0f} % of the ideal" in found.answer()
     assert found.to_dict()["of_ideal"] == pytest.approx(2.9 / found.ideal)
-    assert found.all_warnings() == []
+    assert found.warnings() == []
     assert "p99, 95 % intervals in ms: shared 11.00 to 11.00, separate 30.00 to 30.00." in found.text()
 
 
 def test_an_interval_that_contains_one_is_no_difference(make_bundle: MakeBundle) -> None:
-    found = report(make_bundle, [9, 10, 11], [9, 10, 11], rounds=12)
+    found = report(make_bundle, [9, 10, 11], [9, 10, 11])
     assert found.answer().startswith("No difference between one shared pass and three separate models")
-    assert found.to_dict()["ratio"]["difference"] is False
+    assert found.to_dict()["ratios"]["separate"]["difference"] is False
+    assert "no difference" in found.text()
 
 
-def test_an_interval_from_few_rounds_is_called_too_narrow(make_bundle: MakeBundle) -> None:
-    (warning,) = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=9).all_warnings()
-    assert "comes from 9 rounds and is too narrow" in warning
+@pytest.mark.parametrize(
+    ("processes", "rounds", "message"),
+    [
+        (1, 1, "come from 1 round: measure for longer"),
+        (1, 12, "come from one process and do not cover what a restart changes; measure with --processes 3"),
+        (2, 12, "come from 2 processes and are wide"),
+    ],
+)
+def test_too_few_processes_or_rounds_are_a_warning(
+    make_bundle: MakeBundle, processes: int, rounds: int, message: str
+) -> None:
+    (warning,) = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=rounds, processes=processes).warnings()
+    assert message in warning
+
+
+def test_a_machine_too_noisy_for_the_claim_is_a_warning(make_bundle: MakeBundle) -> None:
+    found = report(make_bundle, [9, 10, 11], [28, 29, 30])
+    for rounds in found.measurement.samples["separate"]:
+        for i in range(0, len(rounds), 2):
+            rounds[i] = rounds[i] * 1.5
+    spread, rough = found.warnings()
+    assert spread.startswith("the rounds of 3 separate in sequence spread by ")
+    assert "too noisy, or the time too short, for more than a rough ratio of these" in rough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,27 @@ from typing import Any
 import pytest
 
 from mtl_deploy.bench.cli import main
-from mtl_deploy.bench.contestants import FORMS
 from mtl_deploy.bench.engine_timings import COLUMNS, WAYS
 from mtl_deploy.bench.memory import measure_memory
 from mtl_deploy.bench.pair import Settings, find_pair
+from mtl_deploy.bench.wording import FORMS
 from mtl_deploy.runtime.bundle import open_bundle
 from mtl_deploy.runtime.gpu import has_gpu
 
 EngineBundle = Callable[..., Path]
-QUICK = ["--duration", "0.2", "--threads", "1", "--quiet", "--no-memory"]
+QUICK = [
+    "--starts",
+    "0",
+    "--no-where",
+    "--duration",
+    "0.2",
+    "--threads",
+    "1",
+    "--quiet",
+    "--no-memory",
+    "--processes",
+    "1",
+]
 NO_GPU = pytest.mark.skipif(has_gpu(), reason="this machine has a GPU")
 
 
@@ -70,7 +83,7 @@ def test_a_bundle_whose_engines_do_not_fit_has_its_graphs_measured_and_says_so(
     engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], quick: None
 ) -> None:
     bundle = engine_bundle()
-    assert main([str(bundle), *QUICK]) == 0
+    assert main([str(bundle), *QUICK, "--isolation", "none"]) == 0
     out = capsys.readouterr().out
     assert f"warning: {bundle}/fp16.trt: built for SM 8.7 with TensorRT 10.3.0; this machine: no CUDA " in out
     assert "; the graphs were measured" in out
@@ -82,9 +95,12 @@ def test_a_bundle_whose_engines_do_not_fit_has_its_graphs_measured_and_says_so(
 def test_graphs_that_were_asked_for_are_measured_without_a_word_on_engines(
     engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], quick: None
 ) -> None:
-    found = document(capsys, str(engine_bundle()), "--backend", "onnxruntime")
-    assert not any("built for" in warning for warning in found["warnings"])
-    assert "forms" not in found
+    found = document(capsys, str(engine_bundle()), "--backend", "onnxruntime", "--isolation", "none")
+    (batch,) = found["batches"]
+    assert not any("built for" in warning for warning in batch["warnings"])
+    assert "one_graph" not in found["contestants"]
+    assert found["backend"] == "onnxruntime"
+    assert batch["engine_timings"] is None
 
 
 # on a simulated GPU
@@ -110,17 +126,21 @@ def test_json_has_each_form_with_its_ratio_and_each_way_with_its_samples(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = document(capsys, str(engine_bundle()))
-    assert found["schema_version"] == 1
-    assert found["ratio"]["form"] == "in sequence"
-    assert found["sides"]["shared"]["artifacts"] == ["fp16.trt"]
-    assert found["sides"]["separate"]["artifacts"] == [f"separate/{t}.fp16.trt" for t in ("age", "gender", "race")]
-    assert found["sides"]["shared"]["activation_bytes"] * 3 == found["sides"]["separate"]["activation_bytes"] > 0
-    assert set(found["forms"]) == {"concurrent", "one_graph"}
-    for form in found["forms"].values():
-        assert form["ratio"]["low"] <= form["ratio"]["value"] <= form["ratio"]["high"]
-        assert len(form["samples_ms"]) == found["rounds"]
-        assert form["images_per_s"] == pytest.approx(1000 / form["latency_ms"]["mean"])
-    timings = found["engine_timings"]
+    (batch,) = found["batches"]
+    assert (found["schema_version"], found["backend"], found["settings"]["isolation"]) == (2, "tensorrt", "none")
+    assert list(found["contestants"]) == list(batch["contestants"]) == ["shared", *FORMS]
+    assert found["contestants"]["shared"]["artifacts"] == ["fp16.trt"]
+    for form in FORMS:
+        assert found["contestants"][form]["artifacts"] == [f"separate/{t}.fp16.trt" for t in ("age", "gender", "race")]
+    shared, separate = (batch["contestants"][side] for side in ("shared", "separate"))
+    assert shared["activation_bytes"] * 3 == separate["activation_bytes"] > 0
+    assert set(separate["parts_ms"]) == {"age", "gender", "race"}
+    for form in FORMS:
+        figures, ratio = batch["contestants"][form], batch["ratios"][form]
+        assert ratio["low"] <= ratio["value"] <= ratio["high"]
+        assert sum(map(len, figures["samples_ms"])) == batch["rounds"]
+        assert figures["images_per_s"] == pytest.approx(1000 / figures["latency_ms"]["mean"]["value"])
+    timings = batch["engine_timings"]
     assert timings["graphs_off"] is None
     for side in ("shared", "separate"):
         assert list(timings["sides"][side]) == [way.key for way in WAYS]
@@ -141,12 +161,12 @@ def test_several_batches_end_in_one_table_and_the_largest_throughputs(
     found = document(capsys, str(bundle), "--batch", "8,1")
     assert [one["batch"] for one in found["batches"]] == [1, 8]
     for name, largest in found["largest_throughput"].items():
-        figures = [one["sides"].get(name) or one["forms"][name] for one in found["batches"]]
+        figures = [one["contestants"][name] for one in found["batches"]]
         assert largest["images_per_s"] == max(one["images_per_s"] for one in figures)
     assert main([str(bundle), *QUICK, "--batch", "1,8"]) == 0
     out = capsys.readouterr().out
-    assert out.count("One shared pass against three separate engines") == 2
-    assert "ratio as one CUDA graph" in out
+    assert out.count("One shared pass against three separate engines") == 3  # of each batch, and of both
+    assert "ratio 3 separate as one CUDA graph" in out
     assert "Largest throughput: shared " in out
     assert "3 separate in sequence" in out
 
@@ -157,16 +177,17 @@ def test_a_batch_that_does_not_fit_the_memory_leaves_the_smaller_ones(
     from mtl_deploy.bench import run
     from mtl_deploy.runtime.errors import DeviceMemoryError
 
-    real = run.start
+    real = run.start_host
 
-    def start(*arguments: Any) -> Any:
+    def start(spec: Any, **named: Any) -> Any:
+        if spec.name == "shared":
+            started.append(spec)
         if len(started) == 2:
             raise DeviceMemoryError("the GPU's memory is full")
-        started.append(arguments)
-        return real(*arguments)
+        return real(spec, **named)
 
     started: list[Any] = []
-    monkeypatch.setattr(run, "start", start)
+    monkeypatch.setattr(run, "start_host", start)
     assert main([str(engine_bundle()), *QUICK, "--batch", "1,2,4"]) == 1
     out = capsys.readouterr().out
     assert "warning: batch 2 was not measured: the GPU's memory is full" in out
@@ -177,9 +198,10 @@ def test_without_cuda_graphs_there_is_no_single_graph_and_no_warning(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = document(capsys, str(engine_bundle()), "--no-cuda-graphs")
-    assert set(found["forms"]) == {"concurrent"}
-    assert not any("CUDA graph" in warning for warning in found["warnings"])
-    assert list(found["engine_timings"]["sides"]["shared"]) == ["transfers,no_graph", "no_transfers,no_graph"]
+    (batch,) = found["batches"]
+    assert set(found["contestants"]) == {"shared", "separate", "concurrent"}
+    assert not any("CUDA graph" in warning for warning in batch["warnings"])
+    assert list(batch["engine_timings"]["sides"]["shared"]) == ["transfers,no_graph", "no_transfers,no_graph"]
     assert gpu.cuda.calls["cuGraphLaunch"] == 0
 
 
@@ -189,11 +211,13 @@ def test_graphs_that_could_not_be_recorded_are_a_warning_with_the_reason(
     trt = gpu.install()
     trt.refuse_capture = True
     found = document(capsys, str(engine_bundle()))
-    assert set(found["forms"]) == {"concurrent"}
-    warnings = "\n".join(found["warnings"])
+    (batch,) = found["batches"]
+    assert set(found["contestants"]) == {"shared", "separate", "concurrent"}
+    assert set(found["excluded"]) == {"one_graph"}
+    warnings = "\n".join(batch["warnings"])
     assert "CUDA graphs were off although asked for: " in warnings
-    assert "the separate engines as one CUDA graph were not measured: " in warnings
-    assert found["engine_timings"]["graphs_off"] is not None
+    assert "one_graph was not measured: " in warnings
+    assert batch["engine_timings"]["graphs_off"] is not None
 
 
 def test_engines_that_disagree_are_not_timed(
@@ -215,15 +239,60 @@ def test_engines_that_disagree_are_not_timed(
     assert captured.out == ""
 
 
-def test_every_form_is_compared_before_it_is_timed(
+def test_forms_that_disagree_are_not_timed_and_named(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mtl_deploy.bench.contestants import AtOnce
 
     real = AtOnce.__call__
     monkeypatch.setattr(AtOnce, "__call__", lambda self, batch: {k: v + 1e4 for k, v in real(self, batch).items()})
-    assert main([str(engine_bundle()), *QUICK]) == 1
-    assert "shared and separate (on a stream each) differ by" in capsys.readouterr().err
+    found = document(capsys, str(engine_bundle()))
+    assert set(found["contestants"]) == {"shared", "separate"}
+    assert set(found["excluded"]) == {"concurrent", "one_graph"}
+    assert "shared and separate (3 separate on a stream each) differ by" in found["excluded"]["concurrent"]
+    assert any("one_graph was not measured" in warning for warning in found["batches"][0]["warnings"])
+
+
+def test_engines_are_loaded_anew_so_often_as_asked(
+    gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(engine_bundle()), *QUICK, "--processes", "2", "--json", "-"]) == 0
+    (batch,) = json.loads(capsys.readouterr().out)["batches"]
+    assert batch["processes"] == 2
+    assert all(len(one["warm_up"]) == len(one["samples_ms"]) == 2 for one in batch["contestants"].values())
+
+
+def test_each_start_runs_another_build(
+    gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The simulated library does not build, so a build is a copy."""
+    from mtl_deploy.bench import builds, run
+
+    def build(module: str, arguments: list[str], purpose: str) -> None:
+        made.append(Path(shutil.copytree(arguments[0], arguments[arguments.index("--output") + 1])))
+
+    real = run.start_host
+
+    def start(spec: Any, **named: Any) -> Any:
+        assert spec.path.is_dir()
+        started.append((spec.name, spec.path.name))
+        return real(spec, **named)
+
+    made: list[Path] = []
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr(builds, "run_tool", build)
+    monkeypatch.setattr(run, "start_host", start)
+    options = [*QUICK, "--processes", "3", "--builds", "2", "--contestants", "separate", "--json", "-"]
+    bundle = engine_bundle()
+    assert main([str(bundle), *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["settings"]["builds"], found["settings"]["processes"]) == (2, 3)
+    assert [path.name for path in made] == ["build1.mtl", "build2.mtl"]
+    assert not any(path.exists() for path in made)
+    in_turn = [path for path in ("build1.mtl", "build2.mtl", "build1.mtl") for _ in range(2)]
+    assert started == list(zip(["shared", "separate"] * 3, in_turn, strict=True))
+    assert main([str(bundle), "--builds", "3", "--processes", "2", "--quiet"]) == 2
+    assert "--builds 3: each start of the contestants runs another build" in capsys.readouterr().err
 
 
 def test_a_plan_that_the_library_refuses_names_the_graph_to_measure(
