@@ -43,7 +43,7 @@ On the GPU's clock, with and without transfers and CUDA graphs, an engine's time
 defines every figure. exit codes: 0 done; 1 shared's and separate's outputs differ, or running failed; 2 input that cannot be used,
 such as an engine that does not run here; 130 interrupted, with what was measured so far."""
 
-PROCESSES = 3
+PROCESSES = 5
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .pair import Pair, Settings
 from .sections import Sections
 from .specs import SEPARATE, SHARED, Spec
 from .statistics import Interval, Nested, mean, process_spread, quantile, ratio, spread
-from .where_section import ideal_multiply_adds, ideal_weights
+from .where_section import heads_share, ideal_multiply_adds, ideal_weights
 
 NOISY = 0.1  # spread of the rounds from which a warning is due
 WIDE = 0.05  # half of a ratio's interval, as a share of the ratio, from which one is due
@@ -96,6 +96,11 @@ class Report:
     def ideal(self) -> float:
         """The ratio of the multiply-adds: what sharing would gain if each cost the same time."""
         return ideal_multiply_adds(self.pair)
+
+    @property
+    def heads_share(self) -> float:
+        """The share of the shared pass's multiply-adds that one task alone needs; they are not shared, and bound the ideal."""
+        return heads_share(self.pair)
 
     @property
     def ideal_bytes(self) -> float | None:

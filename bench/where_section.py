@@ -57,6 +57,18 @@ def ideal_multiply_adds(pair: Pair) -> float:
     return sum(artifact.multiply_adds for artifact in pair.separate) / max(pair.shared.multiply_adds, 1)
 
 
+def heads_share(pair: Pair) -> float:
+    """Return the share of the shared artifact's multiply-adds that serve one task alone: heads, and decoders of their own.
+
+    Of n models the separate ones do n backbones and all heads, the shared one a backbone and all heads.
+    """
+    count, shared = len(pair.separate), pair.shared.multiply_adds
+    if count < 2 or not shared:
+        return 0.0
+    backbone = (sum(artifact.multiply_adds for artifact in pair.separate) - shared) / (count - 1)
+    return min(max(1 - backbone / shared, 0.0), 1.0)
+
+
 def ideal_weights(pair: Pair) -> float | None:
     """Return the bytes of weights that the separate graphs read over those of the shared one; None where a graph is missing.
 

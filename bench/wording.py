@@ -10,6 +10,7 @@ from .statistics import Interval
 if TYPE_CHECKING:
     from .report import Report
 
+_LARGE_HEADS = 0.05  # share of the shared pass from which heads, or decoders, are the reason for a small ideal
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FORMS = {SEPARATE: "in sequence", CONCURRENT: "on a stream each", ONE_GRAPH: "as one CUDA graph"}
 """The forms of the separate engines, in words."""
@@ -20,7 +21,9 @@ def answer(report: Report) -> str:
     name = report.main
     if name is None:
         return f"One shared pass takes {report.means[SHARED].value:.2f} ms in the mean; nothing was measured beside it."
-    ideal = f"the multiply-adds allow {report.ideal:.2f}"
+    heads = report.heads_share
+    own = f" ({100 * heads:.0f} % of them are the heads' own)" if heads >= _LARGE_HEADS else ""
+    ideal = f"the multiply-adds allow {report.ideal:.2f}{own}"
     count = number(len(report.pair.separate))
     forms = [form for form in FORMS if form in report.others]
     if report.pair.engines and forms:

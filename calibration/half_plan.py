@@ -33,11 +33,12 @@ SENSITIVE = frozenset(
         *("Exp", "Log", "LogSoftmax", "Mish", "Pow", "Reciprocal", "Softmax", "Softplus"),
         *("Acos", "Acosh", "Asin", "Asinh", "Atanh", "Cosh", "Sinh", "Tan"),
         *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"),
+        "Attention",  # its products are within it, so that their range is not observed
         *("LRN", "LpNormalization", "MeanVarianceNormalization", "CumSum", "GlobalLpPool", "LpPool"),
         *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSumSquare"),
     )
 )
-"""What PyTorch's autocast runs in FP32, in ONNX's operators."""
+"""What PyTorch's autocast runs in FP32, in ONNX's operators; and the attention that holds a softmax."""
 
 _SUMS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
 

@@ -12,7 +12,7 @@ from mtl_deploy.runtime.errors import TraceError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = ("Attention", "Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ def multiply_adds(node: ir.Node) -> int:
         return prod(_sizes(output, node)) * prod(_sizes(inputs[1], node)[1:]) // images
     if node.op_type == "ConvTranspose":
         return prod(_sizes(inputs[0], node)) * prod(_sizes(inputs[1], node)[1:]) // images
+    if node.op_type == "Attention":  # of opset 23: queries by keys, and their weights by values
+        keys = _sizes(inputs[1], node)[-2]
+        return (prod(_sizes(inputs[0], node)) + prod(_sizes(output, node))) * keys // images
     transposed = node.op_type == "Gemm" and "transA" in node.attributes and node.attributes["transA"].as_int()
     inner = _sizes(inputs[0], node)[0 if transposed else -1]
     return prod(_sizes(output, node)) * inner // images

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mtl_deploy.runtime.errors import OptionError, TraceError
+from mtl_deploy.runtime.errors import MtlError, OptionError, TraceError
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.tasks import Task
 
@@ -67,10 +67,31 @@ def load_network(options: Options) -> Network:
         outputs = _run(loaded, probe)
     except TraceError:  # some networks fix a batch of one in their code
         outputs = _run(loaded, probe[:1])
+    if preprocessing.multiple and loaded.program is None:
+        _run_larger(loaded, _larger(probe[:1], preprocessing.multiple))
     sizes = {key: int(output.shape[1]) for key, output in outputs.items()}
     maps = {key: (int(output.shape[2]), int(output.shape[3])) for key, output in outputs.items() if output.ndim == 4}
     image = (preprocessing.height, preprocessing.width)
     return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image), preprocessing)
+
+
+def _run_larger(loaded: Loaded, images: torch.Tensor) -> None:
+    """Find out that a network takes no other size before the exporter does, whose words are longer."""
+    try:
+        _run(loaded, images, free=True)
+    except TraceError:
+        raise
+    except MtlError as error:  # what comes out is no batch of outputs any more
+        raise TraceError(
+            f"the network fails at another size: {error}; its forward fixes the size, so leave --dynamic-size out"
+        ) from error
+
+
+def _larger(images: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Return images a step larger on both sides, with the first rows and columns repeated."""
+    import torch
+
+    return torch.cat([images, images[..., :multiple, :]], dim=2)[..., [*range(images.shape[3]), *range(multiple)]]
 
 
 _TRAINED = "set the size that it was trained for with --image-size HxW"

@@ -423,3 +423,20 @@ def test_any_stack_of_layers_gives_a_sound_graph(sketch: Any, run: Any, layers: 
     expected = run(model, image)
     for name, values in run(emulate_half(result.model), image).items():
         np.testing.assert_allclose(values, expected[name], rtol=0.02, atol=0.05)
+
+
+def test_attention_stays_in_fp32_since_nobody_sees_its_products(sketch: Any, run: Any, photos: np.ndarray) -> None:
+    """Of operands that FP16 holds they overflow it, and the softmax within makes NaN of that."""
+    graph = sketch(opset=23)
+    stem = graph.conv(graph.normalised(), (3, 8), name="stem", scale=2)
+    parts = [graph.conv(stem, (8, 8), name=name, scale=2) for name in ("query", "key", "value")]
+    mixed = graph.node("Attention", *parts, name="mixed")  # eight heads, a position a row
+    features = graph.features(graph.conv(mixed, (8, 8), name="body"))
+    model = graph.model({graph.gemm(features, (8, 2), name="out"): ("batch", 2)})
+    seen = observe(model, [photos])
+    result = to_half(model, seen)
+    assert "n_mixed" in result.kept
+    assert "n_query" not in result.kept
+    assert max(seen[name].absmax for name in ("query", "key", "value")) < 1000
+    found, expected = run(result.model, photos)["out"], run(model, photos)["out"]
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
