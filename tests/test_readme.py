@@ -29,9 +29,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
-    shown = re.findall(
-        r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench) .+?)(?:  +#.*)?$", text(page), flags=re.MULTILINE
-    )
+    whole = re.sub(r" *\\\n *", " ", text(page))  # commands that go on in the next line
+    shown = re.findall(r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench) .+?)(?:  +#.*)?$", whole, flags=re.MULTILINE)
     for line in shown:
         command, *words = shlex.split(re.sub(r"\[|\]|\.\.\.", " ", line))
         room = {"mtl-export": "export", "mtl-calibrate": "calibration", "mtl-infer": "runtime", "mtl-bench": "bench"}[
@@ -48,7 +47,9 @@ def test_the_make_targets_that_the_pages_name_exist() -> None:
     named = {
         name
         for page in PAGES
-        for name in re.findall(r"^make ([a-z-]+)(?=  )|^    make ([a-z-]+)$|`make ([a-z-]+)`", text(page), flags=re.MULTILINE)
+        for name in re.findall(
+            r"^make ([a-z-]+)(?=  )|^    make ([a-z-]+)$|`make ([a-z-]+)`", text(page), flags=re.MULTILINE
+        )
     }
     assert {name for names in named for name in names if name} <= targets
 

@@ -34,7 +34,7 @@ def referenced(engine_bundle: Callable[..., Path]) -> Callable[..., Bundle]:
     def make(**options: Any) -> Bundle:
         folder = engine_bundle(**options)
         manifest = open_bundle(folder).manifest
-        images = reference_images(manifest.signature.preprocessing, None)
+        images = reference_images(manifest.signature, None)
         with load(folder, backend="onnxruntime", precision="fp32") as model:
             content, record = reference.pack(images, model(images))
         (folder / reference.PATH).write_bytes(content)

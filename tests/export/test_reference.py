@@ -17,6 +17,8 @@ from mtl_deploy.runtime.bundle import Bundle, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.reference import pack, read
+from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.runtime.tasks import Task
 
 
 def test_a_bundles_graph_gives_what_its_reference_holds(article_bundle: Path) -> None:
@@ -60,16 +62,19 @@ def test_a_reference_that_leaves_the_bundle_is_refused(article_bundle: Path, tmp
         open_bundle(tmp_path)
 
 
+SMALL = Signature((Task("age", "regression", size=1), Task("race", "multiclass", size=5)), Preprocessing(16, 16))
+
+
 def test_images_fill_a_fixed_batch() -> None:
-    assert len(reference_images(Preprocessing(16, 16), None)) == COUNT
-    assert len(reference_images(Preprocessing(16, 16), 3)) == 9
+    assert len(reference_images(SMALL, None)) == COUNT
+    assert len(reference_images(SMALL, 3)) == 9
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 8), (1, 1), (3, 5), (8, 8), (16, 32), (1, None)])
 def test_the_check_runs_batches_that_the_engine_takes(low: int, high: int | None) -> None:
     from types import SimpleNamespace
 
-    images = reference_images(Preprocessing(16, 16), None)
+    images = reference_images(SMALL, None)
     pieces = engine_check._pieces(images, SimpleNamespace(batch_min=low, batch_max=high))  # type: ignore[arg-type]
     assert all(low <= len(piece) <= (high or COUNT) for piece in pieces)
     joined = np.concatenate(pieces)[:COUNT]
