@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from mtl_deploy.runtime.tensorrt_memory import bytes_of, sizes_of
+from mtl_deploy.runtime.tensorrt_memory import size_in_bytes, sizes_of
 
 
 class BareLoop:
@@ -28,7 +28,7 @@ class BareLoop:
             self._execution = loaded.library.create_context(loaded.engine, loaded.runtime_config)
             loaded.library.set_device_memory(self._execution, self._device(size), size)
             image = loaded.input
-            self._bytes = bytes_of(image)
+            self._bytes = size_in_bytes(image, (1, *sizes_of(image)))
             self._input, self._source = self._device(self._bytes), self._pinned(self._bytes)
             self._execution.set_input_shape(image.name, (1, *sizes_of(image)))
             self._execution.set_tensor_address(image.name, self._input)
@@ -36,7 +36,7 @@ class BareLoop:
             self._size = 256 * len(offsets)
             self._outputs, self._target = self._device(self._size), self._pinned(self._size)
             for spec, offset in zip(loaded.outputs, offsets, strict=True):
-                assert bytes_of(spec) <= 256, "meant for small outputs"
+                assert size_in_bytes(spec, (1, *sizes_of(spec))) <= 256, "meant for small outputs"
                 self._execution.set_tensor_address(spec.name, self._outputs + offset)
         self._handle = int(self._stream)
 

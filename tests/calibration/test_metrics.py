@@ -97,4 +97,6 @@ def test_f1_without_a_positive_anywhere_is_zero() -> None:
 
 def test_the_main_metric_is_the_error_or_the_accuracy() -> None:
     assert [main_metric(task) for task in (AGE, GENDER, RACE)] == ["mae", "accuracy", "accuracy"]
-    assert [name for name in NAMES if lower_is_better(name)] == ["mae"]
+    dense = [Task("a", "segmentation", size=2), Task("b", "depth", size=1), Task("c", "normals", size=3)]
+    assert [main_metric(task) for task in dense] == ["mean_iou", "rmse", "mean_angle"]
+    assert [name for name in NAMES if lower_is_better(name)] == ["mae", "rmse", "abs_rel", "mean_angle"]
