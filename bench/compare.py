@@ -76,11 +76,11 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """For people: ``no difference``, ``3.1 % slower`` or ``12.0 % faster``."""
+        """For people: ``no difference``, ``3.1 % more time`` or ``12.0 % less time``."""
         if not self.real:
             return "no difference"
         change = 100 * (self.ratio.value - 1)
-        return f"{abs(change):.1f} % {'slower' if change > 0 else 'faster'}"
+        return f"{abs(change):.1f} % {'more' if change > 0 else 'less'} time"
 
     def slower_than(self, percent: float) -> bool:
         """Return whether the second result is slower by more than some percent, and the difference is real."""
@@ -123,7 +123,7 @@ class Comparison:
             "second, ms",
             "ratio",
             "95 % interval",
-            "second is",
+            "second takes",
         ]
         lines = [table(head, rows)]
         if self.conditions:
@@ -283,7 +283,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     ]
     for change in failed:
         sys.stderr.write(
-            f"error: {change.contestant} at batch {change.batch} is {change.verdict} (95 % interval of the ratio "
+            f"error: {change.contestant} at batch {change.batch} takes {change.verdict} (95 % interval of the ratio "
             f"{change.ratio.low:.3f} to {change.ratio.high:.3f}); --fail-above allows {percent:g} %\n"
         )
     return 1 if failed else 0

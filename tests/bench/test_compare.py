@@ -63,7 +63,7 @@ def test_a_real_difference_is_called_one_and_noise_is_not() -> None:
     found = {change.contestant: change for change in compare(first, second).changes}
     assert found["shared"].real
     assert found["shared"].ratio.contains(1.1)
-    assert found["shared"].verdict.endswith("% slower")
+    assert found["shared"].verdict.endswith("% more time")
     assert not found["separate"].real
     assert found["separate"].verdict == "no difference"
 
@@ -101,7 +101,7 @@ def test_the_command_fails_only_past_the_limit(tmp_path: Path, capsys: pytest.Ca
     first = write(tmp_path, "a.json", result(1, ms={"shared": 10.0, "separate": 30.0}))
     second = write(tmp_path, "b.json", result(2, ms={"shared": 11.0, "separate": 60.0}))
     assert bench(["compare", first, second]) == 0
-    assert "% slower" in capsys.readouterr().out
+    assert "% more time" in capsys.readouterr().out
     assert bench(["compare", first, second, "--fail-above", "20"]) == 0
     assert bench(["compare", first, second, "--fail-above", "5"]) == 1
     assert "error: shared at batch 1" in capsys.readouterr().err
