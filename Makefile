@@ -50,7 +50,7 @@ demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rend
 	@$(BIN)/mtl-bench $(SCENES)/model.mtl --quick
 	@echo "==> Done: the bundle is $(SCENES)/model.mtl, the picture $(SCENES)/overlay.png"
 
-test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 12 minutes on 2 cores)
+test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 14 minutes on 2 cores)
 
 lint: $(VENV)/dev.stamp  ## ruff's rules and format, and which room may import which
 	@echo "==> Lint"
