@@ -50,8 +50,11 @@ class BreakEven:
 
     @property
     def count(self) -> int | None:
-        """The smallest number of tasks whose interval lies above 1; None: none of the rows."""
-        return next((row.tasks for row in self.rows if row.ratio.low > 1), None)
+        """The smallest number of tasks, of two and more, whose interval lies above 1; None: none of the rows.
+
+        One task shares nothing; its row says how alike the two sides are where they do the same work.
+        """
+        return next((row.tasks for row in self.rows if row.tasks > 1 and row.ratio.low > 1), None)
 
     @property
     def smallest(self) -> int | None:
@@ -80,7 +83,7 @@ class BreakEven:
                 parts.append(f"for no number of tasks up to {self.rows[-1].tasks}")
             else:
                 how = "" if row.measured else ", by backbone and heads"
-                parts.append(f"from {row.tasks} task{'s' if row.tasks > 1 else ''} on (ratio {_words(row.ratio)}{how})")
+                parts.append(f"from {row.tasks} tasks on (ratio {_words(row.ratio)}{how})")
         paying = sorted(batch for batch, found in self.batches.items() if found.low > 1)
         if len(self.batches) > 1 and len(paying) == len(self.batches):
             parts.append(f"at every batch measured, {min(self.batches)} to {max(self.batches)}")

@@ -28,6 +28,14 @@ def test_known_ratios_of_every_number_of_tasks_are_found() -> None:
     assert found.answer.endswith(", by backbone and heads), at batch 1, the only one measured.")
 
 
+def test_one_task_shares_nothing_however_slow_its_separate_model() -> None:
+    slower = samples()
+    slower["separate"] = [[1.2 * calls for calls in rounds] for rounds in slower["separate"]]
+    found = break_even({1: slower}, TASKS)
+    assert found.rows[0].ratio.low > 1
+    assert found.count == 2
+
+
 def test_all_tasks_give_the_measured_ratio() -> None:
     one = samples()
     found = break_even({1: one}, TASKS)
