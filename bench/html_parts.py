@@ -197,11 +197,6 @@ def slots(document: At) -> dict[str, int]:
     return {name: place for place, (name, _) in enumerate(document["contestants"].items())}
 
 
-def title_of(document: At, name: str) -> str:
-    """Return what people call a contestant."""
-    return names_of(document).get(name, name)
-
-
 def by_batch(document: At, section: Callable[[At], Sequence[object] | None]) -> list[object]:
     """Return a section's content for each batch; with headings where there are several, and nothing where there is none."""
     batches = list(document["batches"])

@@ -184,8 +184,8 @@ def load_data(
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
     silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
-    known_of = data.labels if data.labels or not data.dense else {"": np.zeros(0)}
-    return replace(data, warnings=(*data.warnings, *data_warnings(data.images, known_of, silent)))
+    found = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
+    return replace(data, warnings=(*data.warnings, *found))
 
 
 def _from_files(

@@ -19,20 +19,21 @@ _NOISE = 0.05  # correlation of neighbouring pixels: random numbers have 0, pict
 
 
 def data_warnings(
-    images: npt.NDArray[np.uint8], labels: Mapping[str, Labels], tasks: Sequence[Task]
+    images: npt.NDArray[np.uint8], labels: Mapping[str, Labels], tasks: Sequence[Task], *, labelled: bool
 ) -> tuple[str, ...]:
     """Return a sentence a weakness: too few images, hardly any variation, random numbers, labels that do not cover a task.
 
     Args:
         images: ``(N, H, W, 3) uint8, RGB``.
         labels: as in :class:`~mtl_deploy.calibration.data.CalibrationData`.
-        tasks: the network's.
+        tasks: the network's, but for those whose truth is known elsewhere.
+        labelled: whether the truth of any task is known; without, none is missed.
     """
     found = []
     if len(images) < FEW:
         found.append(f"only {len(images)} images: ranges and figures are uncertain; 512 or more are better")
     found += _of_pixels(images)
-    if labels:
+    if labelled:
         for task in tasks:
             found += _of_labels(task, labels.get(task.name), len(images))
     return tuple(found)

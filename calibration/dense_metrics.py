@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.tasks import Task
 
+from .bootstrap import CONFIDENCE, RESAMPLES
+
 Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[Any]
 """Class indices ``(H, W)``, depth ``(H, W)`` in the task's unit, or unit normals ``(H, W, 3)``."""
 
 ANGLES = (11.25, 22.5, 30.0)  # degrees
-_RESAMPLES = 2000
-_CONFIDENCE = 0.95
 
 
 def picture_sums(task: Task, answer: Picture, truth: Picture) -> Floats:
@@ -129,13 +129,13 @@ def drop_interval(task: Task, sums: Floats, reference: Floats, seed: int = 0) ->
         return math.inf, math.inf, math.inf
     drop = float(totals[0] - totals[1])
     size = len(sums)
-    counts = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), _RESAMPLES).astype(np.float64)
+    counts = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), RESAMPLES).astype(np.float64)
     drops = _main(task, counts @ sums) - _main(task, counts @ reference)
     drops = drops[np.isfinite(drops)]
     if not drops.size:
         return drop, drop, drop
     drops = drop + (drops - drop) * math.sqrt(size / max(size - 1, 1))
-    low, high = np.quantile(drops, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    low, high = np.quantile(drops, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return drop, min(float(low), drop), max(float(high), drop)
 
 

@@ -87,24 +87,6 @@ def run_network(forward: Forward, signature: Signature, images: Images, batch: i
     return Expected(signature, raw)
 
 
-def expected_outputs(forward: Forward, signature: Signature, images: Images, batch: int | None) -> dict[str, Outputs]:
-    """Compute with PyTorch all that a deployed graph must give; the arguments are :func:`run_network`'s.
-
-    Returns:
-        by task, what the graph gives; and what is compared besides, under :func:`logits_name`. Large arrays lie in temporary
-        files.
-    """
-    expected = run_network(forward, signature, images, batch)
-    found: dict[str, Outputs] = {}
-    for task in signature.tasks:
-        for start in range(0, len(images), BATCH):
-            for name, part in expected.outputs(task, start, start + BATCH).items():
-                if name not in found:
-                    found[name] = _storage((len(images), *part.shape[1:]), part.dtype)
-                found[name][start : start + BATCH] = part
-    return found
-
-
 def network_input(images: Images, preprocessing: Preprocessing) -> torch.Tensor:
     """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on."""
     import torch

@@ -217,20 +217,10 @@ def original_pixels(path: str | os.PathLike[str]) -> Pixels:
     """Read an image file at its own size, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
 
     Raises:
-        ImageError: see :func:`read_image`.
-    """
-    with _opened(path) as image:
-        return np.asarray(_upright(image))
-
-
-def read_image(path: str | os.PathLike[str], height: int, width: int) -> Pixels:
-    """Read an image file and resize it to ``(height, width, 3) uint8``, RGB, upright by its EXIF orientation.
-
-    Raises:
         ImageError: the file is missing, truncated, no image, or so large that it may be a decompression bomb.
     """
     with _opened(path) as image:
-        return _resized(_upright(image), height, width)
+        return np.asarray(_upright(image))
 
 
 @contextmanager

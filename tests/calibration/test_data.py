@@ -15,7 +15,7 @@ from PIL import Image
 from mtl_deploy.calibration.data import CalibrationData, load_data
 from mtl_deploy.calibration.images import synthetic_images
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.images import read_image
+from mtl_deploy.runtime.images import load_pixels
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.resize import resize
 from mtl_deploy.runtime.tasks import Task
@@ -75,7 +75,7 @@ def test_images_of_every_kind_are_read_as_the_runtime_reads_them(tmp_path: Path)
     data = load_data(tmp_path, SIZE, TASKS)
     assert (len(data), data.skipped, data.labels) == (11, {}, {})
     for pixels, path in zip(data.images, sorted(tmp_path.iterdir()), strict=True):
-        np.testing.assert_array_equal(pixels, read_image(path, 12, 10), err_msg=path.name)
+        np.testing.assert_array_equal(pixels, load_pixels(path, Preprocessing(12, 10))[0], err_msg=path.name)
         upright = picture.transpose(Image.Transpose.ROTATE_270) if path.name == "photo.JPG" else picture
         grey = np.asarray(upright.resize((10, 12)).convert("L")).astype(float)
         assert np.abs(pixels.mean(axis=2) - grey).mean() < 30, path.name

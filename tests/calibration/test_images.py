@@ -12,7 +12,7 @@ from PIL import Image
 
 from mtl_deploy.calibration.images import batches, find_images, load_images, synthetic_images
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import read_image
+from mtl_deploy.runtime.images import load_pixels
 from mtl_deploy.runtime.preprocessing import Preprocessing
 
 SIZE = Preprocessing(height=8, width=12)
@@ -50,7 +50,7 @@ def test_images_are_those_that_the_runtime_reads(folder: Path) -> None:
     loaded = load_images(folder, SIZE)
     assert (loaded.array.dtype, loaded.skipped) == (np.uint8, {})
     for pixels, path in zip(loaded.array, loaded.paths, strict=True):
-        np.testing.assert_array_equal(pixels, read_image(path, 8, 12))
+        np.testing.assert_array_equal(pixels, load_pixels(path, Preprocessing(8, 12))[0])
 
 
 def test_a_sample_follows_its_seed(folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import prepare, read_image
+from mtl_deploy.runtime.images import load_pixels, prepare
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.resize import resize
 
@@ -134,14 +134,14 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(picture()).convert(mode)
     path = saved(tmp_path, image, "image.tiff")
     expected = np.asarray(image.convert("RGB").resize((10, 12), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(read_image(path, 12, 10), expected)
+    np.testing.assert_array_equal(load_pixels(path, Preprocessing(12, 10))[0], expected)
     np.testing.assert_array_equal(prepare(image, PLAIN)[0][0], expected)
 
 
 def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, 120).astype(np.uint16).reshape(12, 10)
     path = saved(tmp_path, Image.fromarray(levels), "deep.png")
-    found = read_image(path, 12, 10)
+    found = load_pixels(path, Preprocessing(12, 10))[0]
     np.testing.assert_array_equal(found[..., 0], levels >> 8)
     np.testing.assert_array_equal(found[..., 0], found[..., 2])
 
@@ -151,7 +151,9 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by 90 degrees
     image = Image.fromarray(picture(10, 12))
     path = saved(tmp_path, image, "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_image(path, 12, 10), np.asarray(image.transpose(Image.Transpose.ROTATE_270)))
+    np.testing.assert_array_equal(
+        load_pixels(path, Preprocessing(12, 10))[0], np.asarray(image.transpose(Image.Transpose.ROTATE_270))
+    )
 
 
 def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
@@ -164,14 +166,14 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
         "absent.jpg": "No such file",
     }.items():
         with pytest.raises(ImageError, match=rf"{name}.*{message}"):
-            read_image(tmp_path / name, 12, 10)
+            load_pixels(tmp_path / name, Preprocessing(12, 10))[0]
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, Image.fromarray(picture(64, 64)), "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match=r"bomb\.png: larger than 1000 pixels"):
-        read_image(path, 12, 10)
+        load_pixels(path, Preprocessing(12, 10))[0]
 
 
 def test_floating_point_pixels_are_refused() -> None:
