@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-dense test lint types pytest format clean
+.PHONY: help demo demo-dense test test-slow lint types pytest format clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 $(VENV)/demo.stamp: pyproject.toml
 	@echo "==> Installing into $(VENV) (about 2 minutes, 6 GB: torch brings its CUDA libraries)"
@@ -64,7 +64,11 @@ types: $(VENV)/dev.stamp  ## mypy, strict
 
 pytest: $(VENV)/dev.stamp  ## the tests
 	@echo "==> Tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not extended'
+
+test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes
+	@echo "==> Extended tests"
+	@$(BIN)/python -m pytest -n 2 --dist load -m extended
 
 format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff check --fix .
