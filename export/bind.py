@@ -11,25 +11,35 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.spread import spread
 from mtl_deploy.runtime.errors import TraceError
+
+from .errors_of_task import FLOORS
 
 FloatArray = npt.NDArray[np.floating]
 
-RELATIVE = 1e-3  # of the largest value; FP32 graphs of deep networks stay a hundredfold below
+_LEAST = 1e-6  # the scale of an output of zeros
+RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundredfold below
 
 
-def bind_by_value(outputs: Sequence[FloatArray], references: Mapping[str, FloatArray]) -> list[int]:
+def bind_by_value(
+    outputs: Sequence[FloatArray], references: Mapping[str, FloatArray], exact: Mapping[str, FloatArray] | None = None
+) -> list[int]:
     """Return, for each reference, the position of the graph output that equals it.
+
+    Equal means: apart by no more than a thousandth of the output's spread over the images, or by :data:`~.errors_of_task.FLOORS` times
+    the network's own float32 error, whichever is larger; of an output that does not vary, a thousandth of its size.
 
     Args:
         outputs: the graph's outputs on some inputs, in the graph's order.
-        references: the network's own outputs on the same inputs, by task, ``(N, size)``.
+        references: the network's own outputs in float32 on the same inputs, by task, ``(N, size)``.
+        exact: its outputs in float64, where it has any.
 
     Raises:
         TraceError: a task has no graph output that equals it, or two tasks cannot be told apart and are not at
             their own positions either.
     """
-    bound = [_find(name, reference, outputs) for name, reference in references.items()]
+    bound = [_find(name, reference, (exact or {}).get(name), outputs) for name, reference in references.items()]
     taken: dict[int, str] = {}
     for name, position in zip(references, bound, strict=True):
         if position in taken:
@@ -41,18 +51,23 @@ def bind_by_value(outputs: Sequence[FloatArray], references: Mapping[str, FloatA
     return bound
 
 
-def _find(name: str, reference: FloatArray, outputs: Sequence[FloatArray]) -> int:
+def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: Sequence[FloatArray]) -> int:
     if not np.isfinite(reference).all():
         raise TraceError(
             f"task {name!r}: the network itself gives NaN or infinite values; check its weights and inputs"
         )
-    scale = float(np.abs(reference).max())
-    errors = [_distance(output, reference) for output in outputs]
+    truth = reference if exact is None else exact
+    size = float(np.abs(truth).max())
+    floor = max(_distance(reference, truth), float(np.spacing(np.float32(size))))
+    varies = float(spread(truth.reshape(len(truth), -1, 1)).max())
+    scale = varies if varies > floor else max(size, _LEAST)
+    errors = [_distance(output, truth) for output in outputs]
     best = int(np.argmin(errors))
-    if errors[best] > RELATIVE * max(scale, 1e-6):
+    if errors[best] > max(FLOORS * floor, RELATIVE * scale):
         raise TraceError(
-            f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g} at values "
-            f"up to {scale:.3g}); the exporter changed the network: does its forward depend on data or on training mode?"
+            f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g} where values "
+            f"vary by {scale:.3g}, and PyTorch's own float32 by {floor:.3g} from float64); the exporter changed the network: does "
+            "its forward depend on data or on training mode?"
         )
     return best
 

@@ -21,10 +21,12 @@ FREE_SIZE = ("height", "width")  # what the dimensions are called where they are
 
 
 def keeps_logits(task: Task, signature: Signature) -> bool:
-    """Return whether a graph holds the logits behind a task's output, or a dense task's raw map, beside the output."""
+    """Return whether a graph holds the values behind a task's output beside it: logits, what is scaled, a dense task's raw map."""
     if signature.outputs != "decoded":
         return False
-    return decodes(task) if task.dense else task.kind != "regression"
+    if task.dense:
+        return decodes(task)
+    return task.kind != "regression" or (task.scale, task.offset) != (1.0, 0.0)
 
 
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:

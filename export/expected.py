@@ -1,10 +1,14 @@
-"""What PyTorch says that a deployed graph must give: raw outputs held once, decoded a few images at a time."""
+"""What PyTorch says that a deployed graph must give: raw outputs held once, decoded a few images at a time.
+
+The truth is the network in float64, on a few images, since that is slow. Its own float32 answers are off it by the noise
+floor, which no graph can be asked to stay below.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -35,24 +39,44 @@ class Expected:
 
     Attributes:
         signature: of the graph that must give them.
-        raw: the network's own, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
+        raw: the network's own in float32, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
+        exact: the same in float64, on the images of ``known``; empty where the network does not run so.
+        known: ``(N,) bool``: the images that the float64 network has answered for.
+        refine: answers for more of them, by their places; None where the network does not run in float64.
+        noise: by tensor ``(N, K)``: how far another float32 run of the network was from its own, see :mod:`.verify`. It stands for
+            the noise floor of images that the float64 network has not answered for.
     """
 
     signature: Signature
     raw: Mapping[str, Outputs]
+    exact: dict[str, Outputs] = field(default_factory=dict)
+    known: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    refine: Callable[[Sequence[int]], None] | None = None
+    noise: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of images."""
         return len(next(iter(self.raw.values())))
 
-    def outputs(self, task: Task, start: int = 0, stop: int | None = None) -> dict[str, Outputs]:
+    def outputs(
+        self, task: Task, start: int = 0, stop: int | None = None, *, exact: bool = False
+    ) -> dict[str, Outputs]:
         """Return what a graph gives for a task on the images from ``start`` to ``stop``: by name, see :func:`compared`.
 
         Decoding is written here in torch, apart from the graph's own, so that a mistake in either shows.
+
+        Args:
+            task: one of the signature's.
+            start: the first image.
+            stop: behind the last image; None: all of them.
+            exact: in float64, where it is known; of other images the float32 answer.
         """
         import torch
 
         raw = self.raw[task.name][start:stop]
+        if exact and self.exact:
+            places = self.known[start:stop].reshape(-1, *[1] * (raw.ndim - 1))
+            raw = np.where(places, self.exact[task.name][start:stop], raw)
         output, *logits = compared(task, self.signature)
         decoded = raw
         if self.signature.outputs == "decoded":
@@ -61,39 +85,71 @@ class Expected:
         return {output: decoded, **dict.fromkeys(logits, raw)}
 
 
-def run_network(forward: Forward, signature: Signature, images: Images, batch: int | None) -> Expected:
-    """Run the network on images.
+EXACT = 8  # images that the network answers for in float64, which takes several times as long
+
+
+def run_network(
+    forward: Forward, signature: Signature, images: Images, batch: int | None, *, exactly: bool = True
+) -> Expected:
+    """Run the network on images in float32, and on the first few in float64 where it can.
 
     Args:
-        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task.
+        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. Where it has
+            ``in_float64``, that is the same network in double precision.
         signature: the deployed graph's.
         images: ``(N, H, W, 3) uint8, RGB``.
         batch: the batch that the network insists on; None where it takes any.
+        exactly: whether to run it in float64 at all.
     """
+    raw = _answers(forward, signature, images, batch, np.float32)
+    double: Forward | None = getattr(forward, "in_float64", None) if exactly else None
+    if double is None:
+        return Expected(signature, raw)
+    known = np.zeros(len(images), bool)
+    exact = {name: _storage(rows.shape, np.dtype(np.float64)) for name, rows in raw.items()}
+
+    def refine(places: Sequence[int]) -> None:
+        whole = list(places) + [places[-1]] * (-len(places) % (batch or 1))
+        found = _answers(double, signature, images[whole], batch, np.float64)
+        for name, rows in found.items():
+            exact[name][whole] = rows
+        known[whole] = True
+
+    refine(range(min(len(images), -(-EXACT // (batch or 1)) * (batch or 1))))
+    return Expected(signature, raw, exact, known, refine)
+
+
+def _answers(
+    forward: Forward, signature: Signature, images: Images, batch: int | None, dtype: type[np.floating[Any]]
+) -> dict[str, Outputs]:
     import torch
 
     raw: dict[str, Outputs] = {}
     size = batch or BATCH
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            tensor = network_input(images[start : start + size], signature.preprocessing)
+            tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)
             found = forward(tensor)
             for task in signature.tasks:
-                rows = found[task.name].float()
+                rows = found[task.name].to(tensor.dtype)
                 rows = rows if task.dense else rows.reshape(len(tensor), -1)
                 if task.name not in raw:
-                    raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(np.float32))
+                    raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(dtype))
                 raw[task.name][start : start + size] = rows.numpy()
-    return Expected(signature, raw)
+    return raw
 
 
-def network_input(images: Images, preprocessing: Preprocessing) -> torch.Tensor:
-    """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on."""
+def network_input(images: Images, preprocessing: Preprocessing, *, double: bool = False) -> torch.Tensor:
+    """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on.
+
+    ``double`` gives it as float64.
+    """
     import torch
 
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+    dtype = torch.float64 if double else torch.float32
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(dtype) / 255
+    mean = torch.tensor(preprocessing.mean, dtype=dtype).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=dtype).view(1, 3, 1, 1)
     return ((pixels - mean) / std).contiguous()
 
 

@@ -17,6 +17,7 @@ from .options import Options
 REFERENCES = 8
 _REFERENCE_BYTES = 16 << 20  # before compression
 _FEWEST = 2
+_STRESS = 6  # one of each pattern
 _SEED = 1  # not the seed of the images that graphs are verified on
 
 
@@ -47,14 +48,15 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
         OptionError: the folder holds fewer readable images than samples are wanted.
         ImageError: the folder holds none.
     """
-    from mtl_deploy.calibration.images import load_images, synthetic_images
+    from mtl_deploy.calibration.images import load_images
+    from mtl_deploy.calibration.natural import natural_images
 
     samples = options.samples if batch is None else -(-options.samples // batch) * batch
     if options.images is None:
         return VerificationImages(
-            synthetic_images(samples, preprocessing.height, preprocessing.width, seed=0),
+            natural_images(samples, preprocessing.height, preprocessing.width, seed=0),
             "generated",
-            f"{samples} generated ones; --images DIR verifies on real ones",
+            f"{samples} generated ones with the statistics of photographs; --images DIR verifies on real ones",
         )
     loaded = load_images(options.images, preprocessing, samples=samples, seed=0)
     if len(loaded.array) < samples:
@@ -66,6 +68,19 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
     return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")
 
 
+def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
+    """Generate pictures far from photographs: slopes, stripes, textures, flat colours, noise. They never decide anything.
+
+    Args:
+        preprocessing: the size.
+        batch: the only batch that the network takes; None where it takes any.
+    """
+    from mtl_deploy.calibration.synthetic import synthetic_images
+
+    count = _STRESS if batch is None else -(-_STRESS // batch) * batch
+    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
+
+
 def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
     """Generate images of a size that is not the default one, to show that a graph with free sizes is not made for it alone.
 
@@ -73,11 +88,11 @@ def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> n
         preprocessing: with free sizes.
         batch: the only batch that the network takes; None where it takes any.
     """
-    from mtl_deploy.calibration.synthetic import synthetic_images
+    from mtl_deploy.calibration.natural import natural_images
 
     step = preprocessing.multiple
     width = preprocessing.width - step if preprocessing.width > step else preprocessing.width + 2 * step
-    return synthetic_images(batch or _FEWEST, preprocessing.height + step, width, seed=_SEED)
+    return natural_images(batch or _FEWEST, preprocessing.height + step, width, seed=_SEED)
 
 
 def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.uint8]:
@@ -89,11 +104,11 @@ def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.
         signature: the graphs'.
         batch: the only batch that the network takes; None where it takes any.
     """
-    from mtl_deploy.calibration.synthetic import synthetic_images
+    from mtl_deploy.calibration.natural import natural_images
 
     preprocessing = signature.preprocessing
     size = 3 * preprocessing.height * preprocessing.width
     size += sum(prod(signature.sample_shape(t.name)) * signature.dtype(t.name).itemsize for t in signature.tasks)
     count = min(REFERENCES, max(_FEWEST, _REFERENCE_BYTES // size))
     count = count if batch is None else -(-count // batch) * batch
-    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
+    return natural_images(count, preprocessing.height, preprocessing.width, seed=_SEED)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.errors import MtlError, OptionError, TraceError
@@ -42,6 +44,36 @@ class Network:
         outputs = _run(self.loaded, tensor, free=self.preprocessing.multiple > 0)
         return {task.name: outputs[_key(task)] for task in self.tasks}
 
+    @cached_property
+    def in_float64(self) -> Callable[[torch.Tensor], Mapping[str, torch.Tensor]] | None:
+        """The same network in double precision, a deep copy that takes ``float64``; None where it does not run so.
+
+        Some cannot: their ``forward`` casts to float32 in between, or holds operators without such a form.
+        """
+        import torch
+
+        try:
+            network = copy.deepcopy(self.loaded.network).double()
+            loaded = replace(self.loaded, network=network)
+            shape = self.loaded.input_shape
+            image = torch.zeros(
+                (shape[0] if shape else None) or 1,
+                3,
+                self.preprocessing.height,
+                self.preprocessing.width,
+                dtype=torch.float64,
+            )
+            _run(loaded, image)
+        except Exception:  # noqa: BLE001 - the network's own code runs here and can raise anything; float32 is the truth then
+            return None
+        free = self.preprocessing.multiple > 0
+
+        def run(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            outputs = _run(loaded, tensor, free=free)
+            return {task.name: outputs[_key(task)] for task in self.tasks}
+
+        return run
+
     @property
     def description(self) -> str:
         """For people: what the checkpoint is, and the tasks."""
@@ -57,12 +89,12 @@ def load_network(options: Options) -> Network:
         TaskError: tasks and outputs do not fit one another.
         TraceError: the network fails on a batch of images.
     """
-    from mtl_deploy.calibration.images import synthetic_images
+    from mtl_deploy.calibration.natural import natural_images
 
     loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
     preprocessing = _at_fixed_size(loaded, options)
     batch = 2 if loaded.input_shape is None else loaded.input_shape[0] or 2
-    probe = network_input(synthetic_images(batch, preprocessing.height, preprocessing.width, seed=1), preprocessing)
+    probe = network_input(natural_images(batch, preprocessing.height, preprocessing.width, seed=1), preprocessing)
     try:
         outputs = _run(loaded, probe)
     except TraceError:  # some networks fix a batch of one in their code

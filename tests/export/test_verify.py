@@ -51,7 +51,7 @@ class Graph:
         if self.mistake == "swapped heads":
             found["age"], found["gender"] = found["gender"], found["age"]
         if self.mistake == "saturated":  # probabilities that round to the right ones, from logits that are wrong
-            found["race_logits"] = found["race_logits"] + 50
+            found["race_logits"] = found["race_logits"] * 1.01
         if self.mistake == "nan":
             found["race"][0, 0] = np.nan
         return found
@@ -96,7 +96,115 @@ def test_a_graph_that_does_not_match_is_refused_naming_the_task_and_the_figures(
         require_passed(found)
 
 
-def test_the_tolerance_is_relative_to_values_and_absolute_for_probabilities() -> None:
-    tolerances = {row.task: row.tolerance for row in rows()[0]}
-    largest = float(np.abs(outputs_of(IMAGES)["age"]).max())
-    assert tolerances == pytest.approx({"age": 1e-4 * largest, "gender": 1e-4, "race": 1e-4})
+def test_errors_are_judged_by_how_values_vary_and_probabilities_by_one() -> None:
+    found = {row.task: row for row in rows()[0]}
+    spread = 4 * float(outputs_of(IMAGES)["age"].std())
+    assert found["age"].spread == pytest.approx(spread, rel=1e-6)
+    assert found["age"].tolerance == pytest.approx(1e-4 * spread, rel=1e-6)
+    assert found["gender"].tolerance == found["race"].tolerance == pytest.approx(1e-4)
+    assert found["race"].logit_tolerance == pytest.approx(1e-4 * (found["race"].spread or 0), rel=1e-6)
+
+
+class Offset(torch.nn.Module):
+    """A head that answers in years: a small signal on a large number, in any precision."""
+
+    def __init__(self, weight: float = 0.4, offset: float = 2005.5) -> None:
+        super().__init__()
+        self.weight, self.offset = weight, offset
+
+    def forward(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+        red = tensor.mean((2, 3))[:, :1]
+        return {"year": self.weight * (red - 0.5) + self.offset}
+
+    @property
+    def in_float64(self) -> Offset:
+        return self
+
+
+def verified(found: Any, forward: Any = None, precision: str = "fp32", tolerance: float = 1e-4) -> Row:
+    """Verify a graph that gives what ``found`` computes from a float32 tensor, against the network of one year."""
+    signature = Signature((Task("year", "regression", size=1),), SIGNATURE.preprocessing)
+    expected = run_network(forward or Offset(), signature, IMAGES, None)
+
+    class Backend:
+        def run(self, inputs: dict[str, Any], outputs: list[str], into: object = None) -> dict[str, Any]:
+            pixels = torch.from_numpy(inputs["image"]).permute(0, 3, 1, 2).float() / 255
+            return {name: value.numpy() for name, value in found(pixels).items()}
+
+    backend: Any = Backend()
+    row, *_ = verify(
+        "graph.onnx",
+        backend,
+        signature,
+        [(IMAGES, expected)],
+        tolerance=lambda _: tolerance,
+        batch=None,
+        precision=precision,
+    )
+    return row
+
+
+def test_float32_that_rounds_a_large_offset_is_within_the_noise_floor() -> None:
+    row = verified(Offset())
+    assert row.passed
+    assert row.truth == "float64"
+    assert row.floor is not None
+    assert 0.5 * np.spacing(np.float32(2005.5)) <= row.floor < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("weight", [0.0, 0.36], ids=["weights set to zero", "a tenth missing"])
+def test_a_signal_on_a_large_offset_cannot_be_lost(weight: float, precision: str) -> None:
+    assert not verified(Offset(weight), precision=precision, tolerance=1e-2).passed
+
+
+def test_a_constant_output_is_named_and_judged_by_its_size() -> None:
+    row = verified(Offset(weight=0), Offset(weight=0))
+    assert row.constant
+    assert row.passed
+    assert not verified(Offset(weight=0, offset=2006), Offset(weight=0)).passed
+
+
+def test_an_ill_conditioned_network_is_called_that_and_not_blamed_on_the_exporter() -> None:
+    class Cancelling(Offset):
+        def forward(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+            red = tensor.mean((2, 3))[:, :1]
+            return {"year": (red * 1e-4 + 1000) - 1000}
+
+    class Another(torch.nn.Module):
+        """The same in another order, as a graph sums."""
+
+        def forward(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+            red = tensor.flatten(2).sum(2)[:, :1] / 16
+            return {"year": (red * 1e-4 + 1000) - 1000}
+
+    row = verified(Another(), Cancelling())
+    assert row.passed
+    assert row.ill_conditioned
+    with pytest.raises(
+        VerificationError, match=r"PyTorch's own float32 is \S+ off float64 there \(the network is ill-cond"
+    ):
+        require_passed([verified(Offset(weight=1e-4, offset=0.01), Cancelling())])
+
+
+def test_an_image_that_decides_gets_a_float64_answer_of_its_own() -> None:
+    """The noise floor of one image is a thousand times that of the others; float64 has not been asked about it at first."""
+
+    means = IMAGES[..., 0].mean((1, 2)) / 255
+    assert int(np.argmax(means)) >= 8, "the odd image must not be among the first"
+    cut = float(np.sort(means)[-2:].mean())
+
+    class Uneven(Offset):
+        def forward(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+            red = tensor.mean((2, 3))[:, :1]
+            large = torch.where(red > cut, 1e4, 1.0)
+            return {"year": (red + large) - large}
+
+    def another_order(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = Uneven()(pixels)["year"]
+        return {"year": found + 2e-4 * (pixels.mean((2, 3))[:, :1] > cut)}
+
+    row = verified(another_order, Uneven())
+    assert row.passed
+    assert row.floor is not None
+    assert row.floor > 1e-4
