@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.placement import place
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.resize import nearest_pixels
 from mtl_deploy.runtime.tasks import Task
 
 Picture = npt.NDArray[Any]
@@ -224,7 +225,7 @@ def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str
         where: how errors call it.
 
     Returns:
-        int32, or float32 with NaN where not known; a letterbox's border is not known.
+        int32, or float32 with NaN where not known; what is around the image is not known, what a crop cuts off is left out.
 
     Raises:
         ImageError: another shape or type.
@@ -254,17 +255,13 @@ def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str
 def _placed(values: Picture, preprocessing: Preprocessing, border: Any) -> Picture:
     """Return the truth where the image lies in the network's input."""
     spot = place(values.shape[0], values.shape[1], replace(preprocessing, multiple=0))
-    top, left, height, width = spot.box
-    inner: Picture = values[_nearest(values.shape[0], height)][:, _nearest(values.shape[1], width)]
+    height, width = spot.box[2:]
+    inner: Picture = values[nearest_pixels(values.shape[0], height)][:, nearest_pixels(values.shape[1], width)]
     if not spot.bordered:
         return inner
     framed = np.full((*spot.input, *values.shape[2:]), border, values.dtype)
-    framed[top : top + height, left : left + width] = inner
+    spot.paste(inner, framed)
     return framed
-
-
-def _nearest(size: int, target: int) -> npt.NDArray[np.intp]:
-    return np.minimum(((np.arange(target) + 0.5) * size / target).astype(np.intp), size - 1)
 
 
 def _unit(task: Task) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Array
-from .dense import dense_values
+from .dense import dense_values, unseen_class
 from .dense_summary import describe, summarize
 from .placement import Placement
 from .signature import Outputs
@@ -27,12 +27,15 @@ class Prediction:
         kind: the task's kind.
         value: for a regression the value in its unit (an array where the task has several), for classes the class's index. For
             dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) float32``
-            depth in its unit, ``(H, W, 3) float32`` unit normals. It may share its memory with other images of its batch.
+            depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not seen, as ``--fit crop`` cut them
+            off, have the class ``unseen``, depth NaN and normals of zeros. It may share its memory with other images of its batch.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
         probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and
             dense kinds.
         unit: of a regression's or depth's value; None where it has none.
         labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
+        unseen: of a segmentation the index of pixels outside the crop: 255, or -1 where indices are int32; None where all were
+            seen.
     """
 
     task: str
@@ -42,6 +45,7 @@ class Prediction:
     probabilities: FloatArray | None = field(default=None, compare=False)
     unit: str | None = None
     labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    unseen: int | None = field(default=None, compare=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether task, kind, value, label and unit are the same; arrays are compared value by value."""
@@ -63,7 +67,7 @@ class Prediction:
     def __str__(self) -> str:
         """For people: ``31.4 years``, ``female (97.1 %)``; of dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
         if self.dense:
-            return describe(self.kind, np.asarray(self.value), self.labels, self.unit)
+            return describe(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
         if self.probability is not None:
             return f"{self.label} ({100 * self.probability:.1f} %)"
         values = ", ".join(f"{value:.4g}" for value in np.ravel(self.value))
@@ -72,7 +76,7 @@ class Prediction:
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dict; fields that do not apply to the kind are left out, and of dense kinds there is a summary."""
         if self.dense:
-            return summarize(self.kind, np.asarray(self.value), self.labels, self.unit)
+            return summarize(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
         value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
         data: dict[str, object] = {"value": value}
         if self.probabilities is None:
@@ -93,8 +97,13 @@ def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placem
         if placements is None:
             placements = [_whole(task, output, form)] * len(output)
         values = dense_values(task, output, form, placements)
-        return [Prediction(task.name, task.kind, value, unit=task.unit, labels=task.labels) for value in values]
+        return [_dense(task, value, placement) for value, placement in zip(values, placements, strict=False)]
     return _decode_values(task, output.astype(np.float32, copy=False), form)
+
+
+def _dense(task: Task, value: Array, placement: Placement) -> Prediction:
+    unseen = unseen_class(value) if task.kind == "segmentation" and placement.cropped else None
+    return Prediction(task.name, task.kind, value, unit=task.unit, labels=task.labels, unseen=unseen)
 
 
 def _whole(task: Task, output: Array, form: Outputs) -> Placement:

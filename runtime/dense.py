@@ -14,11 +14,13 @@ from .sampling import Labels, Map, Sampling
 from .signature import Outputs
 from .tasks import MANY_CLASSES, Task
 
+UNSEEN_CLASS = 255
+"""The class index of pixels that a crop left out, as data sets call what has no class; -1 where indices are int32."""
 LEAST_LENGTH = 1e-6  # vectors shorter than this are not made unit length, as in the graphs
 
 
 def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[Placement]) -> list[Array]:
-    """Return each image's map at the image's own size, without its letterbox's border.
+    """Return each image's map at the image's own size, without its letterbox's border; what a crop left out has no value.
 
     What is already of that size is not copied. Logits and raw values are interpolated first and decoded then.
 
@@ -30,7 +32,8 @@ def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[
 
     Returns:
         An image: ``(H, W) uint8`` class indices (``int32`` where there are more than 256 classes), ``(H, W) float32`` depth in its
-        unit, or ``(H, W, 3) float32`` unit normals.
+        unit, or ``(H, W, 3) float32`` unit normals. Pixels outside the crop have the class :func:`unseen_class`, depth NaN and
+        normals of zeros; a segmentation of 256 classes is int32 then, as no index is free.
     """
     decode = {"segmentation": _classes, "depth": _depth, "normals": _normals}[task.kind]
     samplings: dict[Placement, Sampling] = {}
@@ -40,12 +43,27 @@ def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[
         if sampling is None:
             height, width = sample.shape[-2:]
             sampling = samplings[placement] = Sampling((height, width), placement)
-        values.append(decode(task, sample, form, sampling))
+        value = decode(task, sample, form, sampling)
+        if sampling.unseen is not None:
+            value[sampling.unseen] = _unseen(task, value)
+        values.append(value)
     return values
 
 
+def unseen_class(value: Array) -> int:
+    """Return the index of pixels outside the crop in a map of classes of that type."""
+    return UNSEEN_CLASS if value.dtype == np.uint8 else -1
+
+
+def _unseen(task: Task, value: Array) -> float:
+    if task.kind == "segmentation":
+        return unseen_class(value)
+    return np.nan if task.kind == "depth" else 0.0
+
+
 def _classes(task: Task, sample: Array, form: Outputs, sampling: Sampling) -> Array:
-    dtype = np.dtype(np.int32 if task.size > MANY_CLASSES else np.uint8)
+    most = MANY_CLASSES if sampling.unseen is None else UNSEEN_CLASS
+    dtype = np.dtype(np.int32 if task.size > most else np.uint8)
     if form == "decoded" and task.argmax:
         return sampling.nearest(cast("Labels", sample)).astype(dtype, copy=False)
     return _argmax(_floats(sample), sampling, dtype)

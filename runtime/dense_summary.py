@@ -12,7 +12,7 @@ from .tasks import Kind
 NAMED = 3  # classes that a line names
 
 
-def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) -> str:
+def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
     """Return a line: the largest classes, the range of depth, or the mean direction of normals.
 
     Args:
@@ -20,9 +20,10 @@ def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) 
         value: its prediction's, as :func:`~mtl_deploy.runtime.dense.dense_values` gives it.
         labels: a segmentation's; may be empty.
         unit: of depth.
+        unseen: a segmentation's index of pixels that the network has not seen; None where there are none.
     """
     if kind == "segmentation":
-        shares = class_shares(value, labels)
+        shares = class_shares(value, labels, unseen)
         named = ", ".join(f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:NAMED])
         return named + (f", {len(shares) - NAMED} more" if len(shares) > NAMED else "")
     if kind == "depth":
@@ -35,11 +36,15 @@ def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) 
     return f"mean direction ({', '.join(f'{part:.2f}' for part in direction)})"
 
 
-def summarize(kind: Kind, value: Array, labels: Sequence[str], unit: str | None) -> dict[str, object]:
+def summarize(
+    kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None
+) -> dict[str, object]:
     """Return the same in full, JSON-ready; arguments as :func:`describe`'s."""
     data: dict[str, object] = {"shape": list(value.shape)}
     if kind == "segmentation":
-        return data | {"shares": {label: round(share, 6) for label, share in class_shares(value, labels).items()}}
+        return data | {
+            "shares": {label: round(share, 6) for label, share in class_shares(value, labels, unseen).items()}
+        }
     if kind == "depth":
         found = depth_range(value)
         numbers: tuple[float | None, ...] = (None, None, None) if found is None else found
@@ -47,11 +52,15 @@ def summarize(kind: Kind, value: Array, labels: Sequence[str], unit: str | None)
     return data | {"mean_direction": [round(part, 6) for part in mean_direction(value)]}
 
 
-def class_shares(value: Array, labels: Sequence[str]) -> dict[str, float]:
-    """Return the share of the pixels of each class that has some, the largest first; an index where there are no labels."""
-    counts = np.bincount(value.ravel(), minlength=1)
+def class_shares(value: Array, labels: Sequence[str], unseen: int | None = None) -> dict[str, float]:
+    """Return the share of the pixels of each class that has some, the largest first; an index where there are no labels.
+
+    Pixels that the network has not seen are left out of the count.
+    """
+    seen = value.ravel() if unseen is None else value[value != unseen]
+    counts = np.bincount(seen, minlength=1)
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda index: (-counts[index], index))
-    return {labels[index] if index < len(labels) else str(index): float(counts[index] / value.size) for index in order}
+    return {labels[index] if index < len(labels) else str(index): float(counts[index] / seen.size) for index in order}
 
 
 def depth_range(value: Array) -> tuple[float, float, float] | None:

@@ -16,7 +16,7 @@ from .backend import Array
 from .device_array import is_on_device
 from .errors import ImageError
 from .placement import Placement, place
-from .preprocessing import Preprocessing
+from .preprocessing import Interpolation, Preprocessing
 from .resize import resize
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def prepare_all(images: Images, preprocessing: Preprocessing) -> Prepared:
 
     Args:
         images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
-            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``. Where the graph's input is float, also the ready
+            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``, which is taken as ready where it has the network's
+            size: it is passed on as it is, and nothing is cropped from it. Where the graph's input is float, also the ready
             ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
             is ready on the GPU (PyTorch, CuPy, pycuda, ...).
         preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
@@ -187,7 +188,8 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
             hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
             raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
         placement = place(image.shape[0], image.shape[1], preprocessing)
-        return _boxed(resize(image, *placement.box[2:]), placement, preprocessing), placement
+        pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
+        return _boxed(pixels, placement, preprocessing), placement
     if isinstance(image, (str, os.PathLike)):
         with _opened(image) as opened:
             return _from_pillow(opened, preprocessing)
@@ -197,20 +199,20 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
 
 
 def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -> Pixels:
-    """Put an image into its letterbox; without a border it is the input already."""
+    """Put an image into its letterbox, or crop it; one that just fills the input is the input already."""
     if not placement.bordered:
         return pixels
-    top, left, height, width = placement.box
     canvas = np.empty((*placement.input, 3), np.uint8)
     canvas[...] = preprocessing.fill
-    canvas[top : top + height, left : left + width] = pixels
+    placement.paste(pixels, canvas)
     return canvas
 
 
 def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
     upright = _upright(image)
     placement = place(upright.height, upright.width, preprocessing)
-    return _boxed(_resized(upright, *placement.box[2:]), placement, preprocessing), placement
+    pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
+    return _boxed(pixels, placement, preprocessing), placement
 
 
 def original_pixels(path: str | os.PathLike[str]) -> Pixels:
@@ -257,10 +259,10 @@ def _upright(image: PillowImage.Image) -> PillowImage.Image:
     return image.convert("RGB")
 
 
-def _resized(image: PillowImage.Image, height: int, width: int) -> Pixels:
+def _resized(image: PillowImage.Image, height: int, width: int, interpolation: Interpolation) -> Pixels:
     from PIL import Image
 
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, height), Image.Resampling[interpolation.upper()]))
 
 
 def _is_pillow(value: object) -> bool:

@@ -1,8 +1,11 @@
-"""Where an image lies in a network's input: stretched over all of it, or in a letterbox."""
+"""Where an image lies in a network's input: stretched over all of it, in a letterbox, or its centre alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 from .preprocessing import Preprocessing
 
@@ -14,7 +17,8 @@ class Placement:
     Attributes:
         original: height and width of the image in pixels, upright by its EXIF orientation.
         input: height and width of the network's input.
-        box: top, left, height and width of the image in that input; what is around it is a letterbox's border.
+        box: top, left, height and width of the image in that input; what is around it is a border. Of a cropped image the box
+            reaches beyond the input: top and left are below 0 then.
     """
 
     original: tuple[int, int]
@@ -28,15 +32,36 @@ class Placement:
 
     @property
     def bordered(self) -> bool:
-        """Whether there is a border around the image."""
+        """Whether the image does not just fill the input: there is a border around it, or parts of it lie outside."""
         return self.box != (0, 0, *self.input)
+
+    @property
+    def cropped(self) -> bool:
+        """Whether parts of the image lie outside the input, so that the network has not seen them."""
+        top, left, height, width = self.box
+        return top < 0 or left < 0 or top + height > self.input[0] or left + width > self.input[1]
+
+    def paste(self, image: npt.NDArray[Any], canvas: npt.NDArray[Any]) -> None:
+        """Write an image into a canvas of the input's size, as far as it lies inside.
+
+        Args:
+            image: of the box's height and width.
+            canvas: of the input's.
+        """
+        top, left, height, width = self.box
+        above, before = max(top, 0), max(left, 0)
+        below, behind = min(top + height, self.input[0]), min(left + width, self.input[1])
+        canvas[above:below, before:behind] = image[above - top : below - top, before - left : behind - left]
 
 
 def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
     """Return where an image of a size goes.
 
     With free sizes a stretched image goes to the nearest multiple in each direction, and one in a letterbox keeps its size in the
-    next larger multiple. Of an odd border the smaller part is above, or on the left.
+    next larger multiple. Of an odd border the smaller part is above, or on the left. A cropped image goes where torchvision's
+    ``Resize`` and ``CenterCrop`` put it (``torchvision/transforms/functional.py``, ``_compute_resized_output_size`` and
+    ``center_crop``): the longer side is rounded down, a crop that begins between two pixels begins at the even one, and
+    a side that is shorter than the crop gets a border, its smaller part above or on the left.
 
     Args:
         height: of the image, in pixels.
@@ -45,6 +70,10 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
     """
     step = preprocessing.multiple
     target = (preprocessing.height, preprocessing.width)
+    if preprocessing.fit == "crop":
+        inner = _resized(height, width, preprocessing.resize_to)
+        offsets = [_offset(side, crop) for side, crop in zip(inner, target, strict=True)]
+        return Placement((height, width), target, (offsets[0], offsets[1], *inner))
     if preprocessing.fit == "stretch":
         if step:
             target = _nearest(height, step), _nearest(width, step)
@@ -57,6 +86,21 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
     else:
         inner = _scaled(height, target[1], width, target[0]), target[1]
     return Placement((height, width), target, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2, *inner))
+
+
+def _resized(height: int, width: int, resize_to: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width before the crop."""
+    if len(resize_to) == 2:
+        return resize_to[0], resize_to[1]
+    (short,) = resize_to
+    if width <= height:
+        return int(short * height / width), short  # a float's quotient, as torchvision has it
+    return short, int(short * width / height)
+
+
+def _offset(side: int, crop: int) -> int:
+    """Return where a side begins in the crop: at 0 or below where it is longer, else behind the smaller half of the border."""
+    return (crop - side) // 2 if side < crop else -round((side - crop) / 2)
 
 
 def _nearest(size: int, step: int) -> int:

@@ -32,6 +32,8 @@ class Sampling:
 
     Attributes:
         identity: whether the grid's pixels are the image's.
+        unseen: ``(H, W) bool``, which pixels of the image lie outside the network's input by their centres; None where none do.
+            What :meth:`nearest` and :meth:`bilinear` give for them is no answer.
     """
 
     def __init__(self, grid: tuple[int, int], placement: Placement) -> None:
@@ -40,6 +42,10 @@ class Sampling:
         sides = zip(grid, placement.original, placement.input, placement.box[:2], placement.box[2:], strict=True)
         self._sides = tuple(sides)
         self.shape = placement.original
+        self.unseen: npt.NDArray[np.bool_] | None = None
+        if placement.cropped:
+            rows, columns = (_inside(*side[1:]) for side in self._sides)
+            self.unseen = ~(rows[:, None] & columns)
 
     def nearest(self, labels: Labels) -> Labels:
         """Return each pixel's nearest value.
@@ -112,6 +118,12 @@ def _nearest(grid: int, original: int, side: int, start: int, length: int) -> In
     found: Indices = np.clip(position.astype(np.intp), 0, grid - 1)
     found.flags.writeable = False
     return found
+
+
+def _inside(original: int, side: int, start: int, length: int) -> npt.NDArray[np.bool_]:
+    """Return which of an image's pixels lie inside the network's input; arguments as :func:`_axis`'s."""
+    position = start + (np.arange(original) + 0.5) * (length / original)
+    return (position >= 0) & (position < side)
 
 
 def _frozen(axis: _Axis) -> _Axis:

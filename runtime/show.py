@@ -177,15 +177,17 @@ def _legend(task: Task, value: npt.NDArray[np.generic], width: int, unit: int) -
     """Return the classes that occur, the largest first, each with its colour and its share of the pixels."""
     image_module, drawing, _ = _pillow()
     classes = _classes(task, value)
-    counts = np.bincount(np.asarray(value, np.int64).ravel().clip(0, classes), minlength=classes)[:classes]
+    indices = np.asarray(value, np.int64).ravel()
+    known = indices[(indices >= 0) & (indices < classes)]  # a crop leaves pixels without a class
+    counts = np.bincount(known, minlength=classes)
     order = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
     font, colours = _font(unit), palette(classes)
     entries = []
     for index in order[:LISTED]:
         label = task.labels[index] if task.labels else str(index)
-        entries.append((f"{label} {100 * counts[index] / value.size:.0f} %", colours[index]))
+        entries.append((f"{label} {100 * counts[index] / known.size:.0f} %", colours[index]))
     if rest := order[LISTED:]:
-        share = 100 * counts[rest].sum() / value.size
+        share = 100 * counts[rest].sum() / known.size
         entries.append((f"{len(rest)} more {share:.0f} %", None))
     swatch = round(0.8 * unit)
     step, places, x, y = round(1.4 * unit), [], 0, round(0.4 * unit)

@@ -30,6 +30,7 @@ def dense_signature(
     image_input: str = "uint8",
     fit: str = "stretch",
     multiple: int = 0,
+    resize_to: tuple[int, ...] = (),
     upsample: bool = True,
     argmax: bool = True,
     classes: int = len(LABELS),
@@ -45,7 +46,7 @@ def dense_signature(
         ),
         Task("normals", "normals", size=3, stride=STRIDE, upsample=upsample),
     )  # fmt: skip
-    preprocessing = Preprocessing(*size, input=image_input, fit=fit, multiple=multiple)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(*size, input=image_input, fit=fit, multiple=multiple, resize_to=resize_to)  # type: ignore[arg-type]
     return Signature(tasks, preprocessing, outputs)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL import __version__ as PILLOW
 
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.images import load_pixels, prepare
@@ -51,6 +52,36 @@ def test_along_one_axis_it_is_pillows_to_the_bit(height: int, width: int, target
     for shape in ((target, width), (height, target)):
         expected = np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(resize(image, *shape), expected)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sizes, sizes, sizes, sizes, st.integers(0, 2**32 - 1), st.booleans())
+def test_bicubic_is_pillows_along_each_axis_in_its_order(
+    height: int, width: int, to_height: int, to_width: int, seed: int, smooth: bool
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if smooth:
+        image = np.sort(image, axis=1)
+    found = resize(image, to_height, to_width, "bicubic")
+    first = (to_width, height)
+    if to_height < height and height - to_height > 2 * (width - to_width):
+        first = (width, to_height)
+    passes = Image.fromarray(image).resize(first, Image.Resampling.BICUBIC)
+    expected = np.asarray(passes.resize((to_width, to_height), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(found, expected)
+    if int(PILLOW.partition(".")[0]) >= 13:
+        for kind in ("bilinear", "bicubic"):
+            whole = Image.fromarray(image).resize((to_width, to_height), Image.Resampling[kind.upper()])
+            np.testing.assert_array_equal(resize(image, to_height, to_width, kind), np.asarray(whole))
+
+
+@settings(max_examples=150, deadline=None)
+@given(*[st.integers(1, 900)] * 2, *[st.integers(1, 300)] * 2)
+def test_nearest_is_pillows_to_the_bit(height: int, width: int, to_height: int, to_width: int) -> None:
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    image = np.stack(np.broadcast_arrays(rows % 256, columns % 256, rows // 256 * 16 + columns // 256), axis=-1)
+    expected = Image.fromarray(image.astype(np.uint8)).resize((to_width, to_height), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(resize(image.astype(np.uint8), to_height, to_width, "nearest"), np.asarray(expected))
 
 
 def test_a_large_photograph_is_resized_in_pieces_as_in_one() -> None:
