@@ -238,6 +238,10 @@ def _from_arrays(
         held = ", ".join(sorted({*arrays, *unused})) or "nothing"
         raise ImageError(f"{source}: no array 'images'; it holds {held}")
     _check(images, source)
+    size = (preprocessing.height, preprocessing.width)
+    preprocessing = replace(preprocessing, multiple=0)
+    if images.shape[1:3] == size:  # ready, as a batch is for the runtime: nothing is cropped from it
+        preprocessing = replace(preprocessing, fit="stretch", resize_to=())
     chosen = np.arange(len(images))
     if samples is not None and samples < len(images):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
@@ -257,10 +261,9 @@ def _from_arrays(
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
-    height, width = preprocessing.height, preprocessing.width
-    pixels = np.empty((len(chosen), height, width, 3), np.uint8)
+    pixels = np.empty((len(chosen), *size, 3), np.uint8)
     for i, position in enumerate(chosen):
-        pixels[i] = load_pixels(np.asarray(images[position]), replace(preprocessing, multiple=0))[0]
+        pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
     warnings = (warning,) if unused else ()
     return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, warnings, dense=dense)
 

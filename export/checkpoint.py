@@ -10,7 +10,7 @@ import contextlib
 import pickle
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from mtl_deploy.runtime.tasks import Task
 from .factory import importing_from_here, make_network
 from .file_kind import FileKind, file_kind
 from .networks import article
+from .preset_timm import Config, find_config
 from .program import input_shape, load_program
 from .program_code import wanted_global
 from .state_dict import State, align, find, load_weights, ready
@@ -45,6 +46,7 @@ class Loaded:
         description: what was found, in one line for people.
         default_tasks: the tasks where the network tells them itself, otherwise None.
         sha256: of the file, hexadecimal.
+        pretrained_cfg: timm's record of the preprocessing, where the file holds one.
         input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
             which fix nothing.
     """
@@ -56,6 +58,7 @@ class Loaded:
     default_tasks: tuple[Task, ...] | None
     sha256: str
     input_shape: tuple[Size, Size, Size, Size] | None = None
+    pretrained_cfg: Config | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -90,7 +93,7 @@ def load_checkpoint(path: str | PathLike[str], *, model: str | None = None, trus
         _read_safetensors(file) if kind is FileKind.SAFETENSORS else _read_torch(file, kind, trust=trust_pickle)
     )
     try:
-        return _from_checkpoint(checkpoint, sha256, model)
+        return replace(_from_checkpoint(checkpoint, sha256, model), pretrained_cfg=find_config(checkpoint))
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
 

@@ -17,7 +17,9 @@ from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Prepro
 from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
 
 from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
-from .options import DEFAULT_MULTIPLE, DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
+from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
+from .preprocessing_options import add_preprocessing_arguments, stated
+from .preset import combine
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
@@ -36,6 +38,8 @@ examples:
       a torch.export program, verified on real images, written to deploy/program.mtl
   mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
       a value a pixel: class indices and depth at the size of the image, from one pass
+  mtl-export model.pt --transform torchvision:ResNet50_Weights.IMAGENET1K_V2
+      images resized to 232, cropped to 224 and normalised as those weights were evaluated
   mtl-export model.pt --engine tensorrt-rtx --gpu sm86,sm89
       engines built ahead of time, without a GPU
   mtl-export model.mtl --batch 1:8:32
@@ -82,35 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "pixel, segmentation, depth[:unit] or normals",
     )
 
-    images = made.add_argument_group("the images")
-    images.add_argument(
-        "--image-size", metavar="HxW", help="the network's input (default: the program's own, or 224x224)"
-    )
-    images.add_argument(
-        "--dynamic-size",
-        nargs="?",
-        type=int,
-        const=DEFAULT_MULTIPLE,
-        default=0,
-        metavar="MULTIPLE",
-        help="free height and width, multiples of this (default: 32, the largest stride of most networks); --image-size is the "
-        "default size then",
-    )
-    images.add_argument(
-        "--fit",
-        choices=("stretch", "letterbox"),
-        default="stretch",
-        help="how images of another shape are brought to the size: stretched (default), or with a border",
-    )
-    images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
-    images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
-    images.add_argument(
-        "--input",
-        choices=("uint8", "float"),
-        default="uint8",
-        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised outside",
-    )
-
+    add_preprocessing_arguments(made)
     graphs = made.add_argument_group("the graphs")
     graphs.add_argument(
         "--outputs",
@@ -203,23 +179,16 @@ def _report(bundle: Bundle) -> str:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    height, width = _size(arguments.image_size or "224")
+    said = stated(arguments)
     return Options(
         checkpoint=arguments.checkpoint,
         output=arguments.output,
         model=arguments.model,
         trust_pickle=arguments.trust_pickle,
         tasks=_tasks(arguments.tasks, arguments.task),
-        preprocessing=Preprocessing(
-            height=height,
-            width=width,
-            mean=_channels("--mean", arguments.mean, IMAGENET_MEAN),
-            std=_channels("--std", arguments.std, IMAGENET_STD),
-            input=arguments.input,
-            fit=arguments.fit,
-            multiple=_multiple(arguments.dynamic_size, height, width),
-        ),
-        image_size_given=arguments.image_size is not None,
+        preprocessing=Preprocessing() if said.transform else combine(said)[0],
+        stated=said,
+        image_size_given=said.size is not None,
         outputs=arguments.outputs,
         opset=arguments.opset,
         precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
@@ -249,34 +218,6 @@ def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] |
 
 def _precisions(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in (arguments.precision or "").split(",") if part.strip()))
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise OptionError(f"--image-size {text!r}: write HEIGHTxWIDTH in pixels, such as 224x224") from None
-
-
-def _multiple(multiple: int, height: int, width: int) -> int:
-    if multiple < 0:
-        raise OptionError(f"--dynamic-size {multiple}: write the network's largest stride, 1 or more")
-    if multiple and (height % multiple or width % multiple):
-        raise OptionError(
-            f"--image-size {height}x{width}: with --dynamic-size {multiple}, height and width must be multiples of {multiple}"
-        )
-    return multiple
-
-
-def _channels(option: str, text: str | None, default: tuple[float, float, float]) -> tuple[float, float, float]:
-    if text is None:
-        return default
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"{option} {text!r}: write three numbers, such as 0.5,0.5,0.5") from None
-    return red, green, blue
 
 
 def _tolerances(texts: Sequence[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from mtl_deploy.runtime.engine_record import HARDWARE_COMPATIBILITY
 from mtl_deploy.runtime.errors import OptionError
 
 from .engine_options import DEFAULT_BATCH, ENGINES, EngineOptions, parse_batch
+from .preprocessing_options import NAMES as PREPROCESSING
 from .targets import Target, find_target
 
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
@@ -18,12 +19,7 @@ _NOT_FOR_BUNDLES = (
         "trust_pickle",
         "tasks",
         "task",
-        "image_size",
-        "dynamic_size",
-        "fit",
-        "mean",
-        "std",
-        "input",
+        *PREPROCESSING,
         "outputs",
         "opset",
     ),

@@ -16,6 +16,9 @@ from .checkpoint import Loaded, load_checkpoint
 from .expected import network_input
 from .options import Options
 from .outputs import Key, flatten_outputs
+from .preset import combine
+from .preset_timm import timm_preset
+from .preset_torchvision import torchvision_preset
 from .task_file import bind_tasks
 
 if TYPE_CHECKING:
@@ -30,11 +33,13 @@ class Network:
         loaded: what the checkpoint held.
         tasks: one a deployed output, each with its size and with the network's own key in ``output``.
         preprocessing: what was asked for, at the size that the file fixes where it fixes one.
+        notes: what came from a preset, and what contradicts it.
     """
 
     loaded: Loaded
     tasks: tuple[Task, ...]
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
     def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; raw outputs by task.
@@ -92,7 +97,13 @@ def load_network(options: Options) -> Network:
     from mtl_deploy.calibration.natural import natural_images
 
     loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
-    preprocessing = _at_fixed_size(loaded, options)
+    asked, notes = _asked(loaded, options)
+    preprocessing = _at_fixed_size(loaded, asked, options)
+    if notes and (preprocessing.height, preprocessing.width) != (asked.height, asked.width):
+        notes = (
+            *notes,
+            f"the program is for images of {preprocessing.height}x{preprocessing.width}, which goes before that",
+        )
     batch = 2 if loaded.input_shape is None else loaded.input_shape[0] or 2
     probe = network_input(natural_images(batch, preprocessing.height, preprocessing.width, seed=1), preprocessing)
     try:
@@ -104,7 +115,18 @@ def load_network(options: Options) -> Network:
     sizes = {key: int(output.shape[1]) for key, output in outputs.items()}
     maps = {key: (int(output.shape[2]), int(output.shape[3])) for key, output in outputs.items() if output.ndim == 4}
     image = (preprocessing.height, preprocessing.width)
-    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image), preprocessing)
+    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image), preprocessing, notes)
+
+
+def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return the preprocessing that was asked for, and notes: a preset fills in what the user did not say."""
+    if options.stated is None:
+        return options.preprocessing, ()
+    if options.stated.transform is not None:
+        return combine(options.stated, torchvision_preset(options.stated.transform))
+    if loaded.pretrained_cfg is not None:
+        return combine(options.stated, timm_preset(loaded.pretrained_cfg))
+    return options.preprocessing, ()
 
 
 def _run_larger(loaded: Loaded, images: torch.Tensor) -> None:
@@ -129,8 +151,8 @@ def _larger(images: torch.Tensor, multiple: int) -> torch.Tensor:
 _TRAINED = "set the size that it was trained for with --image-size HxW"
 
 
-def _at_fixed_size(loaded: Loaded, options: Options) -> Preprocessing:
-    asked, fixed = options.preprocessing, loaded.image_size
+def _at_fixed_size(loaded: Loaded, asked: Preprocessing, options: Options) -> Preprocessing:
+    fixed = loaded.image_size
     if fixed is not None and asked.multiple:
         raise OptionError(
             f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, and --dynamic-size wants free sizes; leave "

@@ -15,6 +15,7 @@ from mtl_deploy.runtime.tasks import Task
 
 from .engine_options import EngineOptions
 from .opset import HIGHEST, LOWEST
+from .preset import Stated
 from .targets import Target
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -54,6 +55,8 @@ class Options:
         trust_pickle: allow a pickle to run its code.
         tasks: the tasks; None: the network's own default ones.
         preprocessing: image size, normalisation and the form of the input.
+        stated: what the user said of the preprocessing, part by part; a preset fills in the rest. None: ``preprocessing`` is all
+            that is meant, and a checkpoint's own preset is not looked at.
         image_size_given: whether the user chose the size; a program's own size stands otherwise.
         outputs: whether graphs decode.
         opset: of the graphs; None: 17 where it can express them, so that TensorRT 8.6 reads them too, else 18.
@@ -77,6 +80,7 @@ class Options:
     trust_pickle: bool = False
     tasks: tuple[Task, ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    stated: Stated | None = None
     image_size_given: bool = False
     outputs: Outputs = "decoded"
     opset: int | None = None

@@ -92,7 +92,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         typed, details = _typed(half), half.to_dict()
         graphs += variants(typed, "fp16", signature, shares, batch, separate=options.separate, details=details)
     read = check_targets(graphs, lambda graph: graph.content(), options.targets)
-    notes = [*(note for note in (traced.note,) if note), *read]
+    notes = [*network.notes, *(note for note in (traced.note,) if note), *read]
     rows, artifacts = _verify(graphs, samples, options, progress)
     require_passed(rows)
     manifest = Manifest(

@@ -129,6 +129,22 @@ def test_an_array_file_is_resized_as_the_runtime_does(tmp_path: Path) -> None:
     assert all((data.images == image).all(axis=(1, 2, 3)).any() for image in drawn.images)
 
 
+def test_an_array_of_the_networks_size_is_ready_for_a_crop_as_a_batch_is(tmp_path: Path) -> None:
+    cropping = Preprocessing(height=12, width=10, fit="crop", resize_to=(14,))
+    depth = Task("depth", "depth", size=1)
+    ready = np.random.default_rng(3).integers(0, 256, (4, 12, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "ready.npz", images=ready, **{"labels/depth": np.full((4, 24, 20), 2.0, np.float32)})
+    data = load_data(tmp_path / "ready.npz", cropping, [depth])
+    np.testing.assert_array_equal(data.images, ready)
+    truth = data.dense["depth"].read(0)
+    assert truth is not None
+    assert (truth == 2).all()
+    others = np.random.default_rng(3).integers(0, 256, (4, 30, 20, 3), dtype=np.uint8)
+    np.save(tmp_path / "others.npy", others)
+    data = load_data(tmp_path / "others.npy", cropping, [depth])
+    np.testing.assert_array_equal(data.images, np.stack([load_pixels(image, cropping)[0] for image in others]))
+
+
 def test_an_npz_file_holds_images_and_labels(tmp_path: Path) -> None:
     file = tmp_path / "data.npz"
     truth = {
