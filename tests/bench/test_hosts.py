@@ -109,6 +109,7 @@ def test_a_process_that_dies_is_an_error_with_its_last_words() -> None:
     host.close()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_host_that_was_interrupted_is_closed_at_once() -> None:
     host = ProcessHost(spec_of("echo"))
     _ = host.details

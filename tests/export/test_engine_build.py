@@ -164,6 +164,7 @@ def test_progress_is_told_with_elapsed_time(rtx: Library, article_bundle: Path) 
     assert all(text.endswith(" s") for text in heard)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_cancels_a_build(rtx: Library, article_bundle: Path) -> None:
     """The interrupt comes while TensorRT works in its own thread; the build has ended when it is passed on."""
     content = (article_bundle / "fp32.onnx").read_bytes()
