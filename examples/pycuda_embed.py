@@ -1,6 +1,6 @@
 """The runtime inside a program that lives in pycuda: its context, its arrays, its stream. No second context is made.
 
-    pip install 'mtl-deploy[tensorrt,pycuda]'
+    pip install '.[tensorrt,pycuda]'
     python examples/pycuda_embed.py model.mtl
 
 pycuda makes a context of its own (``autoinit``); the runtime works in whichever context is current.
