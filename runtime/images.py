@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
+_MOST_PIXELS = 1 << 27  # that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
+
 _EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
@@ -187,7 +189,7 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
             raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
-        placement = place(image.shape[0], image.shape[1], preprocessing)
+        placement = _placed(image.shape[0], image.shape[1], preprocessing)
         pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
         return _boxed(pixels, placement, preprocessing), placement
     if isinstance(image, (str, os.PathLike)):
@@ -196,6 +198,16 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
     if _is_pillow(image):
         return _from_pillow(image, preprocessing)
     raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
+
+
+def _placed(height: int, width: int, preprocessing: Preprocessing) -> Placement:
+    placement = place(height, width, preprocessing)
+    high, wide = placement.box[2:]
+    if preprocessing.fit == "crop" and high * wide > _MOST_PIXELS:
+        raise ImageError(
+            f"an image of {height}x{width} becomes {high}x{wide} before its centre is cut out; cut it yourself"
+        )
+    return placement
 
 
 def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -> Pixels:
@@ -210,7 +222,7 @@ def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -
 
 def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
     upright = _upright(image)
-    placement = place(upright.height, upright.width, preprocessing)
+    placement = _placed(upright.height, upright.width, preprocessing)
     pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
     return _boxed(pixels, placement, preprocessing), placement
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +17,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from mtl_deploy.calibration.dense_labels import at_size
 from mtl_deploy.calibration.images import load_images
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.images import load_pixels, prepare, prepare_all
 from mtl_deploy.runtime.placement import place
 from mtl_deploy.runtime.preprocessing import Preprocessing
@@ -63,10 +64,23 @@ def test_pixels_are_torchvisions_to_the_bit(shape: tuple[int, int], mode: Any, t
         np.testing.assert_array_equal(load_images(tmp_path, preprocessing).array[0], expected)
 
 
+def test_tensors_come_close_with_antialiasing_and_not_without() -> None:
+    """What docs/export.md says of networks that were trained on tensors."""
+    pixels = RNG.integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    ours = load_pixels(Image.fromarray(pixels), Preprocessing(64, 64, fit="crop", resize_to=(64,)))[0].astype(int)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    apart = {}
+    for antialias in (True, False):
+        resized = CenterCrop(64)(Resize(64, antialias=antialias)(tensor)).permute(1, 2, 0).numpy()
+        apart[antialias] = np.abs(ours - resized).mean()
+    assert apart[True] < 0.5
+    assert apart[False] > 10
+
+
 SIDES = st.integers(1, 150)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, st.lists(SIDES, min_size=1, max_size=2), st.sampled_from(MODES))
 def test_pixels_are_torchvisions_at_any_size(
     height: int, width: int, high: int, wide: int, resize_to: list[int], mode: Any
@@ -87,6 +101,19 @@ def test_pixels_are_torchvisions_at_any_size(
     canvas = np.zeros_like(expected)
     placement.paste(resize(pixels, *placement.box[2:], mode), canvas)
     np.testing.assert_array_equal(from_array, canvas)
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused_and_left_out(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(224, 224, fit="crop", resize_to=(256,))
+    strip = np.zeros((1, 5000, 3), np.uint8)
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    Image.fromarray(strip[:, :500]).save(tmp_path / "wide.png")
+    for image in (strip, Image.fromarray(strip), tmp_path / "strip.png"):
+        with pytest.raises(ImageError, match="1x5000 becomes 256x1280000"):
+            prepare(image, preprocessing)
+    loaded = load_images(tmp_path, preprocessing)
+    assert [path.name for path in loaded.paths] == ["wide.png"]
+    assert "before its centre is cut out" in loaded.skipped[tmp_path / "strip.png"]
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "nearest"])

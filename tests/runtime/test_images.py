@@ -54,7 +54,7 @@ def test_along_one_axis_it_is_pillows_to_the_bit(height: int, width: int, target
         np.testing.assert_array_equal(resize(image, *shape), expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(sizes, sizes, sizes, sizes, st.integers(0, 2**32 - 1), st.booleans())
 def test_bicubic_is_pillows_along_each_axis_in_its_order(
     height: int, width: int, to_height: int, to_width: int, seed: int, smooth: bool
