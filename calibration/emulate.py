@@ -7,11 +7,18 @@ that overflows on a GPU gives sound values there. This module writes the roundin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from mtl_deploy.runtime.errors import VerificationError
+
 from .observe import typed
+
+Array = npt.NDArray[Any]
 
 _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -36,6 +43,51 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     for output in computed:
         _round(graph, output)
     return ir.to_proto(emulated)
+
+
+def widen_half(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an FP16 graph that computes in FP32, with the original's weights: what it says apart from its rounding.
+
+    Rounding hides a graph that is wrong by less. Computed in FP32, the graph must do as well as the original does; and each of its
+    weights must be the original's, rounded to FP16, to the bit.
+
+    Args:
+        model: as :func:`~mtl_deploy.calibration.half.to_half` makes it. It is not changed.
+        original: the FP32 graph that it was made from.
+
+    Raises:
+        VerificationError: a weight is not the original's; it is named.
+    """
+    weights = _constants(original)
+    widened = onnx.ModelProto()
+    widened.CopyFrom(model)
+    for tensor in widened.graph.initializer:
+        found = onnx.numpy_helper.to_array(tensor)
+        wanted = weights.get(tensor.name, weights.get(tensor.name.removesuffix("/fp16")))
+        if wanted is None or not _is_rounded(found, wanted):
+            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's, rounded")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
+    for node in widened.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
+                attribute.i = onnx.TensorProto.FLOAT
+    del widened.graph.value_info[:]
+    return widened
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, Array]:
+    """Return the weights of a graph by name, those that nodes hold included."""
+    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name) == ("Constant", "value"):
+                found[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
+    return found
+
+
+def _is_rounded(found: Array, wanted: Array) -> bool:
+    rounded = wanted.astype(found.dtype) if found.dtype == np.float16 and wanted.dtype == np.float32 else wanted
+    return found.dtype == rounded.dtype and np.array_equal(found, rounded)
 
 
 def _round(graph: ir.Graph, output: ir.Value) -> None:

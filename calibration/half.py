@@ -47,6 +47,7 @@ class HalfResult:
     Attributes:
         model: the graph; inputs, outputs and their types are those of the FP32 graph.
         converted: number of nodes that compute in FP16.
+        half: their names.
         kept: by name, the nodes that compute in FP32, with the reason.
         overflows: tensors that FP16 cannot hold, which keep nodes in FP32.
         weights: FP16 weights with elements below FP16's normal range, the most affected first.
@@ -54,6 +55,7 @@ class HalfResult:
 
     model: onnx.ModelProto
     converted: int
+    half: tuple[str, ...]
     kept: dict[str, str]
     overflows: tuple[Overflow, ...]
     weights: tuple[RoundedWeight, ...]
@@ -88,23 +90,27 @@ class HalfResult:
         }
 
 
-def to_half(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -> HalfResult:
+def to_half(
+    model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
+) -> HalfResult:
     """Make the typed FP16 graph of an FP32 graph.
 
     Args:
         model: FP32, opset 13 or higher. It is not changed.
         statistics: of its tensors on real images, see :func:`~mtl_deploy.calibration.observe.observe`.
+        keep: further nodes that stay in FP32, by name, each with the reason.
     """
     graph = typed(model)
     ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     ir.passes.common.NameFixPass()(graph)
-    plan = plan_half(graph.graph, statistics)
+    plan = plan_half(graph.graph, statistics, keep or {})
     weights = _Typing(graph.graph, plan).apply()
     ir.passes.common.RemoveUnusedNodesPass()(graph)
     weights.sort(key=lambda weight: (-weight.zeroed, -weight.subnormal))
     return HalfResult(
         model=ir.to_proto(graph),
         converted=len(plan.half),
+        half=tuple(str(node.name) for node in plan.half),
         kept={str(node.name): plan.kept[node] for node in graph.graph if node in plan.kept},
         overflows=tuple(plan.overflows),
         weights=tuple(weights),

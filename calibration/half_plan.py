@@ -75,13 +75,16 @@ class Plan:
     overflows: list[Overflow]
 
 
-def plan_half(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> Plan:
+def plan_half(
+    graph: ir.Graph, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
+) -> Plan:
     """Choose the precision of each node.
 
     Args:
         graph: with types on its values and constants lifted to initializers.
         statistics: by tensor, see :func:`~mtl_deploy.calibration.observe.observe`; a tensor without any is not judged by its
             values.
+        keep: further nodes that stay in FP32, by name, each with the reason.
     """
     nodes = [node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs))]
     plan = Plan({node: _fp16_inputs(node) for node in nodes}, {}, [])
@@ -91,6 +94,7 @@ def plan_half(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> Pl
     _keep(plan, _borders(plan.half))
     _keep(plan, _sensitive(plan.half, statistics))
     _keep_out_of_range(plan, graph, statistics)
+    _keep(plan, ((node, keep[str(node.name)]) for node in nodes if keep and str(node.name) in keep))
     _keep(plan, _enclosed(plan))
     return plan
 

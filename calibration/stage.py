@@ -247,7 +247,7 @@ def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options:
         return manifest
     preprocessing = manifest.signature.preprocessing
     given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=options.threads)
-    packed, record = reference.pack(found.images, found.outputs, given, found.margins)
+    packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
     _replace(bundle.path / reference.PATH, packed)
     return replace(manifest, reference=record)
 

@@ -27,8 +27,9 @@ def bind_by_value(
 ) -> list[int]:
     """Return, for each reference, the position of the graph output that equals it.
 
-    Equal means: apart by no more than a thousandth of the output's spread over the images, or by :data:`~.errors_of_task.FLOORS` times
-    the network's own float32 error, whichever is larger; of an output that does not vary, a thousandth of its size.
+    Equal means: apart by no more than a thousandth of the output's spread over the images, or by
+    :data:`~.errors_of_task.FLOORS` times the network's own float32 error, whichever is larger; of an output that does not vary, a
+    thousandth of its size.
 
     Args:
         outputs: the graph's outputs on some inputs, in the graph's order.

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance",
         action="append",
         metavar="PRECISION=ERROR",
-        help="largest error allowed, relative to a task's largest value (defaults: fp32=1e-4, fp16=1e-2)",
+        help="error allowed, of the spread of a task's values over the images (defaults: fp32=1e-4, fp16=1e-2)",
     )
     verification.add_argument("--threads", type=int, help="for PyTorch, ONNX Runtime and the builder of engines")
     add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
@@ -192,6 +192,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         outputs=arguments.outputs,
         opset=arguments.opset,
         precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
+        named=frozenset(_precisions(arguments)),
         separate=not arguments.no_separate,
         images=arguments.images,
         samples=arguments.samples,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_deploy.calibration.spread import spread as spread_of
 from mtl_deploy.runtime.bundle import Artifact, Bundle
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.engine_record import EngineRecord
@@ -17,11 +18,12 @@ from mtl_deploy.runtime.reference import Images, Reference, read
 from mtl_deploy.runtime.signature import Signature
 from mtl_deploy.runtime.tasks import Task
 
+from .errors_of_task import FLOORS, LEAST_SCALE, chooses, classes, has_margins
 from .options import tolerance_of
-from .verify import LEAST_SCALE, Row, chooses, classes, require_passed
+from .rows import Row, require_passed
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
-"""Largest error allowed, relative as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
+"""Error allowed, of the spread as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
 engines may carry sums in FP16, which the emulated graph does not."""
 TF32 = 1e-2  # for fp32 where TF32 was allowed: 10 bits of mantissa
 
@@ -83,8 +85,10 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
             signature,
             np.concatenate(parts[task.name])[: len(images)],
             outputs[task.name],
-            max(tolerance_of(task, engine.precision, tolerances, TOLERANCES), TF32 if tf32 else 0.0),
+            max(tolerance_of(engine.precision, tolerances, TOLERANCES), TF32 if tf32 else 0.0),
             reference.margins.get(task.name),
+            reference.floors.get(task.name),
+            exact=engine.precision == "fp32",
         )
         for task in signature.tasks
     ]
@@ -105,40 +109,80 @@ def _pieces(images: Images, engine: Artifact) -> list[Images]:
 
 
 def _compare(
-    path: str, task: Task, signature: Signature, actual: Any, expected: Any, tolerance: float, margins: Any = None
+    path: str,
+    task: Task,
+    signature: Signature,
+    actual: Any,
+    expected: Any,
+    tolerance: float,
+    margins: Any = None,
+    floors: Any = None,
+    *,
+    exact: bool = False,
 ) -> Row:
     """Compare as graphs are compared, without the logits, which engines do not give; margins stand for them.
 
-    A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts.
+    A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts. Of other
+    outputs the root mean square of the error counts, relative to the spread; of FP32 engines each image's largest, which may be
+    :data:`~.errors_of_task.FLOORS` times the noise floor of the image.
     """
+    spread: float | None = None
     if chooses(task, signature):
         wrong = actual != expected
         difference = wrong * (1.0 if margins is None else margins.astype(np.float64))
         if margins is None:
             difference = np.mean(difference, keepdims=True)
+        allowed = tolerance * (1.0 if margins is None else 2 * max(float(margins.max()), LEAST_SCALE))
+        error, excess = float(difference.max()), float(difference.max()) / allowed
+    elif has_margins(task, signature) and margins is not None:
+        difference = np.abs(actual.astype(np.float64) - expected) * margins.astype(np.float64)[:, None]
+        allowed = 2 * tolerance * max(float(margins.max()), LEAST_SCALE)
+        error, excess = float(difference.max()), float(difference.max()) / allowed
     else:
         difference = np.abs(actual.astype(np.float64) - expected)
-        if task.kind == "normals" and margins is not None:
-            difference *= margins.astype(np.float64)[:, None]
-    if margins is not None:
-        scale = 2 * max(float(margins.max()), LEAST_SCALE)
-    elif chooses(task, signature) or (signature.outputs == "decoded" and task.kind in ("binary", "multiclass")):
-        scale = 1.0
-    else:
-        scale = max(float(np.abs(expected).max()), LEAST_SCALE)
+        apart = task.kind == "regression" or (task.size == 1 and not task.dense)
+        flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
+        scale, spread = _scale(task, signature, expected, apart)
+        least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2
+        floor = np.maximum(least, np.zeros(flat.shape[:2]) if floors is None else floors)
+        by_image = np.maximum(tolerance * scale, FLOORS * floor)
+        roots = np.sqrt((flat**2).mean(axis=2))
+        together = np.sqrt((roots**2).mean(axis=0))
+        worst = int(np.argmax(np.nan_to_num(together / scale, nan=np.inf)))
+        shares = (
+            flat.max(axis=2) / by_image
+            if exact
+            else together / np.maximum(tolerance * scale, FLOORS * floor.max(axis=0))
+        )
+        excess, allowed = float(shares.max()), float(by_image[:, worst].max())
+        error = float(flat.max()) if exact else float(together[worst])
+    decoded = signature.outputs == "decoded"
+    agrees = task.kind not in ("regression", "depth", "normals")
     return Row(
         artifact=path,
         task=task.name,
         samples=len(expected),
         max_error=float(difference.max()),
         mean_error=float(difference.mean()),
-        tolerance=tolerance * scale,
-        agreement=None
-        if task.kind in ("regression", "depth", "normals")
-        else _agreement(task, signature, actual, expected),
+        tolerance=allowed,
+        agreement=float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
+        if agrees
+        else None,
+        rms_error=None if exact else error,
+        excess=excess,
+        spread=spread,
+        truth="reference",
     )
 
 
-def _agreement(task: Task, signature: Signature, actual: Any, expected: Any) -> float:
-    decoded = signature.outputs == "decoded"
-    return float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
+def _scale(task: Task, signature: Signature, expected: Any, apart: bool) -> tuple[Any, float | None]:
+    """Return what errors are relative to, ``(K,)``, and the spread where it is that."""
+    if signature.outputs == "decoded" and task.kind in ("binary", "multiclass"):
+        return np.ones(1), None
+    values = expected.reshape(len(expected), expected.shape[1] if expected.ndim != 3 else 1, -1)
+    each = spread_of(values)
+    size = np.abs(values).max(axis=(0, 2))
+    if not apart:
+        each, size = np.sqrt(np.mean(each**2, keepdims=True)), size.max(keepdims=True)
+    constant = each <= np.spacing(size.astype(np.float32))
+    return np.where(constant, np.maximum(size, LEAST_SCALE), each), float(each.max())

@@ -236,7 +236,8 @@ class Comparison:
         """Return how wrong each pixel is: by how much a class loses, or a unit vector differs times its length before."""
         if not chooses(self._task, self._signature):
             difference = np.abs(found.astype(np.float64) - wanted)
-            return difference * np.linalg.norm(upsampled(self._task, raw), axis=1, keepdims=True)
+            lengths: Outputs = np.linalg.norm(upsampled(self._task, raw), axis=1, keepdims=True)
+            return difference * lengths
         margin = np.zeros(wanted.shape)
         if found.shape != wanted.shape:
             return np.full(wanted.shape, np.inf)
@@ -278,7 +279,7 @@ def _judge(tensor: _Tensor, tolerance: float, precision: str) -> _Verdict:
     if precision == "fp32":
         allowed = np.maximum(FLOORS * floors, tolerance * scale)
         excess = largest / allowed
-        image, value = np.unravel_index(int(np.argmax(np.nan_to_num(excess, nan=np.inf))), excess.shape)
+        image, value = divmod(int(np.argmax(np.nan_to_num(excess, nan=np.inf))), excess.shape[1])
         each, overall, shown, decides = excess.max(axis=1), 0.0, largest[image, value], allowed[image, value]
         rms = np.sqrt(squares.mean(axis=0))[value]
     else:
@@ -308,6 +309,15 @@ def _conditioning(floors: Floats, scale: Floats) -> Floats:
     relative = (floors / scale).max(axis=1)
     usual = FLOORS * float(np.median(relative))
     return np.maximum(1.0, relative / usual) if usual > 0 else np.ones(len(relative))
+
+
+def noise_floor(task: Task, signature: Signature, expected: Expected) -> Floats:
+    """Return the noise floor of a task's output on each image, ``(N, K)``; zeros where the truth is float32 itself."""
+    comparison = Comparison(task, signature)
+    own = expected.outputs(task)
+    comparison.add(own, expected, 0, len(expected))
+    judged = comparison.judged("", 1.0)
+    return judged.errors.get(task.name, np.zeros((len(expected), 1)))
 
 
 def chooses(task: Task, signature: Signature) -> bool:

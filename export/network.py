@@ -50,26 +50,27 @@ class Network:
         return {task.name: outputs[_key(task)] for task in self.tasks}
 
     @cached_property
-    def in_float64(self) -> Callable[[torch.Tensor], Mapping[str, torch.Tensor]] | None:
-        """The same network in double precision, a deep copy that takes ``float64``; None where it does not run so.
+    def doubled(self) -> Loaded | None:
+        """A deep copy of the network in double precision; None where it does not run so.
 
         Some cannot: their ``forward`` casts to float32 in between, or holds operators without such a form.
         """
         import torch
 
+        shape = self.loaded.input_shape
+        size = (shape[0] if shape else None) or 1, 3, self.preprocessing.height, self.preprocessing.width
         try:
-            network = copy.deepcopy(self.loaded.network).double()
-            loaded = replace(self.loaded, network=network)
-            shape = self.loaded.input_shape
-            image = torch.zeros(
-                (shape[0] if shape else None) or 1,
-                3,
-                self.preprocessing.height,
-                self.preprocessing.width,
-                dtype=torch.float64,
-            )
-            _run(loaded, image)
+            loaded = replace(self.loaded, network=copy.deepcopy(self.loaded.network).double())
+            _run(loaded, torch.zeros(size, dtype=torch.float64))
         except Exception:  # noqa: BLE001 - the network's own code runs here and can raise anything; float32 is the truth then
+            return None
+        return loaded
+
+    @property
+    def in_float64(self) -> Callable[[torch.Tensor], Mapping[str, torch.Tensor]] | None:
+        """The same network for ``float64`` tensors; None where it does not run so."""
+        loaded = self.doubled
+        if loaded is None:
             return None
         free = self.preprocessing.multiple > 0
 

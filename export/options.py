@@ -23,25 +23,19 @@ DEFAULT_PRECISIONS = ("fp32", "fp16")
 MIN_SAMPLES = 32
 DEFAULT_MULTIPLE = 32  # the largest stride of most networks
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
-"""Largest error allowed, relative to a task's largest value (to 1 for probabilities). FP32 graphs differ from PyTorch by the order
-of their sums, FP16 ones by the 11 bits of their activations; a wrong layer or a swapped head exceeds either by far."""
-MAP_FACTORS = {"fp16": 3.0}
-"""What a default tolerance is multiplied by for a dense task: its error is the largest of a million values, not of a few, so that
-the rare sums of many roundings of one sign are among them (PyTorch's own half precision shows the same)."""
+"""Error allowed, of the spread of a task's values over the images (of 1 for probabilities). FP32 graphs differ from PyTorch by
+the order of their sums: each image's largest error counts. FP16 ones round to 11 bits: the root mean square counts."""
 
 
-def tolerance_of(task: Task, precision: str, chosen: Mapping[str, float], defaults: Mapping[str, float]) -> float:
-    """Return the relative error that a task is allowed at a precision.
+def tolerance_of(precision: str, chosen: Mapping[str, float], defaults: Mapping[str, float]) -> float:
+    """Return the error that is allowed at a precision, as a share of a task's spread.
 
     Args:
-        task: a dense one is allowed more where the default holds.
         precision: of the artifact.
-        chosen: the user's, by precision; goes before the default, for all tasks.
+        chosen: the user's, by precision; goes before the default.
         defaults: by precision.
     """
-    if precision in chosen:
-        return chosen[precision]
-    return defaults[precision] * (MAP_FACTORS.get(precision, 1.0) if task.dense else 1.0)
+    return chosen.get(precision, defaults[precision])
 
 
 @dataclass(frozen=True)
@@ -61,10 +55,11 @@ class Options:
         outputs: whether graphs decode.
         opset: of the graphs; None: 17 where it can express them, so that TensorRT 8.6 reads them too, else 18.
         precisions: which variants to write; fp32 is always among them.
+        named: those of them that were asked for by name: the export fails where one cannot be had. Others are left out then.
         separate: whether to write the single-task models too.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
-        tolerances: relative errors allowed, by precision; :data:`TOLERANCES` for those left out.
+        tolerances: errors allowed, of the spread, by precision; :data:`TOLERANCES` for those left out.
         threads: for PyTorch and ONNX Runtime; None: theirs.
         force: replace an existing bundle.
         engines: how engines are built.
@@ -85,6 +80,7 @@ class Options:
     outputs: Outputs = "decoded"
     opset: int | None = None
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
+    named: frozenset[str] = frozenset()
     separate: bool = True
     images: Path | None = None
     samples: int = MIN_SAMPLES

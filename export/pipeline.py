@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtl_deploy.runtime import reference
-from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.bundle import Bundle, Manifest
 from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
-from mtl_deploy.runtime.errors import WorkError
+from mtl_deploy.runtime.errors import FallbackWarning, VerificationError, WorkError
 from mtl_deploy.runtime.signature import Signature
 
 from . import int8
 from .engines import Builder, find_builder
-from .options import TOLERANCES, Options, tolerance_of
+from .options import Options
 from .target_check import check_targets
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from mtl_deploy.calibration.half import HalfResult
-    from mtl_deploy.runtime.backend import Backend
-
-    from .expected import Expected, Images
     from .graph import Graph
-    from .images import VerificationImages
     from .network import Network
-    from .verify import Row
 
 
 def export(options: Options, progress: Progress) -> Bundle:
@@ -49,11 +42,14 @@ def export(options: Options, progress: Progress) -> Bundle:
     from . import opset, passes, split
     from .expected import run_network
     from .graph import variants
+    from .half_stage import HalfStage
     from .images import images_of_another_size, verification_images
     from .network import load_network
     from .provenance import provenance
+    from .reach import unseen_notes
+    from .rows import require_passed
     from .trace import trace
-    from .verify import require_passed
+    from .verify_stage import describe_stress, stress, verify_graphs
 
     with progress.step(f"Loading {options.checkpoint}") as say:
         network = load_network(options)
@@ -73,38 +69,62 @@ def export(options: Options, progress: Progress) -> Bundle:
     with progress.step("Reading images for verification") as say:
         images = verification_images(options, network.preprocessing, batch)
         say(images.description)
-    with progress.step("Binding names to outputs by value") as say:
-        signature = _bind(model, network, images, batch, options)
-        shares = split.sharing(model, size)
-        say(shares.description)
+    signature = Signature(network.tasks, network.preprocessing, options.outputs)
     with progress.step(f"Running PyTorch on {len(images.array)} images"):
         samples = [(images.array, run_network(network, signature, images.array, batch))]
         if multiple:
             others = images_of_another_size(network.preprocessing, batch)
             samples.append((others, run_network(network, signature, others, batch)))
         packed, record = _reference(network, signature, batch)
+    with progress.step("Binding names to outputs by value") as say:
+        _bind(model, signature, *samples[0], options)
+        shares = split.sharing(model, size)
+        say(shares.description)
     quantize = None if data is None else int8.quantizer(network, signature, data, batch, options, progress)
     graphs = list(variants(model, "fp32", signature, shares, batch, separate=options.separate))
-    if "fp16" in options.precisions:
-        with progress.step("Typing FP16") as say:
-            half = _half(graphs[0], images, options)
-            say(half.description)
-        typed, details = _typed(half), half.to_dict()
-        graphs += variants(typed, "fp16", signature, shares, batch, separate=options.separate, details=details)
     read = check_targets(graphs, lambda graph: graph.content(), options.targets)
-    notes = [*network.notes, *(note for note in (traced.note,) if note), *read]
-    rows, artifacts = _verify(graphs, samples, options, progress)
+    rows, artifacts = verify_graphs(graphs, samples, options, progress)
     require_passed(rows)
+    left_out: dict[str, str] = {}
+    if "fp16" in options.precisions:
+        try:
+            half = HalfStage(graphs, samples, shares, options, progress).make()
+        except VerificationError as error:
+            leave_out("fp16", error, left_out, options)
+        else:
+            read += [
+                note
+                for note in check_targets(half.graphs, lambda graph: graph.content(), options.targets)
+                if note not in read
+            ]
+            graphs, rows, artifacts = graphs + half.graphs, rows + half.rows, artifacts + half.artifacts
+    with progress.step("Looking at what verification cannot see") as say:
+        stressed = stress([graph for graph in graphs if graph.role == "shared"], network, batch, options)
+        say(f"on stress pictures, which decide nothing, off by {describe_stress(stressed)} of the spread")
+        unseen = unseen_notes(network, images.array, rows, options)
+    notes = [*network.notes, *(note for note in (traced.note,) if note), *read, *unseen]
     manifest = Manifest(
         name=options.target.stem,
         signature=signature,
         artifacts=tuple(artifacts),
         sharing=shares.to_dict(merged),
         verification=tuple(row.to_dict() for row in rows),
-        provenance=provenance(network.loaded, options, images, notes),
+        provenance=provenance(network.loaded, options, images, notes) | {"stress": stressed, "left_out": left_out},
         reference=record,
     )
     return _write(manifest, graphs, packed, quantize, builder, options, progress)
+
+
+def leave_out(precision: str, error: VerificationError, left_out: dict[str, str], options: Options) -> None:
+    """Go on without a precision that nobody asked for by name, and say why.
+
+    Raises:
+        VerificationError: it was asked for; nothing is written then.
+    """
+    if precision in options.named:
+        raise VerificationError(f"{error}. Nothing was written") from error
+    left_out[precision] = str(error)
+    warnings.warn(f"{precision} is left out of the bundle: {error}", FallbackWarning, stacklevel=2)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -114,98 +134,44 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _bind(
-    model: ir.Model, network: Network, images: VerificationImages, batch: int | None, options: Options
-) -> Signature:
+def _bind(model: ir.Model, signature: Signature, images: Images, expected: Expected, options: Options) -> None:
     """Name the graph's outputs by value, and put preprocessing and decoding around the network, in place."""
     from .bind import bind_by_value
     from .borders import add_decoding, add_preprocessing, rename_outputs
-    from .expected import network_input
+    from .expected import EXACT, network_input
     from .graph import serialize
     from .passes import infer_shapes
+    from .verify_stage import running
 
-    probe = network_input(images.array[: batch or 8], network.preprocessing)
-    with _running(serialize(model), options) as backend:
+    fixed = model.graph.inputs[0].shape
+    batch = fixed[0] if fixed is not None and isinstance(fixed[0], int) else EXACT
+    probe = network_input(images[:batch], signature.preprocessing)
+    with running(serialize(model), options) as backend:
         names = [spec.name for spec in backend.outputs]
         found = backend.run({backend.inputs[0].name: probe.numpy()}, names)
     outputs = [np.asarray(found[name], np.float32) for name in names]
-    references = {name: output.numpy() for name, output in network(probe).items()}
-    signature = Signature(network.tasks, network.preprocessing, options.outputs)
-    rename_outputs(model, bind_by_value(outputs, references), list(references))
+    references = {name: array[:batch] for name, array in expected.raw.items()}
+    exact = {name: array[:batch] for name, array in expected.exact.items()} if expected.known[:batch].all() else None
+    rename_outputs(model, bind_by_value(outputs, references, exact or None), list(references))
     add_preprocessing(model, signature.preprocessing)
     add_decoding(model, signature)
     infer_shapes(model)
-    return signature
 
 
 def _reference(network: Network, signature: Signature, batch: int | None) -> tuple[bytes, dict[str, Any]]:
     """Make the reference that engines are verified with on a device."""
+    from .errors_of_task import has_margins, noise_floor
     from .expected import margins, run_network
     from .images import reference_images
-    from .verify import has_margins
 
     pictures = reference_images(signature, batch)
     expected = run_network(network, signature, pictures, batch)
-    outputs = {task.name: expected.outputs(task)[task.name] for task in signature.tasks}
+    truth = {task.name: expected.outputs(task, exact=True)[task.name] for task in signature.tasks}
+    outputs = {name: array.astype(signature.dtype(name)) for name, array in truth.items()}
     sure = [task for task in signature.tasks if has_margins(task, signature)]
     leads = {task.name: margins(task, expected.raw[task.name]) for task in sure}
-    return reference.pack(pictures, outputs, margins=leads)
-
-
-def _half(graph: Graph, images: VerificationImages, options: Options) -> HalfResult:
-    """Observe the shared FP32 graph on the images, and type it by what was seen."""
-    import onnx_ir as ir
-
-    from mtl_deploy.calibration.half import to_half
-    from mtl_deploy.calibration.observe import observe
-
-    from .verify import graph_input
-
-    proto = ir.to_proto(graph.model)
-    size = graph.batch or 4
-    pieces = (images.array[start : start + size] for start in range(0, len(images.array), size))
-    inputs = (graph_input(piece, graph.signature.preprocessing) for piece in pieces)
-    return to_half(proto, observe(proto, inputs, threads=options.threads))
-
-
-def _typed(half: HalfResult) -> ir.Model:
-    import onnx_ir as ir
-
-    return ir.from_proto(half.model)
-
-
-def _verify(
-    graphs: Sequence[Graph],
-    samples: Sequence[tuple[Images, Expected]],
-    options: Options,
-    progress: Progress,
-) -> tuple[list[Row], list[Artifact]]:
-    """Run each graph's file beside what PyTorch gave. One file at a time is held in memory."""
-    from .graph import require_valid
-    from .verify import verify, with_logits
-
-    rows: list[Row] = []
-    artifacts: list[Artifact] = []
-    for graph in graphs:
-        with progress.step(f"Verifying {graph.path}") as say:
-            content = graph.content()
-            require_valid(content)
-            artifacts.append(graph.artifact(content))
-            with _running(with_logits(_runnable(graph, content), graph.signature), options) as backend:
-                found = verify(
-                    graph.path,
-                    backend,
-                    graph.signature,
-                    samples,
-                    tolerance=partial(
-                        tolerance_of, precision=graph.precision, chosen=options.tolerances, defaults=TOLERANCES
-                    ),
-                    batch=graph.batch,
-                )
-            worst = max(found, key=lambda row: row.excess)
-            say(f"at most {100 * worst.excess:.2g} % of the error allowed ({worst.task})")
-            rows += found
-    return rows, artifacts
+    floors = {task.name: noise_floor(task, signature, expected) for task in signature.tasks}
+    return reference.pack(pictures, outputs, margins=leads, floors=floors)
 
 
 def _write(
@@ -241,23 +207,3 @@ def _write(
             manifest = add_engines(folder, manifest, builder, options.tolerances, progress)
         write_manifest(folder, manifest)
     return Bundle(options.target, manifest)
-
-
-def _runnable(graph: Graph, content: bytes) -> bytes:
-    """Return what shows a file's numbers on a processor: an FP16 graph with its rounding written out."""
-    if graph.precision != "fp16":
-        return content
-    import onnx
-
-    from mtl_deploy.calibration.emulate import emulate_half
-
-    emulated: bytes = emulate_half(onnx.load_from_string(content)).SerializeToString()
-    return emulated
-
-
-@contextmanager
-def _running(content: bytes, options: Options) -> Iterator[Backend]:
-    from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
-
-    with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=options.threads)) as backend:
-        yield backend

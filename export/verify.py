@@ -5,7 +5,7 @@ What is judged how, and why, stands in :mod:`.errors_of_task`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from mtl_deploy.runtime.backend import Backend
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
-from mtl_deploy.runtime.tasks import Task
 
 from .errors_of_task import Comparison, Judged, chooses, classes, has_margins
 from .expected import Expected, Images, compared, network_input
@@ -48,7 +47,7 @@ def verify(
     signature: Signature,
     samples: Sequence[tuple[Images, Expected]],
     *,
-    tolerance: Callable[[Task], float],
+    tolerance: float,
     batch: int | None,
     precision: str = "fp32",
 ) -> list[Row]:
@@ -62,7 +61,7 @@ def verify(
         signature: the artifact's own (one task for a separate model).
         samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several where
             the graph takes several sizes.
-        tolerance: of the spread, by task, see :func:`~mtl_deploy.export.options.tolerance_of`.
+        tolerance: the error allowed, of the spread.
         batch: the batch that the graph insists on; None where it takes any, and is tried at several.
         precision: how errors are judged: ``fp32`` by the largest of each picture, others by the root mean square.
     """
@@ -74,7 +73,7 @@ def judge(
     backend: Backend,
     signature: Signature,
     samples: Sequence[tuple[Images, Expected]],
-    tolerance: Callable[[Task], float],
+    tolerance: float,
     batch: int | None,
     precision: str,
 ) -> list[Judged]:
@@ -95,7 +94,7 @@ def _judge_once(
     backend: Backend,
     signature: Signature,
     samples: Sequence[tuple[Images, Expected]],
-    tolerance: Callable[[Task], float],
+    tolerance: float,
     batch: int | None,
     precision: str,
 ) -> list[Judged]:
@@ -108,7 +107,7 @@ def _judge_once(
             for task in signature.tasks:
                 comparisons[task.name].add(actual, expected, start, start + len(piece), number)
             start += len(piece)
-    return [comparisons[task.name].judged(path, tolerance(task), precision) for task in signature.tasks]
+    return [comparisons[task.name].judged(path, tolerance, precision) for task in signature.tasks]
 
 
 def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:

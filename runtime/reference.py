@@ -1,4 +1,4 @@
-"""The reference in a bundle: generated images with PyTorch's outputs, so that a device without PyTorch can verify an engine."""
+"""The reference in a bundle: generated images with what PyTorch gives, so that a device without PyTorch can verify an engine."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ class Reference:
         int8: the INT8 graph's own, by task; empty where there is no such graph.
         margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: of maps of class indices by how much the
             class leads the next, in logits; of normals their length before it was made 1.
+        floors: the noise floor of each image, ``(N, K) float64``, by task: how far PyTorch's own float32 is off its float64, for
+            each value or for all together. Empty in bundles of earlier releases.
     """
 
     images: Images
     outputs: Outputs
     int8: Outputs
     margins: Outputs = field(default_factory=dict)
+    floors: Outputs = field(default_factory=dict)
 
 
 def pack(
@@ -43,6 +46,7 @@ def pack(
     outputs: Mapping[str, npt.NDArray[Any]],
     int8: Mapping[str, npt.NDArray[Any]] | None = None,
     margins: Mapping[str, npt.NDArray[Any]] | None = None,
+    floors: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the file, and the manifest's record of it.
 
@@ -51,11 +55,13 @@ def pack(
         outputs: PyTorch's, by task, in the graphs' form.
         int8: of the INT8 graph in TensorRT's style, as ONNX Runtime gives them: what an INT8 engine must match.
         margins: see :class:`Reference`.
+        floors: see :class:`Reference`.
     """
     stream = io.BytesIO()
     arrays: dict[str, Any] = {"images": images, **{f"outputs/{name}": array for name, array in outputs.items()}}
     arrays |= {f"int8/{name}": array for name, array in (int8 or {}).items()}
     arrays |= {f"margins/{name}": array for name, array in (margins or {}).items()}
+    arrays |= {f"floors/{name}": array for name, array in (floors or {}).items()}
     np.savez_compressed(stream, **arrays)
     content = stream.getvalue()
     record = {
@@ -85,6 +91,8 @@ def read(bundle: Bundle) -> Reference | None:
             int8 = {name: arrays[f"int8/{name}"] for name in names}
             names = [task.name for task in bundle.manifest.tasks if f"margins/{task.name}" in arrays]
             margins = {name: arrays[f"margins/{name}"] for name in names}
+            names = [task.name for task in bundle.manifest.tasks if f"floors/{task.name}" in arrays]
+            floors = {name: arrays[f"floors/{name}"] for name in names}
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{bundle.path / record['path']}: malformed ({error}); export again") from error
-    return Reference(images, outputs, int8, margins)
+    return Reference(images, outputs, int8, margins, floors)

@@ -60,7 +60,7 @@ class Graph:
 def rows(mistake: str = "", batch: int | None = None) -> tuple[list[Row], Graph]:
     graph: Any = Graph(mistake)
     samples = [(IMAGES, run_network(network, SIGNATURE, IMAGES, batch))]
-    return verify("fp32.onnx", graph, SIGNATURE, samples, tolerance=lambda _: 1e-4, batch=batch), graph
+    return verify("fp32.onnx", graph, SIGNATURE, samples, tolerance=1e-4, batch=batch), graph
 
 
 def test_expected_outputs_are_decoded() -> None:
@@ -137,7 +137,7 @@ def verified(found: Any, forward: Any = None, precision: str = "fp32", tolerance
         backend,
         signature,
         [(IMAGES, expected)],
-        tolerance=lambda _: tolerance,
+        tolerance=tolerance,
         batch=None,
         precision=precision,
     )
