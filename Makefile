@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= .demo
 SCENES ?= .scenes
+FRESH ?= .fresh
 BIN := $(VENV)/bin
 # pip keeps quiet but for errors; the steps below say what happens
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-dense test test-slow lint types pytest format clean
+.PHONY: help demo demo-dense fresh test test-slow lint types pytest format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -66,6 +67,9 @@ pytest: $(VENV)/dev.stamp  ## the tests
 	@echo "==> Tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not extended'
 
+fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weights, three seeds each (about 40 minutes)
+	@$(BIN)/python examples/fresh_networks.py --out $(FRESH)
+
 test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist load -m extended
@@ -75,5 +79,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(FRESH) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

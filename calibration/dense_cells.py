@@ -26,7 +26,6 @@ class DenseScore:
 
     Attributes:
         images: seen so far.
-        largest: value of depth that the FP32 graph gave.
     """
 
     def __init__(self, task: Task, variants: Sequence[str], truth: DenseLabels | None) -> None:
@@ -35,7 +34,7 @@ class DenseScore:
         self._against: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
         self._apart: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
         self.images = 0
-        self.largest = 0.0
+        self._varied = Varied(task)
 
     def add(self, start: int, pictures: Mapping[str, Sequence[Picture]]) -> None:
         """Add a batch.
@@ -46,8 +45,8 @@ class DenseScore:
         """
         first = pictures[self._variants[0]]
         base = pictures.get(BASE, first)
-        if self._task.kind == "depth":
-            self.largest = max(self.largest, *(float(np.abs(picture).max()) for picture in base))
+        for picture in base:
+            self._varied.add(picture)
         for offset in range(len(first)):
             truth = None if self._truth is None else self._truth.read(start + offset)
             for name in self._variants:
@@ -69,6 +68,11 @@ class DenseScore:
     def apart(self, variant: str) -> tuple[float, float]:
         """Return a variant's mean and largest difference from the FP32 graph's answers."""
         return _summary(self._apart[variant])
+
+    @property
+    def ignoring(self) -> float:
+        """How far off on average an answer is that does not look at the image, see :class:`Varied`."""
+        return self._varied.ignoring
 
     def cells(self, seed: int) -> list[Cell]:
         """Return a cell a variant."""
@@ -99,6 +103,45 @@ class DenseScore:
             max_error=largest,
             unit="degrees" if self._task.kind == "normals" else self._task.unit,
         )
+
+
+class Varied:
+    """How a dense task's maps vary: how far off they would be by an answer that is the same for every pixel of every image.
+
+    Args:
+        task: segmentation (the share of pixels that differ from classes drawn with the same frequencies), depth (the mean
+            deviation from the mean, as that of a normal distribution) or normals (degrees from the mean direction).
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._count = 0
+        self._sums: Floats = np.zeros(task.size if task.kind == "segmentation" else 3)
+        self._squares = 0.0
+
+    def add(self, picture: Picture) -> None:
+        """Take in a decoded map."""
+        if self._task.kind == "segmentation":
+            known = picture[(picture >= 0) & (picture < self._task.size)].astype(np.int64)
+            self._sums += np.bincount(known, minlength=self._task.size)
+            self._count += known.size
+            return
+        values = picture.reshape(-1, 3 if self._task.kind == "normals" else 1).astype(np.float64)
+        values = values[np.isfinite(values).all(axis=1)]
+        self._sums[: values.shape[1]] += values.sum(axis=0)
+        self._squares += float((values**2).sum())
+        self._count += len(values)
+
+    @property
+    def ignoring(self) -> float:
+        """The figure; 0 where nothing varies."""
+        means = self._sums / max(self._count, 1)
+        if self._task.kind == "segmentation":
+            return float(1 - (means**2).sum())
+        if self._task.kind == "normals":
+            return float(np.degrees(np.arccos(np.clip(np.linalg.norm(means), 0, 1))))
+        variance = max(self._squares / max(self._count, 1) - float(means[0] ** 2), 0.0)
+        return float(np.sqrt(2 / np.pi * variance))
 
 
 def _summary(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from mtl_deploy.runtime.dense import dense_values
 from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from mtl_deploy.runtime.placement import Placement
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
-from mtl_deploy.runtime.tasks import Task
+from mtl_deploy.runtime.tasks import Kind, Task
 
 from .accuracy import AccuracyMatrix, Cell, compare
 from .data import CalibrationData
@@ -30,6 +30,8 @@ Source = bytes | Answers
 """A graph of a bundle, which is run on a processor, or answers."""
 
 _BATCH = 8
+LEAST: dict[Kind, float] = {"binary": 0.1, "multiclass": 0.02, "segmentation": 0.1, "normals": 10.0}
+"""Probabilities of images that are all alike hardly vary; an error of less than half of this is no sign of a broken graph."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Apart:
     Attributes:
         mean: over images (and pixels); in the task's unit, of probabilities, or of class maps the share of other classes.
         largest: likewise.
-        scale: what a mean error is relative to: the largest value; 1 for probabilities and class maps, 90 degrees for normals.
+        scale: what a mean error is relative to: how far off on average an answer is that does not look at the image. At least
+            :data:`LEAST` of it for probabilities, class maps and normals, and of a constant value its size.
         samples: images.
     """
 
@@ -211,13 +214,17 @@ def _apart(
         for task in signature.tasks:
             if task.dense:
                 mean, largest = scores[task.name].apart(variant)
-                scale = {"segmentation": 1.0, "normals": 90.0}.get(task.kind, scores[task.name].largest)
-                found[variant, task.name] = Apart(mean, largest, max(scale, 1e-3), scores[task.name].images)
+                scale = max(scores[task.name].ignoring, LEAST.get(task.kind, 0.0)) or 1.0
+                found[variant, task.name] = Apart(mean, largest, scale, scores[task.name].images)
                 continue
-            expected = outputs["fp32"][task.name]
-            difference = np.abs(outputs[variant][task.name].astype(np.float64) - expected)
-            probabilities = signature.outputs == "decoded" and task.kind != "regression"
-            scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-3)
+            expected = outputs["fp32"][task.name].astype(np.float64)
+            difference = np.abs(outputs[variant][task.name] - expected)
+            scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
+            size = float(np.abs(expected).max())
+            if signature.outputs == "decoded" and task.kind != "regression":
+                scale = max(scale, LEAST[task.kind])
+            elif scale <= np.spacing(np.float32(size)):
+                scale = max(size, 1e-3)
             found[variant, task.name] = Apart(float(np.mean(difference)), float(difference.max()), scale, len(expected))
     return found
 

@@ -25,8 +25,8 @@ class Int8Options:
         threads: of ONNX Runtime; None: one a core.
         opset: 17 where TensorRT 8.6 is to read the graph: its Q/DQ take FP32 alone there, so what is not INT8 stays FP32; None: 19,
             and FP16.
-        tolerance: largest error allowed against the FP32 graph, relative to a task's largest value: a guard against broken
-            graphs, not a measure of accuracy.
+        tolerance: largest mean error allowed against the FP32 graph, as a share of how far off an answer is that does not look
+            at the image: a guard against broken graphs, not a measure of accuracy.
     """
 
     method: str = "auto"

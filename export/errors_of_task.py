@@ -76,7 +76,7 @@ class _Tensor:
 
     def view(self, array: Outputs) -> Floats:
         """Return values as ``(N, C, P)``: channels at positions."""
-        found: Floats = array.reshape(len(array), array.shape[1] if array.ndim > 1 else 1, -1).astype(np.float64)
+        found: Floats = array.reshape(len(array), _channels(array), -1).astype(np.float64)
         return found - found.mean(axis=1, keepdims=True) if self.centred else found
 
     def add(
@@ -309,6 +309,10 @@ def _conditioning(floors: Floats, scale: Floats) -> Floats:
     relative = (floors / scale).max(axis=1)
     usual = FLOORS * float(np.median(relative))
     return np.maximum(1.0, relative / usual) if usual > 0 else np.ones(len(relative))
+
+
+def _channels(array: Outputs) -> int:
+    return array.shape[1] if array.ndim in (2, 4) else 1  # a decoded depth has none
 
 
 def noise_floor(task: Task, signature: Signature, expected: Expected) -> Floats:

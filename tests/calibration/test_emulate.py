@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
@@ -67,3 +68,46 @@ def test_the_borders_stay(multi_head: Any) -> None:
 def test_an_fp32_graph_stays_as_it_is(multi_head: Any) -> None:
     model = multi_head()
     assert [node.op_type for node in emulate_half(model).graph.node] == [node.op_type for node in model.graph.node]
+
+
+def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() -> None:
+    from mtl_deploy.calibration.emulate import widen_half
+    from mtl_deploy.runtime.errors import VerificationError
+
+    original = _two_layers()
+    half = to_half(original, {}).model
+    assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in half.graph.initializer)
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+    def run(model: onnx.ModelProto) -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": x})[0]
+
+    np.testing.assert_allclose(run(widen_half(half, original)), run(original), rtol=1e-6)
+    for tensor in half.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array.flat[0] = np.nextafter(array.flat[0], np.float16(np.inf))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+            break
+    with pytest.raises(VerificationError, match=f"weight '{tensor.name}' is not the FP32 graph's"):
+        widen_half(half, original)
+
+
+def _two_layers() -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    weights = {name: rng.standard_normal((4, 3 if name == "a" else 4, 3, 3)).astype(np.float32) for name in "abc"}
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "a"], ["p"], name="a", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["p"], ["q"], name="relu"),
+        onnx.helper.make_node("Conv", ["q", "b"], ["r"], name="b", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Conv", ["r", "c"], ["y"], name="c", pads=[1, 1, 1, 1]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "layers",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 6, 6])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
