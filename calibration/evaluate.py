@@ -221,7 +221,7 @@ def _apart(
             difference = np.abs(outputs[variant][task.name] - expected)
             scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
             size = float(np.abs(expected).max())
-            if signature.outputs == "decoded" and task.kind != "regression":
+            if task.gives_probabilities or (signature.outputs == "decoded" and task.kind != "regression"):
                 scale = max(scale, LEAST[task.kind])
             elif scale <= np.spacing(np.float32(size)):
                 scale = max(size, 1e-3)

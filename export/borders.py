@@ -21,12 +21,17 @@ FREE_SIZE = ("height", "width")  # what the dimensions are called where they are
 
 
 def keeps_logits(task: Task, signature: Signature) -> bool:
-    """Return whether a graph holds the values behind a task's output beside it: logits, what is scaled, a dense task's raw map."""
+    """Return whether a graph holds the values behind a task's output beside it: logits, what is scaled, a dense task's raw map.
+
+    Log-probabilities are logits. Where the network's own output is probabilities, no tensor is named as their logits.
+    """
     if signature.outputs != "decoded":
         return False
     if task.dense:
         return decodes(task)
-    return task.kind != "regression" or (task.scale, task.offset) != (1.0, 0.0)
+    if task.kind == "regression":
+        return (task.scale, task.offset) != (1.0, 0.0)
+    return not task.gives_probabilities
 
 
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
@@ -66,8 +71,9 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
 def add_decoding(model: ir.Model, signature: Signature) -> None:
     """Bring each output to ``(N, size)`` or ``(N, size, h, w)`` and, unless the signature says ``logits``, decode it, in place.
 
-    Sigmoid for a binary task of one logit, softmax over the last axis for classes, scale and offset for a regression;
-    of dense tasks see :func:`~mtl_deploy.export.dense.decode_map`.
+    Sigmoid for a binary task of one logit, softmax over the last axis for classes, exponentials of log-probabilities, nothing
+    where the network has applied a sigmoid or softmax itself; scale and offset for a regression; of dense tasks see
+    :func:`~mtl_deploy.export.dense.decode_map`.
     """
     import onnx_ir as ir
 
@@ -127,6 +133,10 @@ def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
                 )
                 nodes[-1].outputs[0].name = f"{task.name}_{word}d"
         return nodes
+    if task.gives_probabilities:
+        return []
+    if task.applied == "log_softmax":
+        return [ir.node("Exp", [raw], name=f"{name}/exp")]
     if task.kind == "binary" and task.size == 1:
         return [ir.node("Sigmoid", [raw], name=f"{name}/sigmoid")]
     return [ir.node("Softmax", [raw], {"axis": -1}, name=f"{name}/softmax")]

@@ -14,7 +14,8 @@ from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
+from mtl_deploy.runtime.task_text import FORM, parse_task
+from mtl_deploy.runtime.tasks import Task, check_tasks
 
 from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
 from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
@@ -32,6 +33,8 @@ examples:
       the article's network (ResNet backbone, heads fc1, fc2, ...), tasks age, gender, race
   mtl-export model.pt --task digit=multiclass --task parity=binary:even,odd --task ink=regression:percent
       the same layout with your own tasks, in the order of the heads
+  mtl-export weights.pt --model faces:make --task 'gender=binary:male,female;activation=sigmoid' --task 'age=regression;scale=100'
+      the network's own forward has applied the sigmoid; other fields of a task the same way
   mtl-export weights.pt --model mypackage.networks:make --tasks tasks.toml --image-size 256x320
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
@@ -81,9 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument(
         "--task",
         action="append",
-        metavar="NAME=KIND[:LABEL,...]",
-        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass or, with a value a "
-        "pixel, segmentation, depth[:unit] or normals",
+        metavar=FORM,
+        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass or, with one value per "
+        "pixel, segmentation, depth[:unit] or normals; FIELD is activation (what the network has already applied: none, sigmoid, "
+        "softmax or log_softmax; found in its graph where left out), scale, offset, threshold, output, valid_range, "
+        "upsample or argmax",
     )
 
     add_preprocessing_arguments(made)
@@ -92,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs",
         choices=("decoded", "logits"),
         default="decoded",
-        help="decoded: probabilities, classes of pixels and scaled values (default); logits: the network's raw outputs",
+        help="decoded: probabilities, classes of pixels and scaled values (default); logits: the network's own outputs, "
+        "which are probabilities where it has applied a sigmoid or softmax itself",
     )
     graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 where 17 cannot express it"

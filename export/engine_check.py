@@ -177,7 +177,7 @@ def _compare(
 
 def _scale(task: Task, signature: Signature, expected: Any, apart: bool) -> tuple[Any, float | None]:
     """Return what errors are relative to, ``(K,)``, and the spread where it is that."""
-    if signature.outputs == "decoded" and task.kind in ("binary", "multiclass"):
+    if task.kind in ("binary", "multiclass") and (signature.outputs == "decoded" or task.gives_probabilities):
         return np.ones(1), None
     values = expected.reshape(len(expected), expected.shape[1] if expected.ndim != 3 else 1, -1)
     each = spread_of(values)

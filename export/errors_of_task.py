@@ -67,6 +67,7 @@ class _Tensor:
     apart: bool
     centred: bool
     absolute: bool = False  # probabilities: their scale is 1
+    of_sigmoid: bool = False  # log-odds, computed from probabilities that float32 rounds
     spread: Spread = field(default_factory=Spread)
     largest: list[Floats] = field(default_factory=list)
     squares: list[Floats] = field(default_factory=list)
@@ -88,6 +89,8 @@ class _Tensor:
         floors = self._kept(np.abs(self.view(own) - exact).max(axis=axes))
         floors[~known] = np.nan if noise is None else noise[~known]
         ulps = np.spacing(np.abs(truth.astype(np.float32)).reshape(len(exact), exact.shape[1], -1)).max(axis=axes) / 2
+        if self.of_sigmoid:
+            ulps = np.maximum(ulps, 2.0**-24 * (1 + np.exp(exact)).max(axis=axes))  # a step of p is 1 + e^x as many of x
         self.floors.append(
             np.fmax(floors, self._kept(ulps)) if noise is not None else np.maximum(floors, self._kept(ulps))
         )
@@ -127,16 +130,18 @@ class Comparison:
         output, *logits = compared(task, signature)
         decoded = signature.outputs == "decoded"
         classes_of = task.kind in ("binary", "multiclass", "segmentation") and task.size > 1
+        shifts = decoded and classes_of and task.applied == "none"  # the same number more for all classes changes nothing
         self._output = _Tensor(
             output,
             apart=task.kind == "regression" or (task.kind == "binary" and task.size == 1),
-            centred=decoded and task.kind == "segmentation" and not task.argmax,
-            absolute=decoded and task.kind in ("binary", "multiclass"),
+            centred=shifts and task.kind == "segmentation" and not task.argmax,
+            absolute=task.kind in ("binary", "multiclass") and (decoded or task.gives_probabilities),
         )
         if self._output.absolute:
             self._output.apart = False
         self._behind = [
-            _Tensor(name, apart=task.kind == "regression", centred=decoded and classes_of) for name in logits
+            _Tensor(name, task.kind == "regression", shifts, of_sigmoid=task.applied == "sigmoid" and not task.dense)
+            for name in logits
         ]
         self._margins: list[Floats] = []
         self._margin_sum, self._margin_count = 0.0, 0
@@ -340,11 +345,14 @@ def classes(task: Task, values: Outputs, decoded: bool) -> npt.NDArray[Any]:
     Args:
         task: a classification or segmentation.
         values: ``(N, size)``; of a segmentation ``(N, size, h, w)``, or the indices themselves.
-        decoded: whether they are probabilities or, of a segmentation, what a decoded graph gives; logits otherwise.
+        decoded: whether they are probabilities or, of a segmentation, what a decoded graph gives; otherwise the network's
+            own outputs.
     """
     if task.kind == "segmentation" and decoded and task.argmax:
         return values
-    if values.shape[1] > 1:
+    if task.kind != "binary":
         return np.asarray(values.argmax(axis=1))
-    threshold = task.threshold if decoded else np.log(task.threshold / (1 - task.threshold))
-    return np.asarray(values[:, 0] >= threshold)
+    if decoded or task.gives_probabilities:
+        return np.asarray(values[:, -1] >= task.threshold)
+    threshold = np.log(task.threshold / (1 - task.threshold))
+    return np.asarray((values[:, -1] - values[:, 0] if values.shape[1] > 1 else values[:, 0]) >= threshold)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.runtime.activation import log_odds
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import Signature
 from mtl_deploy.runtime.tasks import MANY_CLASSES, Task
@@ -77,12 +78,12 @@ class Expected:
         if exact and self.exact:
             places = self.known[start:stop].reshape(-1, *[1] * (raw.ndim - 1))
             raw = np.where(places, self.exact[task.name][start:stop], raw)
-        output, *logits = compared(task, self.signature)
+        output, *logits = held(task, self.signature)
         decoded = raw
         if self.signature.outputs == "decoded":
             with torch.inference_mode():
                 decoded = decode(task, torch.from_numpy(np.ascontiguousarray(raw))).numpy()
-        return {output: decoded, **dict.fromkeys(logits, raw)}
+        return with_log_odds(task, {output: decoded, **dict.fromkeys(logits, raw)})
 
 
 EXACT = 8  # images that the network answers for in float64, which takes several times as long
@@ -158,15 +159,38 @@ def logits_name(task: Task) -> str:
     return f"{task.name}{LOGITS_SUFFIX}"
 
 
-def compared(task: Task, signature: Signature) -> tuple[str, ...]:
-    """Return the tensors of a task that are verified: its output, and the logits behind it where there are any."""
+def held(task: Task, signature: Signature) -> tuple[str, ...]:
+    """Return the tensors of a task that a graph holds and that are verified: its output, and logits behind it where it has some."""
     return (task.name, logits_name(task)) if keeps_logits(task, signature) else (task.name,)
+
+
+def compared(task: Task, signature: Signature) -> tuple[str, ...]:
+    """Return what of a task is verified: its output, and the logits behind it, which :func:`with_log_odds` makes where it must."""
+    held_here = held(task, signature)
+    return (*held_here, logits_name(task)) if _has_log_odds(task) else held_here
+
+
+def with_log_odds(task: Task, outputs: Mapping[str, Outputs]) -> dict[str, Outputs]:
+    """Add the logits of a task whose network gives probabilities, computed from them in float64, under :func:`logits_name`.
+
+    Both sides are brought back by the same function, see :func:`~mtl_deploy.runtime.activation.log_odds`: PyTorch's logits before
+    the network's own activation are in no output, and a graph's may have another form (a slice, a sum of several). A softmax's are
+    compared up to what all classes share, which no output depends on.
+    """
+    if not _has_log_odds(task):
+        return dict(outputs)
+    return {**outputs, logits_name(task): log_odds(task.applied, outputs[task.name])}
+
+
+def _has_log_odds(task: Task) -> bool:
+    return task.gives_probabilities and not task.dense
 
 
 def margins(task: Task, raw: Outputs) -> npt.NDArray[np.float16]:
     """Return how sure each pixel of a decoded map is, ``(N, H', W')``: what an error of the raw map must reach to change it.
 
-    Of a segmentation by how much the best class leads the second best, of normals the vector's length before it was made 1.
+    Of a segmentation by how much the best class leads the second best, in logits or whatever the network gives; of normals the
+    vector's length before it was made 1.
 
     Args:
         task: a segmentation or normals.
@@ -217,6 +241,10 @@ def decode(task: Task, raw: torch.Tensor) -> torch.Tensor:
     if task.kind == "regression":
         return raw * task.scale + task.offset
     if not task.dense:
+        if task.gives_probabilities:
+            return raw
+        if task.applied == "log_softmax":
+            return raw.exp()
         return raw.sigmoid() if raw.shape[1] == 1 else raw.softmax(-1)
     if task.kind == "depth":
         depth = _at_size(task, raw * task.scale + task.offset)[:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.signature import Signature
 
 from . import int8, opset, passes, split
+from .activation import describe, settle_activations
 from .bind import bind_by_value
 from .borders import add_decoding, add_preprocessing, rename_outputs
 from .errors_of_task import has_margins, noise_floor
@@ -94,11 +95,12 @@ def prepare(options: Options, progress: Progress) -> Prepared:
         if multiple:
             others = images_of_another_size(preprocessing, batch)
             samples.append((others, run_network(network, signature, others, batch)))
-        packed = _reference(network, signature, batch)
     with progress.step("Binding names to outputs by value") as say:
-        _bind(model, signature, *samples[0], options)
+        signature, applied = _bind(model, signature, *samples[0], options)
+        samples = [(pictures, replace(expected, signature=signature)) for pictures, expected in samples]
         shares = split.sharing(model, size)
-        say(shares.description)
+        say("; ".join(text for text in (shares.description, describe(signature.tasks, signature.outputs)) if text))
+    packed = _reference(network, signature, batch)
     return Prepared(
         network=network,
         signature=signature,
@@ -110,12 +112,18 @@ def prepare(options: Options, progress: Progress) -> Prepared:
         merged=merged,
         reference=packed,
         quantize=None if data is None else int8.quantizer(network, signature, data, batch, options, progress),
-        notes=[*network.notes, *(note for note in (traced.note,) if note)],
+        notes=[*network.notes, *(note for note in (traced.note,) if note), *applied],
     )
 
 
-def _bind(model: ir.Model, signature: Signature, images: Images, expected: Expected, options: Options) -> None:
-    """Name the graph's outputs by value, and put preprocessing and decoding around the network, in place."""
+def _bind(
+    model: ir.Model, signature: Signature, images: Images, expected: Expected, options: Options
+) -> tuple[Signature, list[str]]:
+    """Name the graph's outputs by value, and put preprocessing and decoding around the network, in place.
+
+    Returns:
+        the signature with the activation of each task, and a note for each that has one.
+    """
     fixed = model.graph.inputs[0].shape
     batch = fixed[0] if fixed is not None and isinstance(fixed[0], int) else EXACT
     probe = network_input(images[:batch], signature.preprocessing)
@@ -126,9 +134,12 @@ def _bind(model: ir.Model, signature: Signature, images: Images, expected: Expec
     references = {name: array[:batch] for name, array in expected.raw.items()}
     exact = {name: array[:batch] for name, array in expected.exact.items()} if expected.known[:batch].all() else None
     rename_outputs(model, bind_by_value(outputs, references, exact or None), list(references))
+    tasks, notes = settle_activations(signature.tasks, model.graph.outputs, expected.raw)
+    signature = replace(signature, tasks=tasks)
     add_preprocessing(model, signature.preprocessing)
     add_decoding(model, signature)
     passes.infer_shapes(model)
+    return signature, notes
 
 
 def _reference(network: Network, signature: Signature, batch: int | None) -> tuple[bytes, dict[str, Any]]:

@@ -16,7 +16,7 @@ from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
 
 from .errors_of_task import Comparison, Judged, chooses, classes, has_margins
-from .expected import Expected, Images, compared, network_input
+from .expected import Expected, Images, held, network_input, with_log_odds
 from .rows import Row, require_passed
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
@@ -34,7 +34,7 @@ def with_logits(content: bytes, signature: Signature) -> bytes:
 
     addition = onnx.ModelProto()
     for task in signature.tasks:
-        for name in compared(task, signature)[1:]:
+        for name in held(task, signature)[1:]:
             shape = ["batch", task.size, *([None, None] if task.dense else [])]
             addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     added: bytes = addition.SerializeToString()
@@ -98,14 +98,14 @@ def _judge_once(
     batch: int | None,
     precision: str,
 ) -> list[Judged]:
-    names = [name for task in signature.tasks for name in compared(task, signature)]
+    names = [name for task in signature.tasks for name in held(task, signature)]
     comparisons = {task.name: Comparison(task, signature) for task in signature.tasks}
     for number, (images, expected) in enumerate(samples):
         start = 0
         for piece in _batches(images, batch):
             actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
             for task in signature.tasks:
-                comparisons[task.name].add(actual, expected, start, start + len(piece), number)
+                comparisons[task.name].add(with_log_odds(task, actual), expected, start, start + len(piece), number)
             start += len(piece)
     return [comparisons[task.name].judged(path, tolerance, precision) for task in signature.tasks]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mtl_deploy import __version__
 
-from .errors import FallbackWarning, MtlError, OptionError
+from .errors import MtlError, MtlWarning, OptionError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -63,7 +63,7 @@ def run_command(command: Callable[[], int]) -> int:
     """
     interrupts: list[int] = []
     with _noting_interrupts(interrupts), warnings.catch_warnings():
-        warnings.simplefilter("always", FallbackWarning)
+        warnings.simplefilter("always", MtlWarning)
         warnings.showwarning = _one_line(warnings.showwarning)
         try:
             code = command()
@@ -88,7 +88,7 @@ def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
     """Return how warnings are shown: ours as one line, without the place in the code that they came from."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        if not issubclass(category, FallbackWarning):
+        if not issubclass(category, MtlWarning):
             usual(message, category, *rest, **named)
             return
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from .activation import probabilities
 from .backend import Array
 from .dense import dense_values, unseen_class
 from .dense_summary import describe, summarize
@@ -31,7 +32,7 @@ class Prediction:
             off, have the class ``unseen``, depth NaN and normals of zeros. It may share its memory with other images of its batch.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
         probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and
-            dense kinds.
+            dense kinds. They sum to 1, unless the network gives each class a sigmoid of its own.
         unit: of a regression's or depth's value; None where it has none.
         labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
         unseen: of a segmentation the index of pixels outside the crop: 255, or -1 where indices are int32; None where all were
@@ -90,7 +91,9 @@ def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placem
     Args:
         task: with its size.
         output: ``(N, size)``, or a dense task's maps; see :meth:`~mtl_deploy.runtime.signature.Signature.sample_shape`.
-        form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it does not.
+        form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it gives the
+            network's
+            own outputs: logits, or what the task's activation says.
         placements: where each image lies in the network's input, for dense tasks; None: it has the input's size.
     """
     if task.dense:
@@ -117,12 +120,11 @@ def _decode_values(task: Task, output: FloatArray, form: Outputs) -> list[Predic
     if task.kind == "regression":
         values = output if form == "decoded" else output * np.float32(task.scale) + np.float32(task.offset)
         return [_regression(task, row) for row in values]
-    probabilities = _probabilities(output, form)
-    binary = task.kind == "binary"
-    classes = (probabilities[:, 1] >= task.threshold).astype(int) if binary else probabilities.argmax(axis=1)
+    rows = _probabilities(task, output, form)
+    classes = (rows[:, 1] >= task.threshold).astype(int) if task.kind == "binary" else rows.argmax(axis=1)
     return [
         Prediction(task.name, task.kind, int(index), task.labels[index] if task.labels else str(index), row)
-        for index, row in zip(classes, probabilities, strict=True)
+        for index, row in zip(classes, rows, strict=True)
     ]
 
 
@@ -131,21 +133,7 @@ def _regression(task: Task, row: FloatArray) -> Prediction:
     return Prediction(task.name, task.kind, value, unit=task.unit)
 
 
-def _probabilities(output: FloatArray, form: Outputs) -> FloatArray:
+def _probabilities(task: Task, output: FloatArray, form: Outputs) -> FloatArray:
     """Return ``(N, classes)``; a single value a sample is the positive class's."""
-    if output.shape[1] == 1:
-        positive = output if form == "decoded" else _sigmoid(output)
-        return np.concatenate([1 - positive, positive], axis=1)
-    return output if form == "decoded" else _softmax(output)
-
-
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    small = np.exp(-np.abs(logits))  # never overflows
-    result: FloatArray = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
-    return result
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    found = output if form == "decoded" else probabilities(task.applied, output)
+    return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found

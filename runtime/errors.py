@@ -93,5 +93,13 @@ class DeviceLostError(RunError):
     """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that is gone. Close the models that use it."""
 
 
-class FallbackWarning(UserWarning):
+class MtlWarning(UserWarning):
+    """Something that the user should know and the work goes on with; commands show it as one line on standard error."""
+
+
+class ActivationWarning(MtlWarning):
+    """What a network gives looks like probabilities, but nothing says that it has applied a sigmoid or softmax."""
+
+
+class FallbackWarning(MtlWarning):
     """A bundle's engine does not run here, so its ONNX graph does; the message is the reason."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
+from .activation import ACTIVATIONS, CLASS_KINDS, GIVES_PROBABILITIES, Activation, misfit
 from .errors import TaskError
 
 Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals"]
@@ -44,6 +45,9 @@ class Task:
             with ``align_corners=False``); otherwise it stays at ``stride``.
         argmax: whether a decoded graph gives a segmentation's class indices; otherwise it gives logits.
         valid_range: of depth, least and greatest value in ``unit``; decoded values are clipped to it. None: they are not.
+        activation: what the network itself has already applied to the output (classes only): ``none`` (logits), ``sigmoid`` (each
+            value a probability by itself), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms). None:
+            not said; the exporter finds it in the network's graph, and whoever reads a bundle takes it for ``none``.
     """
 
     name: str
@@ -59,6 +63,17 @@ class Task:
     upsample: bool = True
     argmax: bool = True
     valid_range: tuple[float, float] | None = None
+    activation: Activation | None = None
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the network's own output is probabilities, so that nothing decodes it any more."""
+        return self.applied in GIVES_PROBABILITIES
+
+    @property
+    def applied(self) -> Activation:
+        """What the network has applied: :attr:`activation`, and ``none`` where nothing is said."""
+        return self.activation or "none"
 
     @property
     def dense(self) -> bool:
@@ -97,9 +112,12 @@ class Task:
             raise TaskError(f"task {self.name!r}: labels repeat: {', '.join(self.labels)}")
         if not 0.0 < self.threshold < 1.0:
             raise TaskError(f"task {self.name!r}: threshold {self.threshold} is not between 0 and 1")
+        if self.applied not in ACTIVATIONS:
+            raise TaskError(
+                f"task {self.name!r}: unknown activation {self.activation!r}; known ones: {', '.join(ACTIVATIONS)}"
+            )
         self._check_dense()
-        if self.size:
-            self._check_size(self.size)
+        self._check_size(self.size)
 
     def _check_dense(self) -> None:
         for field in _DENSE_FIELDS:
@@ -116,6 +134,10 @@ class Task:
                 )
 
     def _check_size(self, size: int) -> None:
+        if reason := misfit(self.kind, size, self.applied):
+            raise TaskError(f"task {self.name!r}, activation {self.activation}: {reason}")
+        if not size:  # not known yet
+            return
         if self.dense:
             self._check_channels(size)
         if self.kind == "binary" and size not in (1, 2):
@@ -177,6 +199,8 @@ class Task:
                 data[field] = getattr(self, field)
         if self.valid_range is not None:
             data["valid_range"] = list(self.valid_range)
+        if self.activation is not None and self.kind in CLASS_KINDS:
+            data["activation"] = self.activation
         return data
 
     @classmethod
@@ -222,6 +246,7 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "stride": (int,),
     "upsample": (bool,),
     "argmax": (bool,),
+    "activation": (str, type(None)),
 }
 _SCALED: frozenset[Kind] = frozenset(("regression", "depth"))
 _SCALED_ARE = "a regression or depth"
@@ -254,24 +279,6 @@ def _pair(value: Any, where: str) -> tuple[float, float] | None:
     ):
         raise TaskError(f"{where}: field 'valid_range' cannot be {value!r}; give the least and the greatest depth")
     return float(value[0]), float(value[1])
-
-
-def parse_task(text: str) -> Task:
-    """Read a task written as ``NAME=KIND`` or ``NAME=KIND:label,label`` (a regression and depth: ``NAME=regression:unit``).
-
-    Raises:
-        TaskError: the text has another form, or the task is malformed.
-    """
-    name, equals, rest = text.partition("=")
-    kind, colon, details = rest.partition(":")
-    if not equals or not kind:
-        raise TaskError(f"task {text!r}: write NAME=KIND or NAME=KIND:label,label (kinds: {', '.join(KINDS)})")
-    given: dict[str, Any] = {"name": name.strip(), "kind": kind.strip()}
-    if colon and given["kind"] in _SCALED:
-        given["unit"] = details.strip()
-    elif colon:
-        given["labels"] = [label.strip() for label in details.split(",")]
-    return Task.from_dict(given, where=f"task {text!r}")
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

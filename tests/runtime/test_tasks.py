@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mtl_deploy.runtime.errors import BundleError, OptionError, TaskError
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import Signature
-from mtl_deploy.runtime.tasks import Task, check_tasks, parse_task
+from mtl_deploy.runtime.task_text import parse_task
+from mtl_deploy.runtime.tasks import Task, check_tasks
 
 names = st.from_regex(r"[a-z_][a-z0-9_.-]{0,8}", fullmatch=True).filter(lambda name: name != "image")
 labels = st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=5, unique=True).map(tuple)

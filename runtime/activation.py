@@ -1,0 +1,87 @@
+"""What a network has already applied to an output: which activations a kind of task can have, and how they are undone and done."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Activation = Literal["none", "sigmoid", "softmax", "log_softmax"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+GIVES_PROBABILITIES: frozenset[Activation] = frozenset(("sigmoid", "softmax"))
+
+CLASS_KINDS = frozenset(("binary", "multiclass", "segmentation"))
+"""The kinds whose output a sigmoid or softmax turns into probabilities."""
+
+FLOOR = -80.0
+"""Log-probabilities below it are not told apart: float32 holds no smaller normal number than e to the -87."""
+CEILING = 5.0
+"""Log-odds of a sigmoid above it are not told apart: float32 has steps of 6e-8 below 1, which are 9e-6 in the log-odds there."""
+
+
+def misfit(kind: str, size: int, activation: Activation) -> str | None:
+    """Say why a task cannot have an activation; None: it can.
+
+    Args:
+        kind: the task's.
+        size: values a sample, or channels; 0 where it is not known yet.
+        activation: what the network has applied.
+    """
+    if activation == "none":
+        return None
+    if kind not in CLASS_KINDS:
+        return (
+            f"{kind} is a value that is taken as it is, whatever the network applied; leave activation out (scale and offset "
+            "bring a value to its unit)"
+        )
+    if kind == "binary" and size == 1 and activation != "sigmoid":
+        return f"{activation} of one value is always the same; one value has sigmoid or none"
+    if kind == "binary" and size == 2 and activation == "sigmoid":
+        return (
+            "two sigmoids are two answers that need not sum to 1, so a threshold for one of them says nothing; declare it "
+            "multiclass (the larger one counts), or give one of the two as the output"
+        )
+    return None
+
+
+def probabilities(activation: Activation, values: npt.NDArray[Any], axis: int = 1) -> npt.NDArray[Any]:
+    """Return the probabilities that raw outputs stand for.
+
+    Args:
+        activation: what the network has applied to them. After ``none`` a single value gets a sigmoid, several a softmax.
+        values: raw outputs, floats; the classes lie along ``axis``.
+        axis: of the classes.
+
+    Returns:
+        the same shape and type. Independent sigmoids stay as they are and need not sum to 1.
+    """
+    if activation in GIVES_PROBABILITIES:
+        return values
+    if activation == "log_softmax":
+        found: npt.NDArray[Any] = np.exp(values)
+        return found
+    if values.shape[axis] == 1:
+        small = np.exp(-np.abs(values))  # never overflows
+        return np.asarray(np.where(values >= 0, 1 / (1 + small), small / (1 + small)), values.dtype)
+    powers = np.exp(values - values.max(axis=axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=axis, keepdims=True), values.dtype)
+
+
+def log_odds(activation: Activation, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the logits that probabilities were made of, as far as they can be known: what saturation hides.
+
+    After a softmax, log-probabilities: the logits up to a number that all classes share. They keep their digits however
+    sure the network is, since float32 holds small numbers as precisely as large ones; below :data:`FLOOR` they are held there.
+    After a sigmoid, ``log(p / (1 - p))``, from :data:`FLOOR` to :data:`CEILING`: beyond, 1 - p has too few digits.
+
+    Args:
+        activation: ``sigmoid`` or ``softmax``.
+        values: probabilities; a NaN stays one.
+    """
+    numbers = values.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.log(np.maximum(numbers, 0.0))
+        if activation == "sigmoid":
+            found = found - np.log1p(-np.minimum(numbers, 1.0))
+    return np.clip(found, FLOOR, CEILING if activation == "sigmoid" else None)
