@@ -100,3 +100,14 @@ def test_the_main_metric_is_the_error_or_the_accuracy() -> None:
     dense = [Task("a", "segmentation", size=2), Task("b", "depth", size=1), Task("c", "normals", size=3)]
     assert [main_metric(task) for task in dense] == ["mean_iou", "rmse", "mean_angle"]
     assert [name for name in NAMES if lower_is_better(name)] == ["mae", "rmse", "abs_rel", "mean_angle"]
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+def test_what_the_network_has_applied_counts_as_probabilities(decoded: bool) -> None:
+    labels = np.array([0.0, 1, 0, 1])
+    gender = Task("gender", "binary", labels=("male", "female"), size=1, threshold=0.3, activation="sigmoid")
+    outputs = np.array([[0.2], [0.4], [0.1], [0.9]], np.float32)  # as logits, all would be female
+    assert metrics(gender, outputs, labels, decoded)["accuracy"] == 1
+    hat = Task("hat", "binary", size=2, threshold=0.3, activation="log_softmax")
+    both = np.concatenate([1 - outputs, outputs], axis=1)
+    assert metrics(hat, both if decoded else np.log(both), labels, decoded)["accuracy"] == 1

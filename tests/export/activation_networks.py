@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from networks import backbone
+from networks import Shared, backbone
 from torch import nn
 from torch.nn import functional
 
@@ -107,7 +107,7 @@ class Maps(nn.Module):
         large = functional.interpolate(
             self.first(maps).softmax(1), scale_factor=4, mode="bilinear", align_corners=False
         )
-        return {"large": large, "small": self.second(maps).softmax(1), "logs": self.third(maps).log_softmax(1)}
+        return {"large": large, "small": nn.Softmax2d()(self.second(maps)), "logs": self.third(maps).log_softmax(1)}
 
 
 class Applied(nn.Module):
@@ -133,3 +133,27 @@ class Applied(nn.Module):
 def clamped() -> nn.Module:
     """Return a network whose first output is clamped to 0..1, by nothing that says sigmoid."""
     return Applied({"clamp": (lambda v: (v / 40 + 0.5).clamp(0, 1), 1)})
+
+
+class Faces(Shared):
+    """Gender and race, whose activations are inside the network or left to who decodes."""
+
+    def __init__(self, *, applied: bool) -> None:
+        super().__init__()
+        self.applied = applied
+
+    def forward(self, x: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        age, gender, race = super().forward(x)  # type: ignore[misc]
+        if self.applied:
+            gender, race = gender.sigmoid(), race.softmax(1)
+        return {"age": age, "gender": gender, "race": race}
+
+
+def own() -> nn.Module:
+    """Return a network that applies sigmoid and softmax itself."""
+    return Faces(applied=True)
+
+
+def ours() -> nn.Module:
+    """Return the same network, giving logits."""
+    return Faces(applied=False)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import activation_networks as made
 import numpy as np
+import onnx
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
-from mtl_deploy.export.activation import settle
+from mtl_deploy.calibration.accuracy import AccuracyMatrix
+from mtl_deploy.export.activation import describe, settle
+from mtl_deploy.export.cli import main
 from mtl_deploy.export.expected import network_input
 from mtl_deploy.export.passes import clean, merge_copies
 from mtl_deploy.export.trace import trace
@@ -280,8 +285,6 @@ def test_what_contradicts_is_an_error_that_says_both(
 
 
 def test_the_command_warns_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mtl_deploy.export.cli import main
-
     network = made.Applied({"clamp": WARNED["clamp"][::2]})
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     arguments = [str(tmp_path / "weights.pt"), "--model", "activation_networks:clamped", *SIZE, "--engine", "none"]
@@ -290,3 +293,55 @@ def test_the_command_warns_and_refuses(tmp_path: Path, capsys: pytest.CaptureFix
     assert "warning: task 'gender': the network's values look like probabilities" in capsys.readouterr().err
     assert main([*arguments, "-f", "--task", "gender=binary;output=0;activation=softmax"]) == 2
     assert "softmax of one value is always the same" in capsys.readouterr().err
+
+
+def test_a_networks_own_activation_is_typed_and_quantized_as_ours(tmp_path: Path, pictures: Path) -> None:
+    """The same network with its activation inside and with ours behind it: the same graphs, the same answers, the same accuracy."""
+    found = {}
+    for factory, outputs in (("own", "decoded"), ("ours", "decoded"), ("own", "logits")):
+        checkpoint, target = tmp_path / f"{factory}.pt", tmp_path / f"{factory}-{outputs}.mtl"
+        torch.save(getattr(made, factory)().state_dict(), checkpoint)
+        options = [
+            *("--model", f"activation_networks:{factory}", "--image-size", "32x32", "--no-separate", "--engine", "none")
+        ]
+        options += [*("--calibration-data", str(pictures), "--calibration-method", "minmax", "--threads", "1", "-q")]
+        options += [*asked("gender=binary:0,1", "race=multiclass:a,b,c,d", "age=regression"), "--outputs", outputs]
+        assert main([str(checkpoint), *options, "-o", str(target)]) == 0
+        found[factory, outputs] = open_bundle(target)
+    own, ours, raw = found.values()
+    for path in ("fp32.onnx", "fp16.onnx", "int8.onnx", "int8-cpu.onnx"):
+        one, other = (onnx.load(bundle.path / path) for bundle in (own, ours))
+        assert Counter(node.op_type for node in one.graph.node) == Counter(node.op_type for node in other.graph.node)
+        halves = [
+            sorted(w.name for w in model.graph.initializer if w.data_type == 10 and w.dims) for model in (one, other)
+        ]
+        assert len(halves[0]) == len(halves[1])
+        with load(own.path / path) as first, load(ours.path / path) as second, load(raw.path / path) as third:
+            for name, values in first(PIXELS).items():
+                np.testing.assert_allclose(values, second(PIXELS)[name], atol=1e-6, err_msg=f"{path}, {name}")
+                np.testing.assert_allclose(values, third(PIXELS)[name], atol=1e-6, err_msg=f"{path}, {name}")
+    matrices = [AccuracyMatrix.from_dict(bundle.manifest.accuracy) for bundle in (own, ours, raw)]
+    assert matrices[0].labelled
+    for cell in matrices[0].cells:
+        for other in matrices[1:]:
+            assert other.cell(cell.task, cell.variant).metrics == pytest.approx(cell.metrics)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of noise of several colours, called as UTKFace's files are, so that it has labels."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(4)
+    for position in range(40):
+        pixels = rng.integers(0, 256, (32, 32, 3)) * rng.uniform(0.1, 1, 3)
+        name = f"{20 + position}_{position % 2}_{position % 4}_20170109142408{position:03}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+    return folder
+
+
+def test_what_was_found_is_said_in_a_few_words() -> None:
+    tasks = (Task("a", "binary", activation="sigmoid"), Task("b", "multiclass", activation="none"), Task("c", "depth"))
+    assert describe(tasks, "decoded") == "already probabilities or their logarithms: a (sigmoid)"
+    assert describe(tasks, "logits").endswith("a (sigmoid), and --outputs logits gives them so")
+    assert describe(tasks[1:], "logits") == "classes are logits"
+    assert describe(tasks[2:], "logits") == ""

@@ -73,6 +73,18 @@ def test_each_form_of_graph_is_matched(tmp_path: Path, export_file: Export, argu
     compare(bundle, start(bundle, checkpoint, "networks:make"), 2)
 
 
+@pytest.mark.parametrize("outputs", ["decoded", "logits"])
+def test_a_network_that_gives_probabilities_is_matched(tmp_path: Path, export_file: Export, outputs: str) -> None:
+    from activation_networks import TASKS as OWN
+    from activation_networks import Probabilities
+
+    checkpoint = save(tmp_path, Probabilities().state_dict())
+    options = ("--model", "activation_networks:Probabilities", "--image-size", "24x32", "--precision", "fp32")
+    tasks = [word for task in OWN for word in ("--task", task)]
+    bundle = export_file(checkpoint, *options, "--no-separate", "--outputs", outputs, *tasks)
+    compare(bundle, start(bundle, checkpoint, "activation_networks:Probabilities"), 2)
+
+
 def test_maps_are_matched_too(tmp_path: Path, export_file: Export) -> None:
     from dense_networks import Scenes
 

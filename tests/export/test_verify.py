@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mtl_deploy.export.expected import run_network
-from mtl_deploy.export.verify import Row, require_passed, verify
+from mtl_deploy.export.verify import Row, classes, require_passed, verify
+from mtl_deploy.runtime.decoding import decode
 from mtl_deploy.runtime.errors import VerificationError
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import Signature
@@ -208,3 +209,56 @@ def test_an_image_that_decides_gets_a_float64_answer_of_its_own() -> None:
     assert row.passed
     assert row.floor is not None
     assert row.floor > 1e-4
+
+MOOD = Task("mood", "multiclass", size=3, activation="softmax")
+SMILE = Task("smile", "binary", size=1, activation="sigmoid")
+OWN = Signature((MOOD, SMILE), SIGNATURE.preprocessing)
+
+
+def sure(tensor: torch.Tensor, factor: float = 1.0) -> dict[str, torch.Tensor]:
+    """Probabilities that are all but 0 and 1, from logits that a factor is wrong in."""
+    red, green, blue = (tensor.mean((2, 3)) * torch.tensor([1.0, factor, 1.0])).unbind(1)
+    return {
+        "mood": torch.stack([40 * red + 40, 20 * green, 20 * blue], 1).softmax(1),
+        "smile": (green * 9 - 20)[:, None].sigmoid(),
+    }
+
+
+@pytest.mark.parametrize("outputs", ["decoded", "logits"])
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_what_a_networks_own_activation_hides_is_compared(outputs: Any, factor: float) -> None:
+    signature = Signature(OWN.tasks, OWN.preprocessing, outputs)
+
+    class Own:
+        def run(self, inputs: dict[str, Any], names: list[str], into: object = None) -> dict[str, Any]:
+            assert names == ["mood", "smile"]
+            tensor = torch.from_numpy(inputs["image"]).permute(0, 3, 1, 2).float() / 255
+            return {name: value.numpy() for name, value in sure(tensor, factor).items()}
+
+    backend: Any = Own()
+    samples = [(IMAGES, run_network(sure, signature, IMAGES, None))]
+    found = verify("fp32.onnx", backend, signature, samples, tolerance=lambda _: 1e-4, batch=None)
+    for row in found:
+        assert row.max_error < 1e-6  # the probabilities themselves show nothing
+        assert row.passed == (factor == 1.0)
+        assert row.logit_error is not None
+        assert (row.logit_error > 0.01) == (factor != 1.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "decoded", "wanted"),
+    [
+        (Task("a", "binary", size=1, threshold=0.3), [[0.31], [0.2]], True, [1, 0]),
+        (Task("a", "binary", size=1, threshold=0.3), [[-0.8], [-0.9]], False, [1, 0]),
+        (Task("a", "binary", size=1, threshold=0.3, activation="sigmoid"), [[0.31], [0.2]], False, [1, 0]),
+        (Task("a", "binary", size=2, threshold=0.3), [[0.69, 0.31], [0.8, 0.2]], True, [1, 0]),
+        (Task("a", "binary", size=2, threshold=0.3), [[0.8, 0.0], [0.9, 0.0]], False, [1, 0]),
+        (Task("a", "binary", size=2, threshold=0.3, activation="softmax"), [[0.69, 0.31], [0.8, 0.2]], False, [1, 0]),
+        (Task("a", "multiclass", size=2), [[0.69, 0.31], [0.2, 0.8]], False, [0, 1]),
+    ],
+)
+def test_the_class_is_the_runtimes(task: Task, values: list[list[float]], decoded: bool, wanted: list[int]) -> None:
+    outputs = np.array(values, np.float32)
+    assert classes(task, outputs, decoded).astype(int).tolist() == wanted
+    form: Any = "decoded" if decoded else "logits"
+    assert [prediction.value for prediction in decode(task, outputs, form)] == wanted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mtl_deploy.runtime.activation import CEILING, FLOOR, log_odds, probabilities
 from mtl_deploy.runtime.decoding import decode
 from mtl_deploy.runtime.tasks import Task
 
@@ -64,3 +66,50 @@ def test_predictions_read_well() -> None:
     ]
     assert json.loads(json.dumps(gender.to_dict())) == {"value": 1, "label": "female", "probabilities": [0.029, 0.971]}
     assert json.loads(json.dumps(pair.to_dict())) == {"value": [0.5, -2.0], "unit": None}
+
+
+PLACES = hnp.arrays(np.float32, (3, 4), elements=st.floats(-30, 30, width=32))
+
+
+@given(PLACES)
+def test_what_the_network_has_applied_is_not_applied_again(logits: np.ndarray) -> None:
+    wanted = probabilities("none", logits)
+    ours = [prediction.probabilities for prediction in decode(RACE, logits, "logits")]
+    np.testing.assert_allclose(ours, wanted, atol=1e-6)
+    given = {"softmax": wanted, "log_softmax": np.log(np.maximum(wanted, 1e-30)), "sigmoid": 1 / (1 + np.exp(-logits))}
+    for activation, raw in given.items():
+        task = Task("race", "multiclass", size=4, activation=activation)  # type: ignore[arg-type]
+        found = [prediction.probabilities for prediction in decode(task, raw, "logits")]
+        np.testing.assert_allclose(found, raw if activation == "sigmoid" else wanted, rtol=1e-5, atol=1e-6)
+        decoded = decode(task, np.stack(found), "decoded")  # type: ignore[arg-type]
+        np.testing.assert_array_equal([prediction.probabilities for prediction in decoded], found)
+
+
+@pytest.mark.parametrize(("activation", "value"), [("none", 0.4), ("sigmoid", 0.4), ("sigmoid", 0.6)])
+def test_a_binary_networks_own_sigmoid_is_its_probability(activation: Any, value: float) -> None:
+    task = Task("gender", "binary", labels=("male", "female"), size=1, activation=activation)
+    (prediction,) = decode(task, np.array([[value]], np.float32), "logits")
+    positive = value if activation == "sigmoid" else 1 / (1 + np.exp(-value))
+    assert prediction.probabilities is not None
+    np.testing.assert_allclose(prediction.probabilities, [1 - positive, positive], rtol=1e-6)
+    assert prediction.label == ("female" if positive >= 0.5 else "male")
+
+
+@given(hnp.arrays(np.float64, (5, 3), elements=st.floats(-40, 40)))
+def test_logits_come_back_from_probabilities_as_far_as_float32_holds_them(logits: np.ndarray) -> None:
+    logs = (
+        logits
+        - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
+        - logits.max(1, keepdims=True)
+    )
+    np.testing.assert_allclose(
+        log_odds("softmax", np.exp(logs).astype(np.float32)), np.maximum(logs, FLOOR), rtol=1e-6, atol=2e-7
+    )
+    single = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    np.testing.assert_allclose(log_odds("sigmoid", single), np.minimum(logits, CEILING), rtol=1e-6, atol=1e-5)
+
+
+def test_the_logits_of_probabilities_never_hide_what_is_wrong() -> None:
+    assert np.isnan(log_odds("softmax", np.array([[np.nan, 0.5]], np.float32))[0, 0])
+    assert log_odds("softmax", np.array([[0.0, -0.5]], np.float32)).tolist() == [[FLOOR, FLOOR]]
+    assert log_odds("sigmoid", np.array([[0.0, 1.0, 1.5]], np.float32)).tolist() == [[FLOOR, CEILING, CEILING]]

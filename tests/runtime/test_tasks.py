@@ -44,6 +44,20 @@ def test_a_signature_survives_json(chosen: list[Task], outputs: Any, image_input
         ("depth=depth:metres", Task("depth", "depth", unit="metres")),
         ("seg=segmentation:wall,floor", Task("seg", "segmentation", labels=("wall", "floor"))),
         ("normals=normals", Task("normals", "normals")),
+        (
+            "gender=binary:male,female;activation=sigmoid;threshold=0.4;output=head",
+            Task("gender", "binary", labels=("male", "female"), activation="sigmoid", threshold=0.4, output="head"),
+        ),
+        (
+            "age=regression:years; scale = 100 ;offset=-1.5;output=2;",
+            Task("age", "regression", unit="years", scale=100.0, offset=-1.5, output=2),
+        ),
+        ("race=multiclass;labels=a, b;activation=none", Task("race", "multiclass", ("a", "b"), activation="none")),
+        (
+            "d=depth;unit=m;valid_range=0.5, 10;upsample=False",
+            Task("d", "depth", unit="m", valid_range=(0.5, 10.0), upsample=False),
+        ),
+        ("s=segmentation:a=b,c;argmax=false", Task("s", "segmentation", labels=("a=b", "c"), argmax=False)),
     ],
 )
 def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
@@ -66,6 +80,16 @@ def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
         ("image=binary", "reserved"),
         ("gender=binary:male", "two labels"),
         ("race=multiclass:a,a", "labels repeat"),
+        ("a=binary;activation=relu", "unknown activation 'relu'; known ones: none, sigmoid, softmax, log_softmax"),
+        ("a=binary;threshold=high", "threshold cannot be 'high'; write a number between 0 and 1"),
+        ("a=binary;threshold=2", "threshold 2.0 is not between 0 and 1"),
+        ("a=binary;colour=red", "'colour=red' is no field=value with one of these fields: labels, unit, activation"),
+        ("a=binary;size=2", "'size=2' is no field=value"),
+        ("a=binary;threshold", "'threshold' is no field=value"),
+        ("a=binary:x,y;labels=x,y", "labels is given twice"),
+        ("a=depth;valid_range=1", "valid_range cannot be '1'; write the least and the greatest depth"),
+        ("a=depth;upsample=no", "upsample cannot be 'no'; write true or false"),
+        ("a=regression;activation=sigmoid", "regression is a value that is taken as it is"),
     ],
 )
 def test_a_malformed_task_is_refused(text: str, message: str) -> None:
@@ -94,6 +118,10 @@ def test_a_malformed_task_is_refused(text: str, message: str) -> None:
         ({"name": "a", "kind": "normals", "valid_range": [0, 1]}, "normals has no valid_range; only depth has one"),
         ({"name": "a", "kind": "normals", "unit": "m"}, "only a regression or depth has a unit, this is normals"),
         ({"name": "a", "kind": "depth", "labels": ["x"]}, "depth has a unit, not labels"),
+        ({"name": "a", "kind": "depth", "activation": "softmax"}, "depth is a value that is taken as it is"),
+        ({"name": "a", "kind": "normals", "activation": "sigmoid"}, "normals is a value that is taken as it is"),
+        ({"name": "a", "kind": "binary", "activation": 1}, "field 'activation' cannot be 1"),
+        ({"name": "a", "kind": "binary", "activation": "Sigmoid"}, "unknown activation 'Sigmoid'"),
         ({"name": "a", "kind": "depth", "upsample": 1}, "field 'upsample' cannot be 1"),
         ({"name": "a", "kind": "depth", "stride": True}, "field 'stride' cannot be True"),
         ({"name": "a", "kind": "depth", "stride": -4}, "stride -4 is negative"),
@@ -119,8 +147,11 @@ def test_malformed_fields_are_named(fields: dict[str, Any], message: str) -> Non
         (Task("a", "segmentation", labels=("x", "y")), 3, "2 labels but the network gives 3 channels"),
         (Task("a", "depth"), 3, "depth but the network gives 3 channels; depth is one value a pixel"),
         (Task("a", "normals"), 1, "normals are three values a pixel"),
+        (Task("a", "binary", activation="softmax"), 1, "softmax of one value is always the same"),
+        (Task("a", "binary", activation="log_softmax"), 1, "log_softmax of one value is always the same"),
+        (Task("a", "binary", activation="sigmoid"), 2, "two sigmoids are two answers.*declare it multiclass"),
     ],
-    ids=["binary", "multiclass", "labels", "segmentation", "channels", "depth", "normals"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_size_that_does_not_fit_is_refused(task: Task, size: int, message: str) -> None:
     with pytest.raises(TaskError, match=message):
@@ -154,6 +185,17 @@ def test_a_record_of_an_earlier_release_is_read_as_it_was() -> None:
     assert Preprocessing.from_dict(preprocessing) == Preprocessing(32, 48)
     task = {"name": "age", "kind": "regression", "size": 1, "unit": "years", "scale": 2.0, "offset": 0.0}
     assert Task.from_dict(task).to_dict() == task
+
+
+@pytest.mark.parametrize("activation", [None, "none", "sigmoid", "softmax", "log_softmax"])
+def test_an_activation_survives_json_and_nothing_said_is_none(activation: Any) -> None:
+    task = Task("race", "multiclass", size=3, activation=activation)
+    assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+    assert ("activation" in task.to_dict()) == (activation is not None)
+    assert task.applied == (activation or "none")
+    assert task.gives_probabilities == (activation in ("sigmoid", "softmax"))
+    assert Task("seg", "segmentation", size=3, activation=activation).applied == task.applied
+    assert "activation" not in Task("age", "regression", activation="none").to_dict()
 
 
 def test_names_must_differ_and_not_only_in_case() -> None:
