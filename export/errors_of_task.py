@@ -90,7 +90,9 @@ class _Tensor:
         floors[~known] = np.nan if noise is None else noise[~known]
         ulps = np.spacing(np.abs(truth.astype(np.float32)).reshape(len(exact), exact.shape[1], -1)).max(axis=axes) / 2
         if self.of_sigmoid:
-            ulps = np.maximum(ulps, 2.0**-24 * (1 + np.exp(exact)).max(axis=axes))  # a step of p is 1 + e^x as many of x
+            ulps = np.maximum(
+                ulps, 2.0**-24 * (1 + np.exp(exact)).max(axis=axes)
+            )  # a step of p is 1 + e^x as many of x
         self.floors.append(
             np.fmax(floors, self._kept(ulps)) if noise is not None else np.maximum(floors, self._kept(ulps))
         )
@@ -130,7 +132,9 @@ class Comparison:
         output, *logits = compared(task, signature)
         decoded = signature.outputs == "decoded"
         classes_of = task.kind in ("binary", "multiclass", "segmentation") and task.size > 1
-        shifts = decoded and classes_of and task.applied == "none"  # the same number more for all classes changes nothing
+        shifts = (
+            decoded and classes_of and task.applied == "none"
+        )  # the same number more for all classes changes nothing
         self._output = _Tensor(
             output,
             apart=task.kind == "regression" or (task.kind == "binary" and task.size == 1),

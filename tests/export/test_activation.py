@@ -291,6 +291,8 @@ def test_the_command_warns_and_refuses(tmp_path: Path, capsys: pytest.CaptureFix
     arguments += ["-o", str(tmp_path), "--precision", "fp32", "--task", "last=regression;output=1"]
     assert main([*arguments, "--task", "gender=binary;output=0"]) == 0
     assert "warning: task 'gender': the network's values look like probabilities" in capsys.readouterr().err
+    notes = open_bundle(tmp_path / "weights.mtl").manifest.provenance["notes"]
+    assert any("the network's values look like probabilities" in note for note in notes)
     assert main([*arguments, "-f", "--task", "gender=binary;output=0;activation=softmax"]) == 2
     assert "softmax of one value is always the same" in capsys.readouterr().err
 

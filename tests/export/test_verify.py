@@ -210,6 +210,7 @@ def test_an_image_that_decides_gets_a_float64_answer_of_its_own() -> None:
     assert row.floor is not None
     assert row.floor > 1e-4
 
+
 MOOD = Task("mood", "multiclass", size=3, activation="softmax")
 SMILE = Task("smile", "binary", size=1, activation="sigmoid")
 OWN = Signature((MOOD, SMILE), SIGNATURE.preprocessing)
