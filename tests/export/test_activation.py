@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn import functional
 
 from mtl_deploy.calibration.accuracy import AccuracyMatrix
-from mtl_deploy.export.activation import describe, settle
+from mtl_deploy.export.activation import describe, settle_activations
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.expected import network_input
 from mtl_deploy.export.passes import clean, merge_copies
@@ -227,7 +227,7 @@ def settled(head: tuple[Any, np.ndarray], **fields: Any) -> Task:
     output, values = head
     size = values.shape[1]
     task = Task("a", **{"kind": "binary" if size == 1 else "multiclass", "size": size, **fields})
-    (found,), _ = settle([task], [output], {"a": values[:8]}, lambda: {"a": values})
+    (found,), _ = settle_activations([task], [output], {"a": values})
     return found
 
 
