@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mtl_deploy.runtime.console import table
 from mtl_deploy.runtime.errors import BundleError, TaskError
@@ -15,7 +16,7 @@ from mtl_deploy.runtime.tasks import Task
 
 from .bootstrap import paired_interval
 from .data import CalibrationData
-from .labels import known
+from .labels import Labels, known
 from .metrics import NAMES, Outputs, chosen_classes, is_share, lower_is_better, main_metric, metrics, per_sample, values
 
 
@@ -77,7 +78,7 @@ class AccuracyMatrix:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; what is not finite becomes the text ``inf`` or ``nan``, as JSON has no such numbers."""
-        return {"labelled": self.labelled, "cells": [_finite(asdict(cell)) for cell in self.cells]}
+        return {"labelled": self.labelled, "cells": [json_ready(asdict(cell)) for cell in self.cells]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "accuracy") -> AccuracyMatrix:
@@ -171,8 +172,7 @@ def _cell(
     drop = low = high = None
     if labels is not None and known(labels).any():
         measured = metrics(task, found, labels, decoded)
-        sign = 1 if lower_is_better(main_metric(task)) else -1
-        losses = [sign * per_sample(task, each, labels, decoded)[known(labels)] for each in (found, expected)]
+        losses = [image_losses(task, each, expected, labels, decoded) for each in (found, expected)]
         drop, low, high = 0.0, 0.0, 0.0
         if found is not expected:
             drop, low, high = paired_interval(losses[0], losses[1], shares=task.kind != "regression", seed=seed)
@@ -199,9 +199,36 @@ def _cell(
     )
 
 
-def _finite(value: Any) -> Any:
+def image_losses(
+    task: Task, found: Outputs, expected: Outputs, labels: Labels | None, decoded: bool
+) -> npt.NDArray[np.float64]:
+    """Return what a network lost, an image each.
+
+    Args:
+        task: a vector task.
+        found: ``(N, size)``, the network's outputs.
+        expected: ``(N, size)``, those of the network that it is compared with where there are no labels.
+        labels: ``(N,)``; None: there are none.
+        decoded: see :func:`compare`.
+
+    Returns:
+        with labels, of the images whose label is known, what the main metric is the mean of, with a sign that makes more be worse;
+        without, 1.0 where the class is another than expected, or the mean distance of the values in the unit.
+    """
+    if labels is not None and known(labels).any():
+        sign = 1 if lower_is_better(main_metric(task)) else -1
+        return sign * per_sample(task, found, labels, decoded)[known(labels)]
+    if task.kind != "regression":
+        ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
+        return np.asarray((ours != theirs) | (ours < 0), np.float64)
+    distance = np.abs(values(task, found, decoded) - values(task, expected, decoded)).mean(axis=1)
+    return np.where(np.isnan(distance), np.inf, distance)
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value whose numbers that are not finite, however deep in dicts, are the text ``inf`` or ``nan``."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: json_ready(item) for name, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

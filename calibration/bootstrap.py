@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from .paired_shares import score_interval
+
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
@@ -21,10 +23,8 @@ def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: in
 
     Method: the paired percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13): images are
     drawn with replacement, and both losses of an image go together. It is too narrow by the factor ``sqrt((n - 1) / n)``, which is
-    made good (Hesterberg, What Teachers Should Know About the Bootstrap, 2015). Where losses are right or wrong, few images differ,
-    often none, and resampling them alone would say that none ever will; so two images are added to the counts that are drawn from,
-    half of one each way and one that does not differ (Agresti and Min, Simple improved confidence intervals for comparing matched
-    proportions, 2005).
+    made good (Hesterberg, What Teachers Should Know About the Bootstrap, 2015). Where losses are right or wrong nothing is drawn:
+    see :mod:`.paired_shares`.
 
     Args:
         losses: ``(N,)``.
@@ -37,15 +37,14 @@ def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: in
     """
     if not np.isfinite(losses).all() or not np.isfinite(reference).all():
         return math.inf, math.inf, math.inf
-    random = np.random.default_rng(seed)
     differences = losses - reference
     drop = float(differences.mean())
+    size = len(differences)
     if shares:
-        means = _resampled_shares(differences, random)
-    else:
-        size = len(differences)
-        means = np.concatenate(list(_resampled_means(differences, random)))
-        means = drop + (means - drop) * math.sqrt(size / max(size - 1, 1))
+        low, high = score_interval(float((differences > 0).sum()), float((differences < 0).sum()), size)
+        return drop, min(low, drop), max(high, drop)
+    means = np.concatenate(list(_resampled_means(differences, np.random.default_rng(seed))))
+    means = drop + (means - drop) * math.sqrt(size / max(size - 1, 1))
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return drop, min(float(low), drop), max(float(high), drop)
 
@@ -56,12 +55,3 @@ def _resampled_means(differences: Floats, random: np.random.Generator) -> Iterat
     for start in range(0, RESAMPLES, rows):
         drawn = random.integers(0, size, (min(rows, RESAMPLES - start), size))
         yield differences[drawn].mean(axis=1)
-
-
-def _resampled_shares(differences: Floats, random: np.random.Generator) -> Floats:
-    size = len(differences)
-    worse, better = int((differences > 0).sum()), int((differences < 0).sum())
-    chances = np.array([worse + 0.5, better + 0.5, size - worse - better + 1.0]) / (size + 2)
-    counts: npt.NDArray[np.int64] = random.multinomial(size + 2, chances, RESAMPLES)
-    means: Floats = (counts[:, 0] - counts[:, 1]) / (size + 2)
-    return means

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -12,97 +13,112 @@ from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.onnx_graph import OnnxGraph, read_graph
 from mtl_deploy.runtime.signature import Signature
 
-from .accuracy import AccuracyMatrix
+from .budget_words import summary
+from .confirmation import Look, confirmed_search
 from .data import CalibrationData
 from .evaluate import Source, evaluate, stored
 from .graphs import STYLES, Int8Graphs
-from .max_drop import parse_budgets
+from .max_drop import error_shares, parse_budgets
 from .metrics import is_share, main_metric
 from .options import Int8Options
 from .placement import place
-from .search import search
+from .samples import Losses, Sample
+
+
+class MissedBudgetError(WorkError):
+    """A budget that the images show to be missed, whatever stays in higher precision.
+
+    Attributes:
+        record: of the search, for programs; its ``outcome`` is ``missed``.
+    """
+
+    def __init__(self, message: str, record: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 def find_skip(
     graphs: Int8Graphs,
     method: str,
-    data: Sequence[CalibrationData],
+    searched: Sequence[CalibrationData],
+    confirming: CalibrationData,
     signature: Signature,
     options: Int8Options,
     progress: Progress,
 ) -> tuple[frozenset[str], dict[str, Any]]:
-    """Find the fewest layers that bring every task within its budget, in both styles and on all images.
+    """Find few layers that, kept in higher precision, are shown to bring every task within its budget, in both styles.
 
     Args:
         graphs: with their ranges.
         method: whose ranges.
-        data: sets of images; the budget holds on each, also on those that are held apart.
+        searched: sets of images that layers are chosen by.
+        confirming: other images, which show whether the budgets hold.
         signature: the tasks.
         options: the budgets.
         progress: told where the work is.
 
     Returns:
-        the nodes, and a record of the search.
+        the nodes, and a record of the search: its ``outcome`` is ``met`` or ``undecided``, see
+        :mod:`~mtl_deploy.calibration.confirmation`; ``summary`` says it in words.
 
     Raises:
-        WorkError: a budget cannot be met; names the task.
+        MissedBudgetError: the images show that a budget cannot be met; names the task.
         OptionError: the budgets cannot be read.
     """
     assert options.budgets is not None  # the caller asked for a search
     graph = read_graph(graphs.content)
     nodes = [name for name in place(graphs.model, "tensorrt").nodes if name in set(place(graphs.model, "cpu").nodes)]
     how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
-    first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in data]
+    sets = [*searched, confirming]
+    first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in sets]
     dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
     expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
-    main = {task.name: main_metric(task) for task in signature.tasks}
-    errors = {
-        cell.task: cell.metrics[main[cell.task]]
-        for cell in first[-1].matrix.cells
-        if cell.metrics and not is_share(main[cell.task])
-    }
+    own = {task.name: _joined([each.losses["fp32", task.name] for each in first]) for task in signature.tasks}
+    errors = {task.name: own[task.name].figure for task in signature.tasks if not is_share(main_metric(task))}
+    errors = {name: error for name, error in errors.items() if own[name].labelled}
     budgets = parse_budgets(options.budgets, signature.tasks, errors)
+    shares = error_shares(options.budgets, signature.tasks)
+    built = cache(lambda style, skip: graphs.build(style, method, skip).runnable)
 
-    def drops_without(skip: frozenset[str]) -> Mapping[str, float]:
-        drops: dict[str, float] = {}
-        for style in STYLES:
-            built = graphs.build(style, method, skip)
-            for each, reference in zip(data, expected, strict=True):
-                matrix = evaluate({"fp32": reference, "int8": built.runnable}, each, signature, **how).matrix
-                for name, drop in _drops(matrix, signature).items():
-                    drops[name] = max(drop, drops.get(name, -np.inf))
-        return drops
+    def look(positions: Sequence[int]) -> Look:
+        def samples(skip: frozenset[str]) -> dict[str, list[Sample]]:
+            found: dict[str, list[Sample]] = {name: [] for name in budgets}
+            for style in STYLES:
+                variants = [
+                    evaluate({"fp32": expected[i], "int8": built(style, skip)}, sets[i], signature, **how)
+                    for i in positions
+                ]
+                for name in budgets:
+                    int8, fp32 = (_joined([each.losses[v, name] for each in variants]) for v in ("int8", "fp32"))
+                    allowed = shares.get(name, 0.0)
+                    taken = allowed * errors.get(name, 0.0)
+                    found[name].append(int8.against(fp32, options.seed, allowed=allowed, taken=taken))
+            built.cache_clear()
+            return found
 
-    result = search(
+        return samples
+
+    last = len(sets) - 1
+    cost = _cost(graph, nodes)
+    result = confirmed_search(
         nodes,
-        drops_without,
+        look(range(last)),
+        look([last]),
         budgets,
+        images={name: len(first[last].losses["fp32", name].rows) for name in budgets},
         heads=_heads(graph, nodes, signature),
-        cost=_cost(graph, nodes),
+        cost=cost,
         progress=lambda text: progress.update(f"Searching: {text}"),
     )
-    if not result.met:
-        missed = ", ".join(
-            f"{name!r} drops by {result.drops[name]:.3g} (budget {budgets[name]:.3g})" for name in result.missed
-        )
-        raise WorkError(
-            f"task {missed} even with every layer in higher precision; allow more with --max-drop, or use fp16"
-        )
-    return frozenset(result.skip), result.to_dict()
+    share = sum(cost.get(node, 0.0) for node in result.skip) / (sum(cost.values()) or 1.0)
+    record = result.to_dict(share) | {"summary": summary(result, signature, sum(len(each) for each in sets))}
+    if result.outcome == "missed":
+        raise MissedBudgetError(record["summary"], record)
+    return frozenset(result.skip), record
 
 
-def _drops(matrix: AccuracyMatrix, signature: Signature) -> dict[str, float]:
-    """Return by task what INT8 loses: of the main metric with labels, else of agreement or in mean error with FP32."""
-    found = {}
-    for task in signature.tasks:
-        cell = matrix.cell(task.name, "int8")
-        if cell.drop is not None:
-            found[task.name] = cell.drop
-        elif cell.agreement is not None:
-            found[task.name] = 1 - cell.agreement
-        else:
-            found[task.name] = cell.mean_error
-    return found
+def _joined(parts: Sequence[Losses]) -> Losses:
+    return reduce(Losses.joined, parts)
 
 
 def _heads(graph: OnnxGraph, nodes: Sequence[str], signature: Signature) -> dict[str, str | None]:

@@ -12,8 +12,11 @@ from mtl_deploy.runtime.tasks import Task
 from .accuracy import Cell
 from .dense_labels import DenseLabels
 from .dense_metrics import Floats, Picture, differences, drop_interval, figures, picture_sums
+from .samples import Losses
 
 BASE = "fp32"
+CONSTANT = 1e-6
+"""Of the value: what differs less from image to image does not depend on the image."""
 
 
 class DenseScore:
@@ -33,6 +36,9 @@ class DenseScore:
         self._sums: dict[str, list[Floats]] = {name: [] for name in variants}
         self._against: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
         self._apart: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        self._ends: dict[str, tuple[Floats, Floats]] = {
+            name: (np.array(np.inf), np.array(-np.inf)) for name in variants
+        }
         self.images = 0
         self._varied = Varied(task)
 
@@ -51,6 +57,8 @@ class DenseScore:
             truth = None if self._truth is None else self._truth.read(start + offset)
             for name in self._variants:
                 answer = pictures[name][offset]
+                low, high = self._ends[name]
+                self._ends[name] = np.minimum(low, answer.min(axis=(0, 1))), np.maximum(high, answer.max(axis=(0, 1)))
                 self._against[name].append(self._spread(answer, first[offset]))
                 self._apart[name].append(self._spread(answer, base[offset]))
                 if truth is not None:
@@ -78,11 +86,29 @@ class DenseScore:
         """Return a cell a variant."""
         return [self._cell(name, seed) for name in self._variants]
 
+    def losses(self, name: str) -> Losses:
+        """Return a variant's sums, of images whose truth is known in part at least; without any, its distances from the first."""
+        sums = np.array(self._sums[name])
+        seen = self._seen(sums)
+        if seen.any():
+            return Losses(self._task, sums[seen], True, np.flatnonzero(seen))
+        means = np.array([mean for mean, _ in self._against[name]])
+        return Losses(self._task, means, False, np.arange(len(means)))
+
+    def constant(self, name: str) -> bool:
+        """Return whether a variant gave the same value for all pixels of all images."""
+        low, high = self._ends[name]
+        return bool((high - low <= CONSTANT * np.maximum(np.abs(low), np.abs(high))).all())
+
+    @staticmethod
+    def _seen(sums: Floats) -> npt.NDArray[np.bool_]:
+        return sums.sum(axis=1) > 0 if len(sums) else np.zeros(0, np.bool_)  # of some images no pixel's truth is known
+
     def _cell(self, name: str, seed: int) -> Cell:
         measured: dict[str, float] = {}
         drop = low = high = None
         sums = np.array(self._sums[name])
-        seen = sums.sum(axis=1) > 0 if len(sums) else np.zeros(0, np.bool_)  # of some images no pixel's truth is known
+        seen = self._seen(sums)
         if seen.any():
             measured = {key: float(value) for key, value in figures(self._task, sums[seen].sum(axis=0)).items()}
             drop, low, high = 0.0, 0.0, 0.0

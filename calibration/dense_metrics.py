@@ -35,7 +35,8 @@ def picture_sums(task: Task, answer: Picture, truth: Picture) -> Floats:
 
     Returns:
         segmentation, C classes: ``(3 C,)``: of each class the pixels that are both, that the answer has, that the truth has;
-        depth: ``(5,)``: pixels, sums of absolute, squared and relative errors, pixels within a factor of 1.25;
+        depth: ``(7,)``: pixels, sums of absolute, squared and relative errors, pixels within a factor of 1.25, sums of the truth
+        and of its square;
         normals: ``(5,)``: pixels, sum of angles in degrees, pixels within each of :data:`ANGLES`.
         An answer that is no number is infinitely wrong.
     """
@@ -60,7 +61,35 @@ def _depth(answer: Picture, truth: Picture) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         close = np.maximum(said / true, true / said) < 1.25
     close &= said > 0
-    return np.array([error.size, error.sum(), (error**2).sum(), (error / true).sum(), close.sum()], np.float64)
+    sums = [error.size, error.sum(), (error**2).sum(), (error / true).sum(), close.sum(), true.sum(), (true**2).sum()]
+    return np.array(sums, np.float64)
+
+
+def best_constant(task: Task, sums: Floats) -> tuple[float, Floats]:
+    """Return the one answer that serves all pixels best, and the sums that it would have.
+
+    Args:
+        task: a segmentation or depth.
+        sums: ``(N, K)``, an image a row.
+
+    Returns:
+        the index of the class that most pixels have, or the mean depth, which has the least root mean square error; and ``(N,
+        K)``, of which only what the main metric comes from counts.
+    """
+    found = np.zeros_like(sums)
+    if task.kind == "segmentation":
+        classes = task.size
+        true = sums[:, 2 * classes :]
+        most = int(true.sum(axis=0).argmax())
+        found[:, most] = true[:, most]
+        found[:, classes + most] = true.sum(axis=1)
+        found[:, 2 * classes :] = true
+        return float(most), found
+    pixels, total, squares = sums[:, 0], sums[:, 5], sums[:, 6]
+    mean = float(total.sum() / pixels.sum())
+    found[:, 0] = pixels
+    found[:, 2] = np.maximum(squares - 2 * mean * total + mean**2 * pixels, 0)
+    return mean, found
 
 
 def _normals(answer: Picture, truth: Picture) -> Floats:
@@ -103,13 +132,15 @@ def figures(task: Task, sums: Floats) -> dict[str, Floats]:
             }
         pixels, *others = np.moveaxis(sums, -1, 0)
         if task.kind == "depth":
-            absolute, squared, relative, close = (one / pixels for one in others)
+            absolute, squared, relative, close = (one / pixels for one in others[:4])
             return {"rmse": np.sqrt(squared), "mae": absolute, "abs_rel": relative, "within_1.25": close}
         angle, *shares = (one / pixels for one in others)
         return {"mean_angle": angle} | {f"within_{limit:g}": s for limit, s in zip(ANGLES, shares, strict=True)}
 
 
-def drop_interval(task: Task, sums: Floats, reference: Floats, seed: int = 0) -> tuple[float, float, float]:
+def drop_interval(
+    task: Task, sums: Floats, reference: Floats, seed: int = 0, *, factor: float = 1.0
+) -> tuple[float, float, float]:
     """Return how much worse a task's main metric is than another network's on the same images, with its 95 % interval.
 
     The paired bootstrap of :func:`~mtl_deploy.calibration.bootstrap.paired_interval`: images are drawn, and the metric is computed
@@ -120,6 +151,7 @@ def drop_interval(task: Task, sums: Floats, reference: Floats, seed: int = 0) ->
         sums: ``(N, K)``, an image a row.
         reference: ``(N, K)``, the other network's on the same images.
         seed: of the drawing.
+        factor: the reference's metric is multiplied by it: what remains of a drop once a share of the error is allowed.
 
     Returns:
         the drop (positive: worse) and the ends of its interval, in the metric's unit; all infinite where an answer is no number.
@@ -127,10 +159,10 @@ def drop_interval(task: Task, sums: Floats, reference: Floats, seed: int = 0) ->
     totals = [_main(task, each.sum(axis=0)) for each in (sums, reference)]
     if not all(math.isfinite(float(total)) for total in totals):
         return math.inf, math.inf, math.inf
-    drop = float(totals[0] - totals[1])
+    drop = float(totals[0] - factor * totals[1])
     size = len(sums)
     counts = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), RESAMPLES).astype(np.float64)
-    drops = _main(task, counts @ sums) - _main(task, counts @ reference)
+    drops = _main(task, counts @ sums) - factor * _main(task, counts @ reference)
     drops = drops[np.isfinite(drops)]
     if not drops.size:
         return drop, drop, drop

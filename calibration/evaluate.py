@@ -17,10 +17,12 @@ from mtl_deploy.runtime.placement import Placement
 from mtl_deploy.runtime.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.tasks import Kind, Task
 
-from .accuracy import AccuracyMatrix, Cell, compare
+from .accuracy import AccuracyMatrix, Cell, compare, image_losses
 from .data import CalibrationData
 from .dense_cells import DenseScore
 from .images import batches
+from .labels import known
+from .samples import Losses
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -60,11 +62,15 @@ class Evaluation:
         matrix: of every task at every variant.
         outputs: of vector tasks, by variant and task ``(N, size)``.
         apart: by variant and task, where there is a variant called ``fp32``.
+        losses: by variant and task, an image each.
+        constant: dense tasks, with their variant, whose pixels all have one value.
     """
 
     matrix: AccuracyMatrix
     outputs: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
     apart: Mapping[tuple[str, str], Apart]
+    losses: Mapping[tuple[str, str], Losses]
+    constant: frozenset[tuple[str, str]] = frozenset()
 
 
 def evaluate(
@@ -105,7 +111,18 @@ def evaluate(
         cells.setdefault(cell.task, []).append(cell)
     cells |= {name: score.cells(seed) for name, score in scores.items()}
     ordered = tuple(cell for task in signature.tasks for cell in cells[task.name])
-    return Evaluation(AccuracyMatrix(ordered, data.labelled), outputs, _apart(signature, outputs, scores))
+    losses = {(name, task.name): scores[task.name].losses(name) for name in names for task in dense}
+    for task in vectors:
+        labels = data.labels.get(task.name)
+        labelled = labels is not None and bool(known(labels).any())
+        for name in names:
+            pair = (outputs[name][task.name], outputs[names[0]][task.name])
+            rows = image_losses(task, *pair, labels, signature.outputs == "decoded")
+            positions = np.flatnonzero(known(labels)) if labels is not None and labelled else np.arange(len(rows))
+            losses[name, task.name] = Losses(task, rows, labelled, positions)
+    constant = frozenset((name, task.name) for name in names for task in dense if scores[task.name].constant(name))
+    matrix = AccuracyMatrix(ordered, data.labelled)
+    return Evaluation(matrix, outputs, _apart(signature, outputs, scores), losses, constant)
 
 
 def in_step(

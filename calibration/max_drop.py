@@ -46,6 +46,21 @@ def parse_budgets(text: str, tasks: Sequence[Task], reference: Mapping[str, floa
     return budgets
 
 
+def error_shares(text: str, tasks: Sequence[Task]) -> dict[str, float]:
+    """Return by task the share of its own error that it may lose, where the figure has a ``%`` and is no share of images.
+
+    Args:
+        text: the option's value, as :func:`parse_budgets` reads it.
+        tasks: of the network.
+    """
+    with_error, without = (parse_budgets(text, tasks, dict.fromkeys(_names(tasks), error)) for error in (1.0, 0.0))
+    return {name: allowed for name, allowed in with_error.items() if allowed != without[name]}
+
+
+def _names(tasks: Sequence[Task]) -> list[str]:
+    return [task.name for task in tasks]
+
+
 def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
     """Read one figure, with or without a percent sign."""
     text = figure.strip()

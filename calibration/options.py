@@ -10,6 +10,8 @@ CHOICES = ("auto", "minmax", "percentile", "mse", "entropy")  # those of ranges.
 SAMPLES = 1024
 EVALUATION = 0.5
 """Share of the images that calibrates; the others are held apart, to measure accuracy on."""
+SEARCHED = 1 / 3
+"""Share of the others that layers are chosen by, where there are budgets."""
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,17 @@ def report(bundle: Bundle) -> str:
     lines = [
         f"INT8: {record['images']} images for calibration, {record['held_out']} held apart for the figures below; ranges by "
         f"{record['method']}, {record['ranges']}.",
-        *(f"warning: {text}" for text in record["warnings"]),
+        *(f"warning: {text}" for text in [*record["warnings"], *record.get("doubts", [])]),
     ]
     lines += _left_out(record["left_out"])
     search = _search(bundle)
     if search:
         kept = record["kept"]
         cost = f"; int8-cpu takes {search['latency']:.2f} times as long as with none" if "latency" in search else ""
-        lines.append(
-            f"Within every budget with {len(kept)} layers in higher precision{': ' if kept else ''}{', '.join(kept)}{cost}."
-        )
+        if "summary" in search:
+            lines.append(f"Budgets {search['summary']}.")
+        if kept:
+            lines.append(f"In higher precision: {', '.join(kept)}{cost}.")
     matrix = AccuracyMatrix.from_dict(bundle.manifest.accuracy)
     lines += _beyond(matrix, search.get("budgets", {}))
     text = "\n".join(lines) + "\n\n" + matrix.text() + "\n"

@@ -21,11 +21,12 @@ from . import cache
 from .accuracy import AccuracyMatrix
 from .budget import find_skip
 from .data import CalibrationData
+from .doubts import doubts
 from .emulate import emulate_half
 from .evaluate import Answers, Apart, Source, evaluate
 from .graphs import STYLES, Int8Graphs
 from .latency import latency_ratio
-from .options import EVALUATION, Int8Options
+from .options import EVALUATION, SEARCHED, Int8Options
 from .run import run_graph
 
 _LISTED = 100  # files that were left out, in the manifest
@@ -58,7 +59,8 @@ def add_int8(
 
     Raises:
         BundleError: there is no FP32 graph.
-        WorkError: a budget cannot be met, naming the task; or a graph is broken.
+        MissedBudgetError: a budget cannot be met, naming the task.
+        WorkError: a graph is broken.
     """
     bundle = Bundle(folder, manifest)
     source = _source(manifest)
@@ -78,8 +80,9 @@ def add_int8(
     trail: dict[str, Any] = {}
     if searched is not None:
         with progress.step("Searching what must stay in higher precision") as say:
-            skip, trail = find_skip(graphs, method, (calibration, searched), manifest.signature, options, progress)
-            say(f"{len(skip)} layers" if skip else "none")
+            sets = (calibration, searched)
+            skip, trail = find_skip(graphs, method, sets, held_out, manifest.signature, options, progress)
+            say(f"{len(skip)} layers, {trail['outcome']}")
     with progress.step("Measuring every task at every precision") as say:
         variants = {PRECISIONS[style]: graphs.build(style, method, skip) for style in STYLES}
         sources = _others(bundle, content, pytorch) | {name: variant.runnable for name, variant in variants.items()}
@@ -112,8 +115,12 @@ def add_int8(
         "images": len(calibration.images),
         "held_out": len(held_out.images),
         "warnings": list(data.warnings),
+        "doubts": list(
+            doubts(measured, held_out, "fp32", decoded=manifest.signature.outputs == "decoded", seed=options.seed)
+        ),
         "left_out": {"files": len(data.skipped), "first": dict(list(data.skipped.items())[:_LISTED])},
         "kept": sorted(skip),
+        "budgets": {key: value for key, value in trail.items() if key != "trail"},
         "ranges": state,
         "coverage": graphs.coverage(method, skip) or _former_coverage(earlier),
     }
@@ -125,12 +132,13 @@ def held_apart(
 ) -> tuple[CalibrationData, CalibrationData | None, CalibrationData]:
     """Return the images to calibrate on, those to search on where there are budgets, and those to measure accuracy on.
 
-    No two have an image in common: layers that were chosen by an image's answers say nothing of others.
+    No two have an image in common: layers that were chosen by an image's answers say nothing of others. Two thirds of what does not
+    calibrate measure, as they confirm the budgets too; the search has the calibrating images beside its own.
     """
     calibration, others = data.split(EVALUATION, options.seed)
     if options.budgets is None:
         return calibration, None, others
-    searched, held_out = others.split(EVALUATION, options.seed + 1)
+    searched, held_out = others.split(SEARCHED, options.seed + 1)
     return calibration, searched, held_out
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl_deploy.calibration.cli import add_calibration_arguments, int8_options
+from mtl_deploy.calibration.cli import add_calibration_arguments, budget_exit_code, int8_options
 from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
@@ -169,7 +169,7 @@ def _print(bundle: Bundle, arguments: argparse.Namespace) -> int:
         sys.stdout.write("\n")
     else:
         sys.stdout.write(_report(bundle))
-    return 0
+    return budget_exit_code(bundle)
 
 
 def _require_libraries() -> None:

@@ -1,0 +1,101 @@
+"""The arguments of ``mtl-calibrate compare``, and its output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtl_deploy.runtime.console import Progress, parser, run_command
+from mtl_deploy.runtime.errors import OptionError
+
+DESCRIPTION = """\
+Set two bundles, such as two training runs, side by side on the same labelled images: each task's metrics, the difference of the
+main one with its paired 95 % interval, and which is better where the interval leaves out 0. Writes nothing."""
+
+EPILOG = """\
+examples:
+  mtl-calibrate compare before.mtl after.mtl --calibration-data photos/ --labels labels.csv
+  mtl-calibrate compare a.mtl b.mtl --calibration-data UTKFace/ --precision fp16
+  mtl-calibrate compare a.mtl b.mtl --calibration-data photos/ --labels labels/ --precision fp32,int8-cpu
+      the first's fp32 graph against the second's int8-cpu graph
+
+exit codes: 0 done, whichever is better; 1 the work failed; 2 bundles whose tasks or labels differ, or input that cannot be used;
+130 interrupted."""
+
+_PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``mtl-calibrate compare`` and return its exit code."""
+    return run_command(lambda: _compare(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("mtl-calibrate compare", DESCRIPTION, EPILOG)
+    add_arguments(made)
+    return made
+
+
+def add_arguments(made: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    made.add_argument("first", type=Path, metavar="FIRST.mtl", help="a bundle; the one to compare with")
+    made.add_argument("second", type=Path, metavar="SECOND.mtl", help="another, with the same tasks")
+    made.add_argument(
+        "--calibration-data",
+        type=Path,
+        metavar="PATH",
+        required=True,
+        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder; all of them measure, none calibrates",
+    )
+    made.add_argument(
+        "--labels", type=Path, metavar="FILE", help="CSV file: column file, and a column a task; or a folder of maps"
+    )
+    made.add_argument(
+        "--precision",
+        metavar="P[,P]",
+        help=f"{', '.join(_PRECISIONS)}; two: the first's and the second's (default: the highest that both have)",
+    )
+    made.add_argument("--calibration-samples", type=int, metavar="N", help="images used at most (default: all)")
+    made.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+    made.add_argument("--seed", type=int, default=0, help="of the sample of images and the intervals (default: 0)")
+    made.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime (default: one a core)")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    precisions = _precisions(arguments.precision)
+    from .cli import require_libraries
+
+    require_libraries()
+    from .compare import compare_bundles
+
+    found = compare_bundles(
+        (arguments.first, arguments.second),
+        arguments.calibration_data,
+        labels=arguments.labels,
+        precisions=precisions,
+        samples=arguments.calibration_samples,
+        seed=arguments.seed,
+        threads=arguments.threads,
+        progress=Progress(quiet=arguments.quiet),
+    )
+    if arguments.json:
+        json.dump(found.to_dict(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write(found.text())
+    return 0
+
+
+def _precisions(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 2 or not set(parts) <= set(_PRECISIONS):
+        raise OptionError(
+            f"--precision {text}: write one of {', '.join(_PRECISIONS)}, or two, the first's and the second's"
+        )
+    return parts[0], parts[-1]
