@@ -118,7 +118,7 @@ def _completion_parser() -> argparse.ArgumentParser:
 
     made = parser("mtl-calibrate", _DESCRIPTION, _EPILOG)
     _add_options(made)
-    compare = made.add_subparsers().add_parser("compare", description=compare_cli.DESCRIPTION)
+    compare = made.add_subparsers().add_parser("compare", help="two bundles side by side")
     compare_cli.add_arguments(compare)
     return made
 

@@ -26,6 +26,7 @@ from .samples import MeanSample, Sample, SumsSample
 _LITTLE = 0.1
 """Of what a network could gain over a constant answer: a gain that is smaller is none."""
 _ENOUGH = 36  # images without labels: with one class for all, less than 10 % would get another (at 97.5 %)
+_UNLEARNED = "the network has not learned the task, or labels, unit or preprocessing are not those that it was trained with"
 _SEVERAL = 8  # images whose outputs are the same to the digit
 
 
@@ -66,15 +67,14 @@ def _of_classes(task: Task, outputs: Outputs, labels: Labels | None, decoded: bo
     if labels is None:
         if constant and count >= _ENOUGH:
             yield (
-                f"answers {_class(task, answers[0])} for each of {count} images: unless all are of that class, the network has not "
-                "learned the task, and agreement says nothing"
+                f"answers {_class(task, answers[0])} for each of {count} images: unless all are of that class, agreement says nothing, "
+                f"and {_UNLEARNED}"
             )
         return
     others = int((labels != answers[0]).sum())
     if constant and score_interval(others, 0, count)[0] > 0:
         yield (
-            f"answers {_class(task, answers[0])} for each of {count} images, though {others} are of other classes: the network has "
-            "not learned the task"
+            f"answers {_class(task, answers[0])} for each of {count} images, though {others} are of other classes: {_UNLEARNED}"
         )
         return
     numbers, counts = np.unique(labels, return_counts=True)
@@ -147,9 +147,9 @@ def _judged(gain: Sample, room: float, best: str, metric: str, unit: str, more: 
         f"{scale * gain.drop:+.3g}{unit} of {metric}, 95 % interval {scale * low:+.3g} to {scale * high:+.3g}{more}"
     )
     if high < 0:
-        yield f"is worse than {best} ({figure}): the network has not learned the task"
+        yield f"is worse than {best} ({figure}): {_UNLEARNED}"
     elif high <= _LITTLE * room:
-        yield f"is no better than {best} ({figure}): the network has not learned the task"
+        yield f"is no better than {best} ({figure}): {_UNLEARNED}"
     else:
         yield f"may be no better than {best}: {gain.images} images do not tell ({figure})"
 
