@@ -21,10 +21,11 @@ _DRAWN_AT_ONCE = 2**21  # indices; 16 MiB
 def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: int = 0) -> tuple[float, float, float]:
     """Return how much larger the mean of one sample of losses is than that of another on the same images, and its interval.
 
-    Method: the paired percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13): images are
-    drawn with replacement, and both losses of an image go together. It is too narrow by the factor ``sqrt((n - 1) / n)``, which is
-    made good (Hesterberg, What Teachers Should Know About the Bootstrap, 2015). Where losses are right or wrong nothing is drawn:
-    see :mod:`.paired_shares`.
+    Method: the paired bootstrap-t (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 12): images are drawn with
+    replacement, both losses of an image go together, and each draw's mean is divided by its own standard error. Where few images
+    lose much, each end is wrong about as often as it should be, which the percentile bootstrap's upper end is not (Hesterberg, What
+    Teachers Should Know About the Bootstrap, 2015). Where so few images differ that many draws have none of them, an end is
+    infinite. Where losses are right or wrong nothing is drawn: see :mod:`.paired_shares`.
 
     Args:
         losses: ``(N,)``.
@@ -43,15 +44,21 @@ def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: in
     if shares:
         low, high = score_interval(float((differences > 0).sum()), float((differences < 0).sum()), size)
         return drop, min(low, drop), max(high, drop)
-    means = np.concatenate(list(_resampled_means(differences, np.random.default_rng(seed))))
-    means = drop + (means - drop) * math.sqrt(size / max(size - 1, 1))
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return drop, min(float(low), drop), max(float(high), drop)
+    error = float(differences.std())
+    if error == 0:
+        return drop, drop, drop
+    scores = np.concatenate(list(_resampled_scores(differences, drop, np.random.default_rng(seed))))
+    upper, lower = np.quantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
+    low, high = (drop - error * float(score) for score in (lower, upper))
+    return drop, min(low, drop), max(high, drop)
 
 
-def _resampled_means(differences: Floats, random: np.random.Generator) -> Iterator[Floats]:
+def _resampled_scores(differences: Floats, drop: float, random: np.random.Generator) -> Iterator[Floats]:
+    """Yield how many of its own standard deviations each draw's mean lies above that of all; infinite where all drawn are equal."""
     size = len(differences)
     rows = max(1, _DRAWN_AT_ONCE // size)
     for start in range(0, RESAMPLES, rows):
-        drawn = random.integers(0, size, (min(rows, RESAMPLES - start), size))
-        yield differences[drawn].mean(axis=1)
+        drawn = differences[random.integers(0, size, (min(rows, RESAMPLES - start), size))]
+        above, spread = drawn.mean(axis=1) - drop, drawn.std(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            yield np.where(above == 0, 0.0, above / spread)

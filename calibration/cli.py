@@ -13,7 +13,7 @@ from mtl_deploy.runtime.bundle import SUFFIX, Bundle
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
-from .options import CHOICES, SAMPLES, Int8Options
+from .options import CHOICES, SAMPLES, Int8Options, require_threads
 
 UNDECIDED = 3
 """Exit code where images cannot decide."""
@@ -173,6 +173,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             "--evaluate-only needs images to measure on: pass --calibration-data with a folder of them, a list, .npy or .npz, and "
             "--labels where the truth is known"
         )
+    require_threads(arguments.threads)
     require_libraries()
     from .measure import measure_bundle
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from mtl_deploy.runtime.console import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
+from .options import require_threads
+
 DESCRIPTION = """\
 Set two bundles, such as two training runs, side by side on the same labelled images: each task's metrics, the difference of the
 main one with its paired 95 % interval, and which is better where the interval leaves out 0. Writes nothing."""
@@ -67,6 +69,7 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     precisions = _precisions(arguments.precision)
+    require_threads(arguments.threads)
     from .cli import require_libraries
 
     require_libraries()

@@ -26,7 +26,9 @@ from .samples import MeanSample, Sample, SumsSample
 _LITTLE = 0.1
 """Of what a network could gain over a constant answer: a gain that is smaller is none."""
 _ENOUGH = 36  # images without labels: with one class for all, less than 10 % would get another (at 97.5 %)
-_UNLEARNED = "the network has not learned the task, or labels, unit or preprocessing are not those that it was trained with"
+_UNLEARNED = (
+    "the network has not learned the task, or labels, unit or preprocessing are not those that it was trained with"
+)
 _SEVERAL = 8  # images whose outputs are the same to the digit
 
 
@@ -67,8 +69,8 @@ def _of_classes(task: Task, outputs: Outputs, labels: Labels | None, decoded: bo
     if labels is None:
         if constant and count >= _ENOUGH:
             yield (
-                f"answers {_class(task, answers[0])} for each of {count} images: unless all are of that class, agreement says nothing, "
-                f"and {_UNLEARNED}"
+                f"answers {_class(task, answers[0])} for each of {count} images: unless all are of that class, agreement says "
+                f"nothing, and {_UNLEARNED}"
             )
         return
     others = int((labels != answers[0]).sum())

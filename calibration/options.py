@@ -52,5 +52,14 @@ class Int8Options:
             raise OptionError(f"--weight-bits {self.weight_bits}: choose 7 or 8")
         if self.samples < 2:
             raise OptionError(f"--calibration-samples {self.samples}: use 2 or more; 512 to 1024 serve well")
-        if self.threads is not None and self.threads < 1:
-            raise OptionError(f"--threads {self.threads}: use 1 or more")
+        require_threads(self.threads)
+
+
+def require_threads(threads: int | None) -> None:
+    """Refuse a number of threads below 1.
+
+    Raises:
+        OptionError: it is.
+    """
+    if threads is not None and threads < 1:
+        raise OptionError(f"--threads {threads}: use 1 or more")

@@ -96,7 +96,9 @@ class MeanSample:
             share = images / self.images
             worse, better = float((differences > 0).sum()), float((differences < 0).sum())
             return score_interval(share * worse, share * better, images)[1] + z * error
-        return math.inf if images < FEWEST else self.drop + (Z + z) * error
+        if images < FEWEST:
+            return math.inf
+        return self.drop + (self._reach + z) * error
 
     def joined(self, other: MeanSample) -> MeanSample:
         """Return what both say together."""
@@ -105,6 +107,13 @@ class MeanSample:
             losses=np.concatenate([self.losses, other.losses]),
             reference=np.concatenate([self.reference, other.reference]),
         )
+
+    @cached_property
+    def _reach(self) -> float:
+        """Return how many standard errors the upper end lies above the drop: more than 1.96 where few images lose much."""
+        error = float((self.losses - self.reference).std()) / math.sqrt(self.images)
+        reach = (self.interval[1] - self.drop) / error if error else Z
+        return max(reach, Z) if math.isfinite(reach) and self.images >= FEWEST else Z
 
     @cached_property
     def _finite(self) -> bool:

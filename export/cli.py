@@ -51,8 +51,9 @@ examples:
       fails where a target's TensorRT would not read the graphs, and says what to change
 
 defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
-exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 130 interrupted.
-On any of the last three nothing is written."""
+exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 3 done, but the images
+cannot decide whether a budget of --max-drop is met; 130 interrupted.
+On 1, 2 and 130 nothing is written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +130,8 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     path = arguments.checkpoint
     if (path / MANIFEST).is_file() or path.name == MANIFEST:
         require_bundle_options(arguments, parsed)
-        return _print(_update(arguments), arguments)
+        _print(_update(arguments), arguments)
+        return 0
     if arguments.verify:
         raise OptionError(f"--verify runs the engines of a bundle, and {path} is none; an export verifies by itself")
     options = _options(arguments)
@@ -140,7 +142,9 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     _require_libraries()
     from .pipeline import export
 
-    return _print(export(options, Progress(quiet=arguments.quiet)), arguments)
+    bundle = export(options, Progress(quiet=arguments.quiet))
+    _print(bundle, arguments)
+    return budget_exit_code(bundle)
 
 
 def _update(arguments: argparse.Namespace) -> Bundle:
@@ -162,14 +166,13 @@ def _update(arguments: argparse.Namespace) -> Bundle:
     )
 
 
-def _print(bundle: Bundle, arguments: argparse.Namespace) -> int:
+def _print(bundle: Bundle, arguments: argparse.Namespace) -> None:
     if arguments.json:
         result = {"bundle": str(bundle.path), "manifest": bundle.manifest.to_dict()}
         json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
         sys.stdout.write(_report(bundle))
-    return budget_exit_code(bundle)
 
 
 def _require_libraries() -> None:

@@ -97,3 +97,19 @@ def test_calibrating_again_drops_engines_of_the_former_graphs(bundle: Path, pict
 def test_int8_without_images_ends_before_any_work(article_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(article_checkpoint), "--precision", "fp32,int8"]) == 2
     assert "int8 needs real images to find ranges on: pass --calibration-data" in capsys.readouterr().err
+
+
+def test_an_export_whose_images_cannot_decide_a_budget_says_so_with_its_exit_code(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from checkpoints import save, small_network
+
+    target = tmp_path / "model.mtl"
+    options = ["--image-size", "32x32", "--no-separate", "--engine", "none", "--threads", "1", "-q", "-o", str(target)]
+    data = ["--calibration-data", str(pictures), "--calibration-method", "minmax", "--max-drop", "gender=0.5%"]
+    assert main([str(save(tmp_path, small_network().state_dict())), *options, *data]) == 3
+    captured = capsys.readouterr()
+    assert "undecided: 16 images cannot show that every budget holds: task 'gender'" in captured.err
+    assert "Budgets undecided: 16 images" in captured.out
+    assert open_bundle(target).manifest.calibration["budgets"]["outcome"] == "undecided"
+    assert main([str(target), "--engine", "none", "-f", "-q"]) != 3  # what was said once is no outcome of other work
