@@ -111,7 +111,8 @@ def find_skip(
         progress=lambda text: progress.update(f"Searching: {text}"),
     )
     share = sum(cost.get(node, 0.0) for node in result.skip) / (sum(cost.values()) or 1.0)
-    record = result.to_dict(share) | {"summary": summary(result, signature, sum(len(each) for each in sets))}
+    images = sum(len(each) for each in sets)
+    record = result.to_dict(share, images) | {"summary": summary(result, signature, images)}
     if result.outcome == "missed":
         raise MissedBudgetError(record["summary"], record)
     return frozenset(result.skip), record

@@ -35,30 +35,28 @@ def _met(found: Confirmed, images: int) -> str:
     text = f"met: {found.images} images that chose no layer show every task within its budget, with {layers} in higher precision"
     if found.wished:
         fewer = len(found.search.skip)
-        text += (
-            f"; the search would keep {fewer} alone, which about {_in_all(found.wished, found, images):,} labelled images in all "
-            "could show"
-        )
+        number = _in_all(found.wished, images)
+        text += f"; the search would keep {fewer} alone, which about {number:,} labelled images in all could show"
     return text
 
 
 def _way_on(found: Confirmed, images: int) -> str:
     hopeless = [name for name, shown in found.open.items() if shown.needed is None]
-    if found.needed is None:
+    if found.times is None:
         return (
             f"No number of images would show it of {', '.join(map(repr, hopeless))}, if the drop is what it is on these: give more "
             "images to know better, or allow more with --max-drop"
         )
-    number = _in_all(found.needed, found, images)
+    number = _in_all(found.times, images)
     return (
         f"About {number:,} images in all, labelled where these are, would decide it (--calibration-samples {number}), or "
         "allow more with --max-drop"
     )
 
 
-def _in_all(confirming: int, found: Confirmed, images: int) -> int:
-    """Return how many images make so many confirming ones, to two digits, rounded up."""
-    number = math.ceil(confirming * images / max(found.images, 1))
+def _in_all(times: float, images: int) -> int:
+    """Return so many times as many images, to two digits, rounded up."""
+    number = math.ceil(times * images)
     unit = int(10 ** max(len(str(number)) - 2, 0))
     return -(-number // unit) * unit
 

@@ -20,6 +20,7 @@ choice by the upper end that as many images as confirm would give, plus what cov
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -77,8 +78,8 @@ class Confirmed:
         tasks: by task with a budget, what the confirming images show of that choice.
         search: the search, and each evaluation on its images.
         looks: each choice that was confirmed or not: what it was, how many layers it keeps, whether it was.
-        wished: images that would probably confirm the search's own choice, where a safer one was taken; None where none was, or no
-            number would.
+        wished: how many times as many images would probably confirm the search's own choice, where a safer one was taken; None
+            where none was, or no number would.
     """
 
     outcome: Outcome
@@ -86,7 +87,7 @@ class Confirmed:
     tasks: Mapping[str, Shown]
     search: SearchResult
     looks: tuple[tuple[str, int, bool], ...]
-    wished: int | None = None
+    wished: float | None = None
 
     @property
     def open(self) -> dict[str, Shown]:
@@ -99,13 +100,17 @@ class Confirmed:
         return max((shown.images for shown in self.tasks.values()), default=0)
 
     @property
-    def needed(self) -> int | None:
-        """Confirming images that would probably decide every task; None where none of the open tasks says."""
-        numbers = [shown.needed for shown in self.open.values()]
-        return None if None in numbers or not numbers else max(number for number in numbers if number)
+    def times(self) -> float | None:
+        """How many times as many images would probably show every drop to be within its budget; None where no number would."""
+        return _times(self.tasks)
 
-    def to_dict(self, cost: float) -> dict[str, Any]:
-        """Return a JSON-ready dict; ``cost`` is the kept layers' share of all multiply-adds."""
+    def to_dict(self, cost: float, images: int) -> dict[str, Any]:
+        """Return a JSON-ready dict.
+
+        Args:
+            cost: the kept layers' share of all multiply-adds.
+            images: all that were given, of which only some confirm.
+        """
         record = {
             "outcome": self.outcome,
             "met": self.outcome == "met",
@@ -116,7 +121,8 @@ class Confirmed:
             "budgets": {name: shown.budget for name, shown in self.tasks.items()},
             "images": {name: shown.images for name, shown in self.tasks.items()},
             "images_needed": {name: shown.needed for name, shown in self.open.items()},
-            "images_for_fewer_layers": self.wished,
+            "images_needed_in_all": None if self.times is None else math.ceil(self.times * images),
+            "images_for_fewer_layers": None if self.wished is None else math.ceil(self.wished * images),
             "cost": cost,
             "looks": [{"choice": text, "kept": kept, "confirmed": met} for text, kept, met in self.looks],
             "evaluations": len(self.search.trail),
@@ -174,8 +180,7 @@ def confirmed_search(
             break
         last = skip
     if last is not None:
-        numbers = [shown.needed for shown in judged(chosen).values() if not shown.met]
-        wished = None if None in numbers else max(number for number in numbers if number)
+        wished = _times(judged(chosen))
         return Confirmed("met", _ordered(nodes, last), judged(last), found, tuple(looks), wished)
     if _missed([seen(everything), confirmations(everything)], budgets):
         return Confirmed("missed", nodes, judged(everything), found, tuple(looks))
@@ -246,6 +251,13 @@ def _shown(samples: Sequence[Sample], searched: Sequence[Sample], budget: float)
     needed = None if None in numbers else max((number for number in numbers if number), default=None)
     drop = max(sample.drop for sample in samples)
     return Shown(drop, worst.interval[0], worst.interval[1], budget, worst.images, needed)
+
+
+def _times(tasks: Mapping[str, Shown]) -> float | None:
+    """Return how many times as many images the open tasks need."""
+    found = [None if shown.needed is None else shown.needed / shown.images for shown in tasks.values() if not shown.met]
+    numbers = [times for times in found if times is not None]
+    return max(numbers) if numbers and len(numbers) == len(found) else None
 
 
 def _missed(looks: Sequence[Mapping[str, Sequence[Sample]]], budgets: Mapping[str, float]) -> bool:

@@ -188,7 +188,7 @@ def test_few_images_leave_it_undecided_and_the_number_that_is_named_decides_it()
         found = run(scaled(random, 0.25 * BUDGET), BUDGET, random, 600, 120)
         if found.outcome == "undecided":
             assert found.tasks["class"].high > BUDGET
-            numbers.append(found.needed)
+            numbers.append(found.tasks["class"].needed)
         else:
             assert found.outcome == "met"  # the choice looks better than FP32 by chance; it is within its budget
     assert len(numbers) >= 0.9 * RUNS
@@ -207,7 +207,7 @@ def test_a_drop_that_no_layer_mends_is_missed_and_that_is_not_undecided() -> Non
     assert found.outcome == "missed"
     assert set(found.skip) == set(LAYERS)
     assert found.tasks["class"].low > BUDGET
-    assert found.needed is None
+    assert found.times is None
 
 
 def test_every_task_must_be_shown_to_keep_its_budget() -> None:
@@ -247,7 +247,7 @@ def test_a_budget_of_nothing_is_never_shown_and_no_number_of_images_is_named() -
     network = Network(1.0, np.zeros(len(LAYERS)))
     found = run(network, 0.0, np.random.default_rng(0), 500, 500)
     assert found.outcome == "undecided"
-    assert found.needed is None
+    assert found.times is None
 
 
 def test_the_record_is_json_even_where_images_are_too_few_for_an_interval() -> None:
@@ -259,8 +259,10 @@ def test_the_record_is_json_even_where_images_are_too_few_for_an_interval() -> N
 
     found = confirmed_search(LAYERS, look, look, {"age": 1.0}, images={"age": 20}, heads={}, cost={})
     assert found.outcome == "undecided"
-    assert found.needed == 30
-    record = json.loads(json.dumps(found.to_dict(0.0), allow_nan=False))
+    assert found.tasks["age"].needed == 30
+    assert found.times == 1.5
+    record = json.loads(json.dumps(found.to_dict(0.0, 60), allow_nan=False))
     assert record["outcome"] == "undecided"
     assert record["drop_high"] == {"age": "inf"}
     assert record["images_needed"] == {"age": 30}
+    assert record["images_needed_in_all"] == 90

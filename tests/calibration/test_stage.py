@@ -109,12 +109,12 @@ def test_min_max_costs_the_mobile_network_and_max_drop_brings_it_back(
     lost = {variant: drops(plain, variant) for variant in INT8}
     assert any(lost[variant][task] > 0.02 for variant in INT8 for task in ("digit", "parity"))
     capsys.readouterr()
-    budget = ["--max-drop", "digit=1%,parity=1%,ink=0.3"]
+    budget = ["--max-drop", "digit=6%,parity=6%,ink=0.5"]  # what 120 images can show
     kept = calibrate(digits_mobile, tmp_path / "kept.mtl", "--calibration-method", "minmax", *budget)
     (artifact,) = [item for item in kept.artifacts if item.path == "int8.onnx"]
     found = artifact.details["search"]
-    assert found["met"]
-    assert all(found["drops"][task] <= found["budgets"][task] for task in found["budgets"])
+    assert found["outcome"] == "met"
+    assert all(found["drops"][task] <= found["drop_high"][task] <= found["budgets"][task] for task in found["budgets"])
     assert 0 < len(kept.calibration["kept"]) < len(found["trail"])
     assert set(kept.calibration["kept"]) <= set(artifact.details["kept"])
     for variant in INT8:  # on images that neither calibrated nor chose
@@ -124,8 +124,8 @@ def test_min_max_costs_the_mobile_network_and_max_drop_brings_it_back(
             lost[variant][task] for task in ("digit", "parity")
         )
     out = capsys.readouterr().out
-    assert f"Within every budget with {len(kept.calibration['kept'])} layers in higher precision: " in out
-    assert "; int8-cpu takes " in out
+    assert "Budgets met: 120 images that chose no layer show every task within its budget, with " in out
+    assert f"In higher precision: {', '.join(kept.calibration['kept'])}; int8-cpu takes " in out
 
 
 def test_an_outlier_in_one_head_keeps_layers_of_that_head_alone(digits_outlier: Deployed, tmp_path: Path) -> None:
