@@ -221,7 +221,11 @@ def _require_same(data: CalibrationData, others: CalibrationData) -> None:
     same = len(data) == len(others) and set(data.skipped) == set(others.skipped)
     same = same and all(np.array_equal(data.labels[name], others.labels[name], equal_nan=True) for name in data.labels)
     if not same:
-        raise OptionError(f"{data.source} for the first bundle, {others.source} for the second: not the same images")
+        alone = sorted(set(data.skipped) ^ set(others.skipped))
+        named = f"; one alone could use {', '.join(alone[:3])}: take it away" if alone else ""
+        raise OptionError(
+            f"{data.source} for the first bundle, {others.source} for the second: not the same images{named}"
+        )
 
 
 def _difference(task: Task, one: Evaluation, other: Evaluation, precisions: tuple[str, str], seed: int) -> Difference:
@@ -273,4 +277,6 @@ def _conditions(first: Bundle, second: Bundle) -> dict[str, tuple[str, str]]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     return ", ".join(f"{each:g}" for each in value) if isinstance(value, (tuple, list)) else str(value)
