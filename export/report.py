@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_deploy.runtime.bundle import Bundle
@@ -29,16 +30,16 @@ def report(bundle: Bundle) -> str:
         ],
     )
     verified = table(
-        ["file", "task", "images", "largest error", "mean error", "allowed", "of logits", "allowed", "same class"],
+        ["file", "task", "images", "error", "allowed", "behind it", "allowed", "PyTorch's own", "same class"],
         [
             [
                 row["artifact"],
                 row["task"],
                 str(row["samples"]),
-                f"{row['max_error']:.1e}",
-                f"{row['mean_error']:.1e}",
+                _error(row),
                 f"{row['tolerance']:.1e}",
                 *("n/a" if row[key] is None else f"{row[key]:.1e}" for key in ("logit_error", "logit_tolerance")),
+                "n/a" if row.get("floor") is None else f"{row['floor']:.1e}",
                 "n/a" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %",
             ]
             for row in manifest.verification
@@ -58,6 +59,13 @@ def report(bundle: Bundle) -> str:
     )
 
 
+def _error(row: Mapping[str, Any]) -> str:
+    """Show the error that decides: of FP32 the largest, of others the root mean square where there is one."""
+    rms = row.get("rms_error")
+    exact = row["artifact"].rpartition("/")[2] in ("fp32.onnx", "fp32.trt") or row["artifact"].count(".") == 1
+    return f"{row['max_error'] if exact or rms is None else rms:.1e}"
+
+
 def _int8(bundle: Bundle) -> str:
     """Say what INT8 cost every task."""
     if not bundle.manifest.calibration:
@@ -68,11 +76,29 @@ def _int8(bundle: Bundle) -> str:
 
 
 def _half(bundle: Bundle) -> str:
-    """Say what the FP16 graph keeps in FP32, and name what overflows."""
+    """Say what the FP16 graph keeps in FP32, how much of the work is FP16, and name what overflows."""
+    left_out = "".join(
+        f"{name} is left out: {why}\n" for name, why in bundle.manifest.provenance.get("left_out", {}).items()
+    )
     for artifact in bundle.manifest.artifacts:
         if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
-            return f"FP16: {artifact.details['summary']}.\n" if "summary" in artifact.details else ""
-    return ""
+            return f"{_half_of(artifact.details)}{left_out}"
+    return left_out
+
+
+def _half_of(details: Mapping[str, Any]) -> str:
+    if "summary" not in details:
+        return ""
+    text = f"FP16: {details['summary']}"
+    if "share" in details:
+        text += f"; {100 * details['share']:.1f} % of the multiply-adds in FP16"
+    if found := details.get("fit"):
+        before = max(found["before"], key=found["before"].__getitem__)
+        text += (
+            f". {len(found['keep'])} more layers stay in FP32, since task {before!r} was {found['before'][before]:.2g} times as "
+            f"far off as allowed without ({', '.join(found['keep'][:3])}{', ...' if len(found['keep']) > 3 else ''})"
+        )
+    return f"{text}.\n"
 
 
 def engines(bundle: Bundle) -> str:

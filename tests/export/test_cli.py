@@ -111,7 +111,7 @@ def test_a_graph_out_of_tolerance_fails_the_export_and_names_the_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(__file__).parent)
-    arguments = [*FACTORY, *TASKS, "--tolerance", "fp16=1e-9", "-o", str(tmp_path / "out")]
+    arguments = [*FACTORY, *TASKS, "--precision", "fp32,fp16", "--tolerance", "fp16=1e-9", "-o", str(tmp_path / "out")]
     assert main([str(weights(tmp_path)), *arguments]) == 1
     error = capsys.readouterr().err
     assert "fp16.onnx, task 'age': error" in error
