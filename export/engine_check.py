@@ -168,7 +168,7 @@ def _compare(
         agreement=float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
         if agrees
         else None,
-        rms_error=None if exact else error,
+        error=error,
         excess=excess,
         spread=spread,
         truth="reference",

@@ -225,6 +225,7 @@ class Comparison:
             agreement=self._alike / self._choices if self._choices else None,
             logit_error=behind[0].shown if behind else None,
             logit_tolerance=behind[0].decides if behind else None,
+            error=error if margins else own.shown,
             rms_error=rms,
             excess=total,
             floor=own.floor if self._truth else None,

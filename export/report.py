@@ -36,7 +36,7 @@ def report(bundle: Bundle) -> str:
                 row["artifact"],
                 row["task"],
                 str(row["samples"]),
-                _error(row),
+                f"{row.get('error') or row['max_error']:.1e}",
                 f"{row['tolerance']:.1e}",
                 *("n/a" if row[key] is None else f"{row[key]:.1e}" for key in ("logit_error", "logit_tolerance")),
                 "n/a" if row.get("floor") is None else f"{row['floor']:.1e}",
@@ -57,13 +57,6 @@ def report(bundle: Bundle) -> str:
         f"{_int8(bundle)}"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
-
-
-def _error(row: Mapping[str, Any]) -> str:
-    """Show the error that decides: of FP32 the largest, of others the root mean square where there is one."""
-    rms = row.get("rms_error")
-    exact = row["artifact"].rpartition("/")[2] in ("fp32.onnx", "fp32.trt") or row["artifact"].count(".") == 1
-    return f"{row['max_error'] if exact or rms is None else rms:.1e}"
 
 
 def _int8(bundle: Bundle) -> str:

@@ -21,12 +21,13 @@ class Row:
             in logits, by which the network prefers its own class to the one that a pixel got; near ties may fall either way. Of
             unit vectors: the difference times the length that the network gave the vector, since a short one hardly points.
         mean_error: mean absolute difference, of class indices the mean margin.
-        tolerance: what the error that decides may not exceed: the largest one of a picture, of FP16 the root mean square.
+        tolerance: what ``error`` may not exceed: the largest one of a picture, of FP16 the root mean square.
         agreement: share of images, of a segmentation of pixels, on which both choose the same class; None where there are none.
         logit_error: largest absolute difference of the values behind the output: of the logits behind probabilities, which
             saturate and would hide it, of a regression before its scale and offset, of the raw map behind a dense output; None
             where the output is the network's own.
         logit_tolerance: what the error of those may not exceed.
+        error: the error that decides, see ``tolerance``; None where it is ``max_error``.
         rms_error: root mean square of the difference, over images and values; None where it was not computed.
         excess: the error that decides, of the output or of what is behind it, as a multiple of what is allowed; NaN where an
             error is.
@@ -47,6 +48,7 @@ class Row:
     agreement: float | None
     logit_error: float | None = None
     logit_tolerance: float | None = None
+    error: float | None = None
     rms_error: float | None = None
     excess: float = 0.0
     floor: float | None = None
@@ -90,7 +92,7 @@ def described(failed: Sequence[Row]) -> str:
 
 
 def _described(row: Row) -> str:
-    error = row.max_error if row.rms_error is None or row.artifact.endswith(".trt") else row.rms_error
+    error = row.max_error if row.error is None else row.error
     text = f"{row.artifact}, task {row.task!r}: error {error:.3g} (allowed {row.tolerance:.3g})"
     if row.logit_error is not None:
         text += f", of its logits {row.logit_error:.3g} (allowed {row.logit_tolerance:.3g})"
