@@ -18,8 +18,9 @@ def mutants(model: ModelProto) -> Iterator[Mutant]:
     for node in model.graph.node:
         if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in weights:
             yield from _of_weights(model, node)
-    for name in weights:
-        if name.startswith(("preprocess.", "decode.")) and numpy_helper.to_array(weights[name]).dtype.kind == "f":
+    for name, tensor in weights.items():
+        floats = tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+        if name.startswith(("preprocess.", "decode.")) and floats and not name.endswith(".scales"):
             yield from _of_borders(model, name)
     for node in model.graph.node:
         yield from _of_operators(model, node)
@@ -88,8 +89,9 @@ def _copy(model: ModelProto) -> ModelProto:
 def _with(model: ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> ModelProto:
     copied = _copy(model)
     tensor: TensorProto = next(tensor for tensor in copied.graph.initializer if tensor.name == name)
-    changed = change(numpy_helper.to_array(tensor).copy())
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed), name))
+    array = numpy_helper.to_array(tensor).copy()
+    changed = np.ascontiguousarray(change(array)).reshape(array.shape)
+    tensor.CopyFrom(numpy_helper.from_array(changed, name))
     return copied
 
 
