@@ -20,7 +20,7 @@ CHANGE = 0.05  # the share that weights are changed by, each up or down
 _IMAGES = 2
 
 
-_NAMED = 3
+_NAMED = 5
 
 
 def unseen_notes(network: Network, images: Images, rows: Sequence[Row], options: Options) -> list[str]:
