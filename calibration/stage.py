@@ -190,7 +190,7 @@ def _verified(
             if not found.mean <= allowed:
                 raise VerificationError(
                     f"{precision}.onnx, task {task.name!r}: its mean error against fp32.onnx is {found.mean:.3g} (allowed "
-                    f"{allowed:.3g}); "
+                    f"{allowed:.3g}, half of what an answer is off that does not look at the image); "
                     "calibrate on images like those that the network will see, or set budgets with --max-drop"
                 )
             rows.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import loud_networks
+import numpy as np
 import pytest
 import torch
 
@@ -63,7 +64,7 @@ def test_a_bundle_without_fp16_says_why_and_is_delivered(tmp_path: Path, capsys:
     assert "with half of the multiply-adds in FP32" in manifest.provenance["left_out"]["fp16"]
     assert {artifact.precision for artifact in manifest.artifacts} == {"fp32"}
     with load(target) as model:
-        assert model(torch.zeros(1, 32, 32, 3, dtype=torch.uint8).numpy()).keys() == {"age", "gender"}
+        assert model(np.zeros((1, 32, 32, 3), np.uint8)).keys() == {"age", "gender"}
 
 
 def test_fp16_that_was_asked_for_by_name_fails_with_the_ways_on(
@@ -86,6 +87,29 @@ def test_a_network_that_does_not_run_in_float64_is_judged_by_its_float32_and_sai
     manifest = open_bundle(target).manifest
     assert {row["truth"] for row in manifest.verification} == {"float32"}
     assert {row["floor"] for row in manifest.verification} == {None}
+
+
+def pictures(folder: Path) -> Path:
+    from mtl_deploy.calibration.natural import natural_images
+
+    file = folder / "images.npy"
+    np.save(file, natural_images(24, 32, 32, seed=3))
+    return file
+
+
+def test_int8_that_nobody_named_is_left_out_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = ["--calibration-data", str(pictures(tmp_path)), "--calibration-method", "minmax"]
+    code, target = export(tmp_path, "Loud", "--no-separate", *images)
+    assert code == 0
+    assert "warning: int8 is left out of the bundle: int8.onnx, task" in capsys.readouterr().err
+    manifest = open_bundle(target).manifest
+    assert "does not look at the image" in manifest.provenance["left_out"]["int8"]
+    assert {artifact.precision for artifact in manifest.artifacts} == {"fp32", "fp16"}
+    assert not list(target.rglob("*int8*"))
+    code, _ = export(tmp_path, "Loud", "--no-separate", "--precision", "fp32,int8", "--force", *images)
+    assert code == 1
+    assert "Nothing was written" in capsys.readouterr().err
+    assert open_bundle(target).manifest == manifest
 
 
 def test_what_verification_cannot_see_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
