@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, reduce
 from typing import Any
 
@@ -21,7 +21,7 @@ from .graphs import STYLES, Int8Graphs
 from .max_drop import error_shares, parse_budgets
 from .metrics import is_share, main_metric
 from .options import Int8Options
-from .placement import place
+from .placement import quantizable
 from .samples import Losses, Sample
 
 
@@ -39,7 +39,7 @@ class MissedBudgetError(WorkError):
 
 def find_skip(
     graphs: Int8Graphs,
-    method: str,
+    methods: Mapping[str, str],
     searched: Sequence[CalibrationData],
     confirming: CalibrationData,
     signature: Signature,
@@ -50,7 +50,7 @@ def find_skip(
 
     Args:
         graphs: with their ranges.
-        method: whose ranges.
+        methods: by style, whose ranges.
         searched: sets of images that layers are chosen by.
         confirming: other images, which show whether the budgets hold.
         signature: the tasks.
@@ -67,7 +67,7 @@ def find_skip(
     """
     assert options.budgets is not None  # the caller asked for a search
     graph = read_graph(graphs.content)
-    nodes = [name for name in place(graphs.model, "tensorrt").nodes if name in set(place(graphs.model, "cpu").nodes)]
+    nodes = quantizable(graphs.model)  # those of one style alone as well: its graph must keep the budget too
     how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
     sets = [*searched, confirming]
     first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in sets]
@@ -78,7 +78,7 @@ def find_skip(
     errors = {name: error for name, error in errors.items() if own[name].labelled}
     budgets = parse_budgets(options.budgets, signature.tasks, errors)
     shares = error_shares(options.budgets, signature.tasks)
-    built = cache(lambda style, skip: graphs.build(style, method, skip).runnable)
+    built = cache(lambda style, skip: graphs.build(style, methods[style], skip).runnable)
 
     def look(positions: Sequence[int]) -> Look:
         def samples(skip: frozenset[str]) -> dict[str, list[Sample]]:
@@ -147,6 +147,7 @@ def _cost(graph: OnnxGraph, nodes: Sequence[str]) -> dict[str, float]:
     for node in graph.nodes:
         if node.name in set(nodes):
             weights = max((sizes.get(name, 0.0) for name in node.inputs), default=0.0)
-            positions = [size for size in shapes.get(node.outputs[0], ())[2:] if isinstance(size, int)]
-            found[node.name] = weights * float(np.prod(positions)) if node.op_type == "Conv" else weights
+            at = {"Conv": node.outputs[0], "ConvTranspose": node.inputs[0]}.get(node.op_type, "")
+            positions = [size for size in shapes.get(at, ())[2:] if isinstance(size, int)]
+            found[node.name] = weights * float(np.prod(positions))
     return found

@@ -17,7 +17,8 @@ from .observe import TensorStatistics
 from .ranges import Range
 
 PATH = "calibration.json"
-VERSION = 1
+VERSION = 2
+"""2: ranges a style; before, those of S8 served both."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class Found:
     """What a calibration found.
 
     Attributes:
-        ranges: by method, by tensor.
+        ranges: by style, by method, by tensor.
         observed: smallest and largest value of every float tensor of the graph.
     """
 
-    ranges: dict[str, dict[str, Range]]
+    ranges: dict[str, dict[str, dict[str, Range]]]
     observed: dict[str, TensorStatistics]
 
 
@@ -58,8 +59,11 @@ def pack(key: CacheKey, found: Found) -> tuple[bytes, dict[str, Any]]:
         "graph_sha256": key.graph,
         "data_digest": key.data,
         "ranges": {
-            method: {name: [one.low, one.high] for name, one in sorted(tensors.items())}
-            for method, tensors in sorted(found.ranges.items())
+            style: {
+                method: {name: [one.low, one.high] for name, one in sorted(tensors.items())}
+                for method, tensors in sorted(methods.items())
+            }
+            for style, methods in sorted(found.ranges.items())
         },
         "observed": {
             name: [seen.minimum, seen.maximum] if seen.finite else None for name, seen in sorted(found.observed.items())
@@ -84,8 +88,11 @@ def read(bundle: Bundle, key: CacheKey) -> tuple[Found | None, str]:
             return None, "cached ranges are another release's"
         made_from = CacheKey(document["graph_sha256"], document["data_digest"])
         ranges = {
-            method: {name: Range(float(low), float(high)) for name, (low, high) in tensors.items()}
-            for method, tensors in document["ranges"].items()
+            style: {
+                method: {name: Range(float(low), float(high)) for name, (low, high) in tensors.items()}
+                for method, tensors in methods.items()
+            }
+            for style, methods in document["ranges"].items()
         }
         observed = {
             name: TensorStatistics(float(ends[0]), float(ends[1])) if ends else TensorStatistics(0.0, 0.0, finite=False)

@@ -22,6 +22,7 @@ from .data_warnings import data_warnings
 from .dense_labels import DenseLabels, LabelArray, find_label_files
 from .images import find_images, read_images
 from .labels import FileLabels, Labels, array_labels, csv_labels, known
+from .strata import stratified
 from .utkface import utkface_labels
 
 Pixels = npt.NDArray[np.uint8]
@@ -82,54 +83,60 @@ class CalibrationData:
         return bool(self.labels or self.dense)
 
     def split(self, share: float = 0.5, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
-        """Part the images at random, so that accuracy is measured on others than those that set the ranges.
-
-        Images that are equal pixel by pixel go to the same side.
+        """Part the images in two, see :meth:`parts`.
 
         Args:
-            share: of the images on the first side, between 0 and 1; met as closely as equal images allow.
+            share: of the images in the first part, between 0 and 1.
+            seed: the same seed parts alike.
+        """
+        part = self.parts((share, 1 - share), seed)
+        return self.select(part == 0), self.select(part == 1)
+
+    def parts(self, shares: Sequence[float], seed: int = 0) -> npt.NDArray[np.intp]:
+        """Part the images, so that accuracy is measured on others than those that set the ranges.
+
+        Images that are equal pixel by pixel stay together. Each label of classes, and each quantile of a regression, is in every
+        part by its share, the rarest first (see :func:`~mtl_deploy.calibration.strata.stratified`); otherwise chance decides.
+        Truth a pixel is not looked at.
+
+        Args:
+            shares: of the images, a part: between 0 and 1, 1 together; met as closely as equal images allow.
             seed: the same seed parts alike.
 
         Returns:
-            those to calibrate with, and those to evaluate on; neither is empty, each in the order that they had.
+            ``(N,)``: each image's part, from 0; none is empty.
 
         Raises:
-            OptionError: the share is not between 0 and 1.
-            ImageError: fewer than two different images.
+            OptionError: the shares are not between 0 and 1, or do not make 1.
+            ImageError: there are fewer different images than parts.
         """
-        if not 0 < share < 1:
-            raise OptionError(f"share {share}: choose one between 0 and 1")
-        groups: dict[bytes, list[int]] = {}
-        for position, image in enumerate(self.images):
-            groups.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
-        if len(groups) < 2:
-            raise ImageError(
-                f"{self.source}: {len(self.images)} images, all equal; at least two different ones are needed, one to calibrate "
-                "with and one to evaluate on"
+        if not all(0 < share < 1 for share in shares) or not np.isclose(sum(shares), 1):
+            raise OptionError(
+                f"shares {', '.join(f'{share:g}' for share in shares)}: choose them between 0 and 1, 1 together"
             )
-        wanted = share * len(self.images)
-        members = list(groups.values())
-        first: list[int] = []
-        for count, group in enumerate(np.random.default_rng(seed).permutation(len(members))):
-            enough = len(first) + len(members[group]) / 2 > wanted  # whichever is nearer
-            if first and (enough or count == len(members) - 1):
-                break
-            first += members[group]
-        chosen = np.zeros(len(self.images), bool)
-        chosen[first] = True
-        return self._part(np.flatnonzero(chosen)), self._part(np.flatnonzero(~chosen))
+        units = self._units()
+        if len(units) < len(shares):
+            equal = "all equal" if len(units) == 1 else f"{len(units)} of them different"
+            searched = ", one to search layers with" if len(shares) > 2 else ""
+            raise ImageError(
+                f"{self.source}: {len(self.images)} images, {equal}; at least {len(shares)} different ones are needed, one to "
+                f"calibrate with{searched} and one to evaluate on"
+            )
+        part = np.empty(len(self.images), np.intp)
+        for unit, chosen in zip(units, stratified(self.labels, units, shares, seed), strict=True):
+            part[unit] = chosen
+        return part
 
-    def take(self, count: int) -> CalibrationData:
-        """Return ``count`` images, evenly spaced over the order that they have; all where there are fewer.
+    def select(self, chosen: npt.NDArray[np.bool_]) -> CalibrationData:
+        """Return the images that ``(N,) bool`` chooses, in the order that they have."""
+        return self._part(np.flatnonzero(chosen))
 
-        Raises:
-            OptionError: the count is below 1.
-        """
-        if count < 1:
-            raise OptionError(f"{count} images: take at least 1")
-        if count >= len(self.images):
-            return self
-        return self._part(np.arange(count) * len(self.images) // count)
+    def _units(self) -> list[list[int]]:
+        """Return the positions of images that are equal pixel by pixel, together."""
+        units: dict[bytes, list[int]] = {}
+        for position, image in enumerate(self.images):
+            units.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
+        return list(units.values())
 
     def _part(self, positions: npt.NDArray[np.intp]) -> CalibrationData:
         labels = {name: values[positions] for name, values in self.labels.items() if known(values[positions]).any()}

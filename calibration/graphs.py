@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,13 @@ from .quantize import Quantized, quantize
 from .quantized_half import to_half_around
 from .ranges import METHODS, Range, choose
 from .run import Outputs, run_graph
+from .strata import spread
 
 STYLES = ("tensorrt", "cpu")
 _BATCH = 4
 _FP32_OPSET = 17  # its QuantizeLinear knows no FP16
-_JUDGED = 64  # images that methods are compared on
+_JUDGED = 64  # images that methods are compared on, and that the mean is corrected on
+_WORST = 5  # ranges that are listed, a style
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Int8Graphs:
         batch: the only batch that it takes; None: any.
         options: how.
         regressions: names of the outputs whose mean is corrected, see :mod:`.bias_correction`.
+
+    Attributes:
+        judged: of the images, 64 spread evenly over their order, on which graphs are compared.
     """
 
     def __init__(
@@ -75,16 +80,20 @@ class Int8Graphs:
         self.images = images if batch is None else images[: len(images) // batch * batch]
         self.signature, self.batch, self.options = signature, batch, options
         self.preprocessing = signature.preprocessing
-        self.ranges: dict[str, dict[str, Range]] = {}
+        self.judged = self.images[spread(len(self.images), _JUDGED, options.seed)]
+        self.ranges: dict[str, dict[str, dict[str, Range]]] = {}
         self.observed: dict[str, TensorStatistics] = {}
         self._histograms: dict[str, Histogram] | None = None
 
-    def find_ranges(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Range]]:
-        """Observe the graph on the images; return ranges by method and tensor."""
+    def find_ranges(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, dict[str, Range]]]:
+        """Observe the graph on the images; return ranges by style, method and tensor, each for the integers of its style."""
         histograms = self.histograms(progress)
         return {
-            method: {name: choose(histogram, method) for name, histogram in histograms.items()}
-            for method in self.methods
+            style: {
+                method: {name: choose(one, method, symmetric=style == "tensorrt") for name, one in histograms.items()}
+                for method in self.methods
+            }
+            for style in STYLES
         }
 
     @property
@@ -108,19 +117,26 @@ class Int8Graphs:
             progress(f"{what}, {min((position + 1) * size, len(self.images))} of {len(self.images)} images")
             yield piece
 
-    def choose_method(self) -> tuple[str, dict[str, float]]:
-        """Return the method to use and, where several were tried, the error of each on calibration images."""
-        if self.options.method != "auto" and self.options.method in self.ranges:
-            return self.options.method, {}
-        errors = relative_errors(
-            self.content,
-            {method: self.build("cpu", method).runnable for method in self.ranges},
-            self.images[:_JUDGED],
-            self.signature,
-            batch=self.batch,
-            threads=self.options.threads,
-        )
-        return min(errors, key=errors.__getitem__), errors
+    def choose_methods(self) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+        """Return by style the method to use and, where several were tried, the error of each on calibration images.
+
+        Each style takes the method that is best for its own graph, as it will run: S8 with FP16's rounding around it, U8 with
+        FP32.
+        """
+        if self.options.method != "auto":
+            return dict.fromkeys(STYLES, self.options.method), {}
+        errors = {
+            style: relative_errors(
+                self.content,
+                {method: self.build(style, method).runnable for method in self.ranges[style]},
+                self.judged,
+                self.signature,
+                batch=self.batch,
+                threads=self.options.threads,
+            )
+            for style in STYLES
+        }
+        return {style: min(found, key=found.__getitem__) for style, found in errors.items()}, errors
 
     def build(self, style: str, method: str, skip: Collection[str] = ()) -> Int8Graph:
         """Make a graph.
@@ -163,8 +179,8 @@ class Int8Graphs:
         if not self.regressions:
             return {}
         if self._expected is None:
-            self._expected = self._run(self.content, self.images[:_JUDGED], self.regressions)
-        found = self._run(runnable.SerializeToString(), self.images[:_JUDGED], self.regressions)
+            self._expected = self._run(self.content, self.judged, self.regressions)
+        found = self._run(runnable.SerializeToString(), self.judged, self.regressions)
         return {
             name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)
             for name in self.regressions
@@ -174,17 +190,23 @@ class Int8Graphs:
     def _quantized(self, style: str, method: str, skip: Collection[str]) -> Quantized:
         placement = place(self.model, style, skip)
         bits = self.options.weight_bits if style == "cpu" else 8
-        return quantize(self.model, self.ranges[method], placement, weight_bits=bits)
+        return quantize(self.model, self.ranges[style][method], placement, weight_bits=bits)
 
     def _run(self, content: bytes, images: npt.NDArray[np.uint8], outputs: Sequence[str]) -> Outputs:
         return run_graph(
             content, images, self.preprocessing, batch=self.batch, threads=self.options.threads, outputs=outputs
         )
 
-    def coverage(self, method: str, skip: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return the ten tensors whose ranges fit worst; empty where cached ranges spared the histograms."""
+    def coverage(self, methods: Mapping[str, str], skip: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the tensors whose ranges fit worst, five a style, each with its ``style``.
+
+        Empty where cached ranges spared the histograms.
+        """
         if self._histograms is None:
             return []
-        placement = place(self.model, "tensorrt", skip)
-        rows = coverage(self.model, self._histograms, self.ranges[method], placement)
-        return [row.to_dict() for row in rows[:10]]
+        found: list[dict[str, Any]] = []
+        for style in STYLES:
+            ranges, placement = self.ranges[style][methods[style]], place(self.model, style, skip)
+            rows = coverage(self.model, self._histograms, ranges, placement)
+            found += [{"style": style, **row.to_dict()} for row in rows[:_WORST]]
+        return found

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from .expectation import is_expectation
 from .observe import TensorStatistics
 
 FP16_MAX = float(np.finfo(np.float16).max)
@@ -159,7 +160,7 @@ def _maps(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> set[ir
         )
         if not to_outputs[node]:
             continue
-        if to_classes[node] or (node.op_type in WEIGHTED and _finely_stepped(node.outputs[0], statistics)):
+        if to_classes[node] or (_is_layer(node) and _finely_stepped(node.outputs[0], statistics)):
             found.add(node)
     return found
 
@@ -178,16 +179,22 @@ def _finely_stepped(value: ir.Value, statistics: Mapping[str, TensorStatistics])
 
 
 def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]:
+    layers = {node for node in graph if _is_layer(node)}
     leads_to_weights: set[ir.Node] = set()
     for node in reversed(graph):
-        if any(follower in leads_to_weights or follower.op_type in WEIGHTED for follower in node.successors()):
+        if any(follower in leads_to_weights or follower in layers for follower in node.successors()):
             leads_to_weights.add(node)
         elif node in maps:
             continue
-        elif node.op_type in WEIGHTED:
+        elif node in layers:
             yield node, "last weighted layer of a head: FP16 would round its output to 11 bits"
         else:
             yield node, "follows the last weighted layer of a head"
+
+
+def _is_layer(node: ir.Node) -> bool:
+    """Whether a node is a weighted layer; a fixed expectation, though a product, is what a head does with its last layer's logits."""
+    return node.op_type in WEIGHTED and not is_expectation(node)
 
 
 def _borders(nodes: Iterable[ir.Node]) -> Iterator[tuple[ir.Node, str]]:

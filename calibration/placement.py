@@ -107,6 +107,15 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     return Placement("cpu" if style == "cpu" else "tensorrt", tuple(str(n.name) for n in quantized), edges, kept)
 
 
+def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the weighted nodes that compute in INT8 in one style at least, in the graph's order.
+
+    With all of them in ``skip``, nothing of either graph is INT8.
+    """
+    chosen = {name for style in STYLES for name in place(model, style).nodes}
+    return tuple(str(node.name) for node in prepared(model).graph if node.name in chosen)
+
+
 def prepared(model: onnx.ModelProto) -> ir.Model:
     """Return a graph as placements mean it: with types, constants as initializers, and a name on every node."""
     graph = typed(model)

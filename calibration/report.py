@@ -74,8 +74,10 @@ def _search(bundle: Bundle) -> dict[str, Any]:
 def _coverage(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
+    graphs = {"tensorrt": "int8", "cpu": "int8-cpu"}
     cells = [
         [
+            graphs[row["style"]],
             str(row["tensor"]),
             f"{100 * row['clipped']:.3g}",
             f"{100 * row['unused']:.3g}",
@@ -84,5 +86,5 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    columns = ["tensor", "clipped, %", "range unused, %", "dead channels", "feeds"]
-    return f"\nThe {len(rows)} tensors whose ranges fit worst:\n{table(columns, cells)}\n"
+    columns = ["graph", "tensor", "clipped, %", "range unused, %", "dead channels", "feeds"]
+    return f"\nWhere ranges fit worst:\n{table(columns, cells)}\n"

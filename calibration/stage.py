@@ -13,7 +13,7 @@ import onnx
 from mtl_deploy.runtime import reference
 from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.console import Progress
-from mtl_deploy.runtime.errors import BundleError, VerificationError
+from mtl_deploy.runtime.errors import BundleError, ImageError, VerificationError
 from mtl_deploy.runtime.onnx_file import cut
 from mtl_deploy.runtime.signature import METADATA_KEY, Signature
 
@@ -74,24 +74,24 @@ def add_int8(
         state = _find_ranges(graphs, key, earlier, progress)
         say(state)
     with progress.step("Choosing ranges") as say:
-        method, errors = graphs.choose_method()
-        say(f"{method} ({', '.join(f'{name} {error:.2g}' for name, error in errors.items())})" if errors else method)
+        methods, errors = graphs.choose_methods()
+        say(_described(methods, errors))
     skip: frozenset[str] = frozenset()
     trail: dict[str, Any] = {}
     if searched is not None:
         with progress.step("Searching what must stay in higher precision") as say:
             sets = (calibration, searched)
-            skip, trail = find_skip(graphs, method, sets, held_out, manifest.signature, options, progress)
+            skip, trail = find_skip(graphs, methods, sets, held_out, manifest.signature, options, progress)
             say(f"{len(skip)} layers, {trail['outcome']}")
     with progress.step("Measuring every task at every precision") as say:
-        variants = {PRECISIONS[style]: graphs.build(style, method, skip) for style in STYLES}
+        variants = {PRECISIONS[style]: graphs.build(style, methods[style], skip) for style in STYLES}
         sources = _others(bundle, content, pytorch) | {name: variant.runnable for name, variant in variants.items()}
         measured = evaluate(
             sources, held_out, manifest.signature, batch=batch, threads=options.threads, seed=options.seed
         )
         say(f"on {len(held_out.images)} images held apart")
     if skip:
-        everything = graphs.build("cpu", method).content
+        everything = graphs.build("cpu", methods["cpu"]).content
         trail["latency"] = latency_ratio(
             variants["int8-cpu"].content,
             everything,
@@ -109,8 +109,9 @@ def add_int8(
     packed, record = cache.pack(key, cache.Found(graphs.ranges, graphs.observed))
     _replace(folder / cache.PATH, packed)
     record |= {
-        "method": method,
-        "errors": errors,
+        "method": _described(methods, {}),
+        "methods": {PRECISIONS[style]: method for style, method in methods.items()},
+        "errors": {PRECISIONS[style]: found for style, found in errors.items()},
         "data": data.source,
         "images": len(calibration.images),
         "held_out": len(held_out.images),
@@ -122,7 +123,7 @@ def add_int8(
         "kept": sorted(skip),
         "budgets": {key: value for key, value in trail.items() if key != "trail"},
         "ranges": state,
-        "coverage": graphs.coverage(method, skip) or _former_coverage(earlier),
+        "coverage": graphs.coverage(methods, skip) or _former_coverage(earlier),
     }
     return _with(manifest, artifacts, rows, measured.matrix, record)
 
@@ -133,20 +134,41 @@ def held_apart(
     """Return the images to calibrate on, those to search on where there are budgets, and those to measure accuracy on.
 
     No two have an image in common: layers that were chosen by an image's answers say nothing of others. Two thirds of what does not
-    calibrate measure, as they confirm the budgets too; the search has the calibrating images beside its own.
+    calibrate measure, as they confirm the budgets too; the search has the calibrating images beside its own. Those that calibrate
+    are the same with and without budgets.
+
+    Raises:
+        ImageError: there are fewer different images than parts.
     """
-    calibration, others = data.split(EVALUATION, options.seed)
+    others = 1 - EVALUATION
+    try:
+        part = data.parts((EVALUATION, others * SEARCHED, others * (1 - SEARCHED)), options.seed)
+    except ImageError:
+        if options.budgets is not None:
+            raise
+        part = data.parts((EVALUATION, others), options.seed)  # two images will do
     if options.budgets is None:
-        return calibration, None, others
-    searched, held_out = others.split(SEARCHED, options.seed + 1)
-    return calibration, searched, held_out
+        return data.select(part == 0), None, data.select(part > 0)
+    return data.select(part == 0), data.select(part == 1), data.select(part == 2)
+
+
+def _described(methods: Mapping[str, str], errors: Mapping[str, Mapping[str, float]]) -> str:
+    """Say which method gives each graph its ranges: one where they share it."""
+    if len(set(methods.values())) == 1 and not errors:
+        return next(iter(methods.values()))
+    texts = []
+    for style, method in methods.items():
+        figures = ", ".join(f"{name} {error:.2g}" for name, error in errors.get(style, {}).items())
+        texts.append(f"{method} for {PRECISIONS[style]}.onnx{f' ({figures})' if figures else ''}")
+    return ", ".join(texts)
 
 
 def _find_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, progress: Progress) -> str:
     """Give the graphs their ranges, from a cache where it serves; return where they come from."""
     found, state = (None, "") if earlier is None else cache.read(earlier, key)
-    if found is not None and set(graphs.methods) <= set(found.ranges):
-        graphs.ranges = {method: found.ranges[method] for method in graphs.methods}
+    wanted = set(graphs.methods)
+    if found is not None and all(wanted <= set(found.ranges.get(style, ())) for style in STYLES):
+        graphs.ranges = {style: {name: found.ranges[style][name] for name in graphs.methods} for style in STYLES}
         graphs.observed = found.observed
         return state
     graphs.ranges = graphs.find_ranges(lambda text: progress.update(f"Calibrating: {text}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .expectation import is_expectation
+
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 
 
@@ -20,6 +22,8 @@ def obstacle(node: ir.Node, *, integer_bias: bool) -> str | None:
         return "its second operand is no constant weight"
     if weight.dtype != ir.DataType.FLOAT:
         return f"its weight is {weight.dtype}, not float32"
+    if is_expectation(node):
+        return "it is a fixed expectation, probabilities times constant values"
     values = weight.const_value.numpy()
     if not np.isfinite(values).all():
         return "its weight is NaN or infinite"
@@ -45,13 +49,14 @@ def bias_of(node: ir.Node) -> ir.Value | None:
 
 
 def last_of_heads(graph: ir.Graph) -> set[ir.Node]:
-    """Return the weighted nodes that no other weighted node follows."""
+    """Return the weighted nodes that no other weighted node follows; a fixed expectation is none, see :mod:`.expectation`."""
+    layers = {node for node in graph if node.op_type in WEIGHTED and not is_expectation(node)}
     leads_on: set[ir.Node] = set()
     last: set[ir.Node] = set()
     for node in reversed(graph):
-        if any(follower in leads_on or follower.op_type in WEIGHTED for follower in node.successors()):
+        if any(follower in leads_on or follower in layers for follower in node.successors()):
             leads_on.add(node)
-        elif node.op_type in WEIGHTED:
+        elif node in layers:
             last.add(node)
     return last
 

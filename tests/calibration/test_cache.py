@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,10 @@ from mtl_deploy.runtime.tasks import Task
 
 KEY = CacheKey("graph", "data")
 FOUND = Found(
-    {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(0.0, 2.0)}},
+    {
+        "tensorrt": {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(0.0, 2.0)}},
+        "cpu": {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(-0.5, 2.0)}},
+    },
     {"x": TensorStatistics(-1.5, 2.25), "y": TensorStatistics(0.0, 0.0, finite=False)},
 )
 
@@ -45,6 +50,16 @@ def test_a_changed_or_missing_file_is_damaged(bundle: Bundle) -> None:
     assert read(bundle, KEY) == (None, "cached ranges are damaged")
     file.unlink()
     assert read(bundle, KEY) == (None, "cached ranges are damaged")
+
+
+def test_ranges_of_before_there_were_some_a_style_are_not_misread(bundle: Bundle) -> None:
+    old = json.loads((bundle.path / PATH).read_bytes())
+    old |= {"version": 1, "ranges": old["ranges"]["tensorrt"]}
+    content = json.dumps(old).encode()
+    (bundle.path / PATH).write_bytes(content)
+    record = {"path": PATH, "sha256": hashlib.sha256(content).hexdigest()}
+    older = Bundle(bundle.path, replace(bundle.manifest, calibration=record))
+    assert read(older, KEY) == (None, "cached ranges are another release's")
 
 
 def test_a_bundle_without_one_has_none(bundle: Bundle) -> None:

@@ -301,14 +301,6 @@ def test_what_cannot_be_split_is_an_error() -> None:
         labelled(4).split(1.0)
 
 
-def test_taking_spaces_evenly_over_the_order() -> None:
-    data = labelled(20)
-    assert data.take(5).labels["age"].tolist() == [0, 4, 8, 12, 16]
-    assert data.take(20) is data.take(99) is data
-    with pytest.raises(OptionError, match="at least 1"):
-        data.take(0)
-
-
 def test_a_part_without_any_label_of_a_task_leaves_the_task_out() -> None:
     labels = {"race": np.array([3, -1, -1, -1]), "gender": np.array([0, 1, 0, 1])}
     data = CalibrationData(pictures(4), labels, "test")
