@@ -193,7 +193,7 @@ def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]
 
 
 def _is_layer(node: ir.Node) -> bool:
-    """Whether a node is a weighted layer; a fixed expectation, though a product, is what a head does with its last layer's logits."""
+    """Whether a node is a weighted layer; a fixed expectation is none, see :mod:`.expectation`."""
     return node.op_type in WEIGHTED and not is_expectation(node)
 
 
