@@ -118,11 +118,11 @@ def _percentile(histogram: Histogram) -> float:
 
 def _percentile_of_both_ends(histogram: Histogram, low: float, high: float) -> Range:
     below = np.cumsum(histogram.counts)
-    beyond = below[-1] * (100 - PERCENTILE) / 200
-    last = len(below) - 1
-    ends = (min(int(np.searchsorted(below, count, "right")), last) for count in (beyond, below[-1] - beyond))
-    first, second = (float(histogram.centers[end]) for end in ends)
-    return Range(min(max(low, first), 0.0), max(min(high, second), 0.0))
+    total, beyond = below[-1], below[-1] * (100 - PERCENTILE) / 200
+    edges = np.linspace(histogram.low, histogram.high, len(below) + 1)
+    first = float(edges[np.searchsorted(below, beyond, "right")])
+    last = float(edges[min(np.searchsorted(below, total - beyond), len(below) - 1) + 1])
+    return Range(min(max(low, first), 0.0), max(min(high, last), 0.0))
 
 
 def _smallest_error(histogram: Histogram) -> float:

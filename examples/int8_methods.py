@@ -6,8 +6,8 @@ Each seed draws images; half of them calibrate, the others judge. Errors are tho
 square, of classes over the logits, and the share of images that change class. Ranges are compared alone: both have the same layers
 in INT8, and no mean is corrected. Below stands how much further from FP32 each method is than ONNX Runtime's of the same name, with
 a 95 % interval (paired bootstrap of the images within each seed); exit code 1 where an interval lies above zero. ``mse`` has no
-namesake. Speed is that of one image, as a multiple of FP32's; memory is the process's peak until the first graph is made. Each
-method runs in a process of its own.
+namesake. Speed is that of one image on one core, as a multiple of FP32's; memory is the process's peak until the first graph is
+made. Each method runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -187,10 +187,21 @@ def theirs(model: onnx.ModelProto, calibration: list[Any], method: CalibrationMe
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(place(model, "cpu").kept),
+            nodes_to_exclude=kept(model),
             calibrate_method=method,
         )
         return target.read_bytes()
+
+
+def kept(model: onnx.ModelProto) -> list[str]:
+    """Name the layers that stay in FP32 here, and all nodes that read nothing but them: decoding."""
+    names = set(place(model, "cpu").kept)
+    exact = {initializer.name for initializer in model.graph.initializer}
+    for node in model.graph.node:
+        if node.name in names or all(name in exact for name in node.input):
+            names.add(node.name)
+            exact.update(node.output)
+    return sorted(names)
 
 
 def run(content: bytes, judging: list[Any]) -> dict[str, np.ndarray]:
@@ -201,8 +212,10 @@ def run(content: bytes, judging: list[Any]) -> dict[str, np.ndarray]:
 
 
 def speed(fp32: bytes, int8: bytes, image: Any) -> float:
-    """How many times faster than FP32, one image at a time, in turns so that both meet the same load."""
-    backends = [OnnxRuntimeBackend(lambda content=content: content, providers=["CPU"]) for content in (fp32, int8)]
+    """How many times faster than FP32, one image at a time on one core, in turns so that both meet the same load."""
+    backends = [
+        OnnxRuntimeBackend(lambda content=content: content, providers=["CPU"], threads=1) for content in (fp32, int8)
+    ]
     names = [spec.name for spec in backends[0].outputs]
     taken: list[list[float]] = [[], []]
     for _ in range(ROUNDS):

@@ -50,12 +50,22 @@ def test_minmax_clips_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_percentile_leaves_one_in_ten_thousand_outside(name: str) -> None:
-    values = SAMPLES[name]
+def test_percentile_leaves_one_in_a_hundred_thousand_outside(name: str) -> None:
+    values = np.concatenate([SAMPLES[name]] * 10)  # 20 of two millions
     chosen = choose(histogram(values), "percentile")
     threshold = max(-chosen.low, chosen.high)
     bin_width = (values.max() - values.min()) / BINS
     assert threshold == pytest.approx(np.percentile(np.abs(values), PERCENTILE), abs=2 * bin_width)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_percentile_of_u8_cuts_as_many_beyond_either_end(name: str) -> None:
+    values = np.concatenate([SAMPLES[name]] * 10)
+    chosen = choose(histogram(values), "percentile", symmetric=False)
+    low, high = np.percentile(values, [(100 - PERCENTILE) / 2, (100 + PERCENTILE) / 2])
+    bin_width = (values.max() - values.min()) / BINS
+    assert chosen.low == pytest.approx(min(low, 0), abs=2 * bin_width)
+    assert chosen.high == pytest.approx(high, abs=2 * bin_width)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -87,6 +97,40 @@ def test_entropy_clips_a_tail_and_keeps_the_bulk() -> None:
     chosen = choose(histogram(values), "entropy")
     assert 2 < chosen.high < 9
     assert np.mean(np.abs(values) > chosen.high) < 0.05
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_entropy_does_not_take_chance_for_information(symmetric: bool) -> None:
+    """Few values leave rough counts. Merged into fewer levels these lose nothing that a small threshold would save."""
+    for seed in range(5):
+        values = np.maximum(np.random.default_rng(seed).uniform(-1, 1, 20_000), 0)
+        assert choose(histogram(values), "entropy", symmetric=symmetric).high > 0.95
+
+
+def test_entropy_does_not_clip_for_values_that_come_again_and_again() -> None:
+    """A flat background: 40 values hold half of all."""
+    random = np.random.default_rng(2)
+    smooth = np.maximum(random.standard_normal(400_000), 0)
+    flat = np.repeat(random.uniform(0, 3, 40), 5_000)
+    without, with_atoms = (
+        choose(histogram(values), "entropy", symmetric=False) for values in (smooth, np.concatenate([smooth, flat]))
+    )
+    assert with_atoms.high >= 0.9 * without.high
+    assert np.mean(smooth > with_atoms.high) < 1e-3
+
+
+@pytest.mark.parametrize("share", [0.79, 0.9, 0.97, 0.999])
+def test_entropy_does_not_depend_on_how_bins_of_both_signs_fall_together(share: float) -> None:
+    values = np.random.default_rng(3).uniform(-share, 1, 1_000_000)
+    chosen = choose(histogram(values), "entropy")
+    assert chosen.high > 0.97
+
+
+def test_entropy_keeps_the_values_at_which_an_activation_is_clipped() -> None:
+    """ReLU6 leaves many values at exactly 6, the largest."""
+    values = np.clip(4 * np.random.default_rng(4).standard_normal(200_000), 0, 6)
+    for symmetric in (True, False):
+        assert choose(histogram(values), "entropy", symmetric=symmetric).high == pytest.approx(6, rel=0.01)
 
 
 def test_percentile_reaches_behind_a_single_outlier_and_minmax_does_not() -> None:
