@@ -33,15 +33,15 @@ def faces(count: int = 400) -> CalibrationData:
 def test_a_rare_class_is_in_every_part(seed: int) -> None:
     data = faces()
     parts = held_apart(data, Int8Options(budgets="1%", seed=seed))
-    assert [len(part) for part in parts if part is not None] == [200, 100, 100]
-    for part, share in zip(parts, (0.5, 0.25, 0.25), strict=True):
+    assert [len(part) for part in parts if part is not None] == [200, 67, 133]
+    for part, share in zip(parts, (1 / 2, 1 / 6, 1 / 3), strict=True):
         assert part is not None
         for task in ("race", "gender"):
             whole = np.bincount(data.labels[task] + 1)[1:]
             found = np.bincount(part.labels[task] + 1, minlength=len(whole) + 1)[1:]
             assert found.min() >= 1
             assert np.abs(found - share * whole).max() <= 3
-        assert (part.labels["race"] == 4).sum() == 4 * share
+        assert abs((part.labels["race"] == 4).sum() - 4 * share) < 1
 
 
 def test_three_images_of_a_class_are_one_in_each_part() -> None:
@@ -59,7 +59,7 @@ def test_a_regression_is_spread_alike_over_the_parts() -> None:
     for seed in SEEDS:
         means = [part.labels["age"].mean() for part in held_apart(data, Int8Options(budgets="1%", seed=seed)) if part]
         apart.append(max(means) - min(means))
-        drawn = np.split(np.random.default_rng(seed).permutation(age), [200, 300])
+        drawn = np.split(np.random.default_rng(seed).permutation(age), [200, 267])
         by_chance.append(max(part.mean() for part in drawn) - min(part.mean() for part in drawn))
     assert np.mean(apart) < 0.5 * np.mean(by_chance)
 
