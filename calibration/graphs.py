@@ -77,7 +77,8 @@ class Int8Graphs:
         self.regressions = tuple(regressions)
         self._expected: Outputs | None = None
         self.model = onnx.load_from_string(content)
-        self.images = images if batch is None else images[: len(images) // batch * batch]
+        whole = len(images) if batch is None else len(images) // batch * batch
+        self.images = images[spread(len(images), whole, options.seed)]
         self.signature, self.batch, self.options = signature, batch, options
         self.preprocessing = signature.preprocessing
         self.judged = self.images[spread(len(self.images), _JUDGED, options.seed)]

@@ -7,7 +7,7 @@ square, of classes over the logits, and the share of images that change class. R
 in INT8, and no mean is corrected. Below stands how much further from FP32 each method is than ONNX Runtime's of the same name, with
 a 95 % interval (paired bootstrap of the images within each seed); exit code 1 where an interval lies above zero. ``mse`` has no
 namesake. Speed is that of one image on one core, as a multiple of FP32's; memory is the process's peak until the first graph is
-made. Each method runs in a process of its own.
+made; times are the processor's. Each method runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -121,16 +121,16 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
             list(batches(pixels[::2], preprocessing, BATCH)),
             list(batches(pixels[1::2], preprocessing, BATCH)),
         )
-        started = time.perf_counter()
+        started = time.process_time()
         content = model.SerializeToString()
         if method in METHODS:
             content = ours(model, calibration, method).SerializeToString()
         elif method in THEIRS:
             content = theirs(model, calibration, THEIRS[method])
         if not costs:  # before anything is judged
-            seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            seconds, peak = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
             faster = speed(model.SerializeToString(), content, judging[0][:1])
-            costs = {"speed": f"{faster:.1f}", "calibration, s": f"{seconds:.1f}", "memory, MB": f"{peak:.0f}"}
+            costs = {"speed": f"{faster:.1f}", "calibration, CPU s": f"{seconds:.1f}", "memory, MB": f"{peak:.0f}"}
             costs["file, MB"] = f"{len(content) / 1e6:.1f}"
         expected, found = run(model.SerializeToString(), judging), run(content, judging)
         for task in tasks:
@@ -212,7 +212,7 @@ def run(content: bytes, judging: list[Any]) -> dict[str, np.ndarray]:
 
 
 def speed(fp32: bytes, int8: bytes, image: Any) -> float:
-    """How many times faster than FP32, one image at a time on one core, in turns so that both meet the same load."""
+    """How many times faster than FP32, one image at a time on one core, by processor time, in turns."""
     backends = [
         OnnxRuntimeBackend(lambda content=content: content, providers=["CPU"], threads=1) for content in (fp32, int8)
     ]
@@ -221,10 +221,10 @@ def speed(fp32: bytes, int8: bytes, image: Any) -> float:
     for _ in range(ROUNDS):
         for backend, times in zip(backends, taken, strict=True):
             for run_number in range(RUNS):  # some at a time: the other's threads go on spinning for a moment
-                started = time.perf_counter()
+                started = time.process_time()
                 backend.run({"image": image}, names)
                 if run_number >= RUNS // 3:
-                    times.append(time.perf_counter() - started)
+                    times.append(time.process_time() - started)
     return statistics.median(taken[0]) / statistics.median(taken[1])
 
 
