@@ -166,18 +166,23 @@ def test_layers_of_one_style_alone_can_be_kept(sketch: Any) -> None:
 
 
 def test_a_budget_keeps_a_layer_that_tensorrt_alone_quantizes(sketch: Any, tmp_path: Path) -> None:
-    bundle = write(tmp_path / "up.mtl", upsampling(sketch), Signature((AGE,), SIZE))
-    np.save(tmp_path / "images.npy", pictures(240))
+    model, images = upsampling(sketch), pictures(240)
+    made = Int8Graphs(model.SerializeToString(), images, Signature((AGE,), SIZE), None, Int8Options(threads=1), ["age"])
+    made.ranges = made.find_ranges()
+    exact = run_graph(made.content, images, SIZE)["age"]
+    lost = {
+        style: float(np.abs(run_graph(made.build(style, "minmax").runnable, images, SIZE)["age"] - exact).mean())
+        for style in STYLES
+    }
+    assert lost["tensorrt"] > 5 * lost["cpu"]
+    bundle = write(tmp_path / "up.mtl", model, made.signature)
+    np.save(tmp_path / "images.npy", images)
     command = [str(bundle), "--calibration-data", str(tmp_path / "images.npy"), "-q", "--threads", "1"]
-    command += ["--calibration-method", "minmax"]
-    assert main([*command, "-o", str(tmp_path / "free.mtl")]) == 0
-    lost = differences(tmp_path / "free.mtl")
-    assert lost["int8"] > 5 * lost["int8-cpu"]
-    budget = 2 * lost["int8-cpu"] + 0.1 * lost["int8"]
-    assert main([*command, "-o", str(tmp_path / "kept.mtl"), "--max-drop", f"age={budget}"]) == 0
+    command += ["--calibration-method", "minmax", "-o", str(tmp_path / "kept.mtl")]
+    assert main([*command, "--max-drop", f"age={2 * lost['cpu'] + 0.1 * lost['tensorrt']}"]) == 0
     manifest = open_bundle(tmp_path / "kept.mtl").manifest
     assert manifest.calibration["kept"] == ["n_up"]
-    assert differences(tmp_path / "kept.mtl")["int8"] < 0.2 * lost["int8"]
+    assert differences(tmp_path / "kept.mtl")["int8"] < 0.3 * lost["tensorrt"]
 
 
 def differences(bundle: Path) -> dict[str, float]:
