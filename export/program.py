@@ -1,34 +1,28 @@
 """``torch.export`` programs (``.pt2``): read without running what could be hidden in one.
 
 ``torch.export.load`` is no safe loader: it unpickles some tensors and constants, loads native libraries, evaluates the
-expressions of sizes and guards as Python, and writes names into generated code. Each of these doors is shut here before
-it is called, unless the user trusts the file.
+expressions of sizes and guards as Python, writes names into generated code, and calls any operator. Unless the user trusts the
+file, torch is given an archive that was written anew from what :mod:`.program_archive` and :mod:`.program_schema` know to be
+harmless, and never the file itself.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import io
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mtl_deploy.runtime.errors import CheckpointError
 
-from .program_code import find_code, wanted_global
+from .program_archive import checked_archive
+from .program_code import wanted_global
+from .program_fields import MalformedError, RefusedError, UnusableError
 from .state_dict import check_finite
 
 if TYPE_CHECKING:
     import torch
 
-_FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # documented under torch.load; stands above weights_only=False
-_CODE_RECORDS = {  # torch/csrc/export/pt2_archive_constants.h
-    "data/aotinductor/": "a native library",
-    "data/constants/opaque_obj": "a pickled object",
-    "data/constants/custom_obj": "a pickled script object",
-}
 _TRAINING_FLAGS = {  # the place of the argument that says training (aten/src/ATen/native/native_functions.yaml)
     "aten.batch_norm.default": 5,
     "aten._native_batch_norm_legit.default": 5,
@@ -51,13 +45,11 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
     """
     import torch
 
-    if not trust:
-        _refuse_code(file)
     try:
-        with file.open("rb") as stream, _unpickling(trust=trust):
-            program = torch.export.load(stream)
-    except pickle.UnpicklingError as error:
-        raise _wants(file, f"its pickle wants {wanted_global(error) or 'more than weights'}") from error
+        with file.open("rb") as stream:
+            program = torch.export.load(stream if trust else _checked(file, stream))
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged or foreign program fails anywhere in torch's reader
         raise CheckpointError(
             f"{file}: torch {torch.__version__} cannot read this program ({_reason(error)}); export and save it again "
@@ -88,52 +80,51 @@ def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int 
             "one batch of images (N, 3, H, W) is supported"
         )
     if program.example_inputs is not None and program.example_inputs[1]:
-        raise CheckpointError(
-            f"the program takes {names[0]!r} by keyword; export it with the images by position: "
-            "torch.export.export(network, (images,))"
-        )
+        raise CheckpointError(_keyword(names[0]))
     batch, channels, height, width = shapes[0]
     return batch, channels, height, width
 
 
-def _refuse_code(file: Path) -> None:
-    from torch.export.pt2_archive import PT2ArchiveReader
+def _checked(file: Path, stream: BinaryIO) -> BinaryIO:
+    import torch
 
     try:
-        reader = PT2ArchiveReader(str(file))  # as torch.export.load does: both see the same records
-        records = reader.get_file_names()
-        models = [json.loads(reader.read_bytes(name)) for name in records if name.startswith("models/")]
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise CheckpointError(f"{file}: a damaged torch.export program ({_reason(error)}); save it again") from error
-    for record in records:
-        for prefix, what in _CODE_RECORDS.items():
-            if record.startswith(prefix):
-                raise _wants(file, f"{what}, {record}")
-    for model in models:
-        if code := find_code(model):
-            raise _wants(file, code)
+        archive, keywords = checked_archive(stream, _check_pickle)
+    except RefusedError as error:
+        raise CheckpointError(
+            f"{file}: reading this program would run code in it ({error}), or do what no network needs; nothing was run. Export it "
+            "again without, or pass --trust-pickle if you trust where the file comes from"
+        ) from error
+    except MalformedError as error:
+        raise CheckpointError(
+            f"{file}: a damaged torch.export program, or one of another version: torch {torch.__version__} cannot read this "
+            f"program ({error}); export and save it again with this version of torch"
+        ) from error
+    except UnusableError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    if keywords:
+        raise CheckpointError(f"{file}: {_keyword(keywords[0])}")
+    return archive
 
 
-@contextmanager
-def _unpickling(*, trust: bool) -> Iterator[None]:
-    if trust:
-        yield
-        return
-    before = os.environ.get(_FORCE_WEIGHTS_ONLY)
-    os.environ[_FORCE_WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[_FORCE_WEIGHTS_ONLY]
-        if before is not None:
-            os.environ[_FORCE_WEIGHTS_ONLY] = before
-
-
-def _wants(file: Path, what: str) -> CheckpointError:
-    return CheckpointError(
-        f"{file}: reading this program would run code in it ({what}); nothing was run. Export it again without, or "
-        "pass --trust-pickle if you trust where the file comes from"
+def _keyword(name: str) -> str:
+    return (
+        f"the program takes {name!r} by keyword; export it with the images by position: "
+        "torch.export.export(network, (images,))"
     )
+
+
+def _check_pickle(content: bytes) -> None:
+    """Refuse sample inputs or pickled weights that are more than tensors in plain containers. They are not used."""
+    import torch
+
+    try:
+        if content:
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RefusedError(f"a pickle in it wants {wanted_global(error) or 'more than tensors'}") from error
+    except Exception as error:  # a damaged pickle fails anywhere in torch's reader
+        raise MalformedError(f"a pickle in it: {_reason(error)}") from error
 
 
 def _check(program: torch.export.ExportedProgram) -> None:

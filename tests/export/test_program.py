@@ -18,7 +18,6 @@ import torch
 from torch.export import Dim
 
 from mtl_deploy.export.checkpoint import load_checkpoint
-from mtl_deploy.export.program_code import find_code
 from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 IMAGE = torch.linspace(-1, 1, 2 * 3 * 16 * 24).reshape(2, 3, 16, 24)
@@ -220,9 +219,14 @@ def test_code_in_a_program_never_runs_without_trust(
     [
         ("data/aotinductor/model/model.so", "a native library"),
         ("data/constants/opaque_obj_0", "a pickled object"),
+        ("data/constants/OPAQUE_OBJ_0", "a pickled object"),
         ("data/constants/custom_obj_0", "a pickled script object"),
+        ("data/constants/model.pt", "constants as PyTorch 2.8 pickled them"),
+        ("models/other.json", "another program"),
+        ("MODELS/model.json", "another program"),
+        ("executorch/program.pte", "an unknown record"),
+        ("extra/../model.pt", "an unknown record"),
     ],
-    ids=["library", "opaque", "script-object"],
 )
 def test_records_that_hold_code_are_refused(name: str, what: str, program: Path, tmp_path: Path) -> None:
     path = rewrite(program, tmp_path / "attack.pt2", {name: b"\x7fELF"})
@@ -236,59 +240,3 @@ def test_the_environment_is_as_it_was(program: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", before)
         load_checkpoint(program)
         assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == before
-
-
-def spec(kind: str, context: str) -> str:
-    return json.dumps([1, {"type": kind, "context": context, "children_spec": []}])
-
-
-HARMLESS = [
-    ("expr_str", "Mul(Integer(4), Max(Integer(1), FloorDiv(Symbol('s0', positive=True, integer=True), Integer(2))))"),
-    ("expr_str", "Float('0.5', precision=53)"),
-    ("guards_code", "(torch.sym_max(1, L['x'].size()[3] // 2)*L['x'].size()[2]) != 1 and L['x'].size()[0] >= 2"),
-    ("target", "torch.ops.aten.conv2d.default"),
-    ("target", "_operator.getitem"),
-    ("name", "p_net_layer1_0_conv1_weight"),
-    ("in_spec", spec("builtins.tuple", "null")),
-    ("in_spec", spec("builtins.dict", '["image"]')),
-    ("out_spec", spec("builtins.dict", '["skin tone", "age (years)", 3]')),
-    ("out_spec", spec("collections.namedtuple", "faces.Output")),
-    ("stack_trace", "File \"train.py\", line 6, in forward\n    return eval('x')"),
-]
-CODE = [
-    ("expr_str", "__import__('os').system('id')"),
-    ("expr_str", "Symbol('s0').__class__.__base__"),
-    ("expr_str", "sympify('s0')"),
-    ("expr_str", "Symbol('open(1)')"),
-    ("expr_str", "(lambda: 1)()"),
-    ("expr_str", "[s for s in L]"),
-    ("expr_str", "L['f']()"),
-    ("expr_str", "Integer(2"),
-    ("expr_str", "(" * 5000 + "1" + ")" * 5000),
-    ("guards_code", "torch.os.system('id')"),
-    ("guards_code", "L['x'].tofile(L)"),
-    ("target", "torch.os.system"),
-    ("target", "torch.hub.load"),
-    ("as_operator", "torch.ops.aten.relu.default"),
-    ("name", "x: print()"),
-    ("as_name", "x\ny"),
-    ("forward_arg_names", "x=exit()"),
-    ("in_spec", spec("builtins.dict", '["image=exit()"]')),
-    ("in_spec", spec("collections.defaultdict", "{}")),
-    ("out_spec", spec("collections.defaultdict", '{"default_factory_module": "os", "default_factory_name": "abort"}')),
-    ("out_spec", spec("builtins.dict", '[{"\\u005f_enum__": true, "fqn": "antigravity:E", "name": "A"}]')),
-    ("out_spec", "[1, {}]"),
-    ("out_spec", "1"),
-]
-
-
-@pytest.mark.parametrize(("key", "value"), HARMLESS, ids=[f"{key}-{n}" for n, (key, _) in enumerate(HARMLESS)])
-def test_what_torch_writes_is_harmless(key: str, value: str) -> None:
-    assert find_code({"graph_module": [{"deep": {key: value}}]}) == ""
-
-
-@pytest.mark.parametrize(("key", "value"), CODE, ids=[f"{key}-{n}" for n, (key, _) in enumerate(CODE)])
-def test_what_only_an_attacker_writes_is_found(key: str, value: str) -> None:
-    for model in ({"nodes": [{key: value}]}, {key: ["x", value]}):
-        if key != "target" or isinstance(model.get("nodes"), list):
-            assert find_code(model).startswith(f"{key}: ")
