@@ -79,8 +79,16 @@ def is_path(text: str) -> bool:
     such a name, and what is set under it would replace code.
     """
     parts = text.split(".")
-    return len(parts) <= _DEPTH and all(
-        _PART.fullmatch(part) and not part.startswith("__") and part not in _module_attributes() for part in parts
+    return (
+        len(parts) <= _DEPTH
+        and text not in _GENERATED
+        and all(
+            _PART.fullmatch(part)
+            and not part.startswith("__")
+            and not keyword.iskeyword(part)
+            and part not in _module_attributes()
+            for part in parts
+        )
     )
 
 
