@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, IntegrityError
+from .onnx_check import check_graph
 from .signature import Signature
 from .tasks import Task
 
@@ -159,10 +160,14 @@ class Bundle:
         What is checked is what is returned, so a file that changes in between cannot slip through.
 
         Raises:
-            BundleError: the file is missing or unreadable.
+            BundleError: the file is missing or unreadable, or a graph that :func:`~.onnx_check.check_graph` refuses: one that reads
+                weights from another file.
             IntegrityError: its content is not the one that the manifest describes.
         """
-        return self.read_checked(artifact.path, artifact.sha256)
+        content = self.read_checked(artifact.path, artifact.sha256)
+        if artifact.backend == "onnxruntime":
+            check_graph(content, str(self.path / artifact.path))
+        return content
 
     def read_checked(self, path: str, sha256: str) -> bytes:
         """Return the bytes of any file of the bundle, once their SHA-256 is known to be the one given.

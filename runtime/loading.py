@@ -13,6 +13,7 @@ from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, op
 from .engine_record import EngineRecord
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
 from .model import Model, unique_names
+from .onnx_check import check_graph
 from .selection import BACKENDS, select
 from .signature import INPUT_NAME, METADATA_KEY, Signature
 
@@ -127,9 +128,11 @@ class _Found:
         return str(self.around.path / self.artifact.path)
 
     def read(self) -> bytes:
-        """Return its bytes, checked against the manifest's SHA-256 where there is one."""
+        """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph holds all its weights."""
         if self.around is None or self.artifact is None:
-            return self.lone.read_bytes()
+            content = self.lone.read_bytes()
+            check_graph(content, str(self.lone))
+            return content
         return self.around.read(self.artifact)
 
 

@@ -1,4 +1,4 @@
-"""Cutting an ONNX file down to some of its outputs, on devices that have no onnx package.
+"""Cutting an ONNX file down to some of its outputs, and checking that it is whole, on devices that have no onnx package.
 
 ONNX Runtime computes every output of a graph whatever it is asked for (its ``only_execute_path_to_fetches`` changes nothing in
 releases), and keeps nodes that no output needs. So a graph for fewer tasks is made before it is loaded. Only the few fields of
@@ -18,6 +18,9 @@ _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO = 1, 5, 12, 13
 _NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
 _VALUE_NAME, _TENSOR_NAME = 1, 8
+_MOST_NUMBER, _MOST_LENGTH = (1 << 29) - 1, (1 << 31) - 1  # of fields, https://protobuf.dev/programming-guides/proto3/
+_VARINT_BYTES, _KEY_BYTES = 10, 5
+DEEPEST = 16  # graphs inside graphs; protobuf's own readers end at about 33
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding
 
@@ -70,7 +73,7 @@ def _cut_graph(graph: memoryview, outputs: Collection[str]) -> bytes:
         field = parts[position]
         if field.number == _GRAPH_NODE and not needed.isdisjoint(texts(field.value, _NODE_OUTPUT)):
             nodes.add(position)
-            needed.update(_reads(field.value))
+            needed.update(_reads(field.value, DEEPEST))
     kept = [field for position, field in enumerate(parts) if _is_kept(field, position, nodes, needed, outputs)]
     return b"".join(field.encoded for field in kept)
 
@@ -87,8 +90,10 @@ def _is_kept(field: Field, position: int, nodes: set[int], needed: set[str], out
     return True
 
 
-def _reads(node: memoryview) -> Iterator[str]:
+def _reads(node: memoryview, depth: int) -> Iterator[str]:
     """Yield the names that a node reads, and all that graphs inside it read (the branches of an If)."""
+    if not depth:
+        raise ValueError(f"graphs nested more than {DEEPEST} deep")
     yield from texts(node, _NODE_INPUT)
     for attribute in fields(node):
         if attribute.number != _NODE_ATTRIBUTE:
@@ -97,7 +102,7 @@ def _reads(node: memoryview) -> Iterator[str]:
             if inner.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
                 for field in fields(inner.value):
                     if field.number == _GRAPH_NODE:
-                        yield from _reads(field.value)
+                        yield from _reads(field.value, depth - 1)
                     elif field.number == _GRAPH_OUTPUT:
                         yield text(field.value, _VALUE_NAME)
 
@@ -115,6 +120,9 @@ def text(message: memoryview, number: int) -> str:
 def fields(message: memoryview) -> Iterator[Field]:
     """Yield a message's fields as they stand.
 
+    What protobuf's own readers would understand in another way (a key or a length of more bits than they keep) is refused, so that
+    nothing is hidden from who looks for it here.
+
     Raises:
         IndexError, ValueError: the bytes are no protocol buffer message.
     """
@@ -123,10 +131,14 @@ def fields(message: memoryview) -> Iterator[Field]:
         start = position
         key, position = read_varint(message, position)
         wire_type, value = key & 7, position
+        if position - start > _KEY_BYTES or not 0 < key >> 3 <= _MOST_NUMBER:
+            raise ValueError(f"a field's key at byte {start} that is none")
         if wire_type == _VARINT:
             _, position = read_varint(message, position)
         elif wire_type == _LENGTH:
             length, value = read_varint(message, position)
+            if length > _MOST_LENGTH:
+                raise ValueError(f"a field at byte {start} reaches beyond its message")
             position = value + length
         elif wire_type in (_FIXED64, _FIXED32):
             position += 8 if wire_type == _FIXED64 else 4
@@ -138,15 +150,19 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return the number that is encoded at a position, and the position behind it."""
-    value = shift = 0
-    while True:
+    """Return the number that is encoded at a position, and the position behind it.
+
+    Raises:
+        IndexError, ValueError: the message ends before, or the number has more than ten bytes, which 64 bits never take.
+    """
+    value = 0
+    for shift in range(0, 7 * _VARINT_BYTES, 7):
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-        shift += 7
+    raise ValueError(f"a number of more than {_VARINT_BYTES} bytes at byte {position - _VARINT_BYTES}")
 
 
 def _varint(value: int) -> bytes:

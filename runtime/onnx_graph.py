@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BundleError
-from .onnx_file import Field, fields, read_varint, text, texts
+from .onnx_file import DEEPEST, Field, fields, read_varint, text, texts
 
 #: ONNX's element types by their numbers, under the names that numpy and ml_dtypes use.
 ELEMENT_TYPES: Mapping[int, str] = {
@@ -173,7 +173,10 @@ def _graph(
     opsets: Mapping[str, int],
     outer: Mapping[str, str | None],
     functions: Mapping[tuple[str, str], tuple[OnnxNode, ...]],
+    depth: int = DEEPEST,
 ) -> OnnxGraph:
+    if not depth:
+        raise ValueError(f"graphs nested more than {DEEPEST} deep")
     parts = list(fields(message))
     inputs, outputs, values = (
         tuple(_value(part.value) for part in parts if part.number == number)
@@ -183,7 +186,7 @@ def _graph(
     types = dict(outer)
     types.update((tensor.name, tensor.element_type) for tensor in initializers)
     types.update((value.name, value.element_type) for value in (*values, *inputs, *outputs))
-    nodes = tuple(_node(part.value, opsets, types, functions) for part in parts if part.number == _GRAPH_NODE)
+    nodes = tuple(_node(part.value, opsets, types, functions, depth) for part in parts if part.number == _GRAPH_NODE)
     weights = {tensor.name: tensor for tensor in initializers}
     return OnnxGraph(opsets, nodes, inputs, outputs, values, weights, functions)
 
@@ -198,6 +201,7 @@ def _node(
     opsets: Mapping[str, int],
     types: Mapping[str, str | None],
     functions: Mapping[tuple[str, str], tuple[OnnxNode, ...]],
+    depth: int = DEEPEST,
 ) -> OnnxNode:
     attributes: dict[str, Any] = {}
     graphs: list[OnnxGraph] = []
@@ -205,7 +209,7 @@ def _node(
         if part.number == _NODE_ATTRIBUTE:
             inner = list(fields(part.value))
             graphs += (
-                _graph(one.value, opsets, types, functions)
+                _graph(one.value, opsets, types, functions, depth - 1)
                 for one in inner
                 if one.number in (_ATTRIBUTE_G, _ATTRIBUTE_GRAPHS)
             )

@@ -144,6 +144,9 @@ class OnnxRuntimeBackend:
         """Return what every session is made with."""
         options: onnxruntime.SessionOptions = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors; they come as exceptions in our own words
+        options.add_session_config_entry(
+            "session.load_model_format", "ONNX"
+        )  # not its own format, whatever the bytes say
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         if not self._spinning:
