@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="DIR", help="NAME.mtl, or a folder to put it in (default: the current one)"
     )
     made.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
+    made.add_argument(
+        "--sign",
+        type=Path,
+        metavar="KEY",
+        help="sign the bundle with this Ed25519 private key in PEM; load(verify_key=...) checks it",
+    )
     made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
     made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
 
@@ -159,6 +165,7 @@ def _update(arguments: argparse.Namespace) -> Bundle:
         engine_options(arguments, _precisions(arguments) or None),
         output=output,
         force=arguments.force,
+        sign=arguments.sign,
         verify=arguments.verify,
         targets=targets(arguments),
         tolerances=_tolerances(arguments.tolerance or []),
@@ -208,6 +215,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         tolerances=_tolerances(arguments.tolerance or []),
         threads=arguments.threads,
         force=arguments.force,
+        sign=arguments.sign,
         engines=engine_options(arguments),
         targets=targets(arguments),
         calibration_data=arguments.calibration_data,

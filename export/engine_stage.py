@@ -11,6 +11,7 @@ from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest, open_bundle
 from mtl_deploy.runtime.bundle_writing import check_target, copy_files, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.signing import SIGNATURE_FILE, load_signer
 
 from .engine_check import verify_engines
 from .engine_options import EngineOptions
@@ -69,6 +70,7 @@ def update_bundle(
     *,
     output: Path | None,
     force: bool,
+    sign: Path | None = None,
     verify: bool,
     targets: Sequence[Target],
     tolerances: Mapping[str, float],
@@ -81,6 +83,7 @@ def update_bundle(
         options: how engines are built.
         output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.
         force: replace ``output`` where it exists.
+        sign: an Ed25519 private key to sign the bundle with; alone, without building engines, where nothing can build them.
         verify: run the engines that the bundle has, instead of building new ones.
         targets: whose parsers must read its graphs.
         tolerances: the user's, by precision.
@@ -90,6 +93,7 @@ def update_bundle(
         OptionError: nothing here can build, and nothing else was asked for.
         MtlError: a step failed. The bundle is as it was then.
     """
+    signer = None if sign is None else load_signer(sign)
     bundle = open_bundle(source)
     target = bundle.path if output is None else output
     if output is not None:
@@ -98,20 +102,23 @@ def update_bundle(
     notes = check_targets(graphs, bundle.read, targets)
     manifest = replace(bundle.manifest, provenance=_noted(bundle.manifest, notes))
     builder = "" if verify else find_builder(options)
-    if isinstance(builder, str) and not verify:
+    if isinstance(builder, str) and not verify and signer is None:
         if targets and options.library in ("none", "auto"):
             return replace(bundle, manifest=manifest)
         raise OptionError(builder or f"{source} is a bundle already; --engine says how to build engines from it")
     with writing(target, force=True) as folder:
         copy_files(bundle, folder)
-        if isinstance(builder, str):
+        if isinstance(builder, str) and verify:
             engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
             if not engines:
                 raise OptionError(f"{source} has no engines to verify; build some with --engine")
             manifest = _verified(Bundle(folder, manifest), engines, tolerances, progress)
-        else:
+        elif not isinstance(builder, str):
             manifest = add_engines(folder, manifest, builder, tolerances, progress)
         write_manifest(folder, manifest)
+        (folder / SIGNATURE_FILE).unlink(missing_ok=True)  # of the manifest as it was
+        if signer is not None:
+            signer(folder)
     return Bundle(target, manifest)
 
 

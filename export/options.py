@@ -62,6 +62,7 @@ class Options:
         tolerances: errors allowed, of the spread, by precision; :data:`TOLERANCES` for those left out.
         threads: for PyTorch and ONNX Runtime; None: theirs.
         force: replace an existing bundle.
+        sign: an Ed25519 private key to sign the bundle with.
         engines: how engines are built.
         targets: whose TensorRT must read the graphs.
         calibration_data: real images for INT8; see :func:`~mtl_deploy.calibration.data.load_data`.
@@ -87,6 +88,7 @@ class Options:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
     force: bool = False
+    sign: Path | None = None
     engines: EngineOptions = field(default_factory=EngineOptions)
     targets: tuple[Target, ...] = ()
     calibration_data: Path | None = None

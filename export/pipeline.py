@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from mtl_deploy.runtime.bundle import Bundle, Manifest
 from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError, WorkError
+from mtl_deploy.runtime.signing import load_signer
 
 from . import int8
 from .engines import Builder, find_builder
@@ -30,6 +31,7 @@ def export(options: Options, progress: Progress) -> Bundle:
             left behind then.
     """
     check_target(options.target, force=options.force)
+    signer = None if options.sign is None else load_signer(options.sign)
     builder = find_builder(options.engines)
     with progress.step("Starting PyTorch"):
         _set_threads(options.threads)
@@ -71,7 +73,7 @@ def export(options: Options, progress: Progress) -> Bundle:
         | {"stress": stressed, "left_out": left_out},
         reference=made.reference[1],
     )
-    return _write(manifest, graphs, made.reference[0], made.quantize, builder, options, progress)
+    return _write(manifest, graphs, made.reference[0], made.quantize, builder, signer, options, progress)
 
 
 def leave_out(precision: str, error: VerificationError, left_out: dict[str, str], options: Options) -> None:
@@ -99,6 +101,7 @@ def _write(
     reference: bytes,
     quantize: int8.Quantizer | None,
     builder: Builder | str,
+    signer: Callable[[Path], None] | None,
     options: Options,
     progress: Progress,
 ) -> Bundle:
@@ -125,6 +128,8 @@ def _write(
         else:
             manifest = add_engines(folder, manifest, builder, options.tolerances, progress)
         write_manifest(folder, manifest)
+        if signer is not None:
+            signer(folder)
     return Bundle(options.target, manifest)
 
 

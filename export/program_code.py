@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
-_PART = re.compile(r"[A-Za-z0-9_]{1,256}")
+_PART = re.compile(r"[A-Za-z0-9_-]{1,256}")  # torchvision's RegNet has block1-0
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]{1,6}")  # s77, u0, zf1: torch counts up to the number, so it is small
 _NUMBER = re.compile(r"[-+]?[0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,3})?")  # srepr writes Float('0.5', precision=53)
 _GENERATED = {
@@ -73,7 +73,7 @@ def is_name(text: str) -> bool:
 
 
 def is_path(text: str) -> bool:
-    """Return whether a text names a parameter, buffer or constant: identifiers or numbers between dots.
+    """Return whether a text names a parameter, buffer or constant: letters, digits, ``_`` and ``-`` between dots.
 
     None of them may be an attribute that every module has, such as ``forward`` or ``__class__``: ``torch.nn`` gives no tensor
     such a name, and what is set under it would replace code.

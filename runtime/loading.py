@@ -16,6 +16,7 @@ from .model import Model, unique_names
 from .onnx_check import check_graph
 from .selection import BACKENDS, select
 from .signature import INPUT_NAME, METADATA_KEY, Signature
+from .signing import VerifyKey, require_signed
 
 
 def load(
@@ -31,10 +32,11 @@ def load(
     contexts: int = 4,
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
+    verify_key: VerifyKey | None = None,
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
-    A file of a bundle is read only if its SHA-256 is the manifest's.
+    A file of a bundle is read only if its SHA-256 is the manifest's; with ``verify_key``, only if the manifest is signed, too.
 
     Args:
         path: a bundle (its folder or its ``manifest.json``), a graph or engine in one (such as ``separate/age.onnx``), or a lone
@@ -51,15 +53,22 @@ def load(
         device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0.
         contexts: an engine's execution contexts at most: calls of more threads wait.
         cuda_graphs: CUDA graphs that a context of an engine keeps, one a batch size and set of buffers; 0 turns them off.
-        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine; False: none.
+        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine, or none where ``verify_key`` is given, as
+            that file is not signed; False: none.
+        verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
+            in bytes, or its 32 bytes. None: signatures are not asked for.
 
     Raises:
-        BundleError: no bundle or graph of ours, or another release's; :class:`IntegrityError` for a changed file.
+        BundleError: no bundle or graph of ours, or another release's; :class:`IntegrityError` for a changed file, or one
+            that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as asked.
         TaskError: a task does not exist.
         DeviceMemoryError: the GPU's memory is full.
     """
     found = _find(Path(path), precision, backend, providers, device)
+    if verify_key is not None:
+        require_signed(found.around, verify_key, found.where)
+        runtime_cache = False if runtime_cache is None else runtime_cache
     artifact, misfit = found.artifact, found.misfit
     outputs = None if tasks is None else unique_names(tasks)
     runner: Backend | None = None

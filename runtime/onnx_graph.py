@@ -6,6 +6,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,7 +164,7 @@ def read_graph(content: bytes) -> OnnxGraph:
         graphs = [part.value for part in parts if part.number == _MODEL_GRAPH]
         if not graphs:
             raise ValueError("there is no graph in it")
-        return _graph(graphs[-1], opsets, {}, functions)
+        return _graph(graphs[-1], opsets, ChainMap(), functions)
     except (IndexError, ValueError, RecursionError) as error:
         raise BundleError(f"not an ONNX file: {error}; copy it again, or export it again") from error
 
@@ -171,7 +172,7 @@ def read_graph(content: bytes) -> OnnxGraph:
 def _graph(
     message: memoryview,
     opsets: Mapping[str, int],
-    outer: Mapping[str, str | None],
+    outer: ChainMap[str, str | None],
     functions: Mapping[tuple[str, str], tuple[OnnxNode, ...]],
     depth: int = DEEPEST,
 ) -> OnnxGraph:
@@ -183,7 +184,7 @@ def _graph(
         for number in (_GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO)
     )
     initializers = [_tensor(part.value) for part in parts if part.number == _GRAPH_INITIALIZER]
-    types = dict(outer)
+    types: ChainMap[str, str | None] = ChainMap({}, *outer.maps)  # no copy: there may be as many graphs as names
     types.update((tensor.name, tensor.element_type) for tensor in initializers)
     types.update((value.name, value.element_type) for value in (*values, *inputs, *outputs))
     nodes = tuple(_node(part.value, opsets, types, functions, depth) for part in parts if part.number == _GRAPH_NODE)
@@ -192,14 +193,16 @@ def _graph(
 
 
 def _function(message: memoryview, opsets: Mapping[str, int]) -> tuple[tuple[str, str], tuple[OnnxNode, ...]]:
-    nodes = tuple(_node(part.value, opsets, {}, {}) for part in fields(message) if part.number == _FUNCTION_NODE)
+    nodes = tuple(
+        _node(part.value, opsets, ChainMap(), {}) for part in fields(message) if part.number == _FUNCTION_NODE
+    )
     return (text(message, _FUNCTION_DOMAIN), text(message, _FUNCTION_NAME)), nodes
 
 
 def _node(
     message: memoryview,
     opsets: Mapping[str, int],
-    types: Mapping[str, str | None],
+    types: ChainMap[str, str | None],
     functions: Mapping[tuple[str, str], tuple[OnnxNode, ...]],
     depth: int = DEEPEST,
 ) -> OnnxNode:

@@ -102,7 +102,8 @@ def test_what_is_no_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["age.bias", "net.layer1.0.conv1.weight", "attention.self.query", "lifted_tensor_0", "_x"]
+    "text",
+    ["age.bias", "net.layer1.0.conv1.weight", "attention.self.query", "lifted_tensor_0", "_x", "trunk.block1-0.proj"],
 )
 def test_paths_of_tensors(text: str) -> None:
     assert is_path(text)
@@ -112,7 +113,7 @@ def test_paths_of_tensors(text: str) -> None:
     "text",
     [
         'x") + exit() + ("', "", "a..b", "a.", "__class__.x", "a.__dict__", "forward", "a.training.b", "None", "a.class", "self",
-        "a-b", "a b", "a.b\n", "_parameters.x", "graph", "\u00e4", ".".join("a" * 100),
+        "a b", "a.b\n", "_parameters.x", "graph", "\u00e4", ".".join("a" * 100),
     ],
 )  # fmt: skip
 def test_what_is_no_path(text: str) -> None:

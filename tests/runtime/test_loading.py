@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mtl_deploy.runtime import (
     BackendError,
@@ -17,6 +18,8 @@ from mtl_deploy.runtime import (
     gpu,
     load,
 )
+from mtl_deploy.runtime.bundle import MANIFEST
+from mtl_deploy.runtime.signing import SIGNATURE_FILE
 
 from .simulated_gpu import IMAGES, EngineBundle, Simulation, change_artifacts, check, clear_caches
 
@@ -190,6 +193,23 @@ def test_compiled_kernels_are_not_kept_where_that_is_turned_off(rtx: Any, engine
     before = sorted(folder.iterdir())
     run_batches(folder, runtime_cache=False)
     assert sorted(folder.iterdir()) == before
+
+
+def test_compiled_kernels_are_not_signed_so_a_key_leaves_them_alone(
+    rtx: Any, engine_bundle: EngineBundle, tmp_path: Path
+) -> None:
+    folder = engine_bundle(**RTX)
+    key = Ed25519PrivateKey.generate()
+    (folder / SIGNATURE_FILE).write_bytes(key.sign((folder / MANIFEST).read_bytes()))
+    public = key.public_key().public_bytes_raw()
+    before = sorted(folder.iterdir())
+    (folder / "fp16.trt.cache").write_bytes(b"CACHE of an attacker")
+    run_batches(folder, verify_key=public)
+    (folder / "fp16.trt.cache").unlink()
+    run_batches(folder, verify_key=public)
+    assert sorted(folder.iterdir()) == before
+    run_batches(folder, verify_key=public, runtime_cache=tmp_path / "kernels")
+    assert (tmp_path / "kernels").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(
