@@ -106,7 +106,13 @@ def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
         raise CheckpointError(f"{file}: {error}") from error
     written = ", ".join("any" if size is None else str(size) for size in shape)
     description = f"a torch.export program for images ({written})"
-    return Loaded(program.module(), program, "program", description, None, sha256, shape)
+    try:
+        network = program.module()
+    except Exception as error:  # torch writes and compiles source code of the graph
+        raise CheckpointError(
+            f"{file}: torch makes no network of this program ({type(error).__name__}); export and save it again"
+        ) from error
+    return Loaded(network, program, "program", description, None, sha256, shape)
 
 
 def _from_checkpoint(checkpoint: object, sha256: str, model: str | None) -> Loaded:

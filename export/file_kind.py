@@ -65,6 +65,8 @@ def _archive_kind(file: Path) -> FileKind:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            whole = sum(entry.file_size for entry in archive.infolist())
+        size = file.stat().st_size
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(
             f"{file}: the archive is truncated or damaged ({error}); copy or download it again, or save it again"
@@ -80,6 +82,10 @@ def _archive_kind(file: Path) -> FileKind:
         raise CheckpointError(
             f"{file}: a TorchScript archive (torch.jit.save), which is not supported; start from the eager network: "
             "give its state_dict with --model package.module:factory, or save it with torch.export.save"
+        )
+    if whole > size:  # torch.save compresses nothing; its reader would unpack any amount
+        raise CheckpointError(
+            f"{file}: a compressed archive ({size} bytes hold {whole}), which torch.save does not write; save it again"
         )
     if "data.pkl" in entries:
         return FileKind.TORCH

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -118,9 +119,18 @@ def _check_pickle(content: bytes) -> None:
     """Refuse sample inputs or pickled weights that are more than tensors in plain containers. They are not used."""
     import torch
 
+    if not content:
+        return
+    stream = io.BytesIO(content)
     try:
-        if content:
-            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(stream):
+            with zipfile.ZipFile(stream) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > len(content):
+                    raise RefusedError("a pickle in it is compressed, which torch does not do")
+        stream.seek(0)
+        torch.load(stream, map_location="cpu", weights_only=True)
+    except RefusedError:
+        raise
     except pickle.UnpicklingError as error:
         raise RefusedError(f"a pickle in it wants {wanted_global(error) or 'more than tensors'}") from error
     except Exception as error:  # a damaged pickle fails anywhere in torch's reader

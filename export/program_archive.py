@@ -39,7 +39,7 @@ _TELLING = (  # what a record is, where a name says so
 )
 _ROOT = re.compile(r"[A-Za-z0-9_.@ +-]{1,255}")
 _MOST_RECORDS = 100_000
-_MOST_JSON = 256 << 20  # bytes of a record; a network of 2,000 operators takes 2 MB
+_MOST_JSON = 64 << 20  # bytes of a record; a network of 2,000 operators takes 5 MB
 _MOST_DIGITS = 20
 
 
@@ -109,6 +109,7 @@ def _rewritten(
             if (entry := records.get(f"{folder}{pickled}")) is not None:
                 check_pickle(source.read(entry))  # says what it wants
         documents[record] = clean_tensors(config, record, sizes)
+    _refuse_nesting({path for record in (WEIGHTS, CONSTANTS) for path in documents[record]["config"]})
     if SAMPLE in records:
         check_pickle(source.read(records[SAMPLE]))
     made = io.BytesIO()
@@ -128,6 +129,15 @@ def _rewritten(
                     shutil.copyfileobj(read, written, 1 << 20)
     made.seek(0)
     return made, keywords
+
+
+def _refuse_nesting(paths: set[str]) -> None:
+    """Refuse a tensor whose name goes through another's: it would become an attribute of a tensor, not of a module."""
+    for path in paths:
+        parts = path.split(".")
+        for length in range(1, len(parts)):
+            if (outer := ".".join(parts[:length])) in paths:
+                raise RefusedError(f"tensor {path[:80]!r} inside tensor {outer[:80]!r}")
 
 
 def _pickles(config: Json) -> list[str]:

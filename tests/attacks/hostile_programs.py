@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import random
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +16,10 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from program_attacks import CONSTANTS, IMAGE, MODEL, WEIGHTS, Base, Records, code, known, write
-
 from mtl_deploy.export.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import MtlError
+
+from .program_attacks import CONSTANTS, IMAGE, MODEL, WEIGHTS, Base, Records, code, known, write
 
 MUST_BE_ZERO = ("programs_run", "names_run", "unclear_errors", "hangs")
 FULL_PROGRAMS, FULL_NAMES = 400, 380

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import hostile_pickles
-import hostile_programs
-from program_attacks import IMAGE, REAL, Base, known, write
-
 from mtl_deploy.export.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import CheckpointError
+
+from . import hostile_pickles, hostile_programs
+from .program_attacks import IMAGE, REAL, Base, known, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
