@@ -110,7 +110,7 @@ _TRAINING = ("train", "training")
 _HARMLESS_TYPES = re.compile(
     r"(Optional\[)?((List\[)?(Optional\[)?(Tensor|number|int|float|bool)|str|Device|complex)\]*"  # sizes print as int
 )
-_EXPONENT = 8
+_MOST_DEGREE, _MOST_EXPONENT = 64, 8  # a number of 64 bits to the 64th power is still quick to compute with
 
 
 @lru_cache(maxsize=4096)
@@ -175,13 +175,39 @@ def refused_argument(target: str, name: str, kind: str, value: Any) -> str:
     wanted, off = SEEDED.get(operator, ("", None))
     if name in _TRAINING and (kind != "as_bool" or value is not False):
         return "training mode"
-    if name == wanted and name not in _TRAINING and (kind not in ("as_float", "as_int") or value != off):
+    if wanted and name == wanted and name not in _TRAINING and (kind not in ("as_float", "as_int") or value != off):
         return "random numbers"
     if name == "pin_memory" and kind != "as_none" and value is not False:
         return "memory of a device"
-    if operator == "_operator.pow" and kind == "as_int" and value > _EXPONENT:
-        return f"a power above {_EXPONENT}"
     return ""
+
+
+def count_degree(node: dict[str, Any], degrees: dict[str, int]) -> bool:
+    """Note how large a size that a node computes may get, as a power of the inputs' sizes.
+
+    Args:
+        node: whose inputs and outputs have been checked.
+        degrees: of the sizes computed so far, by name; the node's own is added.
+
+    Returns:
+        Whether it is small enough: 40 nodes that square one another's results would take for ever.
+    """
+    operands = [
+        degrees.get(given["arg"]["as_sym_int"].get("as_name", ""), 1) if "as_sym_int" in given["arg"] else 1
+        for given in node["inputs"]
+    ]
+    degree = max(operands, default=1)
+    if node["target"] == "_operator.mul":
+        degree = sum(operands)
+    elif node["target"] == "_operator.pow":
+        exponent = node["inputs"][1]["arg"].get("as_int") if len(node["inputs"]) == 2 else None
+        if exponent is None or not 0 <= exponent <= _MOST_EXPONENT:
+            return False
+        degree *= exponent
+    for output in node["outputs"]:
+        if "as_sym_int" in output:
+            degrees[output["as_sym_int"].get("as_name", "")] = degree
+    return bool(degree <= _MOST_DEGREE)
 
 
 def _overload(namespace: str, name: str, overload: str) -> Any:

@@ -33,13 +33,13 @@ from .program_fields import (
     text,
     union,
 )  # fmt: skip
-from .program_operators import is_allowed, refused_argument
+from .program_operators import count_degree, is_allowed, refused_argument
 
-_MOST_DEGREE = 64  # of a product of sizes: a number of 64 bits to that power is still quick to compute with
 _FREE_VALUES = 1 << 24  # elements that a tensor with a repeating stride may show beyond what its record holds
 _TEXT = re.compile(r"[A-Za-z0-9_ ,.>()+-]{0,256}")  # einsum's equation, interpolation's mode
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]{1,6}")
 _WORD = re.compile(r"[A-Za-z0-9_.+<=-]{0,64}")
+_WITHOUT_GRADIENTS = "torch.ops.higher_order.wrap_with_set_grad_enabled"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}|")
 
 _name, _path = text(is_name), text(is_path)
@@ -50,6 +50,10 @@ _symbolic = record({"expr_str": rewritten(clean_expression)}, {"hint": _hint})
 _sym_int = union({"as_expr": _symbolic, "as_int": integer})
 _sym_float = union({"as_expr": _symbolic, "as_float": number})
 _sym_bool = union({"as_expr": _symbolic, "as_bool": boolean})
+
+
+def _is_part(name: str) -> bool:
+    return is_name(name) and is_path(name)
 
 
 def _device(value: Json, where: str) -> Json:
@@ -78,35 +82,34 @@ _size_or_name = union({"as_name": _name, "as_int": integer})
 _float_or_name = union({"as_name": _name, "as_float": number})
 _bool_or_name = union({"as_name": _name, "as_bool": boolean})
 _maybe_tensor = union({"as_tensor": _tensor, "as_none": boolean})
-# Not among them, so refused: as_graph, as_operator, as_custom_obj, as_string_to_argument, as_strings, as_nested_tensors,
+# Not among them, so refused: as_operator, as_custom_obj, as_string_to_argument, as_strings, as_nested_tensors,
 # as_int_lists, as_float_lists.
-_argument = union(
-    {
-        "as_none": boolean,
-        "as_tensor": _tensor,
-        "as_tensors": listed(_tensor),
-        "as_optional_tensor": _maybe_tensor,
-        "as_optional_tensors": listed(_maybe_tensor),
-        "as_int": integer,
-        "as_ints": listed(integer),
-        "as_float": number,
-        "as_floats": listed(number),
-        "as_bool": boolean,
-        "as_bools": listed(boolean),
-        "as_complex": record({"real": number, "imag": number}),
-        "as_string": text(_TEXT.fullmatch),
-        "as_sym_int": _size_or_name,
-        "as_sym_ints": listed(_size_or_name),
-        "as_sym_float": _float_or_name,
-        "as_sym_floats": listed(_float_or_name),
-        "as_sym_bool": _bool_or_name,
-        "as_sym_bools": listed(_bool_or_name),
-        "as_scalar_type": _dtype,
-        "as_memory_format": one_of({1, 2, 3, 4}),
-        "as_layout": _strided,
-        "as_device": _device,
-    }
-)
+_ARGUMENTS: dict[str, Check] = {
+    "as_none": boolean,
+    "as_tensor": _tensor,
+    "as_tensors": listed(_tensor),
+    "as_optional_tensor": _maybe_tensor,
+    "as_optional_tensors": listed(_maybe_tensor),
+    "as_int": integer,
+    "as_ints": listed(integer),
+    "as_float": number,
+    "as_floats": listed(number),
+    "as_bool": boolean,
+    "as_bools": listed(boolean),
+    "as_complex": record({"real": number, "imag": number}),
+    "as_string": text(_TEXT.fullmatch),
+    "as_sym_int": _size_or_name,
+    "as_sym_ints": listed(_size_or_name),
+    "as_sym_float": _float_or_name,
+    "as_sym_floats": listed(_float_or_name),
+    "as_sym_bool": _bool_or_name,
+    "as_sym_bools": listed(_bool_or_name),
+    "as_scalar_type": _dtype,
+    "as_memory_format": one_of({1, 2, 3, 4}),
+    "as_layout": _strided,
+    "as_device": _device,
+}
+_argument = union(_ARGUMENTS)
 _node = record(
     {
         "target": text(is_allowed),
@@ -117,6 +120,35 @@ _node = record(
     },
     {"metadata": dropped, "is_hop_single_tensor_return": dropped, "name": nullable(_name)},
 )
+
+
+def _inner_graph(value: Json, where: str) -> Json:
+    return _graph(value, where)
+
+
+_block = record(  # torch.no_grad in the network's forward: a graph inside a node, held against the same lists
+    {
+        "target": text(_WITHOUT_GRADIENTS.__eq__),
+        "inputs": listed(
+            record(
+                {
+                    "name": text("".__eq__),
+                    "arg": union(_ARGUMENTS | {"as_graph": record({"name": text(_is_part), "graph": _inner_graph})}),
+                },
+                {"kind": nullable(one_of({1}))},
+            ),
+        ),
+        "outputs": listed(_argument),
+    },
+    {"metadata": dropped, "is_hop_single_tensor_return": nullable(boolean), "name": nullable(_name)},
+)
+
+
+def _any_node(value: Json, where: str) -> Json:
+    is_block = isinstance(value, dict) and value.get("target") == _WITHOUT_GRADIENTS
+    return (_block if is_block else _node)(value, where)
+
+
 _given = union({"as_tensor": _tensor})
 _returned = union(
     {
@@ -131,7 +163,7 @@ _returned = union(
 
 
 def _nodes(value: Json, where: str) -> Json:
-    nodes = listed(_node)(value, where)
+    nodes = listed(_any_node)(value, where)
     degrees: dict[str, int] = {}
     for node in nodes:
         target = node["target"]
@@ -148,28 +180,10 @@ def _nodes(value: Json, where: str) -> Json:
                 )
             if effect:
                 raise RefusedError(f"{where}: {target} with {given['name']} = {str(inner)[:40]}: {effect}")
-        _count_degree(node, degrees)
+        if not count_degree(node, degrees):
+            raise RefusedError(f"{where}: {label or target}: a power, or a product of more sizes than a network takes")
         node["metadata"] = {}
     return nodes
-
-
-def _count_degree(node: Json, degrees: dict[str, int]) -> None:
-    """Note how large the size that a node computes may get, as a power of the inputs' sizes."""
-    operands = [
-        degrees.get(given["arg"]["as_sym_int"].get("as_name", ""), 1) if "as_sym_int" in given["arg"] else 1
-        for given in node["inputs"]
-    ]
-    if node["target"] == "_operator.mul":
-        degree = sum(operands)
-    elif node["target"] == "_operator.pow":
-        degree = 8 * max(operands, default=1)
-    else:
-        degree = max(operands, default=1)
-    if degree > _MOST_DEGREE:
-        raise RefusedError(f"node {node.get('name')}: a product of more than {_MOST_DEGREE} sizes")
-    for output in node["outputs"]:
-        if "as_sym_int" in output:
-            degrees[output["as_sym_int"].get("as_name", "")] = degree
 
 
 _graph = record(

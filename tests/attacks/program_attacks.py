@@ -125,6 +125,17 @@ def _subgraph(base: Base) -> dict[str, Any]:
     return {"name": "inner", "graph": base.json(MODEL)["graph_module"]["graph"]}
 
 
+def _inner(base: Base, trace: Path) -> Records:
+    """A node that holds a graph is known; what its graph calls is not."""
+    inner = _subgraph(base)
+    inner["graph"]["nodes"][0]["target"] = "torch.os.mkdir"
+    arguments = [
+        {"name": "", "arg": {"as_bool": False}, "kind": 1},
+        {"name": "", "arg": {"as_graph": inner}, "kind": 1},
+    ]
+    return _node(base, "torch.ops.higher_order.wrap_with_set_grad_enabled", arguments)
+
+
 Attack = Callable[[Base, Path], Records]
 
 
@@ -165,8 +176,9 @@ def known() -> dict[str, Attack]:
                 _argument("size", as_int=8),
             ],
         ),
+        "graph inside a node": _inner,
         "higher order": lambda base, trace: _node(
-            base, "torch.ops.higher_order.wrap_with_set_grad_enabled", [_argument("g", as_graph=_subgraph(base))]
+            base, "torch.ops.higher_order.wrap_with_autocast", [_argument("g", as_graph=_subgraph(base))]
         ),
     }
     for name in (

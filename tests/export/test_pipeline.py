@@ -12,10 +12,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle import digest, open_bundle
+from mtl_deploy.runtime.errors import IntegrityError
 
 Export = Callable[..., Path]
 TASKS = ("--task", "age=regression:years", "--task", "gender=binary:male,female", "--task", "race=multiclass")
@@ -135,6 +138,17 @@ def test_a_program_with_a_free_batch_keeps_it(tmp_path: Path, export_file: Expor
     with load(export_file(path, *TASKS)) as model:
         found = model(PIXELS)
     np.testing.assert_allclose(found["age"], expected(module)["age"], atol=1e-5)
+
+
+def test_a_bundle_is_signed_on_the_way(tmp_path: Path, export_file: Export) -> None:
+    key, path = Ed25519PrivateKey.generate(), tmp_path / "program.pt2"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    torch.export.save(torch.export.export(networks.ReversedDict().eval(), (torch.zeros(1, 3, 24, 16),)), path)
+    bundle = export_file(path, *TASKS, "--sign", str(tmp_path / "key.pem"))
+    load(bundle, verify_key=key.public_key().public_bytes_raw()).close()
+    with pytest.raises(IntegrityError, match="not this key's"):
+        load(bundle, verify_key=Ed25519PrivateKey.generate().public_key().public_bytes_raw())
 
 
 def test_a_network_that_fixes_its_batch_is_exported_for_it_and_says_so(tmp_path: Path, export_file: Export) -> None:

@@ -58,6 +58,19 @@ def test_fixed_and_free_sizes(kind: type[nn.Module], sizes: dict[int, object], t
     round_trip(kind(), (2, 3, 32, 32), tmp_path, sizes)
 
 
+class WithoutGradients(networks.Shared):
+    """A backbone that is not trained: its part of the program is a graph inside a node."""
+
+    def forward(self, x: torch.Tensor) -> object:
+        with torch.no_grad():
+            features = self.backbone(x)
+        return self.age(features), self.race(features)
+
+
+def test_a_graph_inside_a_node(tmp_path: Path) -> None:
+    round_trip(WithoutGradients(), (2, 3, 32, 32), tmp_path, dict(BATCH))
+
+
 TORCHVISION = {
     "regnet_y_400mf": 64, "lraspp_mobilenet_v3_large": 64, "resnet18": 64,
 }  # fmt: skip

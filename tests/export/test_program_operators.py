@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mtl_deploy.export.program_operators import SEEDED, SIZE_FUNCTIONS, is_allowed, is_pure, listed, refused_argument
+from mtl_deploy.export.program_operators import (
+    SEEDED,
+    SIZE_FUNCTIONS,
+    count_degree,
+    is_allowed,
+    is_pure,
+    listed,
+    refused_argument,
+)
 
 
 def operators() -> list[torch._ops.OpOverload]:
@@ -96,9 +104,24 @@ def test_an_overload_with_another_signature_is_not_pure() -> None:
         ("torch.ops.aten.scaled_dot_product_attention.default", "dropout_p", "as_sym_float", {}, "random numbers"),
         ("torch.ops.aten.zeros.default", "pin_memory", "as_bool", True, "memory of a device"),
         ("torch.ops.aten.zeros.default", "pin_memory", "as_bool", False, ""),
-        ("_operator.pow", "b", "as_int", 2, ""),
-        ("_operator.pow", "b", "as_int", 1 << 40, "a power above 8"),
+        ("torch.ops.aten.relu.default", "", "as_bool", True, ""),
     ],
 )
 def test_arguments_that_do_more(target: str, name: str, kind: str, value: object, effect: str) -> None:
     assert refused_argument(target, name, kind, value) == effect
+
+
+def power(base: dict[str, object], exponent: dict[str, object]) -> dict[str, object]:
+    output = {"as_sym_int": {"as_name": "y"}}
+    return {"target": "_operator.pow", "inputs": [{"arg": base}, {"arg": exponent}], "outputs": [output]}
+
+
+def test_powers_and_products_of_sizes_stay_small() -> None:
+    size, other = {"as_sym_int": {"as_name": "x"}}, {"as_sym_int": {"as_name": "y"}}
+    degrees: dict[str, int] = {}
+    assert count_degree(power(size, {"as_int": 8}), degrees)
+    assert degrees == {"y": 8}
+    assert count_degree(power(other, {"as_int": 8}), degrees)
+    assert not count_degree(power(other, {"as_int": 2}), degrees)
+    for base, exponent in ((size, {"as_int": 9}), (size, {"as_int": -1}), (size, size), ({"as_int": 2}, size)):
+        assert not count_degree(power(base, exponent), {})
