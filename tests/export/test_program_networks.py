@@ -72,12 +72,12 @@ def test_a_graph_inside_a_node(tmp_path: Path) -> None:
 
 
 TORCHVISION = {
-    "regnet_y_400mf": 64, "lraspp_mobilenet_v3_large": 64, "resnet18": 64,
+    "lraspp_mobilenet_v3_large": 64, "resnet18": 64,
 }  # fmt: skip
 MORE = {
     "alexnet": 224, "convnext_tiny": 64, "deeplabv3_resnet50": 64, "densenet121": 64, "efficientnet_b0": 64,
     "efficientnet_v2_s": 64, "fcn_resnet50": 64, "googlenet": 96, "inception_v3": 299, "maxvit_t": 224,
-    "mnasnet0_5": 64, "mobilenet_v2": 64, "mobilenet_v3_small": 64, "resnext50_32x4d": 64,
+    "mnasnet0_5": 64, "regnet_y_400mf": 64, "mobilenet_v2": 64, "mobilenet_v3_small": 64, "resnext50_32x4d": 64,
     "shufflenet_v2_x0_5": 64, "squeezenet1_1": 64, "swin_t": 224, "swin_v2_t": 224, "vgg11": 64, "vit_b_32": 224,
     "wide_resnet50_2": 64,
 }  # fmt: skip
