@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_deploy.runtime.errors import BackendError, BuildError, OptionError
+from mtl_deploy.runtime.errors import BuildError, OptionError
 from mtl_deploy.runtime.onnx_graph import OnnxGraph, read_graph
 from mtl_deploy.runtime.signature import INPUT_NAME
 from mtl_deploy.runtime.tensorrt_library import Library
-from mtl_deploy.runtime.tensorrt_log import Messages, make_logger
+from mtl_deploy.runtime.tensorrt_log import Messages, logger_for
+from mtl_deploy.runtime.tensorrt_start import start_builder
 
 from .engine_options import EngineOptions
 
@@ -61,15 +62,11 @@ def build(
         KeyboardInterrupt: Ctrl-C; the build has ended then.
     """
     trt, messages = library.module, Messages()
-    logger = make_logger(trt, messages)
-    try:
-        builder = trt.Builder(logger)
-    except TypeError as error:  # what its bindings make of a builder that is null
-        raise BackendError(f"{library.title} cannot build here: {messages.reason()}") from error
+    builder = start_builder(library, messages)
     if options.threads is not None:
         builder.max_threads = options.threads
     network = builder.create_network(library.network_flags())
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, logger_for(trt, messages))
     if not parser.parse(content):
         raise BuildError(f"{library.title} cannot read {where}: {_parse_error(parser, content, messages)}")
     config = builder.create_builder_config()

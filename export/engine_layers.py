@@ -21,7 +21,8 @@ _TENSOR = re.compile(rb'\n  tensor=\{ ([^\n]*?)name="([^"\n]+)"([^\n]*?)type=(\w
 _PAYLOAD = re.compile(rb"const_payload_size=(\d+)")
 _LAYER = re.compile(rb"\n  (corrltn|fully_connected)=\{[^\n]*?\binput=\{([^}\n]*)\}")
 
-# TensorRT's inspector: "Half", "Int8 NC/32HW32", "Channel major FP16 format where channel % 2 == 0"
+# TensorRT's inspector: "Half", "Int8 NC/32HW32", "Channel major FP16 format where channel % 2 == 0". A tensor has "Format/Datatype"
+# up to TensorRT 10, "Format" and "Datatype" from 11 on.
 _FORMATS = (
     (re.compile(r"int8", re.IGNORECASE), "int8"),
     (re.compile(r"\bfp8\b|float8", re.IGNORECASE), "fp8"),
@@ -72,12 +73,12 @@ def from_inspector(text: str) -> dict[str, Any]:
 def _reads(layer: dict[str, Any]) -> str | None:
     if layer.get("LayerType") in ("Constant", "NoOp", "Signal", "Wait", "shape_call"):
         return None
-    for tensor in [*layer.get("Inputs", []), *layer.get("Outputs", [])]:
-        form = str(tensor.get("Format/Datatype", tensor.get("Format", ""))) if isinstance(tensor, dict) else ""
-        for pattern, precision in _FORMATS:
-            if pattern.search(form):
-                return precision
-    return None
+    tensors = [tensor for tensor in [*layer.get("Inputs", []), *layer.get("Outputs", [])] if isinstance(tensor, dict)]
+    told = [str(tensor.get(key, "")) for tensor in tensors for key in ("Datatype", "Format/Datatype", "Format")]
+    weights = layer.get("Weights")
+    if isinstance(weights, dict):  # where the tensors are "N/A due to dynamic shapes"
+        told.append(str(weights.get("Type", "")))
+    return next((precision for text in told for pattern, precision in _FORMATS if pattern.search(text)), None)
 
 
 def _sorted(counts: Iterable[str] | Counter[str]) -> dict[str, int]:

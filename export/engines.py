@@ -15,7 +15,8 @@ from mtl_deploy.runtime.engine_record import EngineRecord
 from mtl_deploy.runtime.errors import BackendError, NoGpuError, OptionError
 from mtl_deploy.runtime.gpu import Gpu, find_gpu
 from mtl_deploy.runtime.tensorrt_library import EXTRAS, LIBRARIES, TITLES, Library, import_library, installed
-from mtl_deploy.runtime.tensorrt_log import Messages, make_logger
+from mtl_deploy.runtime.tensorrt_log import Messages
+from mtl_deploy.runtime.tensorrt_start import require_driver, start_runtime
 
 from .engine_build import Built, build
 from .engine_layers import from_inspector, from_plan
@@ -77,6 +78,8 @@ def _builder(name: str, options: EngineOptions) -> Builder:
                 "on the device, or build ahead of time with TensorRT-RTX (--engine tensorrt-rtx)"
             ) from error
         gpu = None
+    if gpu is not None and name == "tensorrt":
+        require_driver(name, gpu.driver)
     return Builder(import_library(name), gpu, options)
 
 
@@ -183,17 +186,15 @@ def _inspect(library: Library, gpu: Gpu | None, plan: bytes) -> dict[str, Any]:
         return {}
     from mtl_deploy.runtime.cuda_context import Context
 
-    trt = library.module
-    context = Context()
+    context, messages = Context(), Messages()
     try:
         with context.active():
-            runtime = trt.Runtime(make_logger(trt, Messages()))
+            runtime = start_runtime(library, messages)
             engine = runtime.deserialize_cuda_engine(plan)
             if engine is None:
                 return {}
-            inspector = engine.create_engine_inspector()
-            found = from_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-            del inspector, engine, runtime  # in this order
+            found = from_inspector(library.inspect(engine))
+            del engine, runtime  # in this order
             return found
     finally:
         context.close()

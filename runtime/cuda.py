@@ -1,6 +1,7 @@
 """CUDA in one thin layer: streams, events, graphs, pinned and device memory. The only importer of cuda-bindings.
 
-It speaks the driver API, in the context that is current (:mod:`~mtl_deploy.runtime.cuda_context`). Every return code is checked.
+It speaks the driver API, in the context that is current (:mod:`~mtl_deploy.runtime.cuda_context`). Every return code is checked,
+through :mod:`~mtl_deploy.runtime.cuda_calls`.
 """
 
 from __future__ import annotations
@@ -9,75 +10,18 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .backend import Array
-from .errors import BackendError, DeviceLostError, DeviceMemoryError, RunError
+from .cuda_calls import check, driver, elapsed_time, error_of
+from .errors import DriverFunctionError, RunError
 
 if TYPE_CHECKING:
     from .cuda_context import Context
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
-
-_LOST = frozenset(
-    f"CUDA_ERROR_{name}"
-    for name in (
-        *("DEINITIALIZED", "DEVICE_UNAVAILABLE", "ECC_UNCORRECTABLE", "NVLINK_UNCORRECTABLE", "ILLEGAL_ADDRESS"),
-        *("LAUNCH_TIMEOUT", "ASSERT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION", "MISALIGNED_ADDRESS"),
-        *("INVALID_ADDRESS_SPACE", "INVALID_PC", "LAUNCH_FAILED", "CONTEXT_IS_DESTROYED", "CONTAINED"),
-        *("EXTERNAL_DEVICE", "TENSOR_MEMORY_LEAK"),
-    )
-)
-"""Errors after which each further call in the context fails too (CUDA driver API, "CUresult")."""
-
-
-@lru_cache(maxsize=1)
-def driver() -> Any:
-    """Return cuda-bindings' driver module.
-
-    Raises:
-        BackendError: it is not installed.
-    """
-    try:
-        from cuda.bindings import driver as module
-    except ImportError as error:
-        raise BackendError(
-            f"running an engine needs cuda-bindings ({error}): pip install 'mtl-deploy[tensorrt]' or 'mtl-deploy[tensorrt-rtx]'"
-        ) from error
-    return module
-
-
-def check(result: tuple[Any, ...]) -> Any:
-    """Return what a driver call gave, once its return code is success.
-
-    Raises:
-        DeviceMemoryError: the memory is full.
-        DeviceLostError: the context is unusable.
-        RunError: anything else.
-    """
-    code = result[0]
-    if code != 0:
-        raise _error(code)
-    return result[1] if len(result) == 2 else None
-
-
-def _error(code: Any) -> RunError:
-    name = getattr(code, "name", str(code))
-    if name == "CUDA_ERROR_OUT_OF_MEMORY":
-        return DeviceMemoryError(f"the GPU's memory is full ({name}); close other models, or use smaller batches")
-    if name in _LOST:
-        return DeviceLostError(
-            f"the GPU's context is unusable ({name}); close its models, drop arrays on it and load again, and if that fails "
-            "start the process again"
-        )
-    if name == "CUDA_ERROR_NOT_INITIALIZED":  # cuInit was called, so this is a child of the process that called it
-        return RunError(
-            f"CUDA failed: {name}; it does not survive a fork: start processes by 'spawn', and load models in them"
-        )
-    return RunError(f"CUDA failed: {name}")
 
 
 class Stream:
@@ -99,7 +43,7 @@ def synchronize(stream: int) -> None:
     """Wait for a stream's work."""
     code = driver().cuStreamSynchronize(stream)[0]
     if code != 0:
-        raise _error(code)
+        raise error_of(code)
 
 
 class Event:
@@ -128,7 +72,10 @@ class Event:
 
     def since(self, earlier: Event) -> float:
         """Return the milliseconds of GPU time between two marks; both have ``timing``."""
-        return float(check(self._cuda.cuEventElapsedTime(earlier._event, self._event)))
+        try:
+            return float(check(self._cuda.cuEventElapsedTime(earlier._event, self._event)))
+        except DriverFunctionError:  # cuda-bindings 13 asks for CUDA 12.8's
+            return elapsed_time(int(earlier._event), int(self._event))
 
     def close(self) -> None:
         """Destroy it."""
@@ -199,19 +146,41 @@ def copy_to_device(device: int, host: int, size: int, stream: int) -> None:
     """Copy bytes asynchronously; the host's memory is pinned."""
     code = driver().cuMemcpyHtoDAsync(device, host, size, stream)[0]
     if code != 0:
-        raise _error(code)
+        raise error_of(code)
 
 
 def copy_to_host(host: int, device: int, size: int, stream: int) -> None:
     """Copy bytes asynchronously; the host's memory is pinned."""
     code = driver().cuMemcpyDtoHAsync(host, device, size, stream)[0]
     if code != 0:
-        raise _error(code)
+        raise error_of(code)
 
 
 def copy_on_device(target: int, source: int, size: int, stream: int) -> None:
     """Copy bytes on the device asynchronously."""
     check(driver().cuMemcpyDtoDAsync(target, source, size, stream))
+
+
+def device_of(address: int) -> int | None:
+    """Return CUDA's number of the GPU whose memory an address is in; None where there is only one, and where it is no GPU's alone.
+
+    What every GPU can reach, and what the driver does not know, is none of its business: managed and pinned memory, or a host's.
+    """
+    cuda = driver()
+    if check(cuda.cuDeviceGetCount()) < 2:
+        return None
+    found = []
+    kinds = cuda.CUpointer_attribute
+    for kind in (
+        kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+        kinds.CU_POINTER_ATTRIBUTE_IS_MANAGED,
+        kinds.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+    ):
+        code, value = cuda.cuPointerGetAttribute(kind, address)
+        if code != 0:
+            return None
+        found.append(int(value))
+    return found[2] if found[0] == int(cuda.CUmemorytype.CU_MEMORYTYPE_DEVICE) and not found[1] else None
 
 
 class Graph:
@@ -247,7 +216,7 @@ class Graph:
         """Enqueue the work."""
         code = self._cuda.cuGraphLaunch(self._graph, stream)[0]
         if code != 0:
-            raise _error(code)
+            raise error_of(code)
 
     def close(self) -> None:
         """Destroy it, once its launches are done."""

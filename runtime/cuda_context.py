@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .cuda import check, driver
+from .cuda_calls import check, driver
 from .errors import BackendError, RunError
 from .gpu import find_gpu
 
@@ -20,8 +20,8 @@ class Context:
     """The CUDA context that a model lives in: the thread's current one, else the device's primary one.
 
     A primary context is retained, also where it is the current one: whoever made it current may let it go first. It goes when the
-    last model has been closed and the last array in its memory is gone; after an error that made it unusable it is then reset, so
-    that the next model finds a sound one.
+    last model has been closed and the last array in its memory is gone. After an error that made it unusable it is then reset: an
+    attempt to give the next model a sound one, which CUDA does not promise (its process "must be terminated and relaunched").
 
     Args:
         device: CUDA's number of the GPU, or None: the one of the thread's current context, else 0.

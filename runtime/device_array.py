@@ -16,7 +16,7 @@ import numpy as np
 from .errors import ImageError, OptionError
 
 LEGACY_STREAM = 1  # CUDA's number of the default stream that waits for all blocking ones
-_CUDA_DEVICES = (2, 13)  # kDLCUDA, kDLCUDAManaged of dlpack.h
+_CUDA, _MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged of dlpack.h
 _KINDS = {0: "i", 1: "u", 2: "f"}  # kDLInt, kDLUInt, kDLFloat
 
 
@@ -90,8 +90,17 @@ def is_on_device(value: object) -> bool:
         return False
     device = getattr(value, "__dlpack_device__", None)
     if device is not None:  # first: PyTorch's interface raises for tensors with gradients
-        return int(device()[0]) in _CUDA_DEVICES
+        return int(device()[0]) in (_CUDA, _MANAGED)
     return hasattr(value, "__cuda_array_interface__")
+
+
+def named_device(value: object) -> int | None:
+    """Return CUDA's number of the GPU that an array says it is on; None where it does not say, or where every GPU reaches it."""
+    device = getattr(value, "__dlpack_device__", None)
+    if device is None:
+        return None
+    kind, number = device()
+    return int(number) if kind == _CUDA else None
 
 
 def view(value: Any, stream: int, where: str) -> DeviceView:

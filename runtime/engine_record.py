@@ -9,6 +9,7 @@ from typing import Any
 from .errors import BackendError, BundleError, NoGpuError
 from .gpu import Gpu, find_gpu
 from .tensorrt_library import TITLES, Library, import_library, version_numbers
+from .tensorrt_start import require_driver
 
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 
@@ -24,7 +25,7 @@ class EngineRecord:
         gpu: the product that it was built on; None where it was built without one.
         driver: CUDA version of the driver that it was built with; None without a GPU.
         hardware_compatibility: ``none``, ``ampere_plus`` or ``same_compute_capability``.
-        version_compatible: whether later versions of the library run it.
+        version_compatible: whether later versions of the library run it: those of its major version, and the next (10 after 8).
         batch_opt: the batch that it is tuned for.
         source: path of the graph that it was built from, and ``source_sha256`` its content's.
         rest: what serves people and reports alone.
@@ -87,6 +88,7 @@ class EngineRecord:
         """
         try:
             gpu = find_gpu(device or 0)
+            require_driver(self.library, gpu.driver)  # first: an import, or what comes after it, may end the process
             library = import_library(self.library)
         except NoGpuError as error:
             raise NoGpuError(f"{self.built_for}; this machine: {error}") from error
@@ -98,7 +100,7 @@ class EngineRecord:
 
     def _version_problem(self, library: Library) -> str | None:
         here, there = version_numbers(library.version), version_numbers(self.version)
-        if here == there or (self.version_compatible and here > there):
+        if here == there or (self.version_compatible and here > there and _reads(here[0], there[0])):
             return None
         return library.title
 
@@ -113,6 +115,11 @@ class EngineRecord:
         else:
             fits = here in wanted
         return None if fits else f"{gpu.name}, SM {gpu.sm}"
+
+
+def _reads(here: int, there: int) -> bool:
+    """Return whether a major version of TensorRT runs an older one's version-compatible plans (NVIDIA, "Version Compatibility")."""
+    return here == there or (here, there) in ((10, 8), (11, 10))
 
 
 def _capability(text: str) -> tuple[int, int]:

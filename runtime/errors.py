@@ -17,7 +17,8 @@
         ├── BuildError          an engine that the library does not build
         └── RunError            a backend that failed while running
             ├── DeviceMemoryError   the GPU's memory is full
-            └── DeviceLostError     the GPU or its context is unusable from now on
+            ├── DeviceLostError     the GPU or its context is unusable from now on
+            └── DriverFunctionError a driver older than cuda-bindings; a BackendError too
 
 Every message says what was wrong, where, and what to do. Commands print it as one line, without a traceback.
 """
@@ -90,7 +91,14 @@ class DeviceMemoryError(RunError):
 
 
 class DeviceLostError(RunError):
-    """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that is gone. Close the models that use it."""
+    """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that is gone. Start the process again.
+
+    Models close all the same. Loading one again in the same process is an attempt, no more: CUDA asks for a new process.
+    """
+
+
+class DriverFunctionError(BackendError, RunError):
+    """The GPU's driver does not have a function that the installed cuda-bindings asks it for."""
 
 
 class MtlWarning(UserWarning):

@@ -51,11 +51,11 @@ def find_gpu(index: int = 0) -> Gpu:
     Raises:
         NoGpuError: there is no driver, or no such device; its message is the reason.
     """
-    driver = _driver()
+    driver = libcuda()
     if (code := driver.cuInit(0)) == _NO_DEVICE:
         raise NoGpuError("no CUDA device")
     if code != 0:
-        raise NoGpuError(f"the CUDA driver does not start ({_error_name(driver, code)})")
+        raise NoGpuError(f"the CUDA driver does not start ({error_name(code)})")
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     if count.value == 0:
@@ -73,14 +73,12 @@ def find_gpu(index: int = 0) -> Gpu:
         value = ctypes.c_int(0)
         driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
         values[word] = value.value
-    version = ctypes.c_int(0)
-    driver.cuDriverGetVersion(ctypes.byref(version))
     return Gpu(
         index=index,
         name=name.value.decode(errors="replace"),
         compute_capability=(values["major"], values["minor"]),
         memory_bytes=memory.value,
-        driver=f"{version.value // 1000}.{version.value % 1000 // 10}",
+        driver=driver_version(),
     )
 
 
@@ -93,15 +91,36 @@ def has_gpu() -> bool:
     return True
 
 
-def _driver() -> ctypes.CDLL:
+def driver_version() -> str:
+    """Return the CUDA version that the driver supports, such as ``13.0``.
+
+    Raises:
+        NoGpuError: there is no driver.
+    """
+    version = ctypes.c_int(0)
+    libcuda().cuDriverGetVersion(ctypes.byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def error_name(code: int) -> str:
+    """Return the driver's name of a return code, such as ``CUDA_ERROR_OUT_OF_MEMORY``; ``error 12345`` where it has none.
+
+    Raises:
+        NoGpuError: there is no driver.
+    """
+    name = ctypes.c_char_p()
+    if libcuda().cuGetErrorName(code, ctypes.byref(name)) != 0 or name.value is None:
+        return f"error {code}"
+    return name.value.decode(errors="replace")
+
+
+def libcuda() -> ctypes.CDLL:
+    """Return the CUDA driver's library.
+
+    Raises:
+        NoGpuError: there is no driver.
+    """
     try:
         return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         raise NoGpuError("no CUDA driver") from None
-
-
-def _error_name(driver: ctypes.CDLL, code: int) -> str:
-    name = ctypes.c_char_p()
-    if driver.cuGetErrorName(code, ctypes.byref(name)) != 0 or name.value is None:
-        return f"error {code}"
-    return name.value.decode(errors="replace")

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from .backend import Array, TensorSpec
-from .cuda import ALIGNMENT, DeviceMemory, PinnedMemory
+from .cuda import DeviceMemory, PinnedMemory
 from .cuda_context import Context
-from .device_array import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device, view
+from .device_array import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device
 from .engine_record import EngineRecord
-from .errors import BackendError, DeviceLostError, DeviceMemoryError, ImageError, MtlError, OptionError, RunError
+from .errors import BackendError, DeviceLostError, DeviceMemoryError, MtlError, OptionError, RunError
 from .kernel_cache import KernelCache, cache_path, read_cache
+from .tensorrt_arrays import accept
 from .tensorrt_engine import LoadedEngine
 from .tensorrt_lane import Lane
 from .tensorrt_library import Library
-from .tensorrt_log import Messages, make_logger
+from .tensorrt_log import Messages
 from .tensorrt_memory import Shape, size_in_bytes, sizes_of
+from .tensorrt_start import start_runtime
 
 _CLOSED = "the model is closed; load it again"
 CONTEXTS = 4  # at most, unless told: calls of more threads wait for one another
@@ -98,15 +100,11 @@ class TensorRTBackend:
         graphs: int,
         runtime_cache: str | os.PathLike[str] | bool | None,
     ) -> LoadedEngine:
-        trt, messages = library.module, Messages()
-        self._logger = make_logger(trt, messages)
+        messages = Messages()
         try:
-            self._runtime = trt.Runtime(self._logger)
-        except TypeError as error:  # how its bindings say that there is none: the driver is too old, for one
-            raise BackendError(
-                f"{where}, {record.built_for}: {library.title} does not start ({messages.reason()}); update the GPU's driver, or "
-                "install the library's release for it"
-            ) from error
+            self._runtime = start_runtime(library, messages)
+        except BackendError as error:
+            raise BackendError(f"{where}, {record.built_for}: {error}") from error
         if record.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime along
         engine = self._runtime.deserialize_cuda_engine(read())
@@ -168,7 +166,7 @@ class TensorRTBackend:
     ) -> dict[str, Any]:
         handle = lane.stream.handle if stream is None else stream
         if is_on_device(image):
-            image = _checked(view(image, handle, "the image"), self._loaded.input)
+            image = accept(image, handle, "the image", self._context.device, self._loaded.input)
         shapes = lane.output_shapes(image.shape)
         targets: dict[str, DeviceView] = {}
         found: dict[str, Any] = {}
@@ -178,7 +176,7 @@ class TensorRTBackend:
                 array = self._allocate(spec, shapes[name], stream)
             if array is not None and not isinstance(array, np.ndarray):
                 found[name] = array
-                targets[name] = _checked(view(array, handle, f"out[{name!r}]"), spec, shapes[name])
+                targets[name] = accept(array, handle, f"out[{name!r}]", self._context.device, spec, shapes[name])
         names = [name for name in outputs if name not in targets]
         host = {name: into[name] for name in names if name in into}
         pinned = isinstance(image, np.ndarray) and self._is_pinned(image)
@@ -269,7 +267,7 @@ class TensorRTBackend:
             self._free.pop().close()
         if self._cache is not None and not self._lost:
             self._cache.save()
-        for name in ("_loaded", "_cache", "_runtime", "_logger"):  # an engine must go before its runtime
+        for name in ("_loaded", "_cache", "_runtime"):  # an engine must go before its runtime
             self.__dict__.pop(name, None)
 
     def __del__(self) -> None:
@@ -287,25 +285,6 @@ class TensorRTBackend:
         """Why calls are not replayed as CUDA graphs; None where they are, or will be."""
         with self._condition:
             return next((lane.graphs_off for lane in self._free if lane.graphs_off), None)
-
-
-def _checked(array: DeviceView, spec: TensorSpec, shape: Shape | None = None) -> DeviceView:
-    """Return a caller's array on the GPU once it is known to serve as a tensor; without a shape, as the input."""
-    expected = shape
-    if expected is None:
-        fixed = (None, *spec.shape[1:])
-        fits = len(array.shape) == len(fixed) and all(
-            own in (None, size) for own, size in zip(fixed, array.shape, strict=True)
-        )
-        count = array.shape[0] if array.shape else 0
-        expected = array.shape if fits else (count, *sizes_of(spec))
-    if array.dtype != spec.dtype or array.shape != expected:
-        raise ImageError(
-            f"got {array.dtype} {array.shape} on the GPU for {spec.name!r}; expected {spec.dtype} {expected}"
-        )
-    if shape is not None and (array.address % ALIGNMENT or not array.writable):
-        raise ImageError(f"the GPU array for {spec.name!r} must be writable and aligned to {ALIGNMENT} bytes")
-    return array
 
 
 def _clear_frames(error: BaseException) -> None:

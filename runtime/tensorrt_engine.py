@@ -70,6 +70,18 @@ class LoadedEngine:
         if not ok:
             raise self.failure("binding")
 
+    def enqueue(self, execution: Any, stream: int) -> None:
+        """Enqueue the engine's kernels on a stream.
+
+        Raises:
+            RunError: the library failed.
+        """
+        self.messages.clear()
+        done = execution.execute_async_v3(stream)
+        del execution  # whoever keeps the error keeps this frame, and a context must go before its engine
+        if not done:
+            raise self.failure("enqueue")
+
     def output_shapes(self, execution: Any, shape: Shape) -> tuple[Shape, ...]:
         """Return the outputs' shapes for an input's. Where they do not follow from the batch, the execution context is asked.
 

@@ -212,8 +212,7 @@ class Lane:
         """Enqueue copies and engine for the binding that is in force."""
         if binding.host_input:
             copy_to_device(binding.device_input, binding.host_input, layout.input_bytes, on)
-        if not execution.execute_async_v3(on):
-            raise self._loaded.failure("enqueue")
+        self._loaded.enqueue(execution, on)
         if binding.to_host:
             copy_to_host(self._buffers.result_address(), layout.binding.outputs[0], layout.output_bytes, on)
 

@@ -85,7 +85,7 @@ class Library:
         The caller gives it memory. TensorRT asks for that where CUDA graphs are captured and shapes then change
         (NVIDIA, Developer Guide, "CUDA Graphs").
         """
-        if hasattr(engine, "create_execution_context_without_device_memory"):  # removed in TensorRT 11
+        if not hasattr(self.module, "ExecutionContextAllocationStrategy"):  # TensorRT 8.6; deprecated in 10, gone in 11
             return engine.create_execution_context_without_device_memory()
         strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
         if runtime_config is not None:
@@ -119,6 +119,25 @@ class Library:
             cache.deserialize(cached)
         config.set_runtime_cache(cache)
         return config, cache
+
+    def inspect(self, engine: Any) -> str:
+        """Return what the library's inspector says of an engine's layers, as JSON.
+
+        Where shapes are free, it says types and formats for the shapes of an execution context alone: here the profile's optimum.
+        The engine's CUDA context is current.
+        """
+        trt = self.module
+        inspector = engine.create_engine_inspector()
+        context = self.create_context(engine)
+        if context is not None:
+            for index in range(engine.num_io_tensors):
+                name = engine.get_tensor_name(index)
+                if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+                    context.set_input_shape(name, tuple(engine.get_tensor_profile_shape(name, 0)[1]))
+            inspector.execution_context = context
+        found = str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        del inspector, context  # in this order
+        return found
 
     # building
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 import threading
+import weakref
 from typing import Any
 
+CUDA_FAILED = "CUDA initialization failure"  # its words where the driver is too old, or there is no GPU
+_KEPT = 200  # messages
 _LOGGER = logging.getLogger("mtl_deploy.tensorrt")
 
 _NOISE = (
@@ -32,47 +36,88 @@ _PREFIXES = (
 
 
 class Messages:
-    """What TensorRT said since the last :meth:`clear`.
+    """What TensorRT said of one model or build since the last :meth:`clear`.
 
-    Attributes:
-        errors: in order, cleaned of source positions, each once.
-        warnings: likewise.
+    A model is called from several threads, and several models speak through one logger (:func:`logger_for`). What is said in a
+    thread that works for this model (:meth:`listen`) belongs to that thread's call; what the library's own threads say is heard by
+    everyone, and counts where the thread itself heard nothing.
     """
 
     def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
+        self._said: list[tuple[int | None, bool, str]] = []  # thread that it was said in, whether an error, text
         self._lock = threading.RLock()  # a collected engine speaks too
 
-    def add(self, severity: int, text: str) -> None:
-        """Take a message in; severities are TensorRT's, 0 (internal error) to 4 (verbose)."""
+    @property
+    def errors(self) -> list[str]:
+        """All errors, in order, cleaned of source positions, each once."""
+        return self._texts(errors=True)
+
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings, likewise."""
+        return self._texts(errors=False)
+
+    def listen(self) -> None:
+        """Have what is said in this thread from now on come here alone."""
+        _thread.listener = weakref.ref(self)
+
+    def add(self, severity: int, text: str, thread: int | None = None) -> None:
+        """Take a message in.
+
+        Args:
+            severity: TensorRT's, 0 (internal error) to 4 (verbose).
+            text: the message.
+            thread: that it was said in, where that one works for this model; None: the library's own.
+        """
         if any(noise in text for noise in _NOISE):
             severity = 4
+        elif CUDA_FAILED in text:  # TensorRT 8.6 only warns of it, and then crashes
+            severity = min(severity, 1)
         cleaned = clean(text)
         _LOGGER.debug("%s", cleaned)
         if severity > 2 or not cleaned or _CONTINUED.match(cleaned):
             return
+        entry = (thread, severity < 2, cleaned)
         with self._lock:
-            into = self.errors if severity < 2 else self.warnings
-            if cleaned not in into:
-                into.append(cleaned)
+            if entry not in self._said:
+                self._said.append(entry)
+                del self._said[:-_KEPT]
 
     def clear(self) -> None:
-        """Forget what was said."""
-        with self._lock:
-            self.errors.clear()
-            self.warnings.clear()
+        """Forget what this thread and the library's own have said, and listen."""
+        self.listen()
+        if self._said:
+            own = threading.get_ident()
+            with self._lock:
+                self._said = [entry for entry in self._said if entry[0] not in (own, None)]
 
     def reason(self) -> str:
-        """Return the first error, which is the cause of those that follow it."""
-        with self._lock:
-            return self.errors[0] if self.errors else "the library gave no reason"
+        """Return the first error of this thread's call, which is the cause of those that follow it."""
+        errors = self._heard()
+        return errors[0] if errors else "the library gave no reason"
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether an error speaks of memory that could not be had."""
+        """Whether an error of this thread's call speaks of memory that could not be had."""
+        return any(re.search(r"out of ?memory|OutOfMemory", text, re.IGNORECASE) for text in self._heard())
+
+    @property
+    def cuda_failed(self) -> bool:
+        """Whether CUDA did not start for the library. What it returned is then not to be touched, nor freed."""
+        return any(CUDA_FAILED in text for text in self.errors)
+
+    def _heard(self) -> list[str]:
+        own = threading.get_ident()
         with self._lock:
-            return any(re.search(r"out of ?memory|OutOfMemory", text, re.IGNORECASE) for text in self.errors)
+            for threads in ((own,), (None,)):
+                found = [text for thread, error, text in self._said if error and thread in threads]
+                if found:
+                    return found
+            return [text for _, error, text in self._said if error]
+
+    def _texts(self, *, errors: bool) -> list[str]:
+        with self._lock:
+            return list(dict.fromkeys(text for _, error, text in self._said if error == errors))
 
 
 def clean(text: str) -> str:
@@ -88,19 +133,56 @@ def clean(text: str) -> str:
     return line.rstrip(". ") if line else ""
 
 
-def make_logger(module: Any, messages: Messages) -> Any:
-    """Return a logger for a TensorRT module that passes its messages on.
+def logger_for(module: Any, messages: Messages) -> Any:
+    """Return the logger of a TensorRT module, once it passes messages on to these too, for as long as they are held.
+
+    There is one for the life of the process. TensorRT keeps a bare pointer to the first that it is given, and speaks through it
+    whichever model works (``nvinfer1::getLogger``): a logger that went with its model would leave that pointer dangling.
 
     Args:
         module: ``tensorrt`` or ``tensorrt_rtx``; its logger class is only known once it is imported.
-        messages: takes them in. They come from any thread.
+        messages: take in what is said from now on. Messages come from any thread.
     """
+    with _lock:
+        if module not in _loggers:
+            _loggers[module] = _make_logger(module)
+        logger, listeners = _loggers[module]
+        listeners.add(messages)
+    messages.listen()
+    return logger
+
+
+def _make_logger(module: Any) -> tuple[Any, weakref.WeakSet[Messages]]:
+    listeners: weakref.WeakSet[Messages] = weakref.WeakSet()
 
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, text: str) -> None:
-            messages.add(int(severity), text)
+            chosen: Messages | None = getattr(_thread, "listener", _nobody)()
+            with _lock:
+                known = list(listeners)
+            if chosen is not None and any(chosen is one for one in known):
+                chosen.add(int(severity), text, threading.get_ident())
+                return
+            for one in known:
+                one.add(int(severity), text)
 
-    return Logger()
+    logger = Logger()
+    keep_forever(logger)
+    return logger, listeners
+
+
+def keep_forever(thing: object) -> None:
+    """Have an object outlive the interpreter: where its destructor, or who still points to it, would end the process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _nobody() -> Messages | None:
+    return None
+
+
+_thread = threading.local()
+_lock = threading.RLock()  # a collected engine speaks, too
+_loggers: dict[Any, tuple[Any, weakref.WeakSet[Messages]]] = {}  # by module

@@ -83,8 +83,7 @@ class LayerTimes:
         self._reported.append((name, ms))
 
     def _enqueue(self) -> None:
-        if not self._execution.execute_async_v3(self._stream.handle):
-            raise self._loaded.failure("enqueue")
+        self._loaded.enqueue(self._execution, self._stream.handle)
         synchronize(self._stream.handle)
 
     def measure(self) -> dict[str, float]:

@@ -101,8 +101,7 @@ class _Instance:
 
     def execute(self, on: int) -> None:
         """Enqueue the engine's kernels."""
-        if not self._execution.execute_async_v3(on):
-            raise self._loaded.failure("enqueue")
+        self._loaded.enqueue(self._execution, on)
 
     def launch(self, on: int) -> None:
         """Enqueue the engine's kernels, as a graph where one is recorded."""

@@ -21,15 +21,16 @@ MakeBundle = Callable[..., Path]
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulation]:
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulation]:
     """A machine with a simulated GPU and no TensorRT; at the end nothing may be left on the GPU."""
     bindings = pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     from .simulated_cuda import SimulatedCuda
     from .simulated_libcuda import SimulatedLibcuda
 
-    simulation = Simulation(SimulatedCuda(), SimulatedLibcuda(), monkeypatch)
+    driver = SimulatedCuda()
+    simulation = Simulation(driver, SimulatedLibcuda(driver), monkeypatch, tmp_path)
     monkeypatch.setattr(bindings, "driver", simulation.cuda)
-    monkeypatch.setattr(gpu, "_driver", lambda: simulation.libcuda)
+    monkeypatch.setattr(gpu, "libcuda", lambda: simulation.libcuda)
     monkeypatch.setattr(
         onnxruntime_backend, "has_gpu", lambda: False
     )  # the real ONNX Runtime would look for a real one

@@ -26,14 +26,20 @@ class SimulatedContexts:
         calls: how often each function was called.
         violations: what a real driver would have punished with undefined behaviour.
         limit: bytes of device memory.
+        version: of CUDA, that the driver supports.
+        bindings: major version of cuda-bindings.
+        mends: whether a reset gives a sound context after one was lost. CUDA does not promise it.
     """
 
     CUresult, CUstream_flags, CUevent_flags = real.CUresult, real.CUstream_flags, real.CUevent_flags
     CUstreamCaptureMode, CU_MEMHOSTALLOC_PORTABLE = real.CUstreamCaptureMode, real.CU_MEMHOSTALLOC_PORTABLE
+    CUpointer_attribute, CUmemorytype = real.CUpointer_attribute, real.CUmemorytype
     nothing: dict[str, tuple[None, ...]] = dict.fromkeys(("cuMemGetInfo", "cuDevicePrimaryCtxGetState"), (None, None))
     for _name in ("cuStreamEndCapture", "cuMemAlloc", "cuMemHostAlloc", "cuGraphInstantiate", "cuCtxGetDevice"):
         nothing[_name] = (None,)
     for _name in ("cuDevicePrimaryCtxRetain", "cuStreamCreate", "cuEventCreate", "cuEventElapsedTime"):
+        nothing[_name] = (None,)
+    for _name in ("cuPointerGetAttribute", "cuDeviceGetCount"):
         nothing[_name] = (None,)
 
     def __init__(self, devices: int = 1, limit: int = 1 << 24) -> None:
@@ -42,7 +48,8 @@ class SimulatedContexts:
         self.violations: list[str] = []
         self.limit = limit
         self.devices = devices
-        self._failures: dict[str, dict[int, str]] = {}
+        self.version, self.bindings, self.mends = 13000, 13, False
+        self._failures: dict[str, dict[int, str | int]] = {}
         self._next = 0x10_0000
         self._local = threading.local()
         self.contexts: dict[int, SimContext] = {}
@@ -57,8 +64,8 @@ class SimulatedContexts:
 
     # for tests
 
-    def fail(self, name: str, error: str, nth: int = 1) -> None:
-        """Let the nth call from now of a function fail, once."""
+    def fail(self, name: str, error: str | int, nth: int = 1) -> None:
+        """Let the nth call from now of a function fail, once; with a number that cuda-bindings does not know, as it does."""
         self._failures.setdefault(name, {})[self.calls[name] + nth] = error
 
     def live(self) -> dict[str, int]:
@@ -89,6 +96,11 @@ class SimulatedContexts:
         """Break a context."""
         (context or self.primaries[0]).lost = name
 
+    def add_device(self) -> None:
+        """Put another GPU into the machine."""
+        self.devices += 1
+        self.primaries.append(self._context(self.devices - 1, primary=True))
+
     # contexts
 
     @property
@@ -114,6 +126,10 @@ class SimulatedContexts:
     @call(needs_context=False)
     def cuInit(self, flags: int) -> None:
         assert flags == 0
+
+    @call(needs_context=False)
+    def cuDeviceGetCount(self) -> int:
+        return self.devices
 
     @call(needs_context=False)
     def cuCtxGetCurrent(self) -> Handle:
@@ -153,8 +169,9 @@ class SimulatedContexts:
     @call(needs_context=False)
     def cuDevicePrimaryCtxRetain(self, device: Any) -> Handle:
         context = self._primary(device)
-        if not context.alive:
-            context.alive, context.lost = True, None
+        if context.lost:
+            raise Failure(context.lost)
+        context.alive = True
         context.retained += 1
         return Handle(context.handle)
 
@@ -169,7 +186,11 @@ class SimulatedContexts:
 
     @call(needs_context=False)
     def cuDevicePrimaryCtxReset(self, device: Any) -> None:
-        self.destroy(self._primary(device))
+        context = self._primary(device)
+        if context.lost and not self.mends:
+            raise Failure(context.lost)
+        context.lost = None
+        self.destroy(context)
 
     def destroy(self, context: SimContext) -> None:
         """Destroy a context and all that is in it; it stays on the threads' stacks."""
@@ -177,7 +198,7 @@ class SimulatedContexts:
             if stream is not None and stream.context is context and not context.lost:
                 self.drain(stream)
         context.alive = False
-        context.lost = context.legacy = None
+        context.legacy = None
         for register in (self.streams, self.events, self.graphs, self.executables, self.blocks, self.pinned):
             for handle in [handle for handle, item in register.items() if item.context is context]:  # type: ignore[attr-defined]
                 del register[handle]  # type: ignore[attr-defined]
@@ -187,6 +208,8 @@ class SimulatedContexts:
     def _inject(self, name: str) -> None:
         failures = self._failures.get(name)
         if failures and (error := failures.pop(self.calls[name], None)) is not None:
+            if isinstance(error, int):
+                raise ValueError(f"{error} is not a valid CUresult")
             raise Failure(error)
 
     def _not_while_capturing(self) -> None:

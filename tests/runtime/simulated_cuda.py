@@ -98,6 +98,19 @@ class SimulatedCuda(SimulatedContexts):
         if not self._holds(self.pinned if host else self.blocks, address, size):
             raise Failure("ILLEGAL_ADDRESS")
 
+    @call()
+    def cuPointerGetAttribute(self, attribute: Any, address: Any) -> int:
+        kinds = self.CUpointer_attribute
+        for register, kind in ((self.blocks, "DEVICE"), (self.pinned, "HOST")):
+            for block in register.values():
+                if block.address <= int(address) < block.address + block.size:
+                    return {
+                        kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE: int(getattr(self.CUmemorytype, f"CU_MEMORYTYPE_{kind}")),
+                        kinds.CU_POINTER_ATTRIBUTE_IS_MANAGED: 0,
+                        kinds.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: block.context.device,
+                    }[attribute]
+        raise Failure("INVALID_VALUE")
+
     # streams and events
 
     @call(unsafe=True)
@@ -154,6 +167,12 @@ class SimulatedCuda(SimulatedContexts):
 
     @call()
     def cuEventElapsedTime(self, start: Any, end: Any) -> float:
+        if self.bindings >= 13 and self.version < 12080:  # it asks for CUDA 12.8's
+            raise RuntimeError("function cuEventElapsedTime_v2 is not found")
+        return self.elapsed(start, end)
+
+    def elapsed(self, start: Any, end: Any) -> float:
+        """Return the time between two events, as any version of the function does."""
         return float(self._event(end).mark is not None and self._event(start).mark is not None)
 
     def enqueue(self, stream: Any, work: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtl_deploy.runtime import cuda, cuda_context, gpu, tensorrt_library
+from mtl_deploy.runtime import cuda_calls, cuda_context, gpu, tensorrt_library, tensorrt_log
 from mtl_deploy.runtime.bundle import Artifact, Manifest, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
 from mtl_deploy.runtime.engine_record import EngineRecord
@@ -32,12 +32,14 @@ class Simulation:
         cuda: its driver, as the runtime works with it.
         libcuda: its driver, as the runtime asks it what there is.
         monkeypatch: of the test.
+        folder: for what wheels leave behind.
         may_leak: whether the test leaves something behind on purpose.
     """
 
     cuda: Any
     libcuda: Any
     monkeypatch: pytest.MonkeyPatch
+    folder: Path
     may_leak: bool = False
 
     @contextmanager
@@ -61,10 +63,26 @@ class Simulation:
         tensorrt_library.import_library.cache_clear()
         return module
 
+    def replace(self, name: str, function: Callable[..., Any]) -> None:
+        """Put a function in the place of one of the driver's."""
+        self.monkeypatch.setattr(self.cuda, name, function)
+        vars(cuda_calls.driver()).pop(name, None)
+
+    def install_wheel(self, project: str, *requires: str, version: str = "10.3.0") -> None:
+        """Leave the metadata that pip does when it installs a wheel."""
+        folder = self.folder / "site-packages" / f"{project}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        lines = ["Metadata-Version: 2.1", f"Name: {project}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {each}" for each in requires]
+        (folder / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.monkeypatch.syspath_prepend(str(folder.parent))
+
 
 def clear_caches() -> None:
-    cuda.driver.cache_clear()
-    cuda_context._primaries.clear()
+    cuda_calls.driver.cache_clear()
+    tensorrt_log._loggers.clear()
+    for state in (cuda_context._primaries, cuda_context._holds, cuda_context._lost):
+        state.clear()
     gpu.find_gpu.cache_clear()
     tensorrt_library.import_library.cache_clear()
 
@@ -195,19 +213,21 @@ class DlPackArray:
 
     def __init__(self, array: GpuArray, changes: dict[str, Any]) -> None:
         self._array, self.shape, self.asked = array, array.shape, []
-        self.device = changes.pop("device", 2)
+        self.device, self.number = changes.pop("device", 2), changes.pop("number", 0)
         sizes = (ctypes.c_int64 * len(self.shape))(*self.shape)
         strides = changes.pop("strides", None)
         self._keep = [sizes, (ctypes.c_int64 * len(self.shape))(*strides) if strides else None]
         code = {"i": 0, "u": 1, "f": 2}[array.dtype.kind]
         fields = {"code": code, "bits": 8 * array.dtype.itemsize, "lanes": 1, "byte_offset": 0} | changes
         data = array.address - fields["byte_offset"]
-        self._tensor = DlTensor(data=data, device_type=self.device, ndim=len(self.shape), shape=sizes, **fields)
+        self._tensor = DlTensor(
+            data=data, device_type=self.device, device_id=self.number, ndim=len(self.shape), shape=sizes, **fields
+        )
         if strides:
             self._tensor.strides = self._keep[1]
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.device, 0
+        return self.device, self.number
 
     def __dlpack__(self, stream: Any = None) -> Any:
         assert stream is not None

@@ -10,10 +10,20 @@ from .simulated_objects import Code
 class SimulatedLibcuda:
     """The driver as ctypes sees it: what :mod:`~mtl_deploy.runtime.gpu` asks."""
 
-    def __init__(self, devices: int = 1, name: str = "Simulated GPU", capability: tuple[int, int] = (8, 7)) -> None:
-        self.devices, self.name, self.capability = devices, name, capability
+    def __init__(self, cuda: Any) -> None:
+        self.cuda = cuda
+        self.devices, self.name, self.capability = 1, "Simulated GPU", (8, 7)
         self.code = 0
-        self.version = 13000
+
+    @property
+    def version(self) -> int:
+        """The CUDA version that the driver supports."""
+        found: int = self.cuda.version
+        return found
+
+    @version.setter
+    def version(self, version: int) -> None:
+        self.cuda.version = version
 
     def cuInit(self, flags: int) -> int:
         return self.code
@@ -47,4 +57,8 @@ class SimulatedLibcuda:
 
     def cuDriverGetVersion(self, version: Any) -> int:
         version._obj.value = self.version
+        return 0
+
+    def cuEventElapsedTime(self, ms: Any, start: Any, end: Any) -> int:
+        ms._obj.value = self.cuda.elapsed(start.value, end.value)
         return 0

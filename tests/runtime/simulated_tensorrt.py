@@ -19,7 +19,9 @@ import numpy as np
 import onnxruntime
 
 from .simulated_cuda import ALIGNMENT, SimulatedCuda
+from .simulated_inspector import Inspector, LayerInformationFormat
 from .simulated_objects import Failure
+from .simulated_start import INSUFFICIENT, Speech, Started
 
 MAGIC = b"SIMPLAN"
 ACTIVATIONS = 1000  # bytes of activation memory an image of the largest batch
@@ -74,6 +76,8 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
 
     - ``deserialized``: the plans that it was given;
     - ``runtime_error``: a message with which it refuses to make a runtime;
+    - ``built_for``: the major version of CUDA that it needs of the driver;
+    - ``started``: how many runtimes and builders were asked for;
     - ``capturable``: what TensorRT-RTX says of streams;
     - ``refuse_capture``, ``allocate_in_capture``: whether an enqueue fails, or allocates, while a graph is captured;
     - ``compiled``: the shapes for which TensorRT-RTX had to compile kernels.
@@ -83,6 +87,8 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
     trt.__spec__ = ModuleSpec(name, None)
     trt.__version__ = version
     major = 11 if rtx else int(version.split(".")[0])
+    sized = major > 10 or (major == 10 and not version.startswith("10.0."))  # device_memory_size_v2, set_device_memory
+    trt.built_for, trt.started = 12 if major < 11 else 13, 0
     trt.deserialized, trt.compiled = [], []
     trt.under_way = {}  # by activation memory: the enqueues that have not run yet
     trt.runtime_error = None
@@ -93,23 +99,29 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
         INPUT = 1
         OUTPUT = 2
 
-    class NetworkDefinitionCreationFlag(enum.IntEnum):
-        EXPLICIT_BATCH = 0
-        if major >= 10 and not rtx:
-            STRONGLY_TYPED = 1
+    flags = {8: ["EXPLICIT_BATCH", "EXPLICIT_PRECISION"], 10: ["EXPLICIT_BATCH", "STRONGLY_TYPED"]}
+    NetworkDefinitionCreationFlag = enum.IntEnum(  # type: ignore[misc]
+        "NetworkDefinitionCreationFlag", flags.get(major, ["STRONGLY_TYPED"]), start=0
+    )
 
     class ILogger:
         def __init__(self) -> None:
             self.made = True
 
-    class Runtime:
+    speech = Speech(cuda.violations)
+
+    class Runtime(Started):
         def __init__(self, logger: Any) -> None:
             assert isinstance(logger, ILogger)
+            trt.started += 1
             self.logger = logger
             self.engine_host_code_allowed = False
+            speech.begin(self, logger)
             if trt.runtime_error is not None:
                 logger.log(Severity.ERROR, trt.runtime_error)
                 raise TypeError("pybind11::init(): factory function returned nullptr")
+            if not rtx and cuda.version // 1000 < trt.built_for:
+                self.fail(major, lambda severity, text: logger.log(Severity(severity), text), cuda.violations)
 
         def deserialize_cuda_engine(self, plan: bytes) -> Any:
             trt.deserialized.append(plan)
@@ -119,6 +131,9 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 self.logger.log(
                     Severity.ERROR, "[runtime.cpp::deserialize::66] Error Code 4: Internal Error (it failed.)"
                 )
+                return None
+            if cuda.version // 1000 < trt.built_for:
+                self.logger.log(Severity.ERROR, INSUFFICIENT)
                 return None
             return _give(self.logger, lambda: Engine(self, plan))
 
@@ -137,9 +152,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 cuda.free(self.memory)
 
         def complain(self, text: str) -> bool:
-            self.logger.log(
-                Severity.ERROR, f"[executionContext.cpp::check::99] Error Code 3: API Usage Error ({text}.)"
-            )
+            speech.say(Severity.ERROR, f"[executionContext.cpp::check::99] Error Code 3: API Usage Error ({text}.)")
             return False
 
     class Engine(Owner):
@@ -147,18 +160,21 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             super().__init__(runtime.logger, 4096)
             self.runtime = runtime
             _, self.batch_min, self.batch_max = HEADER.unpack_from(plan)
-            self.session = session_of(plan[HEADER.size :])
+            self.graph = plan[HEADER.size :]
+            self.session = session_of(self.graph)
             self.tensors = {value.name: (value, TensorIOMode.INPUT) for value in self.session.get_inputs()}
             self.tensors |= {value.name: (value, TensorIOMode.OUTPUT) for value in self.session.get_outputs()}
             self.num_io_tensors = len(self.tensors)
             self.activations = ACTIVATIONS * self.batch_max
 
-        @property
-        def device_memory_size(self) -> int:
-            assert major < 10, "deprecated"
-            return self.activations
+        if major < 11:
 
-        if major >= 10:
+            @property
+            def device_memory_size(self) -> int:
+                assert not sized, "deprecated"
+                return self.activations
+
+        if sized:
 
             @property
             def device_memory_size_v2(self) -> int:
@@ -179,6 +195,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
         if major < 11:
 
             def create_execution_context_without_device_memory(self) -> Any:
+                assert major < 10, "deprecated"
                 return _give(self.logger, lambda: Execution(self))
 
         if major >= 10:
@@ -196,6 +213,14 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
 
             def create_runtime_config(self) -> Any:
                 return RuntimeConfig()
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+            assert profile_index == 0
+            rest = tuple(max(size, 1) for size in self.get_tensor_shape(name)[1:])
+            return [(batch, *rest) for batch in (self.batch_min, self.batch_min, self.batch_max)]
+
+        def create_engine_inspector(self) -> Any:
+            return Inspector(self, major)
 
     class Execution(Owner):
         def __init__(self, engine: Any, cache: Any = None) -> None:
@@ -233,7 +258,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             self.addresses[name] = address
             return True
 
-        if major >= 10:
+        if sized:
 
             def set_device_memory(self, address: int, size: int) -> None:
                 assert address % ALIGNMENT == 0
@@ -387,7 +412,10 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             return None
 
     trt.ILogger, trt.Runtime, trt.TensorIOMode = ILogger, Runtime, TensorIOMode
-    trt.NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
+    trt.NetworkDefinitionCreationFlag, trt.LayerInformationFormat = (
+        NetworkDefinitionCreationFlag,
+        LayerInformationFormat,
+    )
     if major >= 10:
         trt.ExecutionContextAllocationStrategy = Allocation
     if rtx:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mtl_deploy.runtime import BackendError, DeviceLostError, DeviceMemoryError, NoGpuError, RunError, cuda
+from mtl_deploy.runtime import BackendError, DeviceLostError, DeviceMemoryError, NoGpuError, RunError, cuda, cuda_calls
 from mtl_deploy.runtime.cuda import DeviceMemory, Event, Graph, PinnedMemory, Stream
 from mtl_deploy.runtime.cuda_context import Context
 
@@ -19,7 +21,7 @@ def test_errors_are_told_apart(machine: Simulation) -> None:
     assert cuda.check((codes.CUDA_SUCCESS,)) is None
     with pytest.raises(DeviceMemoryError, match=r"memory is full \(CUDA_ERROR_OUT_OF_MEMORY\); close other models"):
         cuda.check((codes.CUDA_ERROR_OUT_OF_MEMORY, None))
-    with pytest.raises(DeviceLostError, match=r"unusable \(CUDA_ERROR_LAUNCH_TIMEOUT\); close its models"):
+    with pytest.raises(DeviceLostError, match=r"unusable \(CUDA_ERROR_LAUNCH_TIMEOUT\).*started again"):
         cuda.check((codes.CUDA_ERROR_LAUNCH_TIMEOUT,))
     with pytest.raises(RunError, match=r"^CUDA failed: CUDA_ERROR_INVALID_VALUE$") as caught:
         cuda.check((codes.CUDA_ERROR_INVALID_VALUE,))
@@ -33,12 +35,81 @@ def test_a_child_after_a_fork_is_told_what_to_do(machine: Simulation) -> None:
 
 
 def test_every_error_that_loses_a_context_exists(machine: Simulation) -> None:
-    assert {name for name in cuda._LOST if not hasattr(machine.cuda.CUresult, name)} == set()
+    assert {name for name in cuda_calls._LOST if not hasattr(machine.cuda.CUresult, name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (99999, RunError, r"^CUDA failed: error 99999$"),
+        (
+            2,
+            DeviceMemoryError,
+            "CUDA_ERROR_OUT_OF_MEMORY",
+        ),  # newer drivers' codes have names that the driver itself knows
+        (700, DeviceLostError, "CUDA_ERROR_ILLEGAL_ADDRESS"),
+    ],
+)
+@pytest.mark.parametrize("name", ["cuStreamSynchronize", "cuMemcpyHtoDAsync", "cuMemAlloc", "cuStreamCreate"])
+def test_a_code_that_the_bindings_do_not_know_is_an_error_like_any_other(
+    machine: Simulation, name: str, code: int, kind: type[RunError], message: str
+) -> None:
+    context = Context()
+    with context.active():
+        stream, memory = Stream(), DeviceMemory(64)
+        calls: dict[str, Callable[[], object]] = {
+            "cuStreamSynchronize": lambda: cuda.synchronize(stream.handle),
+            "cuMemcpyHtoDAsync": lambda: cuda.copy_to_device(memory.address, memory.address, 64, stream.handle),
+            "cuMemAlloc": lambda: DeviceMemory(64),
+            "cuStreamCreate": Stream,
+        }
+        machine.cuda.fail(name, code)
+        with pytest.raises(kind, match=message) as caught:
+            calls.pop(name)()
+        assert type(caught.value) is kind
+        stream.close()
+        memory.close()
+    context.close()
+
+
+@pytest.mark.parametrize(("version", "bindings"), [(12060, 12), (12060, 13), (12080, 13), (13000, 13)])
+def test_time_between_events_is_measured_on_every_driver(machine: Simulation, version: int, bindings: int) -> None:
+    machine.cuda.version, machine.cuda.bindings = version, bindings
+    context = Context()
+    with context.active():
+        stream, start, end = Stream(), Event(timing=True), Event(timing=True)
+        start.record(stream.handle)
+        end.record(stream.handle)
+        end.synchronize()
+        assert end.since(start) == 1.0
+        for resource in (stream, start, end):
+            resource.close()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["function cuStreamSynchronize_v9 is not found", 'Function "cuStreamSynchronize_v9" not found']
+)
+def test_a_function_that_the_driver_lacks_is_an_error_of_ours(machine: Simulation, text: str) -> None:
+    def missing(stream: int) -> None:
+        raise RuntimeError(text)
+
+    def broken(flags: Any) -> None:
+        raise RuntimeError("something else")
+
+    machine.cuda.version = 12060
+    machine.replace("cuStreamSynchronize", missing)
+    for kind in (RunError, BackendError):  # whoever waits for either
+        with pytest.raises(kind, match=r"CUDA 12\.6, has no cuStreamSynchronize_v9, .*'cuda-bindings<13'"):
+            cuda.synchronize(0)
+    machine.replace("cuEventCreate", broken)
+    with pytest.raises(RuntimeError, match=r"^something else$"):  # a fault of ours is not dressed up
+        Event()
 
 
 def test_missing_bindings_are_a_backend_error(machine: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    cuda.driver.cache_clear()
+    cuda_calls.driver.cache_clear()
     with pytest.raises(BackendError, match=r"needs cuda-bindings \(.*pip install 'mtl-deploy\[tensorrt\]'"):
         Context()
 
@@ -130,8 +201,7 @@ def test_a_foreign_context_is_borrowed_and_left_alone(machine: Simulation, activ
 def test_the_device_is_the_one_asked_for(machine: Simulation) -> None:
     machine.libcuda.devices = 2
     driver = machine.cuda
-    driver.devices = 2
-    driver.primaries.append(driver._context(1, primary=True))
+    driver.add_device()
     with machine.as_torch():  # on device 0
         other, same = Context(1), Context()
         assert (other.device, same.device) == (1, 0)

@@ -83,6 +83,34 @@ def test_what_does_not_fit_is_said_in_one_sentence(
     assert type(caught.value) is BackendError
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "runs"),
+    [
+        ("10.3.0", "10.0.1", True),
+        ("10.3.0", "8.6.1", True),
+        ("11.4.0", "10.3.0", True),
+        ("11.4.0", "11.0.0", True),
+        ("8.6.1", "8.6.0", True),
+        ("10.3.0", "10.4.0", False),
+        ("11.4.0", "8.6.1", False),
+        ("12.0.0", "11.4.0", False),
+        ("12.0.0", "10.3.0", False),
+        ("8.6.1", "7.2.1", False),
+        ("10.3.0", "11.0.0", False),
+    ],
+)
+def test_version_compatible_plans_run_where_nvidia_says_so(
+    machine: Simulation, here: str, there: str, runs: bool
+) -> None:
+    machine.install(here)
+    record = record_of(version=there, version_compatible=True)
+    if runs:
+        assert record.require_fit()[0].version == here
+        return
+    with pytest.raises(BackendError, match=rf"with TensorRT {there}; this machine: TensorRT {here}$"):
+        record.require_fit()
+
+
 def test_older_gpus_are_no_ampere(machine: Simulation, trt: Any) -> None:
     machine.libcuda.capability, machine.libcuda.name = (7, 2), "Xavier"
     with pytest.raises(BackendError) as caught:
@@ -94,7 +122,7 @@ def test_a_machine_without_a_driver_says_so(machine: Simulation, trt: Any, monke
     def missing() -> Any:
         raise NoGpuError("no CUDA driver")
 
-    monkeypatch.setattr("mtl_deploy.runtime.gpu._driver", missing)
+    monkeypatch.setattr("mtl_deploy.runtime.gpu.libcuda", missing)
     with pytest.raises(NoGpuError) as caught:
         record_of().require_fit()
     assert str(caught.value) == BUILT + "no CUDA driver"

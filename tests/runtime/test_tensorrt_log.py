@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import gc
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from mtl_deploy.runtime.tensorrt_log import Messages, clean, make_logger
+from mtl_deploy.runtime import load
+from mtl_deploy.runtime.tensorrt_log import Messages, clean, logger_for
 
-from .simulated_gpu import Simulation
+from .simulated_gpu import IMAGES, EngineBundle, Simulation, check
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def test_a_logger_passes_messages_on_and_to_the_programs_log(
     machine: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     messages = Messages()
-    logger = make_logger(machine.install(), messages)
+    logger = logger_for(machine.install(), messages)
     with caplog.at_level(logging.DEBUG, "mtl_deploy.tensorrt"):
         logger.log(SimpleInt(1), "[x.cpp::f::1] Error Code 1: no")
     assert messages.errors == ["no"]
@@ -87,6 +91,77 @@ class SimpleInt:
 def test_the_real_libraries_messages_are_cleaned_too() -> None:
     trt: Any = pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     messages = Messages()
-    runtime = trt.Runtime(make_logger(trt, messages))
+    runtime = trt.Runtime(logger_for(trt, messages))
     assert runtime.deserialize_cuda_engine(b"no plan at all" * 30) is None
     assert messages.reason().startswith("Serialization (Serialization assertion header.magicTag")
+
+
+def test_a_logger_outlives_the_model_that_was_loaded_first(machine: Simulation, engine_bundle: EngineBundle) -> None:
+    """TensorRT speaks through the first logger, whichever model it works for: here B, after A has been closed."""
+    machine.install()
+    bundle = engine_bundle()
+    first, second = load(bundle), load(bundle)
+    first.close()
+    del first
+    gc.collect()
+    execution = second.backend._free[0]._execution  # type: ignore[attr-defined]
+    assert not execution.set_input_shape("image", (2, 9, 9, 3))  # it complains
+    del execution
+    assert second.backend.loaded.messages.errors  # type: ignore[attr-defined]
+    check(second(IMAGES[:3]), IMAGES[:3])
+    second.close()
+    with load(bundle) as third:
+        check(third(IMAGES[:2]), IMAGES[:2])
+
+
+def test_a_models_errors_are_its_own(machine: Simulation) -> None:
+    """One logger serves all models; what one did wrong must not be the reason that another gives, nor fill its memory."""
+    module = machine.install()
+    mine, other = Messages(), Messages()
+    logger = logger_for(module, mine)
+    assert logger_for(module, other) is logger
+    mine.clear()
+    logger.log(SimpleInt(1), "mine")
+    other.clear()
+    logger.log(SimpleInt(1), "Cuda Runtime (out of memory)")
+    assert (mine.errors, other.errors) == (["mine"], ["Cuda Runtime (out of memory)"])
+    assert not mine.out_of_memory
+    assert other.out_of_memory
+
+
+def test_threads_of_one_model_give_their_own_reasons(machine: Simulation) -> None:
+    messages = Messages()
+    logger = logger_for(machine.install(), messages)
+    messages.clear()
+    logger.log(SimpleInt(1), "here")
+
+    def elsewhere() -> str:
+        messages.clear()
+        logger.log(SimpleInt(1), "there")
+        return messages.reason()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() == "there"
+    assert messages.reason() == "here"
+
+
+def test_what_the_librarys_own_threads_say_is_heard_by_all_that_listen(machine: Simulation) -> None:
+    module = machine.install()
+    mine, gone = Messages(), Messages()
+    logger = logger_for(module, mine)
+    logger_for(module, gone)
+    del gone
+    mine.clear()
+    thread = threading.Thread(target=logger.log, args=(SimpleInt(1), "from inside"))
+    thread.start()
+    thread.join()
+    assert mine.reason() == "from inside"
+
+
+def test_a_cuda_failure_counts_as_an_error_where_it_is_said_as_a_warning() -> None:
+    messages = Messages()
+    messages.add(2, "CUDA initialization failure with error: 35. Please check your CUDA installation")  # TensorRT 8.6
+    assert messages.cuda_failed
+    assert messages.reason().startswith("CUDA initialization failure with error: 35")
+    messages.clear()
+    assert not messages.cuda_failed

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.runtime import BackendError, DeviceArray, ImageError, OptionError, RunError, load
+from mtl_deploy.runtime.cuda import device_of
+from mtl_deploy.runtime.cuda_context import Context
 
 from .simulated_gpu import IMAGES, EngineBundle, GpuArray, Simulation, check
 
@@ -270,3 +272,48 @@ def test_torchs_context_is_kept_as_long_as_the_model_and_no_longer(
     check(model(IMAGES[:2]), IMAGES[:2])  # torch has let it go
     model.close()
     assert machine.cuda.live()["retained"] == 0
+
+
+@pytest.mark.parametrize("way", ["interface", "dlpack"])
+def test_an_array_on_another_gpu_is_refused(
+    machine: Simulation, trt: Any, engine_bundle: EngineBundle, way: str
+) -> None:
+    machine.cuda.add_device()
+    machine.libcuda.devices = 2
+    context = Context(1)
+    with context.active():
+        elsewhere = GpuArray(machine.cuda, IMAGES[:2])
+        wrong = GpuArray(machine.cuda, np.zeros((2, 1), np.float32))
+    with load(engine_bundle(), device=0) as model, model.backend.loaded.context.active():  # type: ignore[attr-defined]
+        here, target = GpuArray(machine.cuda, IMAGES[:2]), GpuArray(machine.cuda, np.zeros((2, 1), np.float32))
+        check(model(here.interface()), IMAGES[:2])
+        check(model(here.dlpack()), IMAGES[:2])
+        given = elsewhere.interface() if way == "interface" else elsewhere.dlpack(number=1)
+        with pytest.raises(ImageError, match=r"the image is on GPU 1, the model is on GPU 0; .* device=1"):
+            model(given)
+        if way == "dlpack":
+            assert given.asked == []  # a stream of GPU 0 means nothing to its library
+        out = wrong.interface() if way == "interface" else wrong.dlpack(number=1)
+        with pytest.raises(ImageError, match=r"out\['age'\] is on GPU 1, the model is on GPU 0"):
+            model(IMAGES[:2], tasks=("age",), out={"age": out})
+        model(IMAGES[:2], tasks=("age",), out={"age": target.interface()})
+        check({"age": target.read()}, IMAGES[:2])
+        here.free()
+        target.free()
+    with context.active():
+        elsewhere.free()
+        wrong.free()
+    context.close()
+
+
+def test_what_every_gpu_reaches_is_on_none(machine: Simulation, trt: Any, engine_bundle: EngineBundle) -> None:
+    machine.cuda.add_device()
+    machine.libcuda.devices = 2
+    with load(engine_bundle(), device=0) as model, model.backend.loaded.context.active():  # type: ignore[attr-defined]
+        managed = GpuArray(machine.cuda, IMAGES[:2])
+        check(model(managed.dlpack(device=13, number=1)), IMAGES[:2])
+        assert device_of(managed.address) == 0
+        assert device_of(0x7F0000000000) is None  # nobody's that the driver knows
+        pinned = model.pinned(1)
+        assert device_of(pinned.ctypes.data) is None
+        managed.free()

@@ -48,7 +48,7 @@ def hold_lanes(machine: Simulation, count: int) -> tuple[threading.Event, thread
         found: tuple[Any, ...] = original(machine.cuda, stream)
         return found
 
-    machine.cuda.cuStreamSynchronize = wait
+    machine.replace("cuStreamSynchronize", wait)
     return inside, go
 
 
@@ -184,7 +184,7 @@ def test_a_caller_who_interrupts_a_wait_leaves_no_work_behind(
                 raise KeyboardInterrupt
             return original(stream)
 
-        machine.cuda.cuStreamSynchronize = interrupted
+        machine.replace("cuStreamSynchronize", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model(IMAGES[:2])
         assert len(waits) == 2

@@ -162,3 +162,13 @@ def test_memory_that_does_not_suffice_is_told_and_nothing_is_left(
 def test_a_batch_that_the_engine_does_not_take_is_told(trt: Any, engine_bundle: Callable[..., Path]) -> None:
     with load(engine_bundle()) as model, pytest.raises(RunError, match="outside the profile"):
         Timeline(model.backend, np.repeat(IMAGES, 2, axis=0))  # type: ignore[arg-type]
+
+
+def test_a_call_is_timed_on_a_driver_that_is_older_than_the_bindings(
+    machine: Any, trt: Any, engine_bundle: Callable[..., Path]
+) -> None:
+    machine.cuda.version = 12060  # JetPack 6, with cuda-bindings 13
+    with load(engine_bundle()) as model:
+        timeline = Timeline(model.backend, IMAGES[:2])  # type: ignore[arg-type]
+        assert timeline.measure(transfers=True, graph=True).compute == 1.0
+        timeline.close()
