@@ -29,6 +29,7 @@ _PREFIXES = (
     ),  # ModelImporter.cpp:151:  and  [optimizer.cpp::run::12]
     re.compile(r"^\d+: (?=\[)"),  # "1: [runtime.cpp::...", TensorRT 8's error codes
     re.compile(r"^I\w+::\w+: *"),  # IRuntime::deserializeCudaEngine:
+    re.compile(r"^createInfer\w+: *"),
     re.compile(r"^ERROR: *"),
     re.compile(r"^In function \w+: *(\[\d+\] *)?"),
     re.compile(r"^Error Code \d+: *"),

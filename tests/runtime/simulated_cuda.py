@@ -105,7 +105,9 @@ class SimulatedCuda(SimulatedContexts):
             for block in register.values():
                 if block.address <= int(address) < block.address + block.size:
                     return {
-                        kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE: int(getattr(self.CUmemorytype, f"CU_MEMORYTYPE_{kind}")),
+                        kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE: int(
+                            getattr(self.CUmemorytype, f"CU_MEMORYTYPE_{kind}")
+                        ),
                         kinds.CU_POINTER_ATTRIBUTE_IS_MANAGED: 0,
                         kinds.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: block.context.device,
                     }[attribute]
