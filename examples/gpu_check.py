@@ -1,16 +1,16 @@
 """Everything that only a GPU can show, in one go: build, verify, measure, soak, break and mend. docs/gpu.md describes it.
 
-    python examples/gpu_check.py BUNDLE --out FOLDER [--minutes 8] [-- options of mtl-export for the engines]
+    python examples/gpu_check.py BUNDLE --out FOLDER [--minutes 15] [--bindings FOLDER] [-- options of mtl-export for the engines]
 
 Needs TensorRT or TensorRT-RTX with cuda-bindings and numpy; what else is installed (PyTorch, ONNX Runtime) is used. Writes
-``result.json``, ``report.txt`` and the benchmark's JSON files to FOLDER. The exit code is 1 if a check failed, 2 without a GPU.
+``result.json``, ``report.txt``, the benchmark's JSON files and what TensorRT's inspector said to FOLDER. The exit code is 1 if a
+check failed, 2 without a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 import traceback
@@ -20,15 +20,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gpu_checks
+import gpu_library_checks as library_checks
+import gpu_stream_checks as stream_checks
+from gpu_machine import Machine, run_module
 
-CHECKS: list[tuple[str, float, Callable[[gpu_checks.Machine], dict[str, Any]]]] = [  # what, seconds that it needs
+Check = Callable[[Machine], dict[str, Any]]
+FIRST: list[tuple[str, float, Check]] = [  # what, seconds that it needs
     ("against ONNX Runtime", 20, gpu_checks.against_onnxruntime),
     ("overhead over a bare loop", 25, gpu_checks.overhead),
+]
+THEN: list[tuple[str, float, Check]] = [
     ("arrays and streams of PyTorch", 10, gpu_checks.torch_interop),
     ("threads", 15, gpu_checks.threads),
     ("10,000 calls", 45, gpu_checks.soak),
     ("out of memory", 15, gpu_checks.out_of_memory),
-    ("a lost device", 20, gpu_checks.lost_device),
     ("TensorRT-RTX on this GPU", 20, gpu_checks.rtx_engine),
 ]
 
@@ -37,40 +42,84 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--batch", default="1:8:32")
+    parser.add_argument(
+        "--bindings",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="an unpacked wheel of another cuda-bindings",
+    )
     parser.add_argument("build", nargs="*", help="options of mtl-export, after --")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * arguments.minutes
-    run = Run(arguments.out, deadline)
-
-    machine = run.check("the machine", 5, gpu_checks.describe)
-    if machine is None:
+    run = Run(arguments.out, time.monotonic() + 60 * arguments.minutes)
+    if run.check("1 versions", 5, library_checks.versions) is None:
         run.finish()
         return 2
-    bundle = arguments.out / "engines.mtl"
-    shared = ["--batch", arguments.batch, "--timing-cache", str(arguments.out / "timing.cache"), *arguments.build]
-    for precision in ("fp16", "int8", "fp32"):  # the most telling first, should the time not suffice
-        source = bundle if bundle.exists() else arguments.bundle
-        run.check(
-            f"build and verify {precision} engines", 90, lambda p=precision, s=source: build(s, bundle, p, shared)
-        )
-    if not bundle.exists():
+    run.check("2 a hidden GPU", 30, lambda: library_checks.hidden_gpu(Machine(arguments.bundle, arguments.out)))
+    engines = arguments.out / "engines.mtl"
+    build_engines(run, arguments.bundle, engines, arguments)
+    if not engines.exists():
         return run.finish()
-    context = gpu_checks.Machine(bundle, arguments.out)
-    for name, seconds, check in CHECKS[:2]:
-        run.check(name, seconds, lambda check=check: check(context))
-    for precision in context.precisions:
-        name = f"mtl-bench {precision}"
-        first = precision == context.best
-        options = [] if first else ["--no-memory", "--duration", "5"]
-        run.check(name, 110 if first else 60, lambda p=precision, o=options: bench(context, p, context.batches, o))
-    plain = ["--no-cuda-graphs", "--no-memory", "--duration", "5"]
-    run.check("mtl-bench without CUDA graphs", 25, lambda: bench(context, context.best, "1", plain))
-    for name, seconds, check in CHECKS[2:]:
-        run.check(name, seconds, lambda check=check: check(context))
+    machine = Machine(engines, arguments.out)
+    measure(run, machine)
+    run.check("3 everything on speed, memory and threads", 0, lambda: run.summary("3 "))
+    for name, seconds, check in last_checks(arguments):
+        run.check(name, seconds, lambda check=check: check(machine))
     return run.finish()
+
+
+def build_engines(run: Run, source: Path, target: Path, arguments: argparse.Namespace) -> None:
+    """Build and verify engines of each precision: the most telling first, should the time not suffice."""
+    shared = ["--batch", arguments.batch, "--timing-cache", str(arguments.out / "timing.cache"), *arguments.build]
+    for precision in ("fp16", "int8", "fp32"):
+        run.check(
+            f"3 build and verify {precision} engines",
+            90,
+            lambda p=precision: build(target if target.exists() else source, target, p, shared),
+        )
+
+
+def measure(run: Run, machine: Machine) -> None:
+    """Run the checks on speed, memory and threads."""
+    for name, seconds, check in FIRST:
+        run.check(f"3 {name}", seconds, lambda check=check: check(machine))
+    for precision in machine.precisions:
+        first = precision == machine.best
+        options = [] if first else ["--no-memory", "--duration", "5"]
+        run.check(
+            f"3 mtl-bench {precision}",
+            110 if first else 60,
+            lambda p=precision, o=options: bench(machine, p, machine.batches, o),
+        )
+    plain = ["--no-cuda-graphs", "--no-memory", "--duration", "5"]
+    run.check("3 mtl-bench without CUDA graphs", 25, lambda: bench(machine, machine.best, "1", plain))
+    for name, seconds, check in THEN:
+        run.check(f"3 {name}", seconds, lambda check=check: check(machine))
+
+
+def last_checks(arguments: argparse.Namespace) -> list[tuple[str, float, Check]]:
+    """Return the checks on the libraries themselves, in the order in which they run."""
+    return [
+        ("4 layers by type, dynamic and static", 60, library_checks.layers_by_type),
+        ("5 one model closed while another lives", 20, stream_checks.closed_first),
+        ("6 a caller's stream", 15, stream_checks.callers_stream),
+        (
+            "7 timings with both cuda-bindings",
+            30,
+            lambda machine: library_checks.both_bindings(machine, arguments.bindings),
+        ),
+        ("8 profile shares and one graph", 30, stream_checks.shares_and_one_graph),
+        ("9 a lost device", 20, gpu_checks.lost_device),
+        (
+            "10 a version-compatible engine and a damaged cache",
+            90,
+            lambda machine: library_checks.compatible_twice(machine, ["--batch", "1:1:8", *arguments.build]),
+        ),
+    ]
 
 
 class Run:
@@ -102,6 +151,14 @@ class Run:
         print(f"{result['state']:8} {name}: {json.dumps(shown, default=str)}", flush=True)
         (self.out / "result.json").write_text(json.dumps(self.results, indent=1, default=str) + "\n", encoding="utf-8")
         return result if result["state"] == "passed" else None
+
+    def summary(self, start: str) -> dict[str, Any]:
+        """Return how many of the checks so far, whose names start so, passed and were skipped; raise where one failed."""
+        states = {name: result["state"] for name, result in self.results.items() if name.startswith(start)}
+        failed = [name for name, state in states.items() if state == "FAILED"]
+        assert not failed, f"failed: {', '.join(failed)}"
+        counts = list(states.values())
+        return {"passed": counts.count("passed"), "skipped here": counts.count("skipped")}
 
     def finish(self) -> int:
         """Print the count and return the exit code."""
@@ -141,7 +198,7 @@ def build(source: Path, target: Path, precision: str, options: list[str]) -> dic
     }
 
 
-def bench(machine: gpu_checks.Machine, precision: str, batches: str, options: list[str]) -> dict[str, Any]:
+def bench(machine: Machine, precision: str, batches: str, options: list[str]) -> dict[str, Any]:
     """Run mtl-bench on a precision's shared engine; the last of two --duration options counts."""
     file = machine.out / f"bench-{precision}{'-plain' if '--no-cuda-graphs' in options else ''}.json"
     options = ["--batch", batches, "--duration", "10", "--json", str(file), *options]
@@ -153,17 +210,6 @@ def bench(machine: gpu_checks.Machine, precision: str, batches: str, options: li
             line for line in text.splitlines() if line.startswith(("One shared pass", "No difference", "Batch"))
         ]
     }
-
-
-def run_module(module: str, *arguments: str) -> str:
-    """Run a command of the project in a process of its own and return what it printed."""
-    code = f"import sys; from {module} import main; sys.exit(main(sys.argv[1:]))"
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise RuntimeError(
-            f"{module} {' '.join(arguments)}: exit code {result.returncode}: {result.stderr.strip()[-2000:]}"
-        )
-    return result.stdout
 
 
 if __name__ == "__main__":

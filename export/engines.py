@@ -182,8 +182,16 @@ def _artifact(graph: Artifact, path: str, profile: tuple[int, int, int], builder
 
 def _inspect(library: Library, gpu: Gpu | None, plan: bytes) -> dict[str, Any]:
     """Ask TensorRT's inspector for the layers' types; empty where there is no GPU to ask it on."""
-    if gpu is None:
-        return {}
+    return {} if gpu is None else from_inspector(inspect_plan(library, plan) or "")
+
+
+def inspect_plan(library: Library, plan: bytes) -> str | None:
+    """Return what TensorRT's inspector says of an engine's layers as JSON; None where this machine's GPU cannot run the engine.
+
+    Raises:
+        BackendError: CUDA does not start for the library.
+        NoGpuError: there is no GPU.
+    """
     from mtl_deploy.runtime.cuda_context import Context
 
     context, messages = Context(), Messages()
@@ -191,9 +199,7 @@ def _inspect(library: Library, gpu: Gpu | None, plan: bytes) -> dict[str, Any]:
         with context.active():
             runtime = start_runtime(library, messages)
             engine = runtime.deserialize_cuda_engine(plan)
-            if engine is None:
-                return {}
-            found = from_inspector(library.inspect(engine))
+            found = None if engine is None else library.inspect(engine)
             del engine, runtime  # in this order
             return found
     finally:

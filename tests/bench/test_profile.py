@@ -25,7 +25,6 @@ from mtl_deploy.runtime.errors import BackendError, IntegrityError, RunError
 from mtl_deploy.runtime.loading import load
 from mtl_deploy.runtime.onnx_graph import OnnxGraph, read_graph
 from mtl_deploy.runtime.onnxruntime_profile import ProfiledBackend
-from mtl_deploy.runtime.tensorrt_library import Library
 from mtl_deploy.runtime.tensorrt_profile import Layer, LayerTimes, make_profiler
 
 CPU = Settings(("CPU",), 1)
@@ -262,32 +261,6 @@ def test_the_inspectors_metadata_is_believed_first(source: OnnxGraph) -> None:
 @pytest.fixture
 def engine(gpu: Any, engine_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A shared engine on the simulated GPU, whose library reports the layers' times that stand in ``reported``."""
-    trt = sys.modules["tensorrt"]
-
-    class IProfiler:
-        def __init__(self) -> None:
-            self.made = True
-
-    trt.IProfiler, trt.reported = IProfiler, []  # type: ignore[attr-defined]
-    make = Library.create_context
-
-    def create(self: Library, *arguments: Any) -> Any:
-        made = make(self, *arguments)
-        kind = type(made)
-        if not hasattr(kind, "profiler"):
-            kind.profiler, enqueue = None, kind.execute_async_v3
-
-            def execute(execution: Any, stream: int) -> bool:
-                done = bool(enqueue(execution, stream))
-                for name, ms in trt.reported if execution.profiler is not None else ():  # type: ignore[attr-defined]
-                    assert execution.profiler.made
-                    execution.profiler.report_layer_time(name, ms)
-                return done
-
-            kind.execute_async_v3 = execute
-        return made
-
-    monkeypatch.setattr(Library, "create_context", create)
     monkeypatch.setattr(engine_profile, "CALLS", 4)
     with load(engine_bundle(work=2) / "fp32.trt") as model:
         yield model.backend
@@ -327,7 +300,7 @@ def test_a_library_that_reports_nothing_is_an_error(engine: Any, source: OnnxGra
 def test_the_inspector_is_asked_where_there_is_one(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     described = [{"Name": "a", "Metadata": "[ONNX Layer: n.conv0]", "LayerType": "gemm"}, "b"]
     with closing(LayerTimes(engine, IMAGES)) as times:
-        assert times.layers() == []  # this simulation has none
+        assert {(layer.type, layer.metadata[:13]) for layer in times.layers()} == {("CaskConvolution", "[ONNX Layer: ")}
         inspector = SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": described}))
         kind = type(engine.loaded.engine)
         monkeypatch.setattr(kind, "create_engine_inspector", lambda self: inspector, raising=False)

@@ -267,15 +267,18 @@ class SimulatedCuda(SimulatedContexts):
         if found is None:
             self.violations.append("a destroyed graph was launched")
             raise Failure("INVALID_HANDLE")
-        found.in_flight += 1
-        for item in found.work:
-            tell(item)
+
+        def queued() -> None:
+            found.in_flight += 1
+            for item in found.work:
+                tell(item)
 
         def work() -> None:
             for item in found.work:
                 item()
             found.in_flight -= 1
 
+        work.queued = queued  # type: ignore[attr-defined]
         self.enqueue(stream, work)
 
     @call()

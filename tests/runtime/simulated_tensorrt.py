@@ -21,7 +21,7 @@ import onnxruntime
 from .simulated_cuda import ALIGNMENT, SimulatedCuda
 from .simulated_inspector import Inspector, LayerInformationFormat
 from .simulated_objects import Failure
-from .simulated_start import INSUFFICIENT, Speech, Started
+from .simulated_start import INSUFFICIENT, ProcessEndedError, Speech, Started
 
 MAGIC = b"SIMPLAN"
 ACTIVATIONS = 1000  # bytes of activation memory an image of the largest batch
@@ -80,6 +80,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
     - ``started``: how many runtimes and builders were asked for;
     - ``capturable``: what TensorRT-RTX says of streams;
     - ``refuse_capture``, ``allocate_in_capture``: whether an enqueue fails, or allocates, while a graph is captured;
+    - ``reported``: the layers' times that a profiler is told after each enqueue;
     - ``compiled``: the shapes for which TensorRT-RTX had to compile kernels.
     """
     name = "tensorrt_rtx" if rtx else "tensorrt"
@@ -89,7 +90,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
     major = 11 if rtx else int(version.split(".")[0])
     sized = major > 10 or (major == 10 and not version.startswith("10.0."))  # device_memory_size_v2, set_device_memory
     trt.built_for, trt.started = 12 if major < 11 else 13, 0
-    trt.deserialized, trt.compiled = [], []
+    trt.deserialized, trt.compiled, trt.reported = [], [], []
     trt.under_way = {}  # by activation memory: the enqueues that have not run yet
     trt.runtime_error = None
     trt.capturable, trt.refuse_capture, trt.allocate_in_capture = True, False, False
@@ -105,6 +106,10 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
     )
 
     class ILogger:
+        def __init__(self) -> None:
+            self.made = True
+
+    class IProfiler:
         def __init__(self) -> None:
             self.made = True
 
@@ -136,6 +141,17 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 self.logger.log(Severity.ERROR, INSUFFICIENT)
                 return None
             return _give(self.logger, lambda: Engine(self, plan))
+
+    class Builder:
+        """It starts, or ends the process; it builds nothing."""
+
+        def __init__(self, logger: Any) -> None:
+            assert isinstance(logger, ILogger)
+            trt.started += 1
+            speech.begin(self, logger)
+            if not rtx and cuda.version // 1000 < trt.built_for:
+                cuda.violations.append("the process ended in Builder(logger)")
+                raise ProcessEndedError
 
     class Owner:
         """Something that holds memory of its own on the GPU."""
@@ -229,6 +245,7 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             self.addresses: dict[str, int] = {}
             self.shape: tuple[int, ...] = ()
             self.given = (0, 0)
+            self.profiler: Any = None
             self.plain: tuple[int, ...] | None = None  # the shape of the last enqueue that was not captured
             self.changes = 0
 
@@ -285,9 +302,13 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
         def execute_async_v3(self, stream: int) -> bool:
             with cuda.lock:
                 try:
-                    return self._enqueue(stream)
+                    done = self._enqueue(stream)
                 except Failure as failure:
                     return self.complain(f"Cuda Runtime: {failure.code.name}")
+            for name, ms in trt.reported if self.profiler is not None else ():
+                assert self.profiler.made
+                self.profiler.report_layer_time(name, ms)
+            return done
 
         def _enqueue(self, stream: int) -> bool:
             if cuda.require_context() is not self.cuda_context:
@@ -411,7 +432,8 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 )
             return None
 
-    trt.ILogger, trt.Runtime, trt.TensorIOMode = ILogger, Runtime, TensorIOMode
+    trt.ILogger, trt.IProfiler, trt.Runtime, trt.TensorIOMode = ILogger, IProfiler, Runtime, TensorIOMode
+    trt.Builder = Builder
     trt.NetworkDefinitionCreationFlag, trt.LayerInformationFormat = (
         NetworkDefinitionCreationFlag,
         LayerInformationFormat,
