@@ -48,7 +48,9 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     engines.add_argument("--optimization-level", type=int, metavar="0-5", help="how long to search (default: 3)")
     engines.add_argument("--timing-cache", type=Path, metavar="FILE", help="reuse measurements of earlier builds")
     engines.add_argument(
-        "--version-compatible", action="store_true", help="let later TensorRT versions run the engines"
+        "--version-compatible",
+        action="store_true",
+        help="let later TensorRT versions run the engines: of its major version, and the next",
     )
     engines.add_argument(
         "--hardware-compatibility",

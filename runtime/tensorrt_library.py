@@ -1,5 +1,7 @@
 """The TensorRT that is installed: TensorRT 8.6, 10, 11 or TensorRT-RTX. All differences between them are in this module.
 
+Only how they start is elsewhere (:mod:`~mtl_deploy.runtime.tensorrt_start`).
+
 The graph carries the precision. TensorRT 10, 11 and TensorRT-RTX build it strongly typed; 8.6 gets the flags that fit the
 graph, and for each layer the type that the graph gives it. See docs/engines.md for the differences and their sources.
 """

@@ -18,6 +18,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from .simulated_config import (
+    Alive,
+    Allocation,
+    DataType,
+    RuntimeConfig,
+    Severity,
+    Specialization,
+    TensorIOMode,
+)
 from .simulated_cuda import ALIGNMENT, SimulatedCuda
 from .simulated_inspector import Inspector, LayerInformationFormat
 from .simulated_objects import Failure
@@ -33,32 +42,12 @@ def make_plan(graph: bytes, batch_max: int, batch_min: int = 1) -> bytes:
     return HEADER.pack(MAGIC, batch_min, batch_max) + graph
 
 
-class DataType(enum.IntEnum):
-    """TensorRT's types, as far as borders have them."""
-
-    FLOAT = 0
-    HALF = 1
-    INT32 = 3
-    UINT8 = 5
-
-
 _TYPES = {
     "tensor(float)": ("FLOAT", np.float32),
     "tensor(float16)": ("HALF", np.float16),
     "tensor(uint8)": ("UINT8", np.uint8),
     "tensor(int32)": ("INT32", np.int32),
 }
-
-
-class Severity(enum.Enum):
-    INTERNAL_ERROR = 0
-    ERROR = 1
-    WARNING = 2
-    INFO = 3
-    VERBOSE = 4
-
-    def __int__(self) -> int:
-        return self.value
 
 
 @lru_cache(maxsize=32)
@@ -94,11 +83,6 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
     trt.under_way = {}  # by activation memory: the enqueues that have not run yet
     trt.runtime_error = None
     trt.capturable, trt.refuse_capture, trt.allocate_in_capture = True, False, False
-
-    class TensorIOMode(enum.Enum):
-        NONE = 0
-        INPUT = 1
-        OUTPUT = 2
 
     flags = {8: ["EXPLICIT_BATCH", "EXPLICIT_PRECISION"], 10: ["EXPLICIT_BATCH", "STRONGLY_TYPED"]}
     NetworkDefinitionCreationFlag = enum.IntEnum(  # type: ignore[misc]
@@ -365,57 +349,6 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
 
             work.queued = queued  # type: ignore[attr-defined]
             return work
-
-    class Alive:
-        """A weak reference, so that graphs keep no context alive."""
-
-        def __init__(self, execution: Any) -> None:
-            import weakref
-
-            self.get = weakref.ref(execution)
-
-    class Allocation(enum.Enum):
-        STATIC = 0
-        ON_PROFILE_CHANGE = 1
-        USER_MANAGED = 2
-
-    class Specialization(enum.Enum):
-        LAZY = 0
-        EAGER = 1
-        NONE = 2
-
-    class HostMemory(bytes):
-        @property
-        def nbytes(self) -> int:
-            return len(self)
-
-    class RuntimeCache:
-        def __init__(self) -> None:
-            self.shapes: set[int] = set()
-
-        def serialize(self) -> HostMemory:
-            return HostMemory(b"CACHE" + bytes(sorted(self.shapes))) if self.shapes else HostMemory()
-
-        def deserialize(self, blob: bytes) -> bool:
-            if blob[:5] != b"CACHE":
-                return False
-            self.shapes |= set(blob[5:])
-            return True
-
-    class RuntimeConfig:
-        def __init__(self) -> None:
-            self.strategy, self.cache = Allocation.STATIC, RuntimeCache()
-            self.dynamic_shapes_kernel_specialization_strategy = Specialization.LAZY
-
-        def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
-            self.strategy = strategy
-
-        def create_runtime_cache(self) -> Any:
-            return RuntimeCache()
-
-        def set_runtime_cache(self, cache: Any) -> bool:
-            self.cache = cache
-            return True
 
     def _give(logger: Any, make: Any) -> Any:
         """Return what is made, or None and an error, as TensorRT does."""
