@@ -139,6 +139,16 @@ def test_a_hidden_gpu_is_refused_for_running_and_building(
         library_checks.hidden_gpu(context)
 
 
+def test_a_hidden_gpu_is_refused_by_the_real_library_in_processes_of_their_own(
+    examples: Callable[[str], ModuleType], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    checks = examples("gpu_library_checks")
+    found = checks.hidden_gpu(checks.Machine(make_bundle(), tmp_path))["tensorrt-rtx"]
+    assert "this machine: no CUDA " in found["running"]
+    assert (found["building"], found["runtime"], found["builder"]) == ("ahead of time", "a Runtime", "a Builder")
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
 def test_layers_by_type_are_asked_for_both_profiles_and_kept(
     library_checks: ModuleType,
