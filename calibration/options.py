@@ -38,7 +38,7 @@ class Int8Options:
     seed: int = 0
     threads: int | None = None
     opset: int | None = None
-    tolerance: float = 0.5
+    tolerance: float = 0.8
 
     def __post_init__(self) -> None:
         """Check the values.

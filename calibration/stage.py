@@ -212,7 +212,7 @@ def _verified(
             if not found.mean <= allowed:
                 raise VerificationError(
                     f"{precision}.onnx, task {task.name!r}: its mean error against fp32.onnx is {found.mean:.3g} (allowed "
-                    f"{allowed:.3g}, half of what an answer is off that does not look at the image); "
+                    f"{allowed:.3g}, where an answer that does not look at the image is {found.scale:.3g} off); "
                     "calibrate on images like those that the network will see, or set budgets with --max-drop"
                 )
             rows.append(
