@@ -33,7 +33,7 @@ Source = bytes | Answers
 
 _BATCH = 8
 LEAST: dict[Kind, float] = {"binary": 0.1, "multiclass": 0.02, "segmentation": 0.1, "normals": 10.0}
-"""Probabilities of images that are all alike hardly vary; an error of less than half of this is no sign of a broken graph."""
+"""Probabilities of images that are all alike hardly vary; an error of less than this is no sign of a broken graph."""
 
 
 @dataclass(frozen=True)

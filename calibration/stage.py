@@ -100,7 +100,7 @@ def add_int8(
             batch=batch,
             threads=options.threads,
         )
-    rows = _verified(measured.apart, manifest.signature, options)
+    rows = verified(measured.apart, manifest.signature, options)
     artifacts: list[Artifact] = []
     for name, variant in variants.items():
         details = variant.details | ({"search": trail} if trail else {})
@@ -200,7 +200,7 @@ def _source(manifest: Manifest) -> Artifact:
     raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
 
 
-def _verified(
+def verified(
     apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options
 ) -> list[dict[str, Any]]:
     """Guard against broken graphs: rows of errors against FP32, for the manifest."""

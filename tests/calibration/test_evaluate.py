@@ -164,3 +164,28 @@ def test_budgets_of_dense_tasks_are_in_their_own_units() -> None:
     assert found == pytest.approx({"seg": 0.01, "depth": 0.04, "normals": 0.5})
     with pytest.raises(OptionError, match="degrees"):
         parse_budgets("normals=3%", tasks)
+
+
+def test_an_answer_that_does_not_look_at_the_image_is_as_far_off_as_the_guards_scale() -> None:
+    """2005.5 give or take 0.4: beside the largest value, an INT8 head whose weights are zero would be a five-thousandth off."""
+    from mtl_deploy.calibration.options import Int8Options
+    from mtl_deploy.calibration.stage import verified
+    from mtl_deploy.runtime.errors import VerificationError
+    from mtl_deploy.runtime.preprocessing import Preprocessing
+    from mtl_deploy.runtime.signature import Signature
+
+    years = (2005.5 + 0.4 * np.random.default_rng(0).standard_normal((40, 1))).astype(np.float32)
+    signature = Signature((Task("year", "regression", size=1),), Preprocessing(8, 8))
+    data = CalibrationData(synthetic_images(40, 8, 8, seed=0), {}, "test")
+    answers = {
+        "fp32": stored({"year": years}),
+        "int8": stored({"year": np.full_like(years, years.mean())}),
+        "int8-cpu": stored({"year": years + np.float32(0.1)}),
+    }
+    apart = evaluate(answers, data, signature).apart
+    assert apart["int8", "year"].mean == pytest.approx(apart["int8", "year"].scale, rel=1e-3)
+    with pytest.raises(VerificationError, match=r"int8\.onnx, task 'year'.*does not look at the image"):
+        verified(apart, signature, Int8Options())
+    answers["int8"] = answers["int8-cpu"]
+    rows = verified(evaluate(answers, data, signature).apart, signature, Int8Options())
+    assert all(row["mean_error"] < row["tolerance"] for row in rows)

@@ -27,7 +27,7 @@ from mtl_deploy.export.preset_torchvision import torchvision_preset
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.errors import CheckpointError, OptionError
 from mtl_deploy.runtime.images import load_pixels, prepare
-from mtl_deploy.runtime.tasks import parse_task
+from mtl_deploy.runtime.task_text import parse_task
 
 RNG = np.random.default_rng(0)
 PHOTO = Image.fromarray(RNG.integers(0, 256, (333, 500, 3), dtype=np.uint8))
