@@ -41,6 +41,8 @@ SENSITIVE = frozenset(
 )
 """What PyTorch's autocast runs in FP32, in ONNX's operators; and the attention that holds a softmax."""
 
+_BIAS = 2  # its position among the inputs of Conv, ConvTranspose and Gemm
+
 _SUMS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
 
 
@@ -251,8 +253,22 @@ def _keep_out_of_range(plan: Plan, graph: ir.Graph, statistics: Mapping[str, Ten
         if absmax > high:
             plan.overflows.append(Overflow(str(value.name), str((producer or touched[0]).name), kind, absmax))
             _keep(plan, [(node, f"{kind} {value.name} overflows FP16 ({absmax:.4g})") for node in touched])
-        elif 0 < absmax < low:
+        elif 0 < absmax < low and not _is_lost_beside(value, absmax, statistics):
             _keep(plan, [(node, f"{kind} {value.name} vanishes in FP16 ({absmax:.4g})") for node in touched])
+
+
+def _is_lost_beside(value: ir.Value, absmax: float, statistics: Mapping[str, TensorStatistics]) -> bool:
+    """Return whether a tensor is a bias that FP16 would round off beside what it is added to, whatever it were stored in.
+
+    BatchNorm that is folded leaves such biases where a channel's mean is zero but for float32's rounding.
+    """
+    readers = value.uses()
+    return bool(readers) and all(
+        position == _BIAS
+        and node.op_type in WEIGHTED
+        and absmax < np.spacing(np.float16(min(_observed(node.outputs[0], statistics), FP16_MAX))) / 2
+        for node, position in readers
+    )
 
 
 def _range(

@@ -206,6 +206,20 @@ def test_a_small_bias_does_not_keep_its_layer(sketch: Any) -> None:
     assert "n_middle" not in to_half(model, {}).kept
 
 
+@pytest.mark.parametrize(
+    ("output", "kept"), [(1.0, False), (1e-4, True)], ids=["beside ones", "beside as small values"]
+)
+def test_a_bias_that_becomes_zero_keeps_its_layer_only_where_it_counts(sketch: Any, output: float, kept: bool) -> None:
+    """BatchNorm that is folded leaves biases of a hundred-millionth where a channel's mean is zero but for rounding."""
+    graph = sketch(image="float", size=4)
+    middle = graph.conv(graph.conv("image", (3, 3), name="a"), (3, 3), name="middle")
+    graph.weights["middle.bias"] = np.full(3, 2e-8, np.float32)
+    graph.gemm(graph.features(middle), (3, 1), name="y")
+    model = graph.model({"y": ("batch", 1)})
+    reason = to_half(model, {middle: TensorStatistics(-output, output)}).kept.get("n_middle", "")
+    assert ("vanishes" in reason) == kept
+
+
 def test_rounded_weights_are_counted(sketch: Any) -> None:
     graph = sketch(image="float", size=4)
     graph.conv("image", (3, 2), name="a")

@@ -56,7 +56,9 @@ def says(network: torch.nn.Module, pixels: np.ndarray = PIXELS) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("write", "outputs"), [(pickled, "decoded"), (program, "decoded"), (pickled, "logits")], ids=str
+    ("write", "outputs"),
+    [(pickled, "decoded"), (program, "decoded"), (pickled, "logits")],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_bundle_says_what_the_network_said(
     write: Callable[..., Path], outputs: str, tmp_path: Path, export_file: Export
