@@ -169,10 +169,10 @@ def _deliver(result: Result, arguments: argparse.Namespace) -> None:
     if arguments.json == "-":
         sys.stdout.write(text)
     if arguments.json not in (None, "-"):
-        write_whole("--json", arguments.json, text)
+        write_whole("--json", arguments.json, text, force=arguments.force)
     if arguments.csv is not None:
-        write_whole("--csv", arguments.csv, csv_samples(document))
+        write_whole("--csv", arguments.csv, csv_samples(document), force=arguments.force)
     if arguments.report is not None:
         from .html import render
 
-        write_whole("--report", arguments.report, render(document))
+        write_whole("--report", arguments.report, render(document), force=arguments.force)

@@ -15,6 +15,7 @@ import numpy as np
 from mtl_deploy.runtime.console import parser, run_command, table
 from mtl_deploy.runtime.errors import OptionError
 
+from .output_files import check_targets, write_whole
 from .result_file import read_result
 from .statistics import Interval, Nested, location, ratio
 
@@ -255,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--json", metavar="FILE", help="write the comparison; - for standard output, instead of the table"
     )
+    made.add_argument("-f", "--force", action="store_true", help="replace the file at --json")
     made.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     return made
 
@@ -265,6 +267,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise OptionError(f"--fail-above {percent:g}: use percent, from 0 to less than 1000")
     if arguments.seed < 0:
         raise OptionError(f"--seed {arguments.seed}: use 0 or more")
+    if arguments.json not in (None, "-"):
+        inputs = (arguments.first, arguments.second)
+        check_targets({"--json": arguments.json}, force=arguments.force, inputs=inputs)
     found = compare(read_result(arguments.first), read_result(arguments.second), seed=arguments.seed)
     watched = [name.strip() for name in arguments.contestants.split(",")]
     measured = {change.contestant for change in found.changes}
@@ -275,7 +280,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         print(found.text())  # noqa: T201
         if arguments.json is not None:
-            _write(Path(arguments.json), found)
+            text = json.dumps(found.to_dict(), ensure_ascii=False) + "\n"
+            write_whole("--json", arguments.json, text, force=arguments.force)
     failed = [
         change
         for change in found.changes
@@ -287,10 +293,3 @@ def _compare(arguments: argparse.Namespace) -> int:
             f"{change.ratio.low:.3f} to {change.ratio.high:.3f}); --fail-above allows {percent:g} %\n"
         )
     return 1 if failed else 0
-
-
-def _write(file: Path, found: Comparison) -> None:
-    try:
-        file.write_text(json.dumps(found.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"--json {file}: {error.strerror or error}") from error

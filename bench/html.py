@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.console import parser, run_command
-from mtl_deploy.runtime.errors import OptionError
 
 from . import html_comparison, html_costs, html_environment, html_load, html_quality, html_scaling
 from .html_parts import At, Markup, figure, join, tag
 from .html_style import style
-from .output_files import write_whole
+from .output_files import check_targets, write_whole
 from .result_file import read_result
 
 _DESCRIPTION = """\
@@ -93,17 +92,18 @@ def render(document: Mapping[str, Any]) -> str:
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def write_report(document: Mapping[str, Any], file: Path) -> None:
+def write_report(document: Mapping[str, Any], file: Path, *, force: bool) -> None:
     """Write the report, whole or not at all.
 
     Args:
         document: see :func:`render`.
         file: where to.
+        force: replace a file that is there.
 
     Raises:
         OptionError: it cannot be written there.
     """
-    write_whole("report", str(file), render(document))
+    write_whole("--output", str(file), render(document), force=force)
 
 
 def _section(key: str, title: str, content: list[object]) -> Markup:
@@ -147,13 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-bench report", _DESCRIPTION, _EPILOG)
     made.add_argument("result", type=Path, metavar="RESULT.json", help="what mtl-bench --json wrote")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: RESULT.html beside it)")
+    made.add_argument("-f", "--force", action="store_true", help="replace a file that exists")
     return made
 
 
 def _report(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or arguments.result.with_suffix(".html")
-    if output.exists() and output.samefile(arguments.result):
-        raise OptionError(f"--output {output}: that is the result itself; name another file")
-    write_report(read_result(arguments.result), output)
+    check_targets({"--output": str(output)}, force=arguments.force, inputs=[arguments.result])
+    write_report(read_result(arguments.result), output, force=arguments.force)
     print(output)  # noqa: T201
     return 0

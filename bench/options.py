@@ -11,7 +11,7 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.selection import BACKENDS
 
 from . import extras
-from .output_files import check_target
+from .output_files import check_targets
 
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in shuffled rounds, on this machine. A call is
@@ -78,6 +78,7 @@ def bench_parser() -> argparse.ArgumentParser:
     results.add_argument("--json", metavar="FILE", help="all figures and samples; - for standard output, not the table")
     results.add_argument("--csv", metavar="FILE", help="all samples, a call a line")
     results.add_argument("--report", metavar="FILE", help="a page for a browser, in one file")
+    results.add_argument("-f", "--force", action="store_true", help="replace files that exist")
     results.add_argument("-q", "--quiet", action="store_true", help="no progress line")
     return made
 
@@ -136,10 +137,14 @@ def checked(arguments: argparse.Namespace) -> Checked:
         raise OptionError(f"--processes {arguments.processes}: use 1 to 1000")
     if arguments.seed < 0:
         raise OptionError(f"--seed {arguments.seed}: use 0 or more")
-    for option in ("json", "csv", "report"):
-        file = getattr(arguments, option)
-        if file is not None and not (option == "json" and file == "-"):
-            check_target(f"--{option}", file)
+    files = {f"--{option}": getattr(arguments, option) for option in ("json", "csv", "report")}
+    if files["--json"] == "-":
+        del files["--json"]
+    check_targets(
+        {option: file for option, file in files.items() if file is not None},
+        force=arguments.force,
+        inputs=(arguments.path, arguments.checkpoint),
+    )
     if arguments.quick and arguments.contestants is not None:
         raise OptionError("--quick and --contestants both say what is measured; leave one of them out")
     extras.check_options(arguments)

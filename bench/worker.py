@@ -25,7 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the number of the connection's file descriptor.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to end
+    for name in (
+        "SIGINT",
+        "SIGHUP",
+    ):  # a terminal sends them to all: the process that started this one says when to end
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     (number,) = sys.argv[1:] if arguments is None else arguments
     with Connection(int(number)) as pipe:
         try:

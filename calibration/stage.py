@@ -12,6 +12,7 @@ import onnx
 
 from mtl_deploy.runtime import reference
 from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.bundle_writing import write_file
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import BundleError, ImageError, VerificationError
 from mtl_deploy.runtime.onnx_file import cut
@@ -107,7 +108,7 @@ def add_int8(
         artifacts += _write(folder, manifest, name, variant.content, details)
     manifest = _with_reference(bundle, variants["int8"].runnable, batch, options)
     packed, record = cache.pack(key, cache.Found(graphs.ranges, graphs.observed))
-    _replace(folder / cache.PATH, packed)
+    write_file(folder, cache.PATH, packed)
     record |= {
         "method": _described(methods, {}),
         "methods": {PRECISIONS[style]: method for style, method in methods.items()},
@@ -241,7 +242,7 @@ def _write(folder: Path, manifest: Manifest, precision: str, content: bytes, det
         alone = artifact.role == "separate"
         path = f"separate/{artifact.tasks[0]}.{precision}.onnx" if alone else f"{precision}.onnx"
         own = _for_tasks(content, manifest.signature, artifact.tasks) if alone else content
-        _replace(folder / path, own)
+        write_file(folder, path, own)
         written.append(
             replace(
                 artifact,
@@ -278,14 +279,8 @@ def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options:
     preprocessing = manifest.signature.preprocessing
     given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=options.threads)
     packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
-    _replace(bundle.path / reference.PATH, packed)
+    write_file(bundle.path, reference.PATH, packed)
     return replace(manifest, reference=record)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    file.parent.mkdir(exist_ok=True)
-    file.unlink(missing_ok=True)  # it may be a link to an older bundle's file
-    file.write_bytes(content)
 
 
 def _with(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mtl_deploy.runtime.bundle import Bundle, Manifest, open_bundle
-from mtl_deploy.runtime.bundle_writing import check_target, copy_files, write_manifest, writing
+from mtl_deploy.runtime.bundle import Bundle, Manifest
+from mtl_deploy.runtime.bundle_writing import copy_files, updating, write_manifest
 from mtl_deploy.runtime.console import Progress
 
 from .data import load_data
@@ -38,22 +38,19 @@ def calibrate_bundle(
     Raises:
         MtlError: a step failed. The bundle is as it was then.
     """
-    bundle = open_bundle(source)
-    target = bundle.path if output is None else output
-    if output is not None:
-        check_target(output, force=force)
-    with progress.step(f"Reading {images}") as say:
-        preprocessing = bundle.manifest.signature.preprocessing
-        data = load_data(
-            images, preprocessing, bundle.manifest.tasks, samples=options.samples, seed=options.seed, labels=labels
-        )
-        say(data.source)
-    with writing(target, force=True) as folder:
-        copy_files(bundle, folder)
-        manifest = add_int8(folder, bundle.manifest, data, options, progress, earlier=bundle)
-        manifest = without_stale_engines(folder, manifest)
-        write_manifest(folder, manifest)
-    return Bundle(target, manifest)
+    with updating(source, output, force=force, inputs=(images, labels)) as (bundle, claim):
+        with progress.step(f"Reading {images}") as say:
+            preprocessing = bundle.manifest.signature.preprocessing
+            data = load_data(
+                images, preprocessing, bundle.manifest.tasks, samples=options.samples, seed=options.seed, labels=labels
+            )
+            say(data.source)
+        with claim.writing() as folder:
+            copy_files(bundle, folder, share=claim.update)
+            manifest = add_int8(folder, bundle.manifest, data, options, progress, earlier=bundle)
+            manifest = without_stale_engines(folder, manifest)
+            write_manifest(folder, manifest)
+    return Bundle(claim.target, manifest)
 
 
 def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:

@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest, open_bundle
-from mtl_deploy.runtime.bundle_writing import check_target, copy_files, write_manifest, writing
+from mtl_deploy.runtime.bundle_writing import check_target, copy_files, updating, write_file, write_manifest
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.signing import SIGNATURE_FILE, load_signer
+from mtl_deploy.runtime.signing import load_signer
 
 from .engine_check import verify_engines
 from .engine_options import EngineOptions
@@ -40,9 +40,7 @@ def add_engines(
     preprocessing = manifest.signature.preprocessing
     size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
     for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress, size):
-        file = folder / engine.path
-        file.unlink(missing_ok=True)  # it may be a link to the older bundle's engine, which must stay as it is
-        file.write_bytes(plan)
+        write_file(folder, engine.path, plan)
         built = datetime.now(timezone.utc).isoformat(timespec="seconds")
         engines.append(replace(engine, details=engine.details | {"built": built}))
     paths = {engine.path for engine in engines}
@@ -95,19 +93,18 @@ def update_bundle(
     """
     signer = None if sign is None else load_signer(sign)
     bundle = open_bundle(source)
-    target = bundle.path if output is None else output
     if output is not None:
         check_target(output, force=force)
     graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.backend == "onnxruntime"]
     notes = check_targets(graphs, bundle.read, targets)
-    manifest = replace(bundle.manifest, provenance=_noted(bundle.manifest, notes))
     builder = "" if verify else find_builder(options)
     if isinstance(builder, str) and not verify and signer is None:
         if targets and options.library in ("none", "auto"):
-            return replace(bundle, manifest=manifest)
+            return replace(bundle, manifest=_noted(bundle.manifest, notes))
         raise OptionError(builder or f"{source} is a bundle already; --engine says how to build engines from it")
-    with writing(target, force=True) as folder:
-        copy_files(bundle, folder)
+    with updating(source, output, force=force) as (bundle, claim), claim.writing() as folder:
+        manifest = _noted(bundle.manifest, notes)
+        copy_files(bundle, folder, share=claim.update)
         if isinstance(builder, str) and verify:
             engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
             if not engines:
@@ -116,12 +113,12 @@ def update_bundle(
         elif not isinstance(builder, str):
             manifest = add_engines(folder, manifest, builder, tolerances, progress)
         write_manifest(folder, manifest)
-        (folder / SIGNATURE_FILE).unlink(missing_ok=True)  # of the manifest as it was
         if signer is not None:
             signer(folder)
-    return Bundle(target, manifest)
+    return Bundle(claim.target, manifest)
 
 
-def _noted(manifest: Manifest, notes: Sequence[str]) -> dict[str, object]:
+def _noted(manifest: Manifest, notes: Sequence[str]) -> Manifest:
     earlier = manifest.provenance.get("notes", [])
-    return manifest.provenance | {"notes": [*earlier, *(note for note in notes if note not in earlier)]}
+    added = [*earlier, *(note for note in notes if note not in earlier)]
+    return replace(manifest, provenance=manifest.provenance | {"notes": added})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.bundle import Bundle, Manifest
-from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
+from mtl_deploy.runtime.bundle_writing import Claim, claimed, write_file, write_manifest
 from mtl_deploy.runtime.console import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError, WorkError
 from mtl_deploy.runtime.signing import load_signer
@@ -30,7 +30,13 @@ def export(options: Options, progress: Progress) -> Bundle:
         MtlError: the input cannot be used (exit code 2), or a step failed (:class:`WorkError`, exit code 1). Nothing is
             left behind then.
     """
-    check_target(options.target, force=options.force)
+    inputs = (options.checkpoint, options.images, options.calibration_data, options.labels)
+    with claimed(options.target, force=options.force, inputs=inputs) as claim:
+        return before_writing(options, progress)(claim)
+
+
+def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bundle]:
+    """Do all the work of an export but for its writing, which the function that is returned does."""
     signer = None if options.sign is None else load_signer(options.sign)
     builder = find_builder(options.engines)
     with progress.step("Starting PyTorch"):
@@ -73,7 +79,8 @@ def export(options: Options, progress: Progress) -> Bundle:
         | {"stress": stressed, "left_out": left_out},
         reference=made.reference[1],
     )
-    return _write(manifest, graphs, made.reference[0], made.quantize, builder, signer, options, progress)
+    packed = made.reference[0]
+    return lambda claim: _write(claim, manifest, graphs, packed, made.quantize, builder, signer, options, progress)
 
 
 def leave_out(precision: str, error: VerificationError, left_out: dict[str, str], options: Options) -> None:
@@ -96,6 +103,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _write(
+    claim: Claim,
     manifest: Manifest,
     graphs: Sequence[Graph],
     reference: bytes,
@@ -108,16 +116,14 @@ def _write(
     """Write the graphs and, from them, the engines; nothing stays if one cannot be built."""
     from .engine_stage import add_engines
 
-    with writing(options.target, force=options.force) as folder:
+    with claim.writing() as folder:
         with progress.step(f"Writing {options.target}"):
             for graph, artifact in zip(graphs, manifest.artifacts, strict=True):
                 content = graph.content()
                 if graph.artifact(content) != artifact:
                     raise WorkError(f"{graph.path} is not the file that was verified; please report this")
-                file = folder / graph.path
-                file.parent.mkdir(exist_ok=True)
-                file.write_bytes(content)
-            (folder / str(manifest.reference["path"])).write_bytes(reference)
+                write_file(folder, graph.path, content)
+            write_file(folder, str(manifest.reference["path"]), reference)
         if quantize is not None:
             manifest = _quantized(quantize, folder, manifest, options)
             made = [artifact for artifact in manifest.artifacts if artifact.precision == "int8"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl_deploy import __version__
 from mtl_deploy.runtime.bundle import SUFFIX, Artifact, Bundle, Manifest, open_bundle
-from mtl_deploy.runtime.bundle_writing import check_target, write_manifest, writing
+from mtl_deploy.runtime.bundle_writing import check_target, write_file, write_manifest, writing
 from mtl_deploy.runtime.console import parser, run_command
 from mtl_deploy.runtime.errors import BackendError, BundleError, OptionError, TraceError
 from mtl_deploy.runtime.signature import Signature
@@ -162,9 +162,7 @@ def write_synthetic(
         for graph in variants(model, precision, signature, costs, batch, separate=True):
             content = serialize(graph.model, graph.signature)
             require_valid(content)
-            file = folder / graph.path
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
+            write_file(folder, graph.path, content)
             low, high = source.artifact.batch_min, source.artifact.batch_max
             artifacts.append(replace(graph.artifact(content), batch_min=low, batch_max=high))
         manifest = Manifest(

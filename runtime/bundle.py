@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .tasks import Task
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
 SUFFIX = ".mtl"
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
 
@@ -182,6 +184,10 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{file}: {error.strerror or error}; copy the bundle again, as a whole folder") from error
         if (found := hashlib.sha256(content).hexdigest()) != sha256:
+            with suppress(OSError):  # displaced, while this bundle is replaced file by file
+                former = (self.path / FORMER / path).read_bytes()
+                if hashlib.sha256(former).hexdigest() == sha256:
+                    return former
             raise IntegrityError(
                 f"{file}: SHA-256 is {found[:12]}..., the manifest says {str(sha256)[:12]}...; "
                 "the file was changed or copied badly: copy the bundle again, or export again"
@@ -206,7 +212,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         folder = folder.parent
     file = folder / MANIFEST
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(_text_of(folder))
     except FileNotFoundError as error:
         raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
     except NotADirectoryError as error:
@@ -218,6 +224,36 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not isinstance(data, dict):
         raise BundleError(f"{file}: a manifest is a JSON object, this is {type(data).__name__}")
     return Bundle(folder, Manifest.from_dict(data, str(file)))
+
+
+def _text_of(folder: Path) -> str:
+    """Return the manifest's text; of a folder that is exchanged for another while it is looked into, the other one's."""
+    while True:
+        before = _state(folder)
+        try:
+            return (folder / MANIFEST).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if _state(folder) == before:
+                raise
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (
+        (found.st_dev, found.st_ino)
+        if file.is_dir()
+        else (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    )
+
+
+def manifest_state(path: str | os.PathLike[str]) -> tuple[tuple[int, ...] | None, ...]:
+    """Return what changes where the bundle at a path, or around it, is replaced: which files its folder and manifest are."""
+    file = Path(path)
+    folders = [file, *list(file.parents)[:2]]
+    return tuple(_state(place) for folder in folders for place in (folder, folder / MANIFEST))
 
 
 def find_bundle(artifact: str | os.PathLike[str]) -> tuple[Bundle, Artifact] | None:

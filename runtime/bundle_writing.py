@@ -1,114 +1,108 @@
-"""Writing a bundle: whole, or not at all."""
+"""Writing a bundle: the files that go into its folder, before they come into their place as one."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .bundle import MANIFEST, Bundle, Manifest
+from . import disk
+from .bundle import MANIFEST, Bundle, Manifest, digest, open_bundle
+from .claims import Claim, check_target, claimed, writing
 from .errors import OptionError
+from .in_place import own_files
 
-
-def check_target(target: Path, *, force: bool) -> None:
-    """Refuse a target that may not be written, before any work is done for it.
-
-    Args:
-        target: the bundle's folder.
-        force: replace an existing bundle. What is not a bundle is never replaced.
-
-    Raises:
-        OptionError: ``target`` exists and may not be replaced.
-    """
-    if not target.exists() and not target.is_symlink():
-        return
-    if not force:
-        raise OptionError(f"{target} exists; pass --force to replace it, or choose another place with --output")
-    empty = target.is_dir() and not any(target.iterdir())
-    if not (target / MANIFEST).is_file() and not empty:
-        raise OptionError(f"{target} exists and is not a bundle; --force replaces bundles only: move it away")
+__all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_file", "write_manifest", "writing"]
 
 
 @contextmanager
-def writing(target: Path, *, force: bool) -> Iterator[Path]:
-    """Write a bundle whole: yield a temporary sibling folder, and rename it to ``target`` when the block succeeds.
+def updating(
+    source: Path, output: Path | None, *, force: bool, inputs: Iterable[Path | None] = ()
+) -> Iterator[tuple[Bundle, Claim]]:
+    """Claim a bundle that is replaced by one made from it, or another place for that one.
 
-    On any exception, Ctrl-C included, the temporary folder is removed and ``target`` is as it was.
+    Args:
+        source: the bundle.
+        output: another bundle's folder to write to; None: the bundle itself.
+        force: replace ``output`` where it exists.
+        inputs: other files and folders that the work reads.
+
+    Yields:
+        the bundle, as nobody else can write it now, and the claim to write the new one with.
 
     Raises:
-        OptionError: ``target`` may not be replaced (see :func:`check_target`), or cannot be written: no permission,
-            a full disk.
+        BundleError: the source is no bundle.
+        OptionError: see :func:`~mtl_deploy.runtime.claims.claimed`; or one of the two places lies in the other.
     """
-    check_target(target, force=force)
-    staging = None
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        staging.chmod(0o777 & ~_umask())
-        yield staging
-        _replace(staging, target)
-    except BaseException as error:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        for folder in made:
-            with suppress(OSError):  # not empty: somebody else's by now
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise OptionError(
-                f"cannot write {target}: {error.strerror or error}; nothing was kept: free some space or choose another "
-                "place with --output"
-            ) from error
-        raise
+    target = open_bundle(source).path if output is None else output
+    here, there = (Path(os.path.realpath(path)) for path in (open_bundle(source).path, target))
+    if there != here and there.is_relative_to(here):
+        raise OptionError(f"{target} lies in the bundle {source} itself; choose another place with --output")
+    itself = output is None or (there == here and force)
+    outside = () if itself else (source, *inputs)  # an update keeps all files of the folder
+    with claimed(target, force=force, update=itself, inputs=outside) as claim:
+        yield open_bundle(source), claim
 
 
-def _replace(staging: Path, target: Path) -> None:
-    if not target.exists():
-        staging.rename(target)
-        return
-    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    old = target.rename(retired / target.name)
-    try:
-        staging.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def write_file(folder: Path, path: str, content: bytes) -> None:
+    """Write a file of a bundle that is being written; one of this name makes way, and keeps its content under other names."""
+    file = folder / path
+    if not file.parent.exists():
+        disk.make_folder(file.parent)
+    disk.remove(file)  # it may be a link to the older bundle's file
+    disk.write_new(file, content)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end)."""
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_file(folder, MANIFEST, (text + "\n").encode())
 
 
-def copy_files(bundle: Bundle, folder: Path) -> None:
-    """Put a bundle's files, but for its manifest, into another folder: as links to the same content where that is possible.
+def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
+    """Put a bundle's files, but for its manifest, into another folder.
 
-    Whoever writes one of them anew removes it first, or the older bundle changes too.
+    Args:
+        bundle: whose.
+        folder: a new one.
+        share: give the files a second name instead of a copy, where that is possible: for a folder that replaces the bundle.
 
     Raises:
+        BundleError: a file is missing.
         IntegrityError: a file is not the manifest's: nothing damaged is passed on.
     """
-    for artifact in bundle.manifest.artifacts:
-        bundle.read(artifact)
-    for file in bundle.path.rglob("*"):
-        place = folder / file.relative_to(bundle.path)
-        if file.is_dir():
-            place.mkdir(exist_ok=True)
-        elif file.name != MANIFEST:
-            try:
-                os.link(file, place)
-            except OSError:
-                shutil.copy2(file, place)
+    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
+    for own in own_files(bundle.path):
+        path, source, target = own.as_posix(), bundle.path / own, folder / own
+        if path == MANIFEST or not _may_be_copied(source):
+            continue
+        for parent in reversed(target.parents):
+            if not parent.exists():
+                disk.make_folder(parent)
+        _place(source, target, share=share)
+        sha256 = hashes.pop(path, None)
+        if sha256 is not None and digest(target) != sha256:  # displaced for the moment, or damaged
+            write_file(folder, path, bundle.read_checked(path, sha256))
+    for path, sha256 in hashes.items():
+        write_file(folder, path, bundle.read_checked(path, sha256))
+
+
+def _place(source: Path, target: Path, *, share: bool) -> None:
+    if share and not source.is_symlink():
+        try:
+            disk.link(source, target)
+        except OSError:
+            pass
+        else:
+            return
+    disk.copy(source, target)
+
+
+def _may_be_copied(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:  # a link to nothing
+        return False

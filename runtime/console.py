@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mtl_deploy import __version__
 
 from .errors import MtlError, MtlWarning, OptionError
+from .interrupts import noting
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -58,11 +56,12 @@ class _Completion(argparse.Action):
 def run_command(command: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit code.
 
-    A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code, Ctrl-C becomes
-    130, a reader that went away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
+    A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
+    termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
+    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
     """
     interrupts: list[int] = []
-    with _noting_interrupts(interrupts), warnings.catch_warnings():
+    with noting(interrupts), warnings.catch_warnings():
         warnings.simplefilter("always", MtlWarning)
         warnings.showwarning = _one_line(warnings.showwarning)
         try:
@@ -72,16 +71,21 @@ def run_command(command: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (Exception, KeyboardInterrupt) as error:
-            if interrupts or isinstance(
-                error, KeyboardInterrupt
-            ):  # a library may turn the interrupt into an error of its own
-                print("interrupted", file=sys.stderr)  # noqa: T201
-                return INTERRUPTED
+            # a library may turn the interrupt into an error of its own
+            if interrupts or isinstance(error, KeyboardInterrupt):
+                _say("interrupted")
+                return 128 + interrupts[0] if interrupts else INTERRUPTED
             if isinstance(error, MtlError):
-                print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+                _say(f"error: {' '.join(str(error).split())}")
                 return error.exit_code
             raise
-    return code
+    return 128 + interrupts[0] if interrupts and code == INTERRUPTED else code
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, if it is still there: after SIGHUP it is not."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
@@ -91,28 +95,9 @@ def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
         if not issubclass(category, MtlWarning):
             usual(message, category, *rest, **named)
             return
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+        _say(f"warning: {' '.join(str(message).split())}")
 
     return show
-
-
-@contextmanager
-def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
-    """Note each Ctrl-C, and interrupt at the first alone: a second one must not break the tidying up."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupts.append(number)
-        if len(interrupts) == 1:
-            signal.default_int_handler(number, frame)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # handlers belong to the main thread
-        return
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 class Progress:
@@ -141,7 +126,8 @@ class Progress:
 
     def _write(self, text: str, end: str = "\n") -> None:
         if self._shown:
-            print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(OSError):  # a terminal that went away
+                print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

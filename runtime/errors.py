@@ -111,3 +111,7 @@ class ActivationWarning(MtlWarning):
 
 class FallbackWarning(MtlWarning):
     """A bundle's engine does not run here, so its ONNX graph does; the message is the reason."""
+
+
+class LeftoverWarning(MtlWarning):
+    """What an earlier command left when it was killed was restored, removed, or is left alone; the message says which."""

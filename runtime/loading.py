@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .backend import Backend
-from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, open_bundle
+from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, manifest_state, open_bundle
 from .engine_record import EngineRecord
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
 from .model import Model, unique_names
@@ -17,6 +17,8 @@ from .onnx_check import check_graph
 from .selection import BACKENDS, select
 from .signature import INPUT_NAME, METADATA_KEY, Signature
 from .signing import VerifyKey, require_signed
+
+_ATTEMPTS = 100  # while a bundle is replaced again and again
 
 
 def load(
@@ -65,6 +67,50 @@ def load(
         TaskError: a task does not exist.
         DeviceMemoryError: the GPU's memory is full.
     """
+    return _of_one_bundle(
+        path,
+        lambda: _load(
+            path,
+            precision=precision,
+            backend=backend,
+            providers=providers,
+            tasks=tasks,
+            threads=threads,
+            spinning=spinning,
+            device=device,
+            contexts=contexts,
+            cuda_graphs=cuda_graphs,
+            runtime_cache=runtime_cache,
+        ),
+    )
+
+
+def _of_one_bundle(path: str | os.PathLike[str], read: Callable[[], Model]) -> Model:
+    """Return what ``read`` does, once the bundle was not replaced while it read: a manifest and its files belong together."""
+    for _ in range(_ATTEMPTS):
+        state = manifest_state(path)
+        try:
+            return read()
+        except BundleError:
+            if manifest_state(path) == state:
+                raise
+    return read()
+
+
+def _load(
+    path: str | os.PathLike[str],
+    *,
+    precision: str | None,
+    backend: str | None,
+    providers: Sequence[str] | None,
+    tasks: Sequence[str] | None,
+    threads: int | None,
+    spinning: bool,
+    device: int | None,
+    contexts: int,
+    cuda_graphs: int,
+    runtime_cache: str | os.PathLike[str] | bool | None,
+) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
     if verify_key is not None:
         require_signed(found.around, verify_key, found.where)
@@ -97,7 +143,7 @@ def load(
             artifact = choice.artifact
             found = replace(found, artifact=artifact)
     if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
-        warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=2)
+        warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
     if runner is None:
         from .onnxruntime_backend import OnnxRuntimeBackend
 

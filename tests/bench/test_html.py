@@ -455,7 +455,7 @@ def test_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(errors) == 4
     assert all(line.startswith("error: ") for line in errors)
     with pytest.raises(OptionError, match="directory"):
-        html.write_report(RESULTS["graphs"], tmp_path)
+        html.write_report(RESULTS["graphs"], tmp_path, force=False)
 
 
 @pytest.mark.parametrize("width", [360, 1280])

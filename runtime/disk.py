@@ -1,0 +1,219 @@
+"""The file system, as the writing of bundles changes it: one function per kind of call, and a hook before each call.
+
+Renames come in two kinds that cannot race: one that never replaces anything, and one that exchanges two entries (Linux's
+``renameat2`` with ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``, see its manual page).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+before: Callable[[str, Path], None] | None = None
+"""Called before each change with its kind and its path; None outside tests, which end the process there or note the order."""
+
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2
+_FICLONE = 0x40049409  # ioctl_ficlone(2): share the blocks until one of the two files is written
+_NO_FLAGS = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # of a kernel or file system without renameat2's flags
+_BLOCK = 1 << 20
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder; its parent exists, itself it does not."""
+    _step("mkdir", folder)
+    folder.mkdir()
+
+
+def open_or_make(file: Path) -> int:
+    """Open a file for reading and writing, an empty one where there is none; return its descriptor."""
+    _step("create", file)
+    return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """Write a file that does not exist yet. It is durable after :func:`sync` of it and of its folder.
+
+    Raises:
+        FileExistsError: it does.
+    """
+    _step("create", file)
+    number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        view = memoryview(content)
+        size = min(
+            _BLOCK, -(-len(view) // 2)
+        )  # two writes at least, so that a file is half written at one of the steps
+        while view:
+            _step("write", file)
+            view = view[os.write(number, view[:size]) :]
+    finally:
+        os.close(number)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a regular file with its mode and times to a path where there is none; as a reflink where the file system has them.
+
+    Raises:
+        FileExistsError: there is something at the target.
+    """
+    _step("copy", target)
+    with source.open("rb") as read:
+        number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(number, "wb") as written:
+            if not _clone(read.fileno(), written.fileno()):
+                shutil.copyfileobj(read, written, _BLOCK)
+    shutil.copystat(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name."""
+    _step("link", target)
+    os.link(source, target)
+
+
+def remove(file: Path) -> None:
+    """Remove a file's name where there is one."""
+    _step("unlink", file)
+    file.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder.
+
+    Raises:
+        OSError: it is not empty.
+    """
+    _step("rmdir", folder)
+    folder.rmdir()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as that can be done; links are removed, not followed."""
+    with suppress(OSError):
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                with suppress(OSError):
+                    remove(entry)
+        remove_folder(folder)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file over another one, in one step."""
+    _step("rename", target)
+    source.replace(target)
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file or folder, in one step, to a path where there is nothing.
+
+    Raises:
+        FileExistsError: there is something. (Where the system has no such call, an empty folder there makes way for a folder.)
+    """
+    _step("rename_new", target)
+    try:
+        _renameat2(source, target, _NOREPLACE)
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        if source.is_dir():
+            _rename_folder(source, target)
+        else:
+            os.link(source, target)
+            source.unlink()
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two entries of one file system, in one step: at no time is there nothing at either path.
+
+    Raises:
+        OSError: one of :data:`NOT_EXCHANGED`: a mount point, a folder of an image's layer, or a system without the call.
+    """
+    _step("exchange", other)
+    _renameat2(one, other, _EXCHANGE)
+
+
+NOT_EXCHANGED = frozenset((*_NO_FLAGS, errno.EXDEV, errno.EBUSY, errno.EPERM, errno.EACCES))
+"""Numbers of the errors that say that a folder stays where it is, while what is in it may change."""
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content or a folder's entries are on the disk (fsync); where folders cannot be synced, they are not."""
+    _step("sync", path)
+    folder = path.is_dir()
+    if folder and not hasattr(os, "O_DIRECTORY"):
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if not (folder and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(number)
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync all files of a folder and below, then the folders."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink():
+            continue
+        if entry.is_dir():
+            sync_tree(entry)
+        elif stat.S_ISREG(entry.lstat().st_mode):
+            sync(entry)
+    sync(folder)
+
+
+def _step(kind: str, path: Path) -> None:
+    if before is not None:
+        before(kind, path)
+
+
+def _clone(source: int, target: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.ioctl(target, _FICLONE, source)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    """POSIX's rename never lets a folder replace anything but an empty folder."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        raise
+
+
+@cache
+def _function() -> Any:
+    try:
+        found = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return found
+
+
+def _renameat2(source: Path, target: Path, flag: int) -> None:
+    call = _function()
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(target))
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(source), None, str(target))

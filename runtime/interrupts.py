@@ -1,0 +1,55 @@
+"""Ctrl-C (INT), a termination (TERM) and a terminal that goes away (HUP): all three end a command the same tidy way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def noting(interrupts: list[int]) -> Iterator[None]:
+    """Note each signal's number, and raise KeyboardInterrupt at the first alone: a second one must not break the tidying up.
+
+    A signal that is ignored (``nohup``) stays ignored.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
+        interrupts.append(number)
+        if len(interrupts) == 1:
+            raise KeyboardInterrupt
+
+    with _handled_by(interrupt):
+        yield
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Put signals off until the block has ended, for steps that belong together; then they have the effect that they had before."""
+    pending: list[int] = []
+    with _handled_by(lambda number, _: pending.append(number)):
+        yield
+    for number in pending:
+        signal.raise_signal(number)
+
+
+@contextmanager
+def _handled_by(handler: Any) -> Iterator[None]:
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # handlers belong to it
+        for number in SIGNALS:
+            current = signal.getsignal(number)
+            if current not in (signal.SIG_IGN, None):  # None: not Python's
+                previous[number] = current
+    try:
+        for number in previous:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, current in previous.items():
+            signal.signal(number, current)
