@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-dense fresh test test-slow lint types pytest format clean
+.PHONY: help demo demo-dense fresh test test-slow attack attack-quick lint types pytest format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -74,10 +74,16 @@ test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist load -m extended
 
+attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)
+	@$(BIN)/python -m tests.attacks --scale 1
+
+attack-quick: $(VENV)/dev.stamp  ## a tenth of that (ten minutes)
+	@$(BIN)/python -m tests.attacks --scale 0.1
+
 format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(FRESH) .conformance build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(FRESH) .conformance .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

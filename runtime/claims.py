@@ -79,6 +79,7 @@ class Claim:
                 mark(self._work, staged)
             yield staged
             disk.sync_tree(staged)
+            disk.sync(self._work)
             with held():
                 self._put(staged)
 
@@ -206,6 +207,7 @@ class Claim:
                 in_place.replace_files(staged, self.folder)
                 return
             if self._may_go(staged):
+                mark(staged.parent, staged)  # while it is still whole
                 return
             disk.exchange(staged, self.folder)  # it was exchanged for something else between the two looks
         raise OptionError(

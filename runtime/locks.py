@@ -146,7 +146,8 @@ class Lock:
 
 
 def mark(work: Path, staged: Path) -> None:
-    """Note in a work folder which folder is the bundle that is being written."""
+    """Note in a work folder which folder is the process's own: the bundle that is being written, or the one that it replaced."""
+    disk.remove(work / _MARK)
     disk.write_new(work / _MARK, str(staged.stat().st_ino).encode())
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mtl_deploy.runtime.console import Progress, run_command, table
 from mtl_deploy.runtime.errors import MtlError, OptionError, VerificationError
+from mtl_deploy.runtime.interrupts import held
 
 
 def raising(error: BaseException) -> int:
@@ -49,6 +52,105 @@ sys.exit(run_command(work))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_signals_end_a_command_the_tidy_way(name: str, times: int) -> None:
+    """A second one does no harm to the tidying up; the exit code is the shell's for the first."""
+    code = f"""
+import os, signal, sys, time
+from mtl_deploy.runtime.console import run_command
+def work():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(5)
+    finally:
+        for _ in range({times - 1}):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        print("tidy", flush=True)
+sys.exit(run_command(work))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (
+        128 + getattr(signal, name),
+        "tidy\n",
+        "interrupted\n",
+    )
+
+
+def test_a_command_that_handles_an_interrupt_itself_has_the_signal_s_exit_code() -> None:
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console import INTERRUPTED, run_command
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+sys.exit(run_command(work))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 143
+
+
+def test_nohup_keeps_its_effect() -> None:
+    code = """
+import os, signal, sys
+from mtl_deploy.runtime.console import run_command
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def work():
+    os.kill(os.getpid(), signal.SIGHUP)
+    return 0
+sys.exit(run_command(work))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_terminal_that_goes_away_ends_a_command_tidily() -> None:
+    """Its standard error cannot be written to then; nor can its progress lines."""
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console import Progress, run_command
+def work():
+    progress = Progress()
+    print("begun", flush=True)
+    try:
+        time.sleep(20)
+    finally:
+        with progress.step("Tidying up"):
+            pass
+        with open(sys.argv[1], "w") as file:
+            file.write("tidy")
+sys.exit(run_command(work))
+"""
+    import pty
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", code, file.name])
+        assert b"begun" in os.read(terminal, 100)
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+        assert Path(file.name).read_text() == "tidy"
+
+
+def test_signals_wait_for_steps_that_belong_together() -> None:
+    seen: list[str] = []
+
+    def steps() -> None:
+        with held():
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append("done")
+        seen.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        steps()
+    assert seen == ["done"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:

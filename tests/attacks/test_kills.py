@@ -1,0 +1,15 @@
+"""A hundredth of the attack, in a process of its own: it forks, and counts what it holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import kills
+from .__main__ import apart
+
+
+def test_no_kill_leaves_a_bundle_absent_or_mixed() -> None:
+    found = apart("kills", 0.01, seed=0)
+    if "skipped" in found:
+        pytest.skip(found["skipped"])
+    assert {name: found["figures"][name] for name in kills.MUST_BE_ZERO} == dict.fromkeys(kills.MUST_BE_ZERO, 0)
