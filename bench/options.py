@@ -41,7 +41,8 @@ examples:
 
 On the GPU's clock, with and without transfers and CUDA graphs, an engine's times have trtexec's names. docs/benchmarking.md
 defines every figure. exit codes: 0 done; 1 shared's and separate's outputs differ, or running failed; 2 input that cannot be used,
-such as an engine that does not run here; 130 interrupted, with what was measured so far."""
+such as an engine that does not run here; 130 interrupted (143 by TERM, 129 by HUP),
+with what was measured so far."""
 
 PROCESSES = 5
 

@@ -37,7 +37,8 @@ examples:
       two training runs, task by task; see mtl-calibrate compare --help
 
 exit codes: 0 done; 1 a budget is missed, or the work failed; 2 input that cannot be used; 3 the images cannot decide whether a
-budget is met: the bundle is written and says so; 130 interrupted. On 1, 2 and 130 the bundle is as it was."""
+budget is met: the bundle is written and says so; 130 interrupted (143 by TERM, 129 by
+HUP). But for 0 and 3, the bundle is as it was."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

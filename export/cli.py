@@ -52,8 +52,8 @@ examples:
 
 defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
 exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 3 done, but the images
-cannot decide whether a budget of --max-drop is met; 130 interrupted.
-On 1, 2 and 130 nothing is written."""
+cannot decide whether a budget of --max-drop is met; 130 interrupted (143 by TERM, 129 by HUP).
+But for 0 and 3, nothing is written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
