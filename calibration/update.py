@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mtl_deploy.runtime import disk
 from mtl_deploy.runtime.bundle import Bundle, Manifest
 from mtl_deploy.runtime.bundle_writing import copy_files, updating, write_manifest
 from mtl_deploy.runtime.console import Progress
@@ -65,7 +66,7 @@ def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
     if not stale:
         return manifest
     for path in stale:
-        (folder / path).unlink(missing_ok=True)
+        disk.remove(folder / path)
     note = f"{len(stale)} engines were built from the former INT8 graphs and are gone: build them again with mtl-export BUNDLE"
     notes = [*manifest.provenance.get("notes", []), note]
     return replace(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mtl_deploy.runtime import disk
 from mtl_deploy.runtime.errors import BuildError, OptionError
 from mtl_deploy.runtime.onnx_graph import OnnxGraph, read_graph
 from mtl_deploy.runtime.signature import INPUT_NAME
@@ -81,7 +82,7 @@ def build(
     seconds = time.perf_counter() - started
     if cache is not None and options.timing_cache is not None:
         try:
-            options.timing_cache.write_bytes(memoryview(cache.serialize()))
+            disk.replace_file(options.timing_cache, bytes(memoryview(cache.serialize())))
         except OSError as error:
             raise OptionError(f"--timing-cache {options.timing_cache}: {error.strerror or error}") from error
     return Built(bytes(memoryview(plan)), seconds, tuple(messages.warnings))

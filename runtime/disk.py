@@ -59,6 +59,20 @@ def write_new(file: Path, content: bytes) -> None:
         os.close(number)
 
 
+def replace_file(file: Path, content: bytes) -> None:
+    """Give a file another content, whole or not at all, and wait until it is on the disk. A link stays a link."""
+    real = Path(os.path.realpath(file))
+    beside = real.with_name(f".{real.name}.{os.getpid()}.partial")
+    try:
+        write_new(beside, content)
+        sync(beside)
+        rename(beside, real)
+    except BaseException:
+        with suppress(OSError):
+            remove(beside)
+        raise
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a regular file with its mode and times to a path where there is none; as a reflink where the file system has them.
 
