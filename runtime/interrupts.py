@@ -16,7 +16,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 def noting(interrupts: list[int]) -> Iterator[None]:
     """Note each signal's number, and raise KeyboardInterrupt at the first alone: a second one must not break the tidying up.
 
-    A signal that is ignored (``nohup``) stays ignored.
+    A HUP or TERM that is ignored (``nohup``) stays ignored.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
@@ -44,7 +44,10 @@ def _handled_by(handler: Any) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():  # handlers belong to it
         for number in SIGNALS:
             current = signal.getsignal(number)
-            if current not in (signal.SIG_IGN, None):  # None: not Python's
+            ignored = (
+                current is signal.SIG_IGN and number != signal.SIGINT
+            )  # shells ignore that one for background jobs
+            if not ignored and current is not None:  # None: not Python's
                 previous[number] = current
     try:
         for number in previous:

@@ -60,6 +60,9 @@ def in_child(work: Callable[[], int], log: Path) -> int:
     pid = os.fork()
     if pid == 0:
         code = 99
+        for number in (signal.SIGTERM, signal.SIGHUP):  # however the attack was started
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(written, 1)
@@ -194,6 +197,8 @@ def attack(
             _look(victim, number, code, before, surroundings, log, figures)
             figures["following runs that failed"] += in_child(victim.run, log) != 0
             _whole(victim, before, figures)
+            if figures["kills"] % 50 == 0:
+                print(f"{figures['kills']} kills, {victim.name}", file=sys.stderr, flush=True)
             left = sorted(path.name for path in victim.target.parent.iterdir()) != surroundings
             figures["leftovers after a following run"] += left or any(victim.target.glob(".mtl-*"))
 

@@ -138,6 +138,7 @@ sys.exit(run_command(work))
         assert Path(file.name).read_text() == "tidy"
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_signals_wait_for_steps_that_belong_together() -> None:
     seen: list[str] = []
 
