@@ -77,11 +77,15 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
     hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
     for own in own_files(bundle.path):
         path, source, target = own.as_posix(), bundle.path / own, folder / own
-        if path == MANIFEST or not _may_be_copied(source):
+        link = share and source.is_symlink() and path not in hashes  # one of the user's
+        if path == MANIFEST or not (link or _may_be_copied(source)):
             continue
         for parent in reversed(target.parents):
             if not parent.exists():
                 disk.make_folder(parent)
+        if link:
+            disk.symlink(str(source.readlink()), target)
+            continue
         _place(source, target, share=share)
         sha256 = hashes.pop(path, None)
         if sha256 is not None and digest(target) != sha256:  # displaced for the moment, or damaged

@@ -95,6 +95,8 @@ class Claim:
         with self._errors():
             if self.folder.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if not self._force:
+                check_target(self.target, force=False)
             place, prefix = self._make_place()
             self._lock = Lock(place / f"{prefix}lock")
             self._lock.take(self.target)
@@ -135,9 +137,10 @@ class Claim:
     def _make_place(self) -> tuple[Path, str]:
         """Return where the lock and the work folder go, and how their names begin: beside the target, or in it."""
         parent = self.folder.parent
-        self._made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-        for folder in reversed(self._made):
-            disk.make_folder(folder)
+        for folder in reversed([folder for folder in (parent, *parent.parents) if not folder.exists()]):
+            with suppress(FileExistsError):  # another process was faster
+                disk.make_folder(folder)
+                self._made.insert(0, folder)
         if not os.access(parent, os.W_OK) and self.folder.is_dir() and os.access(self.folder, os.W_OK):
             return self.folder, _INSIDE
         return parent, f".{self.folder.name}."

@@ -94,6 +94,12 @@ def link(source: Path, target: Path) -> None:
     os.link(source, target)
 
 
+def symlink(leads_to: str, place: Path) -> None:
+    """Make a symbolic link."""
+    _step("symlink", place)
+    place.symlink_to(leads_to)
+
+
 def remove(file: Path) -> None:
     """Remove a file's name where there is one."""
     _step("unlink", file)

@@ -164,6 +164,8 @@ def _sync_folders(target: Path, paths: Any) -> None:
 
 
 def _equal(one: Path, other: Path) -> bool:
+    if one.is_symlink() and other.is_symlink():
+        return one.readlink() == other.readlink()
     return one.is_file() and other.is_file() and _digest(one) == _digest(other)
 
 

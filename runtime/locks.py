@@ -94,6 +94,7 @@ class Lock:
     file: Path
     held: bool = False
     _number: int | None = field(default=None, repr=False)
+    _unsupported: bool = field(default=False, repr=False)
 
     def take(self, target: Path) -> None:
         """Take the lock.
@@ -122,6 +123,7 @@ class Lock:
                 ) from None
             except OSError:  # a file system without locks
                 os.close(number)
+                self._unsupported = True
                 return
             except BaseException:
                 os.close(number)
@@ -139,10 +141,9 @@ class Lock:
                     disk.remove(self.file)
             os.close(self._number)
             self._number, self.held = None, False
-        elif not self.held:  # never locked: an empty file that nobody needs
+        elif self._unsupported:  # it says nothing; of a lock that another process has, the file must stay
             with suppress(OSError):
-                if self.file.stat().st_size == 0:
-                    disk.remove(self.file)
+                disk.remove(self.file)
 
 
 def mark(work: Path, staged: Path) -> None:

@@ -73,6 +73,11 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(make_bundle: MakeBundl
         copy_files(found, staged)
         with pytest.raises(OptionError, match=rf"is being written by another command \(process {os.getpid()} on "):
             put(new, target)
+        lock = target.parent / ".model.mtl.lock"
+        lock.write_text("")  # as it is for a moment, before its holder has written into it
+        with pytest.raises(OptionError, match="is being written by another command; wait"):
+            put(new, target)
+        assert lock.exists()
         write_manifest(staged, found.manifest)
     require_whole(target, new)
     assert names(target.parent) == ["model.mtl"]
@@ -296,8 +301,9 @@ def test_a_replacement_in_place_that_was_killed_is_undone(
     target, _, new = two(make_bundle, tmp_path)
     end_in(lambda: put(new, target), step)
     require_whole(target, tmp_path / f"{becomes}.mtl")  # for readers, at once
-    with pytest.warns(LeftoverWarning, match="is whole again"), claimed(target, force=True):
+    with pytest.warns(LeftoverWarning) as said, claimed(target, force=True):
         assert names(target) == names(tmp_path / f"{becomes}.mtl")
+    assert any("is whole again" in str(warning.message) for warning in said)
     require_whole(target, tmp_path / f"{becomes}.mtl")
     for artifact in open_bundle(target).manifest.artifacts:  # for other readers, too
         assert (target / artifact.path).read_bytes() == (tmp_path / f"{becomes}.mtl" / artifact.path).read_bytes()
@@ -392,6 +398,27 @@ def test_a_copy_shares_nothing_with_its_original(make_bundle: MakeBundle, tmp_pa
         assert not copy.samefile(file)
         assert copy.read_bytes() == file.read_bytes()
         assert copy.stat().st_mode == file.stat().st_mode
+
+
+@pytest.mark.parametrize("way", ["exchange", "in place"])
+def test_an_update_keeps_what_the_user_put_into_the_folder(
+    way: str, make_bundle: MakeBundle, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if way == "in place":
+        request.getfixturevalue("in_place_only")
+    target, old, _ = two(make_bundle, tmp_path)
+    (target / "notes").mkdir()
+    (target / "notes" / "mine.txt").write_text("mine")
+    for name, leads_to in (("photos", "../.."), ("latest.txt", "notes/mine.txt"), ("later", "nowhere")):
+        (target / name).symlink_to(leads_to)
+    with updating(target, None, force=False) as (bundle, claim), claim.writing() as staged:
+        copy_files(bundle, staged, share=claim.update)
+        write_manifest(staged, replace(bundle.manifest, sharing={"changed": True}))
+    assert open_bundle(target).manifest.sharing == {"changed": True}
+    assert (target / "notes" / "mine.txt").read_text() == "mine"
+    links = {path.name: str(path.readlink()) for path in target.iterdir() if path.is_symlink()}
+    assert links == {"photos": "../..", "latest.txt": "notes/mine.txt", "later": "nowhere"}
+    assert names(target) == sorted([*names(old), "notes", *links])
 
 
 def test_a_damaged_or_missing_file_is_not_passed_on(make_bundle: MakeBundle, tmp_path: Path) -> None:
