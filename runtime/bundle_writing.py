@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import disk
-from .bundle import MANIFEST, Bundle, Manifest, digest, open_bundle
+from .bundle import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
 from .claims import Claim, check_target, claimed, writing
 from .errors import OptionError
 from .in_place import own_files
@@ -63,7 +63,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
-    """Put a bundle's files, but for its manifest, into another folder.
+    """Put a bundle's files, but for its manifest and that one's signature, into another folder.
 
     Args:
         bundle: whose.
@@ -78,7 +78,7 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
     for own in own_files(bundle.path):
         path, source, target = own.as_posix(), bundle.path / own, folder / own
         link = share and source.is_symlink() and path not in hashes  # one of the user's
-        if path == MANIFEST or not (link or _may_be_copied(source)):
+        if path in (MANIFEST, *UNLISTED) or not (link or _may_be_copied(source)):
             continue
         for parent in reversed(target.parents):
             if not parent.exists():

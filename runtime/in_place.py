@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import disk
-from .bundle import FORMER, MANIFEST, digest
+from .bundle import FORMER, MANIFEST, UNLISTED, digest
 
 NEXT = ".mtl-next"
 _ADDED = ".added"  # in FORMER: the files that were not there before, one per line
@@ -39,8 +39,9 @@ def replace_files(staged: Path, target: Path) -> None:
         OSError: a step failed; the old bundle is as it was.
     """
     try:
-        former = _listed(target)
-        changed = [path for path in own_files(staged) if not _equal(staged / path, target / path)]
+        new = list(own_files(staged))
+        gone = _listed(target).difference(new)
+        changed = [path for path in new if not _equal(staged / path, target / path)]
         _prepare(staged, target, changed)
         for path in changed:
             if path != Path(MANIFEST):
@@ -54,7 +55,7 @@ def replace_files(staged: Path, target: Path) -> None:
         recover(target)
         raise
     recover(target)
-    for path in former - _listed(target):  # of the old bundle alone
+    for path in sorted(gone):  # the old bundle's alone
         disk.remove(target / path)
     with suppress(OSError):  # not there, or not empty
         disk.remove_folder(target / "separate")
@@ -70,8 +71,14 @@ def recover(target: Path) -> bool:
         return False
     hashes = _hashes(target)
     if former.is_dir():
+        done = (former / _ADDED).is_file() and not (
+            following / MANIFEST
+        ).is_file()  # the new manifest has been put in place
         for path in own_files(former):
-            if not path.name.startswith(_ADDED) and _belongs(former / path, target / path, hashes.get(path.as_posix())):
+            if path.name.startswith(_ADDED):
+                continue
+            sha256 = hashes.get(path.as_posix())
+            if _belongs(former / path, target / path, sha256, done=done):
                 _make_parents(target, path)
                 disk.rename(former / path, target / path)
         listed = _listed(target)
@@ -108,10 +115,10 @@ def _prepare(staged: Path, target: Path, changed: list[Path]) -> None:
     disk.sync(target)
 
 
-def _belongs(former: Path, present: Path, sha256: str | None) -> bool:
-    """Return whether the manifest's file is the displaced one."""
-    if sha256 is None:  # the old manifest lists neither: what was there comes back
-        return True
+def _belongs(former: Path, present: Path, sha256: str | None, *, done: bool) -> bool:
+    """Return whether a displaced file comes back: the manifest's, or one that it does not list, where it is the old manifest."""
+    if sha256 is None:
+        return not done
     return _digest(present) != sha256 and _digest(former) == sha256
 
 
@@ -124,7 +131,7 @@ def _listed(folder: Path) -> set[Path]:
     records = _records(folder)
     found = {Path(str(record["path"])) for record in records if isinstance(record.get("path"), str)}
     inside = {path for path in found if not path.is_absolute() and ".." not in path.parts}
-    return inside | ({Path(MANIFEST)} if records else set())
+    return inside | ({Path(MANIFEST), *map(Path, UNLISTED)} if records else set())
 
 
 def _records(folder: Path) -> list[Mapping[str, Any]]:

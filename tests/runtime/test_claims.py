@@ -39,11 +39,13 @@ def in_place_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "exchange", refused)
 
 
-def put(bundle: Path, target: Path, *, force: bool = True) -> None:
+def put(bundle: Path, target: Path, *, force: bool = True, signature: str = "") -> None:
     found = open_bundle(bundle)
     with writing(target, force=force) as staged:
         copy_files(found, staged)
         write_manifest(staged, found.manifest)
+        if signature:
+            write_file(staged, "manifest.json.sig", signature.encode())
 
 
 def require_whole(target: Path, like: Path) -> None:
@@ -309,6 +311,29 @@ def test_a_replacement_in_place_that_was_killed_is_undone(
         assert (target / artifact.path).read_bytes() == (tmp_path / f"{becomes}.mtl" / artifact.path).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (("rename", "place/model.mtl/manifest.json"), "old"),
+        (("rmdir", ".mtl-next"), "new"),
+        (("rmdir", ".mtl-former"), "new"),
+    ],
+    ids=["before-the-manifest", "after-it", "at-the-end"],
+)
+def test_a_file_that_no_manifest_lists_goes_with_its_manifest(
+    step: tuple[str, str], expected: str, make_bundle: MakeBundle, tmp_path: Path, in_place_only: None
+) -> None:
+    target, old, new = two(make_bundle, tmp_path)
+    (target / "manifest.json.sig").write_text("old")
+    end_in(lambda: put(new, target, signature="new"), step)
+    with pytest.warns(LeftoverWarning), claimed(target, force=True):
+        pass
+    require_whole(target, tmp_path / f"{expected}.mtl")
+    assert (target / "manifest.json.sig").read_text() == expected
+    put(old, target)
+    assert not (target / "manifest.json.sig").exists()
+
+
 def test_a_folder_of_others_that_was_exchanged_before_a_kill_is_left_and_named(
     make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
@@ -409,6 +434,7 @@ def test_an_update_keeps_what_the_user_put_into_the_folder(
     target, old, _ = two(make_bundle, tmp_path)
     (target / "notes").mkdir()
     (target / "notes" / "mine.txt").write_text("mine")
+    (target / "manifest.json.sig").write_text("of the manifest as it was")
     for name, leads_to in (("photos", "../.."), ("latest.txt", "notes/mine.txt"), ("later", "nowhere")):
         (target / name).symlink_to(leads_to)
     with updating(target, None, force=False) as (bundle, claim), claim.writing() as staged:
