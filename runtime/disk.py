@@ -168,15 +168,19 @@ NOT_EXCHANGED = frozenset((*_NO_FLAGS, errno.EXDEV, errno.EBUSY, errno.EPERM, er
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content or a folder's entries are on the disk (fsync); where folders cannot be synced, they are not."""
+    """Wait until a file's content or a folder's entries are on the disk (fsync); where folders cannot be synced, they are not.
+
+    Raises:
+        OSError: it is neither, or the disk fails.
+    """
     _step("sync", path)
-    folder = path.is_dir()
-    if folder and not hasattr(os, "O_DIRECTORY"):
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return
-    number = os.open(path, os.O_RDONLY)
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe in its place must not make it wait
     try:
         os.fsync(number)
     except OSError as error:
+        folder = stat.S_ISDIR(os.fstat(number).st_mode)
         if not (folder and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP)):
             raise
     finally:

@@ -110,6 +110,12 @@ def test_a_file_gets_another_content_whole_or_not_at_all(tmp_path: Path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
+def test_a_pipe_in_the_place_of_a_file_is_no_reason_to_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Invalid argument"):
+        disk.sync(tmp_path / "pipe")
+
+
 def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis").write_text("mine")
