@@ -81,6 +81,7 @@ def load(
             contexts=contexts,
             cuda_graphs=cuda_graphs,
             runtime_cache=runtime_cache,
+            verify_key=verify_key,
         ),
     )
 
@@ -110,6 +111,7 @@ def _load(
     contexts: int,
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
+    verify_key: VerifyKey | None,
 ) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
     if verify_key is not None:

@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bundle import MANIFEST, Bundle, Manifest
+from .bundle import FORMER, MANIFEST, Bundle, Manifest
+from .bundle_writing import write_file
 from .errors import IntegrityError, OptionError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load_signer(file: Path) -> Callable[[Path], None]:
     key = _private_key(file)
 
     def sign(folder: Path) -> None:
-        (folder / SIGNATURE_FILE).write_bytes(key.sign((folder / MANIFEST).read_bytes()))
+        write_file(folder, SIGNATURE_FILE, key.sign((folder / MANIFEST).read_bytes()))
 
     return sign
 
@@ -65,6 +66,8 @@ def require_signed(bundle: Bundle | None, verify_key: VerifyKey, where: str) -> 
     if bundle is None:
         raise IntegrityError(f"{where}: a lone graph, which nothing signs; load the bundle that it belongs to")
     file = bundle.path / SIGNATURE_FILE
+    if not file.exists():  # displaced, while the bundle is replaced file by file
+        file = bundle.path / FORMER / SIGNATURE_FILE
     try:
         with file.open("rb") as stream:
             signature = stream.read(_SIGNATURE_BYTES + 1)
