@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mtl_deploy.calibration.emulate import emulate_half
 from mtl_deploy.calibration.half import HalfResult, Overflow, RoundedWeight, to_half
-from mtl_deploy.calibration.observe import observe
+from mtl_deploy.calibration.observe import TensorStatistics, observe
 
 FLOATS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}
 
