@@ -46,7 +46,7 @@ demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rend
 	@echo "==> Quantizing to INT8 on held-out images, half of them to measure every task on (30 seconds)"
 	@$(BIN)/mtl-calibrate $(SCENES)/model.mtl --calibration-data $(SCENES)/test/images --labels $(SCENES)/test/labels
 	@echo "==> Drawing what it says of a held-out image"
-	@$(BIN)/mtl-infer $(SCENES)/model.mtl $(SCENES)/test/images/0000.png --show $(SCENES)/overlay.png
+	@$(BIN)/mtl-infer $(SCENES)/model.mtl $(SCENES)/test/images/0000.png --show $(SCENES)/overlay.png --force
 	@echo "==> Benchmarking one shared pass against three separate models (20 seconds)"
 	@$(BIN)/mtl-bench $(SCENES)/model.mtl --quick
 	@echo "==> Done: the bundle is $(SCENES)/model.mtl, the picture $(SCENES)/overlay.png"

@@ -200,7 +200,7 @@ def _warnings(first: Mapping[str, Any], second: Mapping[str, Any], changes: Sequ
             f"a result comes from {processes} process{'es' if processes > 1 else ''}: what differs from one start to the next is "
             f"not in the intervals; measure both with --processes {_FEW_PROCESSES} or more"
         )
-    images = [document["bundle"].get("input") for document in (first, second)]
+    images = [_at(document, ("bundle", "input")) for document in (first, second)]
     if images[0] != images[1]:
         warnings.append("the networks' images differ in size: {} and {}".format(*map(_shown, images)))
     names = [{name for batch in document["batches"] for name in batch["contestants"]} for document in (first, second)]

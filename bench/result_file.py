@@ -3,61 +3,101 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.manifest_schema import ACCURACY, VERIFICATION
+from mtl_deploy.runtime.reading import DocumentError, describe, parse_json, read_bytes, shown
+from mtl_deploy.runtime.schema import Schema, check
 
 SCHEMA = "mtl-bench"
 SCHEMA_VERSION = 2
+_LEAST_MS, _MOST_MS = 1e-6, 1e9  # of a call: a nanosecond is no measurement, nor are eleven days
+_ESSENTIAL = {
+    "": ("schema_version", "batches", "contestants"),
+    "batch": ("batch", "contestants"),
+    "measured": ("samples_ms",),
+    "interval": ("value", "low", "high"),
+}
+"""By definition of the schema ("" is its root), the fields without which a result is of no use."""
 
 
 def read_result(file: Path) -> dict[str, Any]:
-    """Read a result and check that it has this release's form, as far as commands rely on it.
+    """Read a result and check that it has this release's form.
+
+    Fields that an earlier release did not write may be missing, and those of a later one are passed over; what is there has the
+    type that ``result.schema.json`` gives.
 
     Args:
-        file: what ``mtl-bench --json`` wrote.
+        file: what ``mtl-bench --json`` wrote; it may be a pipe.
 
     Returns:
         the document that docs/benchmarking.md describes.
 
     Raises:
-        OptionError: the file cannot be read, is no result, or another release's.
+        OptionError: the file cannot be read, is no result, or another release's; where it is malformed, the error names the place.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = parse_json(read_bytes(file, regular=False))
     except OSError as error:
-        raise OptionError(
-            f"{file}: {error.strerror or error}; write a result with mtl-bench BUNDLE --json FILE"
-        ) from error
-    except ValueError as error:  # UnicodeDecodeError among them
-        raise OptionError(f"{file}: not JSON ({error}); write a result with mtl-bench BUNDLE --json FILE") from error
+        raise OptionError(f"{file}: {describe(error)}; write a result with mtl-bench BUNDLE --json FILE") from error
+    except DocumentError as error:
+        raise OptionError(f"{file}: {error}; write a result with mtl-bench BUNDLE --json FILE") from error
     if not isinstance(document, dict) or document.get("schema", SCHEMA) != SCHEMA or "schema_version" not in document:
         raise OptionError(f"{file}: not a result of mtl-bench; write one with mtl-bench BUNDLE --json FILE")
     if document["schema_version"] != SCHEMA_VERSION:
         raise OptionError(
-            f"{file}: schema version {document['schema_version']!r}, this release reads {SCHEMA_VERSION}; measure again, or "
+            f"{file}: schema version {shown(document['schema_version'])}, this release reads {SCHEMA_VERSION}; measure again, or "
             "install the release that wrote it"
         )
     try:
-        _check(document)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise OptionError(f"{file}: malformed result ({type(error).__name__}: {error}); measure again") from error
+        check(document, readable_schema())
+        _check_batches(document)
+    except DocumentError as error:
+        raise OptionError(f"{file}: malformed result: {error}; measure again") from error
     return document
 
 
-def _check(document: dict[str, Any]) -> None:
-    if not document["batches"]:
-        raise ValueError("no batch was measured")
-    for batch in document["batches"]:
-        int(batch["batch"])
-        for name, contestant in batch["contestants"].items():
+@lru_cache(maxsize=1)
+def readable_schema() -> Schema:
+    """Return ``result.schema.json`` as far as readers rely on it: types and bounds, and the essential fields."""
+    text = (Path(__file__).parent / "result.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = _loosened(json.loads(text))
+    schema["required"] = list(_ESSENTIAL[""])
+    for name, definition in schema["$defs"].items():
+        definition["required"] = list(_ESSENTIAL.get(name, ()))
+    schema["properties"] |= {
+        "accuracy": _loosened(ACCURACY),
+        "verification": {"type": "array", "items": _loosened(VERIFICATION)},
+    }
+    return schema
+
+
+def _loosened(schema: Any) -> Any:
+    """Return a schema whose objects may lack any field and may have others."""
+    if isinstance(schema, (list, tuple)):
+        return [_loosened(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    kept = {
+        key: value
+        for key, value in schema.items()
+        if not (key == "additionalProperties" and value is False)
+        and not (key == "required" and isinstance(value, list))
+    }
+    return {key: _loosened(value) for key, value in kept.items()}
+
+
+def _check_batches(document: Mapping[str, Any]) -> None:
+    for position, batch in enumerate(document["batches"]):
+        for name, measured in batch["contestants"].items():
             if name not in document["contestants"]:
-                raise ValueError(f"contestant {name!r} is not described")
-            for rounds in contestant["samples_ms"]:
-                for calls in rounds:
-                    if not calls or not all(0 < float(value) < math.inf for value in calls):
-                        raise ValueError(f"contestant {name!r} has a round without calls, or a call without a time")
-            if not contestant["samples_ms"] or not all(contestant["samples_ms"]):
-                raise ValueError(f"contestant {name!r} has no samples")
+                raise DocumentError(f"batches[{position}].contestants: {shown(name)} is not described in contestants")
+            times = [time for rounds in measured["samples_ms"] for calls in rounds for time in calls]
+            if not _LEAST_MS <= min(times) <= max(times) <= _MOST_MS:
+                raise DocumentError(
+                    f"batches[{position}].contestants: {shown(name)} has calls of {min(times):g} to {max(times):g} ms"
+                )

@@ -12,6 +12,8 @@ from typing import Any
 
 from mtl_deploy.runtime.bundle import Bundle
 from mtl_deploy.runtime.errors import BundleError
+from mtl_deploy.runtime.reading import DocumentError, parse_json
+from mtl_deploy.runtime.schema import Schema, check
 
 from .observe import TensorStatistics
 from .ranges import Range
@@ -19,6 +21,35 @@ from .ranges import Range
 PATH = "calibration.json"
 VERSION = 2
 """2: ranges a style; before, those of S8 served both."""
+MOST = 3.4028235e38
+"""The largest float32: no tensor of a graph holds more."""
+
+_ENDS: Schema = {
+    "type": "array",
+    "items": {"type": "number", "minimum": -MOST, "maximum": MOST},
+    "minItems": 2,
+    "maxItems": 2,
+}
+SCHEMA: Schema = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "calibration.json of a bundle",
+    "type": "object",
+    "required": ["version", "graph_sha256", "data_digest", "ranges", "observed"],
+    "properties": {
+        "version": {"type": "integer"},
+        "graph_sha256": {"type": "string"},
+        "data_digest": {"type": "string"},
+        "ranges": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {"type": "object", "additionalProperties": _ENDS},
+            },
+        },
+        "observed": {"type": "object", "additionalProperties": {"anyOf": [_ENDS, {"type": "null"}]}},
+    },
+}
+"""What :func:`pack` writes, as JSON Schema: see :mod:`mtl_deploy.runtime.schema`."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +114,10 @@ def read(bundle: Bundle, key: CacheKey) -> tuple[Found | None, str]:
     if not record.get("path"):
         return None, ""
     try:
-        document = json.loads(bundle.read_checked(str(record["path"]), str(record["sha256"])))
-        if document["version"] != VERSION:
+        document = parse_json(bundle.read_checked(record["path"], str(record.get("sha256", ""))))
+        if isinstance(document, dict) and document.get("version", VERSION) != VERSION:
             return None, "cached ranges are another release's"
+        check(document, SCHEMA)
         made_from = CacheKey(document["graph_sha256"], document["data_digest"])
         ranges = {
             style: {
@@ -98,7 +130,11 @@ def read(bundle: Bundle, key: CacheKey) -> tuple[Found | None, str]:
             name: TensorStatistics(float(ends[0]), float(ends[1])) if ends else TensorStatistics(0.0, 0.0, finite=False)
             for name, ends in document["observed"].items()
         }
-    except (BundleError, ValueError, KeyError, TypeError, AttributeError):
+        for methods in ranges.values():
+            for tensors in methods.values():
+                if not all(one.low <= 0 <= one.high for one in tensors.values()):
+                    raise DocumentError("a range does not hold 0")
+    except (BundleError, DocumentError):
         return None, "cached ranges are damaged"
     if made_from.graph != key.graph:
         return None, "cached ranges are stale (another graph)"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.runtime.arrays import map_array, read_archive
 from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.images import load_pixels
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.reading import DocumentError, describe
 from mtl_deploy.runtime.tasks import Task
 
 from .data_warnings import data_warnings
@@ -279,13 +279,10 @@ def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[
     """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
     try:
         if source.suffix.lower() == ".npy":
-            return {"images": np.load(source, mmap_mode="r", allow_pickle=False)}, []
-        with np.load(source, allow_pickle=False) as archive:
-            names = set(archive.files)
-            return {name: archive[name] for name in names & set(wanted)}, sorted(names - set(wanted))
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{source}: cannot be read as an array ({reason}); {_EXPECTED}") from error
+            return {"images": map_array(source)}, []
+        return read_archive(source, wanted)
+    except (OSError, DocumentError) as error:
+        raise ImageError(f"{source}: cannot be read as an array ({describe(error)}); {_EXPECTED}") from error
 
 
 def _check(images: npt.NDArray[Any], source: Path) -> None:

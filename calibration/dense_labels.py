@@ -11,9 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.runtime.arrays import read_array
 from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.images import label_pixels
 from mtl_deploy.runtime.placement import place
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.reading import DocumentError, describe, read_bytes
 from mtl_deploy.runtime.resize import nearest_pixels
 from mtl_deploy.runtime.tasks import Task
 
@@ -85,7 +88,7 @@ class LabelFiles:
         """SHA-256 of the files' content."""
         sha = hashlib.sha256()
         for file in self.files:
-            sha.update(b"none" if file is None else hashlib.sha256(file.read_bytes()).digest())
+            sha.update(b"none" if file is None else hashlib.sha256(_content(file)).digest())
         return sha.hexdigest()
 
     @property
@@ -187,16 +190,20 @@ def _file_of(image: Path, root: Path, folder: Path) -> Path | None:
     return None
 
 
-def _read(file: Path, task: Task) -> Picture:
+def _content(file: Path) -> bytes:
     try:
-        if file.suffix.lower() == ".npy":
-            return np.asarray(np.load(file, allow_pickle=False))
-        from PIL import Image
+        return read_bytes(file, None)
+    except OSError as error:
+        raise ImageError(f"{file}: cannot be read ({describe(error)})") from error
 
-        with Image.open(file) as image:
-            array = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+def _read(file: Path, task: Task) -> Picture:
+    if file.suffix.lower() == ".npy":
+        try:
+            return read_array(file)
+        except (OSError, DocumentError) as error:
+            raise ImageError(f"{file}: cannot be read ({describe(error)})") from error
+    array = label_pixels(file)
     if task.kind == "depth":
         if array.dtype == np.uint8:
             raise ImageError(

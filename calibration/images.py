@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.backend import Array
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import load_pixels, prepare
+from mtl_deploy.runtime.images import SUFFIXES, load_pixels, prepare
 from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.runtime.reading import describe, read_text
 
 from .synthetic import synthetic_images
 
 __all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
-
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -55,16 +54,18 @@ def find_images(source: Path) -> list[Path]:
     """
     if source.is_dir():
         found = sorted(
-            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, source)
+            path
+            for path in source.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not _hidden(path, source) and not path.is_dir()
         )
         if not found:
             raise ImageError(f"{source}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
         return found
     try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(source).splitlines()]
     except OSError as error:
         raise ImageError(
-            f"{source}: {error.strerror}; give a folder of images, or a text file with a path a line"
+            f"{source}: {describe(error)}; give a folder of images, or a text file with a path a line"
         ) from error
     except UnicodeDecodeError as error:
         raise ImageError(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.reading import describe, read_text
 from mtl_deploy.runtime.tasks import Task
 
 Labels = npt.NDArray[Any]
@@ -21,6 +22,7 @@ UNKNOWN = -1  # of a class; of a regression NaN
 
 _EMPTY = frozenset(("", "nan", "na", "n/a", "none", "null"))
 _SHOWN = 3  # problems of a kind that a warning names
+_MOST_CLASSES = 1 << 31  # where their number is not known
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
 def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
     """Return the lines below the first as dicts, and their numbers in the file."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
         raise OptionError(
-            f"{file}: {error.strerror}; give a CSV file with the columns file and a task's name each"
+            f"{file}: {describe(error)}; give a CSV file with the columns file and a task's name each"
         ) from error
     except UnicodeDecodeError as error:
         raise OptionError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
@@ -230,7 +232,7 @@ def array_labels(task: Task, array: Labels, where: str) -> Labels:
         return array.astype(np.float64)
     numbers = np.nan_to_num(array.astype(np.float64), nan=UNKNOWN, posinf=-2, neginf=-2)
     count = classes(task)
-    if ((numbers < UNKNOWN) | (numbers != np.floor(numbers)) | (numbers >= (count or np.inf))).any():
+    if ((numbers < UNKNOWN) | (numbers != np.floor(numbers)) | (numbers >= (count or _MOST_CLASSES))).any():
         limit = f" from 0 to {count - 1}" if count else ""
         raise ImageError(f"{where}: holds values that are no index{limit}, nor -1 for unknown")
     return numbers.astype(np.int64)
@@ -242,7 +244,7 @@ def _index(cell: str, count: int | None) -> int | None:
         number = float(cell)
     except ValueError:
         return None
-    return int(number) if number.is_integer() and UNKNOWN <= number < (count or np.inf) else None
+    return int(number) if number.is_integer() and UNKNOWN <= number < (count or _MOST_CLASSES) else None
 
 
 def _unknown(task: Task) -> float | int:

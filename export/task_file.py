@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
+from mtl_deploy.runtime.reading import DocumentError, check_plain, describe, read_text, shown
 from mtl_deploy.runtime.tasks import DENSE_KINDS, Kind, Task, check_tasks
 
 from .outputs import Key
@@ -48,17 +49,26 @@ def read_task_file(path: str | PathLike[str]) -> tuple[Task, ...]:
 
 def _read_tables(file: Path) -> Sequence[Mapping[str, Any]]:
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(read_text(file, encoding="utf-8-sig"))
+        check_plain(data)
     except OSError as error:
-        raise TaskError(f"task file {file}: {error.strerror or error}") from error
+        raise TaskError(f"task file {file}: {describe(error)}") from error
     except UnicodeDecodeError as error:
         raise TaskError(
             f"task file {file}: not UTF-8 text (byte {error.start}); write it as TOML, encoded as UTF-8"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except DocumentError as error:
+        raise TaskError(f"task file {file}: {error}") from error
+    except RecursionError as error:
+        raise TaskError(f"task file {file}: not valid TOML: nested too deep") from error
+    except (
+        ValueError
+    ) as error:  # TOMLDecodeError, and Python's own for numbers of thousands of digits and impossible dates
         raise TaskError(f"task file {file}: not valid TOML: {error}") from error
     if unknown := [key for key in data if key != _TABLE]:
-        raise TaskError(f"{file}: unknown entry {unknown[0]!r}; a task file holds [[{_TABLE}]] tables and nothing else")
+        raise TaskError(
+            f"{file}: unknown entry {shown(unknown[0])}; a task file holds [[{_TABLE}]] tables and nothing else"
+        )
     tables = data.get(_TABLE, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TaskError(f"{file}: {_TABLE!r} is not a list of tables; begin each task with [[{_TABLE}]]")

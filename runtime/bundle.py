@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, IntegrityError
+from .manifest_schema import MANIFEST as MANIFEST_SCHEMA
 from .onnx_check import check_graph
+from .reading import DocumentError, describe, parse_json, read_bytes, shown
+from .schema import check
 from .signature import Signature
 from .tasks import Task
 
@@ -116,37 +118,44 @@ class Manifest:
         """Read :meth:`to_dict`'s result back. Fields that this release does not know are ignored.
 
         Raises:
-            BundleError: another schema version, or a malformed manifest.
+            BundleError: another schema version, or a malformed manifest: the error names the place in it.
         """
         if data.get("schema_version") != SCHEMA_VERSION:
             raise BundleError(
-                f"{where}: schema version {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}; "
+                f"{where}: schema version {shown(data.get('schema_version'))}, this release reads {SCHEMA_VERSION}; "
                 "export again, or install the release that wrote it"
             )
         try:
-            known = Artifact.__dataclass_fields__
-            artifacts = tuple(
-                Artifact(
-                    **{key: value for key, value in item.items() if key in known} | {"tasks": tuple(item["tasks"])}
-                )
-                for item in data["artifacts"]
-            )
-            manifest = cls(
-                name=data["name"],
-                signature=Signature.from_dict(data["signature"], where),
-                artifacts=artifacts,
-                sharing=dict(data.get("sharing", {})),
-                verification=tuple(data.get("verification", ())),
-                provenance=dict(data.get("provenance", {})),
-                reference=dict(data.get("reference", {})),
-                calibration=dict(data.get("calibration", {})),
-                accuracy=dict(data.get("accuracy", {})),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BundleError(f"{where}: malformed manifest ({type(error).__name__}: {error})") from error
-        others = [str(record.get("path", "")) for record in (manifest.reference, manifest.calibration)]
+            check(data, MANIFEST_SCHEMA)
+        except DocumentError as error:
+            raise BundleError(
+                f"{where}: malformed manifest: {error}; copy the bundle again, or export again"
+            ) from error
+        known = Artifact.__dataclass_fields__
+        artifacts = tuple(
+            Artifact(**{key: value for key, value in item.items() if key in known} | {"tasks": tuple(item["tasks"])})
+            for item in data["artifacts"]
+        )
+        manifest = cls(
+            name=data["name"],
+            signature=Signature.from_dict(data["signature"], f"{where}: signature"),
+            artifacts=artifacts,
+            sharing=dict(data.get("sharing", {})),
+            verification=tuple(data.get("verification", ())),
+            provenance=dict(data.get("provenance", {})),
+            reference=dict(data.get("reference", {})),
+            calibration=dict(data.get("calibration", {})),
+            accuracy=dict(data.get("accuracy", {})),
+        )
+        others = [record["path"] for record in (manifest.reference, manifest.calibration) if "path" in record]
         for path in [*(artifact.path for artifact in artifacts), *others]:
             _check_inside(path, where)
+        for artifact in artifacts:
+            if artifact.batch_max is not None and artifact.batch_max < artifact.batch_min:
+                raise BundleError(
+                    f"{where}: {artifact.path} takes batches from {artifact.batch_min} to {artifact.batch_max}, which are none; "
+                    "export again"
+                )
         return manifest
 
 
@@ -181,12 +190,12 @@ class Bundle:
         """
         file = self.path / path
         try:
-            content = file.read_bytes()
+            content = read_bytes(file, None)
         except OSError as error:
-            raise BundleError(f"{file}: {error.strerror or error}; copy the bundle again, as a whole folder") from error
+            raise BundleError(f"{file}: {describe(error)}; copy the bundle again, as a whole folder") from error
         if (found := hashlib.sha256(content).hexdigest()) != sha256:
             with suppress(OSError):  # displaced, while this bundle is replaced file by file
-                former = (self.path / FORMER / path).read_bytes()
+                former = read_bytes(self.path / FORMER / path, None)
                 if hashlib.sha256(former).hexdigest() == sha256:
                     return former
             raise IntegrityError(
@@ -213,26 +222,26 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         folder = folder.parent
     file = folder / MANIFEST
     try:
-        data = json.loads(_text_of(folder))
+        data = parse_json(_content_of(folder))
     except FileNotFoundError as error:
         raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
     except NotADirectoryError as error:
         raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
     except OSError as error:
-        raise BundleError(f"{file}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BundleError(f"{file}: not valid JSON ({error}); copy the bundle again, or export again") from error
+        raise BundleError(f"{file}: {describe(error)}") from error
+    except DocumentError as error:
+        raise BundleError(f"{file}: {error}; copy the bundle again, or export again") from error
     if not isinstance(data, dict):
         raise BundleError(f"{file}: a manifest is a JSON object, this is {type(data).__name__}")
     return Bundle(folder, Manifest.from_dict(data, str(file)))
 
 
-def _text_of(folder: Path) -> str:
-    """Return the manifest's text; of a folder that is exchanged for another while it is looked into, the other one's."""
+def _content_of(folder: Path) -> bytes:
+    """Return the manifest's bytes; of a folder that is exchanged for another while it is looked into, the other one's."""
     while True:
         before = _state(folder)
         try:
-            return (folder / MANIFEST).read_text(encoding="utf-8")
+            return read_bytes(folder / MANIFEST)
         except FileNotFoundError:
             if _state(folder) == before:
                 raise

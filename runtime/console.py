@@ -16,6 +16,7 @@ from mtl_deploy import __version__
 
 from .errors import MtlError, MtlWarning, OptionError
 from .interrupts import noting
+from .visible import terminal, visible, visible_output
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -58,10 +59,11 @@ def run_command(command: Callable[[], int]) -> int:
 
     A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
     termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
-    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback.
+    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback. Control characters in what is printed are written
+    visibly, see :mod:`~mtl_deploy.runtime.visible`.
     """
     interrupts: list[int] = []
-    with noting(interrupts), warnings.catch_warnings():
+    with visible_output(), noting(interrupts), warnings.catch_warnings():
         warnings.simplefilter("always", MtlWarning)
         warnings.showwarning = _one_line(warnings.showwarning)
         try:
@@ -110,6 +112,7 @@ class Progress:
     def step(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show ``text`` while the block runs, then its seconds; yields a function that adds a result to the line."""
         started = time.perf_counter()
+        text = visible(text)
         results: list[str] = []
         self._write(f"{text} ...", end="")
         try:
@@ -118,23 +121,23 @@ class Progress:
             self._write(f"\r\033[K{text}: failed")
             raise
         seconds = time.perf_counter() - started
-        self._write(f"\r\033[K{text}: {'; '.join([*results, f'{seconds:.1f} s'])}")
+        self._write(f"\r\033[K{text}: {'; '.join([*map(visible, results), f'{seconds:.1f} s'])}")
 
     def update(self, text: str) -> None:
         """Replace the current line; for counters inside a step."""
-        self._write(f"\r\033[K{text}", end="")
+        self._write(f"\r\033[K{visible(text)}", end="")
 
     def _write(self, text: str, end: str = "\n") -> None:
         if self._shown:
             with suppress(OSError):  # a terminal that went away
-                print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201
+                print(text, end=end, file=terminal(sys.stderr), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a plain-text table: columns whose cells look like numbers are set to the right, the others to the left."""
-    cells = [list(map(str, row)) for row in rows]
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
     widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
-    right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
+    right = [bool(cells) and all(is_number(row[i]) for row in cells) for i in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
         parts = (
@@ -146,6 +149,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(columns), "  ".join("-" * width for width in widths), *map(line, cells)])
 
 
-def _numeric(cell: str) -> bool:
+def is_number(cell: str) -> bool:
     """Return whether a cell is a number, with or without a unit behind a space."""
     return not cell or cell == "n/a" or _NUMBER.fullmatch(cell) is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from .dense_summary import describe, summarize
 from .placement import Placement
 from .signature import Outputs
 from .tasks import DENSE_KINDS, Kind, Task
+from .visible import visible
+
+_NOT_FINITE = "(NaN or infinite numbers)"
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -37,6 +41,8 @@ class Prediction:
         labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
         unseen: of a segmentation the index of pixels outside the crop: 255, or -1 where indices are int32; None where all were
             seen.
+        finite: False where the network gave NaN or an infinite number for this image. A class is then not known: ``value`` is -1,
+            ``label`` None; a regression's value and maps are as they came, and of a segmentation some pixels' classes mean nothing.
     """
 
     task: str
@@ -47,9 +53,10 @@ class Prediction:
     unit: str | None = None
     labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
     unseen: int | None = field(default=None, compare=False, repr=False)
+    finite: bool = True
 
     def __eq__(self, other: object) -> bool:
-        """Whether task, kind, value, label and unit are the same; arrays are compared value by value."""
+        """Whether task, kind, value, label and unit are the same; arrays are compared value by value. NaN equals nothing."""
         if not isinstance(other, Prediction):
             return NotImplemented
         names = (self.task, self.kind, self.label, self.unit)
@@ -62,27 +69,36 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """The probability of the class that was chosen; None for a regression and dense kinds."""
-        return None if self.probabilities is None else float(self.probabilities[int(self.value)])
+        """The probability of the class that was chosen; None for a regression and dense kinds, and where none was chosen."""
+        return None if self.probabilities is None or not self.finite else float(self.probabilities[int(self.value)])
 
     def __str__(self) -> str:
         """For people: ``31.4 years``, ``female (97.1 %)``; of dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
+        words = self._words()
+        return visible(words if self.finite else f"{words} {_NOT_FINITE}".strip())
+
+    def _words(self) -> str:
         if self.dense:
             return describe(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
-        if self.probability is not None:
-            return f"{self.label} ({100 * self.probability:.1f} %)"
+        if self.probabilities is not None:
+            return "" if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
         values = ", ".join(f"{value:.4g}" for value in np.ravel(self.value))
         return f"{values} {self.unit}" if self.unit else values
 
     def to_dict(self) -> dict[str, object]:
-        """Return a JSON-ready dict; fields that do not apply to the kind are left out, and of dense kinds there is a summary."""
+        """Return a JSON-ready dict; fields that do not apply to the kind are left out, and of dense kinds there is a summary.
+
+        Where the network gave NaN or infinite numbers, there is ``"finite": False``, and None stands for each of them.
+        """
+        mark: dict[str, object] = {} if self.finite else {"finite": False}
         if self.dense:
-            return summarize(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
-        value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
-        data: dict[str, object] = {"value": value}
+            return summarize(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen) | mark
         if self.probabilities is None:
-            return data | {"unit": self.unit}
-        return data | {"label": self.label, "probabilities": [round(float(p), 6) for p in self.probabilities]}
+            values = [_number(float(value)) for value in np.ravel(self.value)]
+            single = not isinstance(self.value, np.ndarray)
+            return {"value": values[0] if single else values, "unit": self.unit} | mark
+        shares = [_number(round(float(share), 6)) for share in self.probabilities]
+        return {"value": self.value if self.finite else None, "label": self.label, "probabilities": shares} | mark
 
 
 def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placement] | None = None) -> list[Prediction]:
@@ -100,7 +116,10 @@ def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placem
         if placements is None:
             placements = [_whole(task, output, form)] * len(output)
         values = dense_values(task, output, form, placements)
-        return [_dense(task, value, placement) for value, placement in zip(values, placements, strict=False)]
+        return [
+            replace(_dense(task, value, placement), finite=is_finite(sample))
+            for value, placement, sample in zip(values, placements, output, strict=False)
+        ]
     return _decode_values(task, output.astype(np.float32, copy=False), form)
 
 
@@ -122,18 +141,32 @@ def _decode_values(task: Task, output: FloatArray, form: Outputs) -> list[Predic
         return [_regression(task, row) for row in values]
     rows = _probabilities(task, output, form)
     classes = (rows[:, 1] >= task.threshold).astype(int) if task.kind == "binary" else rows.argmax(axis=1)
-    return [
-        Prediction(task.name, task.kind, int(index), task.labels[index] if task.labels else str(index), row)
-        for index, row in zip(classes, rows, strict=True)
-    ]
+    return [_class(task, int(index), row) for index, row in zip(classes, rows, strict=True)]
+
+
+def _class(task: Task, index: int, row: FloatArray) -> Prediction:
+    if not is_finite(row):
+        return Prediction(task.name, task.kind, -1, None, row, finite=False)
+    return Prediction(task.name, task.kind, index, task.labels[index] if task.labels else str(index), row)
 
 
 def _regression(task: Task, row: FloatArray) -> Prediction:
     value = float(row[0]) if len(row) == 1 else row
-    return Prediction(task.name, task.kind, value, unit=task.unit)
+    return Prediction(task.name, task.kind, value, unit=task.unit, finite=is_finite(row))
+
+
+def is_finite(values: Array) -> bool:
+    """Return whether an output holds neither NaN nor an infinite number."""
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON holds it, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _probabilities(task: Task, output: FloatArray, form: Outputs) -> FloatArray:
     """Return ``(N, classes)``; a single value a sample is the positive class's."""
-    found = output if form == "decoded" else probabilities(task.applied, output)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, and infinite logits give NaN
+        found = output if form == "decoded" else probabilities(task.applied, output)
     return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found

@@ -58,9 +58,12 @@ def class_shares(value: Array, labels: Sequence[str], unseen: int | None = None)
     Pixels that the network has not seen are left out of the count.
     """
     seen = value.ravel() if unseen is None else value[value != unseen]
-    counts = np.bincount(seen, minlength=1)
-    order = sorted(np.flatnonzero(counts).tolist(), key=lambda index: (-counts[index], index))
-    return {labels[index] if index < len(labels) else str(index): float(counts[index] / seen.size) for index in order}
+    if value.dtype == np.uint8:
+        counts = dict(enumerate(np.bincount(seen, minlength=1).tolist()))
+    else:  # of a graph that is not ours they may be anything
+        counts = {int(index): int(count) for index, count in zip(*np.unique(seen, return_counts=True), strict=True)}
+    order = sorted((index for index, count in counts.items() if count), key=lambda index: (-counts[index], index))
+    return {labels[index] if 0 <= index < len(labels) else str(index): counts[index] / seen.size for index in order}
 
 
 def depth_range(value: Array) -> tuple[float, float, float] | None:
@@ -73,7 +76,9 @@ def depth_range(value: Array) -> tuple[float, float, float] | None:
 
 def mean_direction(value: Array) -> tuple[float, float, float]:
     """Return the unit vector along the sum of ``(H, W, 3)`` normals; zeros where they cancel out."""
-    total = value.reshape(-1, 3).sum(axis=0, dtype=np.float64)
+    vectors = value.reshape(-1, 3)
+    if not np.isfinite(total := vectors.sum(axis=0, dtype=np.float64)).all():
+        total = vectors[np.isfinite(vectors).all(axis=1)].sum(axis=0, dtype=np.float64)
     length = float(np.linalg.norm(total))
     x, y, z = (float(part) for part in (total / length if length > 0 else np.zeros(3)))
     return x, y, z

@@ -103,6 +103,23 @@ def named_device(value: object) -> int | None:
     return int(number) if kind == _CUDA else None
 
 
+def memory_span(value: Any) -> tuple[str, int, int] | None:
+    """Return where a C-contiguous array lies: in whose memory, its first address and the one behind its last; None: not known.
+
+    Only what tells it without touching the GPU is asked: numpy's arrays, and those with a CUDA Array Interface.
+    """
+    if isinstance(value, np.ndarray):
+        start = int(value.__array_interface__["data"][0])
+        return "host", start, start + value.nbytes
+    try:
+        interface = value.__cuda_array_interface__
+        start = int(interface["data"][0] or 0)
+        size = int(np.prod(interface["shape"], dtype=np.int64)) * np.dtype(interface["typestr"]).itemsize
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    return "GPU", start, start + size
+
+
 def view(value: Any, stream: int, where: str) -> DeviceView:
     """Look at an array on the GPU.
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from .errors import BackendError, BundleError, NoGpuError
 from .gpu import Gpu, find_gpu
+from .manifest_schema import ENGINE
+from .reading import DocumentError
+from .schema import check
 from .tensorrt_library import TITLES, Library, import_library, version_numbers
 from .tensorrt_start import require_driver
 
@@ -57,16 +60,11 @@ class EngineRecord:
         """
         names = [name for name in cls.__dataclass_fields__ if name != "rest"]
         try:
-            known = {name: details[name] for name in names}
-            known["compute_capabilities"] = tuple(str(item) for item in known["compute_capabilities"])
-            if known["library"] not in TITLES or known["hardware_compatibility"] not in HARDWARE_COMPATIBILITY:
-                raise ValueError(f"library {known['library']!r}, compatibility {known['hardware_compatibility']!r}")
-            for text in known["compute_capabilities"]:
-                _capability(text)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{where}: malformed record of an engine ({type(error).__name__}: {error}); build it again"
-            ) from error
+            check(dict(details), ENGINE)
+        except DocumentError as error:
+            raise BundleError(f"{where}: malformed record of an engine: {error}; build it again") from error
+        known = {name: details[name] for name in names}
+        known["compute_capabilities"] = tuple(known["compute_capabilities"])
         return cls(**known, rest={name: value for name, value in details.items() if name not in names})
 
     @property

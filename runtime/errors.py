@@ -16,7 +16,7 @@
         ├── VerificationError   a graph that does not match its network
         ├── BuildError          an engine that the library does not build
         └── RunError            a backend that failed while running
-            ├── DeviceMemoryError   the GPU's memory is full
+            ├── DeviceMemoryError   the GPU's or the machine's memory is full
             ├── DeviceLostError     the GPU or its context is unusable from now on
             └── DriverFunctionError a driver older than cuda-bindings; a BackendError too
 
@@ -87,7 +87,7 @@ class BuildError(WorkError):
 
 
 class DeviceMemoryError(RunError):
-    """The GPU's memory does not suffice. Nothing is lost: free some, or use smaller batches, and go on."""
+    """The memory of the GPU, or of the machine, does not suffice. Nothing is lost: free some, or use smaller batches, and go on."""
 
 
 class DeviceLostError(RunError):

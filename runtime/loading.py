@@ -7,18 +7,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .backend import Backend
+import numpy as np
+
+from .backend import Backend, TensorSpec
 from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, manifest_state, open_bundle
 from .engine_record import EngineRecord
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .manifest_schema import MOST_BATCH
 from .model import Model, unique_names
 from .onnx_check import check_graph
+from .preprocessing import Preprocessing
+from .reading import describe, read_bytes
 from .selection import BACKENDS, select
 from .signature import INPUT_NAME, METADATA_KEY, Signature
 from .signing import VerifyKey, require_signed
 
 _ATTEMPTS = 100  # while a bundle is replaced again and again
+_MOST_INPUT = 4 << 30  # bytes
 
 
 def load(
@@ -187,7 +194,10 @@ class _Found:
     def read(self) -> bytes:
         """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph holds all its weights."""
         if self.around is None or self.artifact is None:
-            content = self.lone.read_bytes()
+            try:
+                content = read_bytes(self.lone, None)
+            except OSError as error:
+                raise BundleError(f"{self.lone}: {describe(error)}") from error
             check_graph(content, str(self.lone))
             return content
         return self.around.read(self.artifact)
@@ -233,4 +243,47 @@ def _signature(backend: Backend, found: _Found) -> Signature:
     outputs = {spec.name for spec in backend.outputs}
     if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
         raise BundleError(f"{found.where}: its inputs and outputs are not those of its metadata; export it again")
+    _check_input(backend.inputs[0], signature.preprocessing, found.where)
+    for spec in backend.outputs:
+        _check_output(spec, signature, found.where)
     return signature
+
+
+def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> None:
+    uint8 = preprocessing.input == "uint8"
+    dtype = np.dtype(np.uint8 if uint8 else np.float32)
+    free = bool(preprocessing.multiple)
+    sides = (None, None) if free else (preprocessing.height, preprocessing.width)
+    _check_spec(spec, dtype, (None, *sides, 3) if uint8 else (None, 3, *sides), where)
+    batch = spec.shape[0] or 1
+    if (
+        not 1 <= batch <= MOST_BATCH
+        or batch * preprocessing.height * preprocessing.width * 3 * dtype.itemsize > _MOST_INPUT
+    ):
+        raise BundleError(
+            f"{where}: takes batches of {batch} images of {preprocessing.height}x{preprocessing.width}, more than "
+            f"{_MOST_INPUT >> 20} MiB; export it for smaller batches"
+        )
+
+
+def _check_output(spec: TensorSpec, signature: Signature, where: str) -> None:
+    task = signature.task(spec.name)
+    shape: tuple[int | None, ...] = signature.sample_shape(spec.name)
+    if task.dense and signature.preprocessing.multiple:
+        shape = (*shape[:-2], None, None)
+    _check_spec(spec, signature.dtype(spec.name), (None, *shape), where)
+
+
+def _check_spec(spec: TensorSpec, dtype: np.dtype[Any], shape: tuple[int | None, ...], where: str) -> None:
+    """Compare what a graph says of a tensor with what its tasks say; a size that one of them leaves open fits any."""
+    fits = len(spec.shape) == len(shape) and all(
+        one is None or other is None or one == other for one, other in zip(spec.shape, shape, strict=True)
+    )
+    if spec.dtype != dtype or not fits:
+        raise BundleError(
+            f"{where}: {spec.name!r} is {spec.dtype} {_shape(spec.shape)}, by its metadata {dtype} {_shape(shape)}; export it again"
+        )
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from .backend import Array, Backend
 from .bundle import Artifact
 from .decoding import Prediction, decode
-from .device_array import is_on_device, stream_handle
-from .errors import ImageError, OptionError, TaskError
+from .device_array import is_on_device, memory_span, stream_handle
+from .errors import ImageError, OptionError, RunError, TaskError
 from .images import prepare, prepare_all
 from .placement import Placement
 from .preprocessing import Preprocessing
@@ -90,7 +91,7 @@ class Model:
         self._check_batch(tensor.shape[0])
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         if out:
-            self._check_buffers(out, names, tensor.shape)
+            self._check_buffers(out, names, tensor)
         if stream is None and not on_device:
             return self.backend.run({INPUT_NAME: tensor}, names, out)
         handle = None if stream is None else stream_handle(stream)
@@ -138,6 +139,7 @@ class Model:
             for piece in self._pieces(tensor):
                 part = positions[done : done + piece.shape[0]]  # without the padding of the last batch
                 outputs = self.backend.run({INPUT_NAME: piece}, names)
+                self._check_outputs(outputs, piece.shape)
                 rows = self._decode(outputs, [prepared.placements[position] for position in part])
                 predictions |= zip(part, rows, strict=True)
                 done += len(part)
@@ -184,6 +186,18 @@ class Model:
                 piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
             yield piece
 
+    def _check_outputs(self, outputs: Mapping[str, Array], tensor: tuple[int, ...]) -> None:
+        """Check what cannot be known before a graph has run: sizes that it leaves open."""
+        for name, output in outputs.items():
+            if output.shape != (shape := self._output_shape(name, tensor)):
+                raise RunError(
+                    f"task {name!r}: the graph gives {output.shape} for {tensor[0]} images, by its metadata {shape}; export again"
+                )
+
+    def _output_shape(self, name: str, tensor: tuple[int, ...]) -> tuple[int, ...]:
+        sides = tensor[1:3] if self._preprocessing.input == "uint8" else tensor[2:4]
+        return tensor[0], *self.signature.sample_shape(name, *sides)
+
     def _decode(self, outputs: Mapping[str, Array], placements: Sequence[Placement]) -> list[dict[str, Prediction]]:
         """Decode what was computed of the images, and leave what was computed of a padded batch's last ones."""
         form = self.signature.outputs
@@ -199,8 +213,8 @@ class Model:
                 raise TaskError(f"no task is called {name!r}; this model computes {', '.join(self._outputs)}")
         return wanted
 
-    def _check_buffers(self, out: Mapping[str, Any], names: Sequence[str], tensor: tuple[int, ...]) -> None:
-        count, sides = tensor[0], tensor[1:3] if self._preprocessing.input == "uint8" else tensor[2:4]
+    def _check_buffers(self, out: Mapping[str, Any], names: Sequence[str], images: Any) -> None:
+        tensor = tuple(images.shape)
         for name, buffer in out.items():
             if name not in names:
                 raise TaskError(
@@ -208,11 +222,20 @@ class Model:
                 )
             if is_on_device(buffer):
                 continue  # the backend looks at it
-            shape, dtype = (count, *self.signature.sample_shape(name, *sides)), self.signature.dtype(name)
+            shape, dtype = self._output_shape(name, tensor), self.signature.dtype(name)
             if buffer.shape != shape or buffer.dtype != dtype:
                 raise ImageError(f"out[{name!r}] is {buffer.dtype} {buffer.shape}; expected {dtype} {shape}")
             if not (buffer.flags.c_contiguous and buffer.flags.writeable):
                 raise ImageError(f"out[{name!r}] must be C-contiguous and writable")
+        _check_apart({f"out[{name!r}]": buffer for name, buffer in out.items()} | {"the images": images})
+
+
+def _check_apart(buffers: Mapping[str, Any]) -> None:
+    """Check that no two arrays share memory: what is written to one would be in the other."""
+    spans = sorted((*span, name) for name, buffer in buffers.items() if (span := memory_span(buffer)) is not None)
+    for (where, _, end, name), (there, start, _, other) in pairwise(spans):
+        if where == there and start < end:
+            raise ImageError(f"{name} and {other} share memory; pass an array of its own for each task")
 
 
 def _of_backend(preprocessing: Preprocessing, image: tuple[int | None, ...]) -> Preprocessing:

@@ -13,14 +13,16 @@ import numpy as np
 
 from .backend import Array, TensorSpec
 from .device_array import is_on_device
-from .errors import BackendError, BundleError, OptionError, RunError
+from .errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
 from .gpu import has_gpu
 from .onnx_file import cut
+from .signals import from_signal_handler
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
+_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "bad allocation")
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -74,9 +76,9 @@ class OnnxRuntimeBackend:
         self._lock = threading.Lock()
         session = self._load(outputs)
         self.details = f"ONNX Runtime {ort.__version__}, {self._providers[0]}"
-        self.inputs = tuple(_spec(value) for value in session.get_inputs())
-        self.outputs = tuple(_spec(value) for value in session.get_outputs())
-        self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self.inputs = tuple(_spec(value, where) for value in session.get_inputs())
+        self.outputs = tuple(_spec(value, where) for value in session.get_outputs())
+        self.metadata = _metadata(session, where)
         self._all = frozenset(spec.name for spec in self.outputs)
         self._sessions: dict[frozenset[str], onnxruntime.InferenceSession] = {self._all: session}
 
@@ -105,6 +107,12 @@ class OnnxRuntimeBackend:
                 return _run_into(session, inputs, outputs, into)
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
         except Exception as error:  # its exceptions share no base of their own
+            if from_signal_handler(error):
+                raise
+            if _is_memory(error):
+                raise DeviceMemoryError(
+                    f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
+                ) from error
             raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
 
     def close(self) -> None:
@@ -129,6 +137,13 @@ class OnnxRuntimeBackend:
         try:
             session = ort.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # its exceptions share no base of their own
+            if from_signal_handler(error):
+                raise
+            if _is_memory(error):
+                raise DeviceMemoryError(
+                    f"{self._where}: out of memory ({_first_line(error)}); the file is not to blame: free some memory and load it "
+                    "again"
+                ) from error
             raise BundleError(
                 f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
                 "export it again"
@@ -237,9 +252,27 @@ def _known(ort: Any, wanted: Sequence[str]) -> list[str]:
     return full
 
 
-def _spec(value: Any) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    return TensorSpec(value.name, _DTYPES[value.type], shape)
+def _spec(value: Any, where: str) -> TensorSpec:
+    dtype = _DTYPES.get(value.type)
+    if dtype is None:
+        raise BundleError(
+            f"{where}: {value.name!r} is of type {value.type}; the runtime takes and gives {', '.join(_DTYPES)}: export it again"
+        )
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _metadata(session: onnxruntime.InferenceSession, where: str) -> Mapping[str, str]:
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{where}: its metadata is not UTF-8 text ({error.reason}); export it again") from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, C++'s (``std::bad_alloc``), or that of ONNX Runtime's own allocators."""
+    words = str(error)
+    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY)
 
 
 def _first_line(error: BaseException) -> str:

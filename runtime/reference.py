@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import read_archive
 from .bundle import Bundle
-from .errors import BundleError
+from .errors import BundleError, TaskError
+from .reading import DocumentError
+from .signature import Signature
 
 PATH = "reference.npz"
+MOST_BYTES = 1 << 30
+"""Of all arrays, unpacked."""
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[Any]]
@@ -82,17 +87,59 @@ def read(bundle: Bundle) -> Reference | None:
     record = bundle.manifest.reference
     if not record:
         return None
-    content = bundle.read_checked(str(record["path"]), str(record["sha256"]))
+    for name in ("path", "sha256"):
+        if name not in record:
+            raise BundleError(f"{bundle.path}: the manifest's reference has no {name}; export again")
+    content = bundle.read_checked(record["path"], record["sha256"])
+    signature = bundle.manifest.signature
+    names = [task.name for task in signature.tasks]
+    kinds = ("outputs", "int8", "margins", "floors")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            images = arrays["images"]
-            outputs = {task.name: arrays[f"outputs/{task.name}"] for task in bundle.manifest.tasks}
-            names = [task.name for task in bundle.manifest.tasks if f"int8/{task.name}" in arrays]
-            int8 = {name: arrays[f"int8/{name}"] for name in names}
-            names = [task.name for task in bundle.manifest.tasks if f"margins/{task.name}" in arrays]
-            margins = {name: arrays[f"margins/{name}"] for name in names}
-            names = [task.name for task in bundle.manifest.tasks if f"floors/{task.name}" in arrays]
-            floors = {name: arrays[f"floors/{name}"] for name in names}
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"{bundle.path / record['path']}: malformed ({error}); export again") from error
-    return Reference(images, outputs, int8, margins, floors)
+        arrays, _ = read_archive(
+            content, {"images", *(f"{kind}/{name}" for kind in kinds for name in names)}, MOST_BYTES
+        )
+        _check_images(arrays, signature)
+        found = {
+            kind: {name: arrays[f"{kind}/{name}"] for name in names if f"{kind}/{name}" in arrays} for kind in kinds
+        }
+        for name in names:
+            if name not in found["outputs"]:
+                raise DocumentError(f"no array 'outputs/{name}'")
+            for kind in ("outputs", "int8"):
+                _check_outputs(found[kind].get(name), len(arrays["images"]), signature, name)
+            _check_margins(found["margins"].get(name), found["outputs"][name], name)
+            _check_floors(found["floors"].get(name), len(arrays["images"]), signature.task(name).size, name)
+    except (DocumentError, TaskError) as error:
+        raise BundleError(f"{bundle.path / record['path']}: malformed: {error}; export again") from error
+    return Reference(arrays["images"], found["outputs"], found["int8"], found["margins"], found["floors"])
+
+
+def _check_images(arrays: Mapping[str, npt.NDArray[Any]], signature: Signature) -> None:
+    images, size = arrays.get("images"), (signature.preprocessing.height, signature.preprocessing.width)
+    if images is None:
+        raise DocumentError("no array 'images'")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*size, 3) or not len(images):
+        raise DocumentError(f"images are {images.dtype} {images.shape}; expected uint8 (N, {size[0]}, {size[1]}, 3)")
+
+
+def _check_outputs(array: npt.NDArray[Any] | None, count: int, signature: Signature, name: str) -> None:
+    if array is None:
+        return
+    shape, dtype = (count, *signature.sample_shape(name)), signature.dtype(name)
+    if array.shape != shape or (array.dtype.kind == "f") != (dtype.kind == "f") or array.dtype.kind not in "fiu":
+        raise DocumentError(f"outputs of {name} are {array.dtype} {array.shape}; expected {dtype} {shape}")
+
+
+def _check_floors(array: npt.NDArray[Any] | None, count: int, size: int, name: str) -> None:
+    if array is not None and (array.dtype.kind != "f" or array.shape not in ((count, 1), (count, size))):
+        raise DocumentError(
+            f"floors of {name} are {array.dtype} {array.shape}; expected float64 ({count}, 1 or {size})"
+        )
+
+
+def _check_margins(array: npt.NDArray[Any] | None, outputs: npt.NDArray[Any], name: str) -> None:
+    if array is None:
+        return
+    shape = outputs.shape[:1] + outputs.shape[-2:]
+    if array.dtype.kind != "f" or array.shape != shape:
+        raise DocumentError(f"margins of {name} are {array.dtype} {array.shape}; expected float16 {shape}")

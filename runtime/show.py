@@ -12,6 +12,7 @@ from .colours import Pixels, of_classes, of_normals, of_numbers, palette
 from .decoding import Prediction
 from .errors import ImageError
 from .tasks import Task
+from .visible import visible
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -104,8 +105,9 @@ def value_range(values: npt.NDArray[np.floating]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = (float(end) for end in np.percentile(finite, [1, 99]))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    low, high = (float(end) for end in np.percentile(finite.astype(np.float64), [1, 99]))
+    around = max(0.5, 1e-6 * abs(low))
+    return (low, high) if high - low > 1e-9 * abs(low) else (low - around, high + around)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -184,7 +186,7 @@ def _legend(task: Task, value: npt.NDArray[np.generic], width: int, unit: int) -
     font, colours = _font(unit), palette(classes)
     entries = []
     for index in order[:LISTED]:
-        label = task.labels[index] if task.labels else str(index)
+        label = visible(task.labels[index]) if index < len(task.labels) else str(index)
         entries.append((f"{label} {100 * counts[index] / known.size:.0f} %", colours[index]))
     if rest := order[LISTED:]:
         share = 100 * counts[rest].sum() / known.size
@@ -218,7 +220,7 @@ def _scale(low: float, high: float, unit_name: str | None, width: int, unit: int
     top = round(0.5 * unit)
     key.paste(image_module.fromarray(ramp), (margin, top))
     draw = drawing.Draw(key)
-    name = f" {unit_name}" if unit_name else ""
+    name = f" {visible(unit_name)}" if unit_name else ""
     numbers = ticks(low, high, most=max(3, min(7, width // (5 * unit))))
     for number in numbers:
         x = margin + round((number - low) / (high - low) * (inner - 1))

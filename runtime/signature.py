@@ -12,8 +12,11 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from .errors import BundleError, TaskError
+from .errors import BundleError, OptionError, TaskError
+from .manifest_schema import MOST_PIXELS, SIGNATURE
 from .preprocessing import Preprocessing
+from .reading import DocumentError, parse_json, shown
+from .schema import check
 from .tasks import MANY_CLASSES, Task, check_tasks
 
 METADATA_KEY = "mtl_deploy"  # the key in ONNX metadata_props
@@ -148,20 +151,26 @@ class Signature:
         """
         if data.get("version") != SIGNATURE_VERSION:
             raise BundleError(
-                f"{where}: signature version {data.get('version')!r}, this release reads {SIGNATURE_VERSION}; "
+                f"{where}: signature version {shown(data.get('version'))}, this release reads {SIGNATURE_VERSION}; "
                 "export again, or install the release that wrote it"
             )
         try:
+            check(data, SIGNATURE)
             outputs = data["outputs"]
             if outputs not in get_args(Outputs):
-                raise BundleError(f"{where}: outputs {outputs!r} is neither of {', '.join(get_args(Outputs))}")
+                raise BundleError(f"{where}: outputs {shown(outputs)} is neither of {', '.join(get_args(Outputs))}")
+            pixels = data["preprocessing"]["height"] * data["preprocessing"]["width"]
+            if pixels > MOST_PIXELS:
+                raise BundleError(
+                    f"{where}: images of {pixels} pixels; {MOST_PIXELS} are the most that the runtime takes"
+                )
             return cls(
                 tasks=check_tasks(Task.from_dict(task, where=f"{where}: task") for task in data["tasks"]),
                 preprocessing=Preprocessing.from_dict(data["preprocessing"]),
                 outputs=cast("Outputs", outputs),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{where}: malformed signature ({type(error).__name__}: {error})") from error
+        except (DocumentError, TaskError, OptionError) as error:
+            raise BundleError(f"{where}: malformed signature: {error}; export again") from error
 
     def to_json(self) -> str:
         """Return the record as the one line that ONNX metadata holds."""
@@ -175,9 +184,9 @@ class Signature:
             BundleError: the text is no JSON object, or :meth:`from_dict` refuses it.
         """
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise BundleError(f"{where}: its record of tasks is not JSON ({error}); export it again") from error
+            data = parse_json(text)
+        except DocumentError as error:
+            raise BundleError(f"{where}: its record of tasks: {error}; export it again") from error
         if not isinstance(data, dict):
             raise BundleError(f"{where}: its record of tasks is not a JSON object; export it again")
         return cls.from_dict(data, where)

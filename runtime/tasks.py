@@ -10,6 +10,9 @@ from typing import Any, Literal, cast, get_args
 
 from .activation import ACTIVATIONS, CLASS_KINDS, GIVES_PROBABILITIES, Activation, misfit
 from .errors import TaskError
+from .manifest_schema import TASK
+from .reading import DocumentError, shown
+from .schema import check
 
 Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -216,38 +219,20 @@ class Task:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise TaskError(f"{where}: unknown field {unknown[0]!r}; known fields: {', '.join(sorted(known))}")
-        if missing := [field for field in ("name", "kind") if field not in data]:
-            raise TaskError(f"{where}: field {missing[0]!r} is missing")
-        labels = data.get("labels", ())
-        if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-            raise TaskError(f"{where}: labels must be a list of strings, got {labels!r}")
-        for field, types in _FIELD_TYPES.items():
-            if field in data and (
-                not isinstance(data[field], types) or isinstance(data[field], bool) != (types == (bool,))
-            ):
-                raise TaskError(f"{where}: field {field!r} cannot be {data[field]!r}")
+            raise TaskError(f"{where}: unknown field {shown(unknown[0])}; known fields: {', '.join(sorted(known))}")
+        try:
+            check(dict(data), TASK)
+        except DocumentError as error:
+            raise TaskError(f"{where}: {error}") from error
         for field in _DENSE_FIELDS:
             if field in data and data["kind"] in KINDS and not _has(data["kind"], field):
                 raise TaskError(f"{where}: {_called(data['kind'])} has no {field}; {_ONLY[field]}")
-        valid_range = _pair(data.get("valid_range"), where)
-        return cls(**{**data, "labels": tuple(labels), "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
+        ends = data.get("valid_range")
+        valid_range = None if ends is None else (float(ends[0]), float(ends[1]))
+        labels = tuple(data.get("labels", ()))
+        return cls(**{**data, "labels": labels, "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
 
 
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "kind": (str,),
-    "unit": (str, type(None)),
-    "output": (str, int, type(None)),
-    "size": (int,),
-    "scale": (int, float),
-    "offset": (int, float),
-    "threshold": (int, float),
-    "stride": (int,),
-    "upsample": (bool,),
-    "argmax": (bool,),
-    "activation": (str, type(None)),
-}
 _SCALED: frozenset[Kind] = frozenset(("regression", "depth"))
 _SCALED_ARE = "a regression or depth"
 _ONLY = {
@@ -267,18 +252,6 @@ def _has(kind: Kind, field: str) -> bool:
 
 def _called(kind: Kind) -> str:
     return kind if kind in DENSE_KINDS else f"a {kind}" if kind == "regression" else f"a {kind} task"
-
-
-def _pair(value: Any, where: str) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    if (
-        not isinstance(value, (list, tuple))
-        or not all(type(bound) in (int, float) for bound in value)
-        or len(value) != 2
-    ):
-        raise TaskError(f"{where}: field 'valid_range' cannot be {value!r}; give the least and the greatest depth")
-    return float(value[0]), float(value[1])
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

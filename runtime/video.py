@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .decoding import Prediction
 from .errors import ImageError, OptionError
+from .output_file import check_outputs, placed
 
 if TYPE_CHECKING:
     from .model import Model
@@ -145,14 +146,16 @@ class Recorder:
     Args:
         file: its name; the suffix chooses the container (``.mp4``, ``.avi``, ...).
         rate: frames a second at which it will play.
+        called: how errors call it; None: by its name.
 
     Raises:
         ImageError: OpenCV is missing, or (at the first picture) has no encoder for such a file.
     """
 
-    def __init__(self, file: Path, rate: float) -> None:
+    def __init__(self, file: Path, rate: float, called: str | None = None) -> None:
         self._cv2 = _opencv(str(file))
         self._file, self._rate = file, rate
+        self._called = file.name if called is None else called
         self._writer: Any = None
         self._size = (0, 0)
 
@@ -166,7 +169,7 @@ class Recorder:
             )
             if not self._writer.isOpened():
                 raise ImageError(
-                    f"{self._file}: OpenCV cannot write such a file; use .mp4 or .avi in an existing folder"
+                    f"{self._called}: OpenCV cannot write such a file; use .mp4 or .avi in an existing folder"
                 )
         even = picture[: self._size[1], : self._size[0]]
         if even.shape[:2] != (self._size[1], self._size[0]):
@@ -185,6 +188,8 @@ def play(
     source: str | Path,
     show: str | Path | None,
     told: Callable[[int, Mapping[str, Prediction], float], None] = lambda *_: None,
+    *,
+    force: bool = False,
 ) -> int:
     """Predict every frame of a source, and show them with what was predicted and the frame rate.
 
@@ -194,6 +199,7 @@ def play(
         model: predicts.
         source: a video file, or ``camera:N``.
         show: ``window``, a video file to write, or None.
+        force: replace ``show`` where it exists.
         told: called with each frame's number, its predictions and the frame rate so far.
 
     Returns:
@@ -201,7 +207,29 @@ def play(
 
     Raises:
         ImageError: the source cannot be read, or pictures cannot be shown.
+        OptionError: the file to write exists, or cannot be written.
     """
+    if show is None or str(show) == WINDOW:
+        return _play(model, source, show, told)
+    check_outputs("--show", [Path(show)], [Path(source)], force=force)
+    interrupt: KeyboardInterrupt | None = None
+    count = 0
+    with placed("--show", Path(show), force=force) as beside:
+        try:
+            count = _play(model, source, beside, told)
+        except KeyboardInterrupt as error:  # what was recorded stays: it is how a camera is stopped without a window
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+    return count
+
+
+def _play(
+    model: Model,
+    source: str | Path,
+    show: str | Path | None,
+    told: Callable[[int, Mapping[str, Prediction], float], None],
+) -> int:
     from .show import caption
     from .show import show as draw
 
@@ -210,7 +238,9 @@ def play(
     with Frames(source) as frames:
         output: Screen | Recorder | None = None
         if show is not None:
-            output = Screen(str(source)) if str(show) == WINDOW else Recorder(Path(show), frames.rate or 25.0)
+            output = (
+                Screen(str(source)) if str(show) == WINDOW else Recorder(Path(show), frames.rate or 25.0, "the video")
+            )
         with nullcontext() if output is None else closing(output):
             for frame in frames:
                 predictions: Mapping[str, Prediction] = model.predict(frame)

@@ -124,12 +124,15 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "not a result of mtl-bench"),
         ('{"predictions": []}', "not a result of mtl-bench"),
         ('{"schema_version": 1}', "schema version 1"),
-        ('{"schema": "mtl-bench", "schema_version": 2}', "malformed"),
-        ('{"schema": "mtl-bench", "schema_version": 2, "batches": []}', "no batch"),
+        ('{"schema": "mtl-bench", "schema_version": 2}', "malformed result: field 'batches' is missing"),
+        (
+            '{"schema": "mtl-bench", "schema_version": 2, "contestants": {}, "batches": []}',
+            "malformed result: batches: a list of 0; expected 1 or more",
+        ),
     ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -142,7 +145,9 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path, content: str, mes
 def test_a_round_without_calls_is_refused(tmp_path: Path) -> None:
     document = result(1, ms={"shared": 1.0})
     document["batches"][0]["contestants"]["shared"]["samples_ms"][0][0] = []
-    with pytest.raises(OptionError, match="round without calls"):
+    with pytest.raises(
+        OptionError, match=r"batches\[0\]\.contestants\.shared\.samples_ms\[0\]\[0\]: a list of 0; expected 1 or more"
+    ):
         read_result(Path(write(tmp_path, "bad.json", document)))
 
 

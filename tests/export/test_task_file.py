@@ -67,7 +67,7 @@ TASK = '[[task]]\nname = "age"\nkind = "regression"\n'
         (TASK + "colour = 'red'\n", "task 1: unknown field 'colour'"),
         (TASK + "labels = ['a', 'b']\n", "task 1: task 'age': a regression has a unit"),
         (TASK.replace("regression", "detection"), "task 1: task 'age': unknown kind 'detection'"),
-        (TASK + "scale = 'big'\n", "task 1: field 'scale' cannot be 'big'"),
+        (TASK + "scale = 'big'\n", "task 1: scale: 'big' is not a number"),
         (TASK + TASK, "two tasks are called 'age'"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value.strip().splitlines()[-1] if value.strip() else "empty",

@@ -39,9 +39,9 @@ def test_fields_of_later_releases_are_ignored(make_bundle: MakeBundle) -> None:
     ("changes", "message"),
     [
         ({"schema_version": 2}, "schema version 2, this release reads 1; export again"),
-        ({"artifacts": 3}, "malformed manifest"),
-        ({"artifacts": [{"path": "x"}]}, "malformed manifest"),
-        ({"signature": None}, "malformed manifest"),
+        ({"artifacts": 3}, "malformed manifest: artifacts: 3 is not a list"),
+        ({"artifacts": [{"path": "x"}]}, r"malformed manifest: artifacts\[0\]: field 'role' is missing"),
+        ({"signature": None}, "malformed manifest: signature: null is not an object"),
     ],
     ids=str,
 )

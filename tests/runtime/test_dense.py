@@ -222,10 +222,11 @@ def test_predictions_say_themselves_in_a_line_and_in_a_summary() -> None:
     assert seg.to_dict() == {"shape": [2, 4], "shares": {"wall": 0.5, "floor": 0.25, "chair": 0.125, "table": 0.125}}
     metres = np.array([[[1, 2, np.nan, 6.5]]], np.float32)
     depth = decode(Task("depth", "depth", unit="metres", size=1), metres, "decoded")[0]
-    assert str(depth) == "1 to 6.5 metres, median 2"
-    assert depth.to_dict() == {"shape": [1, 4], "min": 1.0, "median": 2.0, "max": 6.5, "unit": "metres"}
+    assert str(depth) == "1 to 6.5 metres, median 2 (NaN or infinite numbers)"
+    numbers = {"shape": [1, 4], "min": 1.0, "median": 2.0, "max": 6.5, "unit": "metres"}
+    assert depth.to_dict() == numbers | {"finite": False}
     nothing = decode(Task("depth", "depth", size=1), np.full((1, 1, 2), np.inf, np.float32), "decoded")[0]
-    assert (str(nothing), nothing.to_dict()["min"]) == ("no finite depth", None)
+    assert (str(nothing), nothing.to_dict()["min"]) == ("no finite depth (NaN or infinite numbers)", None)
     up = np.zeros((1, 3, 2, 2), np.float32)
     up[:, 1] = 1
     normals = decode(Task("normals", "normals", size=3), up, "decoded")[0]

@@ -1,0 +1,123 @@
+"""What ``mtl-infer`` prints: a row or an entry for each image as it comes, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from .console import is_number, table
+from .decoding import Prediction
+from .visible import visible
+
+JSON_VERSION = 1
+_WIDTHS_FROM = 64  # rows that set the columns' widths; those behind them come one by one
+
+
+class Table:
+    """A table: the first rows together, as their cells set the widths, the others as they come.
+
+    Args:
+        out: written to.
+        names: of the tasks.
+    """
+
+    def __init__(self, out: TextIO, names: Sequence[str]) -> None:
+        self._out = out
+        self._names = list(names)
+        self._rows: list[list[str]] = []
+        self._widths: list[int] | None = None
+        self._right: list[bool] = []
+
+    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
+        """Print an image's predictions."""
+        row = [str(file), *(str(predictions[name]) for name in self._names)]
+        if self._widths is None:
+            self._rows.append(row)
+            if len(self._rows) == _WIDTHS_FROM:
+                self._print_first()
+            return
+        cells = zip(map(visible, row), self._widths, self._right, strict=True)
+        self._out.write(
+            "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in cells).rstrip() + "\n"
+        )
+
+    def leave_out(self, file: Path, reason: str) -> None:
+        """Take note of an image that was not predicted: standard error has it."""
+
+    def finish(self, stopped: str | None = None) -> None:  # noqa: ARG002 - standard error has it
+        """Print what is left."""
+        if self._widths is None:
+            self._print_first()
+        self._out.flush()
+
+    def _print_first(self) -> None:
+        if self._rows:
+            text = table(["image", *self._names], self._rows)
+            self._widths = [len(dashes) for dashes in text.splitlines()[1].split("  ")]
+            self._right = [all(map(is_number, column)) for column in zip(*self._rows, strict=True)]
+            self._out.write(text + "\n")
+            self._out.flush()
+        self._rows = []
+
+
+class Document:
+    """A JSON document, written piece by piece.
+
+    Args:
+        out: written to.
+        artifact: path of the artifact that runs; None: a lone graph.
+        backend: what runs it.
+    """
+
+    def __init__(self, out: TextIO, artifact: str | None, backend: str) -> None:
+        self._out = out
+        head = _dump({"schema_version": JSON_VERSION, "artifact": artifact, "backend": backend})
+        self._out.write(head.removesuffix("\n}") + ',\n  "predictions": [')
+        self._count = 0
+        self._left_out: TextIO = tempfile.SpooledTemporaryFile(1 << 20, "w+", encoding="utf-8")  # type: ignore[assignment] # noqa: SIM115
+        self._left_count = 0
+
+    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
+        """Write an image's predictions."""
+        tasks = {name: prediction.to_dict() for name, prediction in predictions.items()}
+        self._out.write(_entry({"image": str(file), "tasks": tasks}, first=not self._count))
+        self._count += 1
+
+    def leave_out(self, file: Path, reason: str) -> None:
+        """Take note of an image that was not predicted."""
+        self._left_out.write(_entry({"image": str(file), "reason": reason}, first=not self._left_count))
+        self._left_count += 1
+
+    def finish(self, stopped: str | None = None) -> None:
+        """Write the rest.
+
+        Args:
+            stopped: why not all images were looked at; None: they were.
+        """
+        self._out.write(f'{_end(self._count)},\n  "left_out": [')
+        self._left_out.seek(0)
+        while piece := self._left_out.read(1 << 16):
+            self._out.write(piece)
+        self._left_out.close()
+        self._out.write(_end(self._left_count))
+        if stopped is not None:
+            self._out.write(f',\n  "stopped": {_dump(stopped)}')
+        self._out.write("\n}\n")
+        self._out.flush()
+
+
+def _entry(value: dict[str, Any], *, first: bool) -> str:
+    return ("" if first else ",") + "\n    " + _dump(value).replace("\n", "\n    ")
+
+
+def _end(count: int) -> str:
+    return "\n  ]" if count else "]"
+
+
+def _dump(value: Any) -> str:
+    """Return JSON for people and programs. Halves of surrogate pairs, from file names that are no text, are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,88 @@
+r"""Text that somebody else chose, printed so that a terminal obeys none of it.
+
+Labels, units, file and contestant names may hold escape sequences that move the cursor, hide what is printed after them, or more.
+On the way to a terminal such characters become ``\u001b``: what people can see, and what JSON reads back as the character.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode's categories of controls, formats (marks of direction among them), surrogates, and ends of lines and paragraphs."""
+_JOINERS = frozenset("\u200c\u200d")  # that scripts and emoji need, and that do no harm
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Return a text whose control characters, marks of direction and halves of surrogate pairs are written as ``\u001b``.
+
+    Args:
+        text: any; line ends and tabs are control characters too.
+        keep: characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one in keep or not _is_hidden(one) else _escaped(one) for one in text)
+
+
+def _is_hidden(character: str) -> bool:
+    return not character.isprintable() and character not in _JOINERS and unicodedata.category(character) in _HIDDEN
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    if number < 0x10000:
+        return f"\\u{number:04x}"
+    high, low = divmod(number - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+class VisibleStream:
+    """A text stream that prints all control characters visibly but line ends and tabs.
+
+    Args:
+        stream: that it writes to; whatever else it can is passed on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        safe = visible(text, keep="\n\t")
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        if not safe.isascii() and not encoding.lower().replace("-", "").startswith("utf"):
+            safe = safe.encode(encoding, "backslashreplace").decode(encoding)
+        self.stream.write(safe)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def terminal(stream: Any) -> Any:
+    """Return the stream below a :class:`VisibleStream`: for a command's own control sequences."""
+    return stream.stream if isinstance(stream, VisibleStream) else stream
+
+
+@contextmanager
+def visible_output() -> Iterator[None]:
+    """Print what the block writes to standard output and standard error visibly."""
+    import sys
+
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        stream if isinstance(stream, VisibleStream) else VisibleStream(stream) for stream in before
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
