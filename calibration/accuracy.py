@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.console import table
 from mtl_deploy.runtime.errors import BundleError, TaskError
+from mtl_deploy.runtime.manifest_schema import ACCURACY
+from mtl_deploy.runtime.reading import DocumentError
+from mtl_deploy.runtime.schema import check
 from mtl_deploy.runtime.tasks import Task
 
 from .bootstrap import paired_interval
@@ -88,6 +91,12 @@ class AccuracyMatrix:
             BundleError: it is malformed.
         """
         try:
+            check(dict(data), ACCURACY)
+            for position, cell in enumerate(data["cells"]):
+                if len({cell[name] is None for name in ("drop", "drop_low", "drop_high")}) > 1:
+                    raise DocumentError(
+                        f"cells[{position}]: a drop without its interval, or an interval without its drop"
+                    )
             cells = tuple(
                 Cell(
                     **cell
@@ -97,7 +106,9 @@ class AccuracyMatrix:
                 for cell in data["cells"]
             )
             return cls(cells, bool(data["labelled"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except DocumentError as error:
+            raise BundleError(f"{where}: malformed record of accuracy: {error}; calibrate again") from error
+        except (KeyError, TypeError) as error:  # fields that are missing, or that this release does not know
             raise BundleError(
                 f"{where}: malformed record of accuracy ({type(error).__name__}: {error}); calibrate again"
             ) from error
@@ -242,8 +253,8 @@ def _rows(cells: Sequence[Cell], reference: str) -> Iterator[tuple[str, dict[str
     unit = ", %" if classes else f", {cells[0].unit}" if cells[0].unit else ""
     for key in cells[0].metrics:
         share = is_share(key)
-        shown = {cell.variant: _shown(cell.metrics[key], share) for cell in cells}
-        yield f"{NAMES[key]}{', %' if share else unit}", shown
+        shown = {cell.variant: _shown(cell.metrics[key], share) for cell in cells if key in cell.metrics}
+        yield f"{NAMES.get(key, key)}{', %' if share else unit}", shown
     blank = {reference: ""}
     others = [cell for cell in cells if cell.variant != reference]
     if not others:

@@ -133,7 +133,7 @@ class _Counting:
 def _session(model: bytes, threads: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3  # errors: warnings are of no use to who did not write the graph
+    options.log_severity_level = 4  # errors come as exceptions; warnings are of no use to who did not write the graph
     options.enable_cpu_mem_arena = (
         False  # activations come and go as outputs; an arena would keep the largest batch twice
     )

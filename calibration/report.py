@@ -10,6 +10,7 @@ from mtl_deploy.runtime.console import table
 from .accuracy import AccuracyMatrix
 
 _SHOWN = 10  # files that were left out
+_FIELDS = ("images", "held_out", "method", "ranges", "warnings", "left_out", "kept")
 
 
 def report(bundle: Bundle) -> str:
@@ -20,6 +21,8 @@ def report(bundle: Bundle) -> str:
     record = bundle.manifest.calibration
     if not record:
         return ""
+    if missing := [key for key in _FIELDS if key not in record]:
+        return f"INT8: what the calibration found is not known (the bundle's record of it has no {missing[0]}).\n"
     lines = [
         f"INT8: {record['images']} images for calibration, {record['held_out']} held apart for the figures below; ranges by "
         f"{record['method']}, {record['ranges']}.",

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from mtl_deploy.runtime.errors import CheckpointError
+from mtl_deploy.runtime.reading import open_file
 
 _ZIP = b"PK\x03\x04"
 _LEGACY_TORCH = (
@@ -44,7 +45,7 @@ def file_kind(file: Path) -> FileKind:
         CheckpointError: it cannot be read, is empty, truncated, or no checkpoint.
     """
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             head = stream.read(512)
     except IsADirectoryError as error:
         raise CheckpointError(f"{file}: a folder; give the checkpoint file in it") from error

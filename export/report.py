@@ -11,7 +11,6 @@ from mtl_deploy.runtime.engine_record import EngineRecord
 
 from .engines import describe_layers
 
-
 def report(bundle: Bundle) -> str:
     """Return the text for standard output."""
     manifest = bundle.manifest
@@ -34,19 +33,16 @@ def report(bundle: Bundle) -> str:
         [
             [
                 row["artifact"],
-                row["task"],
-                str(row["samples"]),
-                f"{row.get('error') or row['max_error']:.1e}",
-                f"{row['tolerance']:.1e}",
-                *("n/a" if row[key] is None else f"{row[key]:.1e}" for key in ("logit_error", "logit_tolerance")),
-                "n/a" if row.get("floor") is None else f"{row['floor']:.1e}",
-                "n/a" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %",
+                *(str(row.get(key, "n/a")) for key in ("task", "samples")),
+                _number(row.get("error") or row.get("max_error")),
+                *(_number(row.get(key)) for key in ("tolerance", "logit_error", "logit_tolerance", "floor")),
+                "n/a" if row.get("agreement") is None else f"{100 * row['agreement']:.1f} %",
             ]
             for row in manifest.verification
         ],
     )
     provenance = manifest.provenance
-    seen = f": {provenance['checkpoint']['seen']}" if "checkpoint" in provenance else ""
+    seen = f": {provenance['checkpoint']['seen']}" if "seen" in provenance.get("checkpoint", {}) else ""
     notes = "".join(f"note: {note}\n" for note in provenance.get("notes", []))
     against = ""
     if manifest.verification:
@@ -57,6 +53,10 @@ def report(bundle: Bundle) -> str:
         f"{_int8(bundle)}"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
     )
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1e}"
 
 
 def _int8(bundle: Bundle) -> str:
@@ -118,7 +118,15 @@ def _size(details: dict[str, Any]) -> str:
 
 
 def _sharing(sharing: dict[str, Any]) -> str:
-    if "backbone_copies" not in sharing:  # a bundle that another program made
+    if not {
+        "backbone_copies",
+        "shares_backbone",
+        "multiply_adds",
+        "parameters",
+        "ideal_ratio",
+    } <= sharing.keys() or not all(
+        {"network", "shared", "backbone"} <= sharing[part].keys() for part in ("multiply_adds", "parameters")
+    ):  # a bundle that another program made
         return ""
     copies = sharing["backbone_copies"]
     before, after = _cost(sharing, "network"), _cost(sharing, "shared")
@@ -132,7 +140,7 @@ def _sharing(sharing: dict[str, Any]) -> str:
     else:
         first = f"The backbone runs once ({after})."
     work = sharing["multiply_adds"]
-    share = 100 * work["backbone"] / work["shared"]
+    share = 100 * work["backbone"] / max(work["shared"], 1)
     return (
         f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much.\n"
     )

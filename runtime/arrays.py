@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .reading import DocumentError, describe, open_file, shown
-from .signals import from_signal_handler
+from .signals import handlers_error
 
 Array = npt.NDArray[Any]
 
@@ -46,8 +47,8 @@ def read_archive(
         except DocumentError:
             raise
         except Exception as error:  # a damaged file fails anywhere in zipfile, zlib and numpy's parser
-            if from_signal_handler(error):
-                raise
+            if (raised := handlers_error(error)) is not None:
+                raise raised from raised.__cause__
             raise DocumentError(f"cannot be read as arrays ({describe(error)})") from error
 
 
@@ -72,6 +73,10 @@ def _parsed(stream: BinaryIO) -> Array:
         raise DocumentError("no array in numpy's format")
     stream.seek(0)
     found: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    if found.dtype.kind == "U" and found.size:
+        numbers = np.ascontiguousarray(found).reshape(-1).view(np.dtype("u4").newbyteorder(found.dtype.byteorder))
+        if numbers.size and int(numbers.max()) > sys.maxunicode:
+            raise DocumentError("text with characters that are none")
     return found
 
 
@@ -90,8 +95,8 @@ def map_array(file: Path) -> Array:
     except OSError:
         raise
     except Exception as error:  # a damaged header fails anywhere in numpy's parser
-        if from_signal_handler(error):
-            raise
+        if (raised := handlers_error(error)) is not None:
+            raise raised from raised.__cause__
         raise DocumentError(f"cannot be read as an array ({describe(error)})") from error
     return found
 

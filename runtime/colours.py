@@ -89,7 +89,7 @@ def of_numbers(values: Floats, low: float, high: float) -> Pixels:
     """Return the picture ``(H, W, 3) uint8`` of numbers ``(H, W)``: dark at ``low``, bright at ``high``, black where none is."""
     finite = np.isfinite(values)
     span = high - low if high > low else 1.0
-    place = np.where(finite, np.clip((np.where(finite, values, low) - low) / span, 0, 1), 0.0)
+    place = np.where(finite, np.clip((np.where(finite, values, low).astype(np.float64) - low) / span, 0, 1), 0.0)
     picture: Pixels = _steps()[np.round(255 * place).astype(np.intp)]
     picture[~finite] = 0
     return picture

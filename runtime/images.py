@@ -18,7 +18,7 @@ from .placement import Placement, place
 from .preprocessing import Interpolation, Preprocessing
 from .reading import describe, open_file
 from .resize import resize
-from .signals import from_signal_handler
+from .signals import handlers_error
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -287,8 +287,8 @@ def _failing_as(name: str) -> Iterator[None]:
             raise
         raise ImageError(f"{name}: {error}") from error
     except Exception as error:
-        if from_signal_handler(error):
-            raise
+        if (raised := handlers_error(error)) is not None:
+            raise raised from raised.__cause__
         if type(error).__name__ in ("DecompressionBombWarning", "DecompressionBombError"):
             from PIL import Image
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .reading import read_bytes
+
 
 def cache_path(engine: str, chosen: str | os.PathLike[str] | bool | None) -> Path | None:
     """Return the cache's file: beside the engine, or the one that was chosen; None where ``chosen`` is False."""
@@ -19,7 +21,7 @@ def cache_path(engine: str, chosen: str | os.PathLike[str] | bool | None) -> Pat
 def read_cache(file: Path | None) -> bytes | None:
     """Return a cache's content; None where there is none yet."""
     try:
-        return None if file is None else file.read_bytes()
+        return None if file is None else read_bytes(file)
     except OSError:
         return None
 

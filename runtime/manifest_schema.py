@@ -119,6 +119,7 @@ _DETAILS: Schema = _object(
     search=_object(latency=_NUMBER, budgets=_map(_NUMBER)),
     source=_TEXT,
     settings=_OBJECT,
+    layers=_nullable(_map(_COUNT)),
     image_size=_nullable(_list(_whole(1, MOST_SIDE), minItems=2, maxItems=2)),
     warnings=_list(_TEXT),
 )
@@ -143,6 +144,8 @@ VERIFICATION: Schema = _object(
     artifact=_TEXT,
     task=_TEXT,
     samples=_COUNT,
+    error=_nullable(_NUMBER),
+    floor=_nullable(_NUMBER),
     max_error=_nullable(_NUMBER),
     mean_error=_nullable(_NUMBER),
     tolerance=_nullable(_NUMBER),

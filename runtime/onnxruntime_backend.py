@@ -16,7 +16,7 @@ from .device_array import is_on_device
 from .errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
 from .gpu import has_gpu
 from .onnx_file import cut
-from .signals import from_signal_handler
+from .signals import handlers_error
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -107,8 +107,8 @@ class OnnxRuntimeBackend:
                 return _run_into(session, inputs, outputs, into)
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
         except Exception as error:  # its exceptions share no base of their own
-            if from_signal_handler(error):
-                raise
+            if (raised := handlers_error(error)) is not None:
+                raise raised from raised.__cause__
             if _is_memory(error):
                 raise DeviceMemoryError(
                     f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
@@ -137,8 +137,8 @@ class OnnxRuntimeBackend:
         try:
             session = ort.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # its exceptions share no base of their own
-            if from_signal_handler(error):
-                raise
+            if (raised := handlers_error(error)) is not None:
+                raise raised from raised.__cause__
             if _is_memory(error):
                 raise DeviceMemoryError(
                     f"{self._where}: out of memory ({_first_line(error)}); the file is not to blame: free some memory and load it "
@@ -158,7 +158,7 @@ class OnnxRuntimeBackend:
     def _options(self) -> onnxruntime.SessionOptions:
         """Return what every session is made with."""
         options: onnxruntime.SessionOptions = self._ort.SessionOptions()
-        options.log_severity_level = 3  # errors; they come as exceptions in our own words
+        options.log_severity_level = 4  # errors come as exceptions in our own words; its log would print the file's names
         options.add_session_config_entry(
             "session.load_model_format", "ONNX"
         )  # not its own format, whatever the bytes say

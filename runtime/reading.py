@@ -76,19 +76,23 @@ def open_file(path: str | os.PathLike[str], *, regular: bool = True) -> BinaryIO
         OSError: it cannot be opened, is a folder, or another kind of file than was asked for; ``strerror`` says which.
     """
     try:
-        if regular and not stat.S_ISREG(kind := os.stat(path).st_mode):  # noqa: PTH116 - before it is opened: a device acts on that
+        if regular and not stat.S_ISREG(kind := os.stat(path).st_mode):  # noqa: PTH116 - first: a device acts on being opened
             raise _not_regular(kind, path)
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
+        return open(path, "rb", opener=_regular if regular else None)
     except ValueError as error:  # a NUL, or a character that no file name can hold
         raise OSError(errno.EINVAL, "no file can be called so", os.fspath(path)) from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file as :func:`open` asks for it, and look at what was opened."""
+    number = os.open(path, flags | os.O_NONBLOCK)
     try:
-        kind = os.fstat(number).st_mode
-        if stat.S_ISDIR(kind) or (regular and not stat.S_ISREG(kind)):
+        if not stat.S_ISREG(kind := os.fstat(number).st_mode):
             raise _not_regular(kind, path)
-        return os.fdopen(number, "rb")
     except BaseException:
         os.close(number)
         raise
+    return number
 
 
 def _not_regular(kind: int, path: str | os.PathLike[str]) -> OSError:

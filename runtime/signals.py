@@ -5,13 +5,20 @@ from __future__ import annotations
 from types import FrameType
 
 
-def from_signal_handler(error: BaseException) -> bool:
-    """Return whether a signal handler written in Python raised an exception.
+def handlers_error(error: BaseException) -> BaseException | None:
+    """Return what a signal handler written in Python raised: an exception itself, or the cause that it names; None: neither is.
 
     Python runs such a handler wherever the main thread happens to be, so a library call may seem to raise what it knows nothing of:
     an application's own timeout must reach the application, and not be taken for a damaged file. A handler is told by how it is
     called: with the signal's number and the frame that was interrupted (https://docs.python.org/3/library/signal.html#signal.signal).
     """
+    found: BaseException | None = error
+    while found is not None and not _is_handlers(found):
+        found = found.__cause__  # codecs put errors of their own around any
+    return found
+
+
+def _is_handlers(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
