@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.signature import Signature
 
 from .bias_correction import correct_bias
@@ -106,6 +107,8 @@ class Int8Graphs:
         """Return the histograms of all tensors that either style quantizes; two passes over the images, made once."""
         if self._histograms is None:
             names = sorted({name for style in STYLES for name in place(self.model, style).tensors})
+            if not names:
+                raise WorkError("the graph has no tensor that can be quantized: no convolution, and no matrix product")
             self.observed = observe(self.model, self._batches("ranges", progress), threads=self.options.threads)
             self._histograms = collect(
                 self.model, names, self._batches("histograms", progress), self.observed, threads=self.options.threads

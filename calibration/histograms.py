@@ -84,6 +84,8 @@ def collect(
         WorkError: a tensor holds NaN or infinity.
     """
     for name in names:
+        if name not in observed:
+            raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is no float tensor of the graph")
         if not observed[name].finite:
             raise WorkError(
                 f"tensor {name!r} is NaN or infinite in FP32 on the calibration images, so it has no range; mend the network, "

@@ -29,6 +29,7 @@ from .graphs import STYLES, Int8Graphs
 from .latency import latency_ratio
 from .options import EVALUATION, SEARCHED, Int8Options
 from .run import run_graph
+from .sound_graph import check_graph
 
 _LISTED = 100  # files that were left out, in the manifest
 PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
@@ -66,6 +67,7 @@ def add_int8(
     bundle = Bundle(folder, manifest)
     source = _source(manifest)
     content = bundle.read(source)
+    check_graph(content, manifest.signature, source.path, threads=options.threads)
     calibration, searched, held_out = held_apart(data, options)
     batch = source.batch_min if source.batch_min == source.batch_max else None
     regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
@@ -189,7 +191,9 @@ def _others(bundle: Bundle, content: bytes, pytorch: Answers | None) -> dict[str
     found["fp32"] = content
     for artifact in bundle.manifest.artifacts:
         if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp16", "onnxruntime"):
-            half = onnx.load_from_string(bundle.read(artifact))
+            stored = bundle.read(artifact)
+            check_graph(stored, bundle.manifest.signature, artifact.path)
+            half = onnx.load_from_string(stored)
             found["fp16"] = emulate_half(half).SerializeToString()  # processors would compute it in FP32
     return found
 

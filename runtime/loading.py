@@ -240,13 +240,27 @@ def _signature(backend: Backend, found: _Found) -> Signature:
         signature = found.around.manifest.signature.subset(found.artifact.tasks)
     else:
         raise BundleError(f"{found.where}: a graph without tasks in its metadata; export the network with mtl-export")
+    check_specs(backend, signature, found.where)
+    return signature
+
+
+def check_specs(backend: Backend, signature: Signature, where: str) -> None:
+    """Check that what a backend runs takes and gives what a signature says, as far as that is known before it runs.
+
+    Args:
+        backend: with its inputs and outputs, all of the signature's tasks or some.
+        signature: what they must be.
+        where: how errors call the file.
+
+    Raises:
+        BundleError: names, types or sizes are others.
+    """
     outputs = {spec.name for spec in backend.outputs}
     if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
-        raise BundleError(f"{found.where}: its inputs and outputs are not those of its metadata; export it again")
-    _check_input(backend.inputs[0], signature.preprocessing, found.where)
+        raise BundleError(f"{where}: its inputs and outputs are not those of its metadata; export it again")
+    _check_input(backend.inputs[0], signature.preprocessing, where)
     for spec in backend.outputs:
-        _check_output(spec, signature, found.where)
-    return signature
+        _check_output(spec, signature, where)
 
 
 def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> None:

@@ -132,6 +132,17 @@ def read_graph(bases: Path, base: Path, content: bytes, work: Path) -> None:
         cut(content, ["age"])
 
 
+def calibrate_graph(bases: Path, base: Path, content: bytes, work: Path) -> None:
+    """Quantize a bundle whose graph is damaged, as ``mtl-calibrate`` does."""
+    from mtl_deploy.calibration.cli import main
+
+    bundle = _copied(bases, base, content, work)
+    (work / "photos").mkdir()
+    for photo in photos(bases)[:3]:
+        shutil.copy(photo, work / "photos")
+    command(main, bundle, "--calibration-data", work / "photos", "--threads", "1", "--quiet", "--json", as_json=True)
+
+
 def read_reference(bases: Path, base: Path, content: bytes, work: Path) -> None:
     from mtl_deploy.runtime.bundle import open_bundle
     from mtl_deploy.runtime.reference import read
@@ -217,8 +228,10 @@ def read_result(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
     (work / "damaged.json").write_bytes(content)
     command(main, "report", work / "damaged.json", "-o", work / "report.html")
-    command(main, "compare", base, work / "damaged.json", "--json", "-", as_json=True)
-    command(main, "compare", work / "damaged.json", base)
+    if len(content) % 2:
+        command(main, "compare", base, work / "damaged.json", "--json", "-", as_json=True)
+    else:
+        command(main, "compare", work / "damaged.json", base)
 
 
 def read_checkpoint(bases: Path, base: Path, content: bytes, work: Path) -> None:
@@ -242,6 +255,8 @@ def kinds() -> tuple[Kind, ...]:
              (mutations.damaged_json, mutations.damaged_json, mutations.damaged_json, raw), read_manifest),
         Kind("graphs", 12, ("tiny.mtl/fp32.onnx", "dense.mtl/fp32.onnx", "whole.mtl/fp32.onnx"),
              (mutations.damaged_onnx, mutations.damaged_onnx, raw), read_graph),
+        Kind("graphs to quantize", 2, ("tiny.mtl/fp32.onnx", "dense.mtl/fp32.onnx", "whole.mtl/fp32.onnx"),
+             (mutations.damaged_onnx, mutations.damaged_onnx, raw), calibrate_graph),
         Kind("references", 8, ("whole.mtl/reference.npz",), (mutations.damaged_arrays, raw), read_reference),
         Kind("caches", 6, ("whole.mtl/calibration.json",), (mutations.damaged_json, raw), read_cache),
         Kind("task files", 10, ("tasks.toml",), (mutations.damaged_toml, mutations.damaged_toml, raw), read_tasks),
