@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from .output_file import check_outputs
 from .reading import describe
 from .video import SUFFIXES as VIDEOS
 from .video import WINDOW
+
+_LONGEST = 200  # bytes of a name without suffix
 
 
 def show_targets(show: str | None, files: Sequence[Path], videos: Sequence[Path], *, force: bool) -> list[Path | None]:
@@ -57,9 +60,9 @@ def picture_names(files: Sequence[Path]) -> list[str]:
     as that tells the files apart; and numbers where it does not.
     """
     forms = [
-        [file.stem for file in files],
-        ["_".join(_parts(file.with_suffix(""))) for file in files],
-        ["_".join(_parts(file)).replace(".", "_") for file in files],
+        [_short(file.stem) for file in files],
+        [_short("_".join(_parts(file.with_suffix("")))) for file in files],
+        [_short("_".join(_parts(file)).replace(".", "_")) for file in files],
     ]
     names: list[str | None] = [None] * len(files)
     taken: set[str] = set()
@@ -85,6 +88,11 @@ def _numbered(name: str, taken: set[str]) -> str:
         number += 1
     taken.add(found.casefold())
     return found
+
+
+def _short(name: str) -> str:
+    """Return the end of a name that is longer than file systems take, with room for a number and a suffix."""
+    return os.fsencode(name)[-_LONGEST:].decode(errors="ignore") if len(os.fsencode(name)) > _LONGEST else name
 
 
 def _parts(file: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
@@ -190,19 +191,57 @@ def test_rows_come_as_the_images_do_and_a_failure_keeps_them(
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         line.split() for line in whole.splitlines()
     ]
-    (tmp_path / "shown").mkdir()
-    (tmp_path / "shown/4.png").symlink_to(tmp_path / "nowhere/4.png")  # cannot be written to
-    arguments = [bundle, str(tmp_path / "photos"), "--show", str(tmp_path / "shown"), "--force", "--json"]
-    (tmp_path / "shown/3.png").mkdir()
-    assert main(arguments) == 2
-    assert capsys.readouterr().out == ""  # known before any work
-    (tmp_path / "shown/3.png").rmdir()
-    (tmp_path / "shown").chmod(0o500)
-    if os.access(tmp_path / "shown", os.W_OK):
-        pytest.skip("root writes anywhere")
-    assert main(arguments) == 2
-    document = json.loads(capsys.readouterr().out)
-    assert document["stopped"].startswith("--show")
+
+
+def test_a_failure_in_between_keeps_what_was_printed_and_closes_the_document(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "photos/0.png")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (900, 900, 3), dtype=np.uint8)).save(tmp_path / "photos/1.bmp")  # 3 MB as PNG
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # as a full disk
+    try:
+        code = main(
+            [
+                str(make_bundle()),
+                str(tmp_path / "photos"),
+                "--show",
+                str(tmp_path / "shown"),
+                "--json",
+                "--tasks",
+                "age",
+            ]
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    captured = capsys.readouterr()
+    assert code == 2
+    assert "1.png: File too large" in captured.err
+    document = json.loads(captured.out)
+    assert [Path(one["image"]).name for one in document["predictions"]] == ["0.png"]
+    assert document["stopped"].endswith("1.png: File too large")
+    assert sorted(file.name for file in (tmp_path / "shown").iterdir()) == ["0.png"]
+
+
+def test_a_folder_in_a_pictures_place_is_known_before_any_work(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "photos/0.png")
+    picture(tmp_path / "photos/1.png")
+    (tmp_path / "shown/1.png").mkdir(parents=True)
+    assert main([str(make_bundle()), str(tmp_path / "photos"), "--show", str(tmp_path / "shown"), "--force"]) == 2
+    captured = capsys.readouterr()
+    assert "1.png: a folder; name a file" in captured.err
+    assert captured.out == ""
+
+
+def test_long_names_are_cut_and_still_differ() -> None:
+    files = [Path(f"{'a' * 150}/{'b' * 150}/{end}x.png") for end in ("", "c/", "d/")]
+    files += [Path("\u6771" * 80 + ".png")]
+    found = picture_names(files)
+    assert len(set(found)) == 4
+    assert all(len(os.fsencode(f"{name}.png")) < 255 for name in found)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
