@@ -86,6 +86,8 @@ PREPROCESSING: Schema = _object(
     input=_TEXT,
     fit=_TEXT,
     multiple=_whole(0, MOST_SIDE),
+    resize_to=_list(_whole(1, MOST_SIDE)),
+    interpolation=_TEXT,
 )
 
 SIGNATURE: Schema = _object(
