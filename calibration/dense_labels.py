@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.arrays import read_array
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.images import label_pixels
+from mtl_deploy.runtime.image_files import label_pixels
 from mtl_deploy.runtime.placement import place
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.reading import DocumentError, describe, read_bytes

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.backend import Array
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import SUFFIXES, load_pixels, prepare
+from mtl_deploy.runtime.image_files import SUFFIXES
+from mtl_deploy.runtime.images import load_pixels, prepare
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.reading import describe, read_text
 

@@ -12,7 +12,7 @@ from .cli_output import Document, Table
 from .console import parser, run_command
 from .decoding import Prediction
 from .errors import ImageError, MtlError, OptionError
-from .images import SUFFIXES
+from .image_files import SUFFIXES
 from .loading import load
 from .model import Model
 from .output_file import placed

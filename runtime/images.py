@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,10 @@ import numpy.typing as npt
 from .backend import Array
 from .device_array import is_on_device
 from .errors import ImageError
+from .image_files import failing_as, opened_image
 from .placement import Placement, place
 from .preprocessing import Interpolation, Preprocessing
-from .reading import describe, open_file
 from .resize import resize
-from .signals import handlers_error
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -29,14 +27,6 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 _MOST_PIXELS = 1 << 27  # that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are opened, whatever a file is called. Not all that it knows: some start other programs (EPS
-starts Ghostscript), others are rare and little tested."""
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-"""Of the files that are looked for in a folder."""
-MOST_BYTES = 1 << 30
-"""Of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
-
 _EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
@@ -201,10 +191,10 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
         pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
         return _boxed(pixels, placement, preprocessing), placement
     if isinstance(image, (str, os.PathLike)):
-        with _opened(image) as opened:
+        with opened_image(image) as opened:
             return _from_pillow(opened, preprocessing)
     if _is_pillow(image):
-        with _failing_as("the image"):
+        with failing_as("the image"):
             return _from_pillow(image, preprocessing)
     raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
 
@@ -242,63 +232,8 @@ def original_pixels(path: str | os.PathLike[str]) -> Pixels:
     Raises:
         ImageError: the file is missing, truncated, no image, or so large that it may be a decompression bomb.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         return np.asarray(_upright(image))
-
-
-def label_pixels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Read a picture whose pixels are labels, ``(H, W)`` or ``(H, W, C)``, as it stands: indices of a palette, 16 bits.
-
-    Raises:
-        ImageError: as :func:`original_pixels`.
-    """
-    with _opened(path) as image:
-        return np.asarray(image)
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
-    """Open an image file; whatever goes wrong while it is read becomes an ImageError."""
-    name = os.fspath(path)
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise ImageError(f"{name}: reading files needs Pillow: pip install 'mtl-deploy[images]'") from None
-    with _failing_as(name), open_file(path) as stream:
-        if os.fstat(stream.fileno()).st_size > MOST_BYTES:
-            raise ImageError(f"{name}: larger than {MOST_BYTES >> 20} MiB; shrink it first")
-        try:
-            opened = Image.open(stream, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{name}: not an image of a format that is read ({', '.join(FORMATS)})") from error
-        with opened as image:
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS))
-            yield image
-
-
-@contextmanager
-def _failing_as(name: str) -> Iterator[None]:
-    """Turn what Pillow and numpy raise for a damaged image into an ImageError: decoders raise errors of any kind."""
-    try:
-        yield
-    except ImageError as error:
-        if str(error).startswith(f"{name}: "):
-            raise
-        raise ImageError(f"{name}: {error}") from error
-    except Exception as error:
-        if (raised := handlers_error(error)) is not None:
-            raise raised from raised.__cause__
-        if type(error).__name__ in ("DecompressionBombWarning", "DecompressionBombError"):
-            from PIL import Image
-
-            raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS)) from error
-        reason = "out of memory" if isinstance(error, MemoryError) else describe(error)
-        raise ImageError(f"{name}: cannot be read ({reason})") from error
-
-
-def _too_many(name: str, most: int | None) -> str:
-    return f"{name}: larger than {most} pixels; shrink it first"
 
 
 def _upright(image: PillowImage.Image) -> PillowImage.Image:

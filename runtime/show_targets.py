@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import OptionError
-from .images import SUFFIXES
+from .image_files import SUFFIXES
 from .output_file import check_outputs
 from .reading import describe
 from .video import SUFFIXES as VIDEOS

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mtl_deploy.calibration.images import load_images
-from mtl_deploy.runtime import images
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.images import FORMATS, label_pixels, load_pixels, original_pixels
+from mtl_deploy.runtime.image_files import FORMATS, MOST_BYTES, label_pixels
+from mtl_deploy.runtime.images import load_pixels, original_pixels
 from mtl_deploy.runtime.preprocessing import Preprocessing
 
 SIZE = Preprocessing(8, 8)
@@ -94,7 +94,7 @@ def test_files_and_pixels_are_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
     assert original_pixels(tmp_path / "image.png").shape == (20, 30, 3)
     with (tmp_path / "image.png").open("ab") as stream:
-        stream.truncate(images.MOST_BYTES + 1)
+        stream.truncate(MOST_BYTES + 1)
     with pytest.raises(ImageError, match="larger than 1024 MiB"):
         original_pixels(tmp_path / "image.png")
 
