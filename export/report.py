@@ -11,6 +11,7 @@ from mtl_deploy.runtime.engine_record import EngineRecord
 
 from .engines import describe_layers
 
+
 def report(bundle: Bundle) -> str:
     """Return the text for standard output."""
     manifest = bundle.manifest
