@@ -118,7 +118,7 @@ ENGINE: Schema = {"type": "object", "required": list(_ENGINE_FIELDS), "propertie
 
 _DETAILS: Schema = _object(
     summary=_TEXT,
-    search=_object(latency=_NUMBER, budgets=_map(_NUMBER)),
+    search=_object(summary=_TEXT, latency=_NUMBER, budgets=_map(_NUMBER)),
     source=_TEXT,
     settings=_OBJECT,
     layers=_nullable(_map(_COUNT)),
@@ -180,6 +180,7 @@ _CALIBRATION: Schema = _object(
     method=_TEXT,
     ranges=_TEXT,
     warnings=_list(_TEXT),
+    doubts=_list(_TEXT),
     left_out=_object("files first", files=_COUNT, first=_map(_TEXT)),
     kept=_list(_TEXT),
     coverage=_list(_COVERAGE),

@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.arrays import read_archive
 from mtl_deploy.runtime.errors import ImageError, MtlError
 from mtl_deploy.runtime.images import original_pixels
 from mtl_deploy.runtime.signals import handlers_error
@@ -79,13 +78,11 @@ def test_what_a_handler_raises_passes_through(
     Image.fromarray(rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)).save(
         tmp_path / "a.tiff", compression="tiff_lzw"
     )
-    np.savez_compressed(tmp_path / "a.npz", images=rng.integers(0, 256, 1 << 20, dtype=np.uint8))
     images = np.zeros((16, 8, 8, 3), np.uint8)
     with load(make_bundle(work=30), threads=1) as model:
         for work in (
             partial(model, images),
             lambda: original_pixels(tmp_path / "a.tiff"),
-            lambda: read_archive(tmp_path / "a.npz", {"images"}),
         ):
             for _ in range(25):
                 with pytest.raises(LateError):
