@@ -158,7 +158,9 @@ class OnnxRuntimeBackend:
     def _options(self) -> onnxruntime.SessionOptions:
         """Return what every session is made with."""
         options: onnxruntime.SessionOptions = self._ort.SessionOptions()
-        options.log_severity_level = 4  # errors come as exceptions in our own words; its log would print the file's names
+        options.log_severity_level = (
+            4  # errors come as exceptions in our own words; its log would print the file's names
+        )
         options.add_session_config_entry(
             "session.load_model_format", "ONNX"
         )  # not its own format, whatever the bytes say

@@ -158,9 +158,10 @@ def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
     opened = open_bundle(_copied(bases, base, content, work))
     document = json.loads(base.read_text())
     found, _ = cache.read(opened, cache.CacheKey(document["graph_sha256"], document["data_digest"]))
-    for tensors in {} if found is None else found.ranges.values():
-        for one in tensors.values():
-            one.asymmetric()
+    for methods in () if found is None else found.ranges.values():
+        for tensors in methods.values():
+            for one in tensors.values():
+                one.asymmetric()
 
 
 def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:

@@ -64,3 +64,30 @@ def test_ranges_of_before_there_were_some_a_style_are_not_misread(bundle: Bundle
 
 def test_a_bundle_without_one_has_none(bundle: Bundle) -> None:
     assert read(Bundle(bundle.path, replace(bundle.manifest, calibration={})), KEY) == (None, "")
+
+
+START = '{"version": 2, "graph_sha256": "graph", "data_digest": "data", '
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": 2}',
+        "[]",
+        "[" * 50_000,
+        START + '"ranges": {"cpu": {"mse": {"x": [1, 2, 3]}}}, "observed": {}}',
+        START + '"ranges": {"cpu": {"mse": {"x": [1, 2]}}}, "observed": {}}',
+        START + '"ranges": {"cpu": {"mse": {"x": [-1, 1e300]}}}, "observed": {}}',
+        START + '"ranges": {"cpu": {"mse": {"x": [NaN, 1]}}}, "observed": {}}',
+        START + '"ranges": {"mse": 3}, "observed": {"x": [1]}}',
+        START + '"ranges": {}, "observed": {"x": [-1e999, 0]}}',
+    ],
+    ids=lambda text: text[-40:],
+)
+def test_what_no_calibration_wrote_is_damaged_though_the_manifest_knows_it(bundle: Bundle, text: str) -> None:
+    (bundle.path / PATH).write_text(text)
+    record = bundle.manifest.calibration | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    assert read(Bundle(bundle.path, replace(bundle.manifest, calibration=record)), KEY) == (
+        None,
+        "cached ranges are damaged",
+    )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mtl_deploy.calibration.data import load_data
 from mtl_deploy.calibration.images import synthetic_images
+from mtl_deploy.calibration.labels import parse_labels
 from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.tasks import Task
@@ -225,3 +226,10 @@ def test_a_csv_file_that_is_not_utf8_is_an_error(numbered: Path, tmp_path: Path)
     (tmp_path / "labels.csv").write_bytes("file,age\nmüller.png,3\n".encode("latin-1"))
     with pytest.raises(OptionError, match="not UTF-8 text"):
         load_data(numbered, SIZE, TASKS, labels=tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("cell", ["1e30", "1e400", "9" * 400, "-7", "0x10"])
+def test_an_index_that_no_class_has_is_named_however_large(cell: str) -> None:
+    found, problems = parse_labels(Task("race", "multiclass"), ["1", cell])
+    assert found.tolist() == [1, -1]
+    assert "is not an index" in problems[1]

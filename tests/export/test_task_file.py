@@ -69,8 +69,18 @@ TASK = '[[task]]\nname = "age"\nkind = "regression"\n'
         (TASK.replace("regression", "detection"), "task 1: task 'age': unknown kind 'detection'"),
         (TASK + "scale = 'big'\n", "task 1: scale: 'big' is not a number"),
         (TASK + TASK, "two tasks are called 'age'"),
+        (TASK + "labels = 0.5\n", "task 1: labels: 0.5 is not a list"),
+        (TASK + "labels = [1]\n", r"task 1: labels\[0\]: 1 is not text"),
+        (TASK + f"scale = {'9' * 5000}\n", "not valid TOML|more than 64 bits"),
+        (TASK + "size = 99999999999\n", "task 1: size: 99999999999 is more than"),
+        (TASK + "scale = nan\n", r"task\[0\]\.scale: nan is not a finite number"),
+        (TASK + "unit = 1979-05-27\n", "task 1: unit: datetime.date"),
+        (TASK + f"labels = {'[' * 5000}{']' * 5000}\n", "nested"),
+        (TASK + "threshold = 1979-99-99\n", "not valid TOML"),
     ],
-    ids=lambda value: "" if isinstance(value, bytes) else value.strip().splitlines()[-1] if value.strip() else "empty",
+    ids=lambda value: (
+        "" if isinstance(value, bytes) else value.strip().splitlines()[-1][:60] if value.strip() else "empty"
+    ),
 )
 def test_errors_name_file_table_and_field(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = write(tmp_path, text)

@@ -61,6 +61,21 @@ def test_pipes_devices_and_sockets_are_refused_without_waiting(tmp_path: Path) -
         open_bundle(tmp_path)
 
 
+def test_what_commands_are_given_is_a_file(tmp_path: Path) -> None:
+    from mtl_deploy.calibration.data import load_data
+    from mtl_deploy.export.file_kind import file_kind
+    from mtl_deploy.runtime.errors import CheckpointError, ImageError
+    from mtl_deploy.runtime.preprocessing import Preprocessing
+
+    for name in ("model.pt", "images.npz", "images.npy"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match="Not a regular file"):
+        file_kind(tmp_path / "model.pt")
+    for name in ("images.npz", "images.npy"):
+        with pytest.raises(ImageError, match="Not a regular file"):
+            load_data(tmp_path / name, Preprocessing(8, 8), ())
+
+
 def test_files_are_bounded(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as stream:
         stream.truncate(300 << 20)

@@ -73,7 +73,7 @@ def sound(make_bundle: MakeBundle) -> dict[str, Any]:
         "task": manifest["signature"]["tasks"][1] | {"valid_range": None, "stride": 0, "argmax": True},
         "engine": RECORD,
         "cache": {
-            "version": 1, "graph_sha256": "0", "data_digest": "1", "ranges": {"mse": {"x": ends, "y": ends}},
+            "version": 2, "graph_sha256": "0", "data_digest": "1", "ranges": {"cpu": {"mse": {"x": ends, "y": ends}}},
             "observed": {"x": ends, "y": None},
         },
         "result": result(),
