@@ -86,7 +86,7 @@ def _half_of(details: Mapping[str, Any]) -> str:
     text = f"FP16: {details['summary']}"
     if "share" in details:
         text += f"; {100 * details['share']:.1f} % of the multiply-adds in FP16"
-    if found := details.get("fit"):
+    if (found := details.get("fit")) and found["before"]:
         before = max(found["before"], key=found["before"].__getitem__)
         text += (
             f". {len(found['keep'])} more layers stay in FP32, since task {before!r} was {found['before'][before]:.2g} times as "

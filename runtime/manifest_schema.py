@@ -118,6 +118,8 @@ ENGINE: Schema = {"type": "object", "required": list(_ENGINE_FIELDS), "propertie
 
 _DETAILS: Schema = _object(
     summary=_TEXT,
+    share=_NUMBER,
+    fit=_nullable(_object("before keep", before=_map(_NUMBER), keep=_list(_TEXT))),
     search=_object(summary=_TEXT, latency=_NUMBER, budgets=_map(_NUMBER)),
     source=_TEXT,
     settings=_OBJECT,
@@ -160,7 +162,10 @@ _SHARING: Schema = _object(
     backbone_copies=_COUNT, shares_backbone=_FLAG, ideal_ratio=_NUMBER, multiply_adds=_WORK, parameters=_WORK
 )
 _PROVENANCE: Schema = _object(
-    checkpoint=_object(path=_TEXT, sha256=_SHA256, seen=_TEXT), notes=_list(_TEXT), verification_images=_TEXT
+    checkpoint=_object(file=_TEXT, sha256=_SHA256, seen=_TEXT),
+    notes=_list(_TEXT),
+    left_out=_map(_TEXT),
+    verification_images=_TEXT,
 )
 _REFERENCE: Schema = _object(path=_PATH, sha256=_SHA256, size_bytes=_COUNT, images=_COUNT)
 _COVERAGE: Schema = _object(
