@@ -171,7 +171,7 @@ def test_what_is_no_bundle_is_refused(make_bundle: MakeBundle, tmp_path: Path) -
     for name, message in {
         "empty": "not a bundle",
         "absent.mtl": "no such file or bundle",
-        "corrupt.onnx": "cannot load it",
+        "corrupt.onnx": "not an ONNX file",
         "picture.jpg": "not a bundle",
     }.items():
         with pytest.raises(BundleError, match=message):
