@@ -80,7 +80,7 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
     graphs = {"tensorrt": "int8", "cpu": "int8-cpu"}
     cells = [
         [
-            graphs[row["style"]],
+            graphs.get(row.get("style", "tensorrt"), "n/a"),  # earlier releases had ranges of one style
             str(row["tensor"]),
             f"{100 * row['clipped']:.3g}",
             f"{100 * row['unused']:.3g}",

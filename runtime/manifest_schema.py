@@ -171,6 +171,7 @@ _REFERENCE: Schema = _object(path=_PATH, sha256=_SHA256, size_bytes=_COUNT, imag
 _COVERAGE: Schema = _object(
     "tensor clipped unused dead_channels heads",
     tensor=_TEXT,
+    style=_TEXT,
     clipped=_NUMBER,
     unused=_NUMBER,
     dead_channels=_nullable(_COUNT),
