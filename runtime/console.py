@@ -59,8 +59,8 @@ def run_command(command: Callable[[], int]) -> int:
 
     A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
     termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
-    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback. Control characters in what is printed are written
-    visibly, see :mod:`~mtl_deploy.runtime.visible`.
+    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback. Control characters in what is printed are
+    written visibly, see :mod:`~mtl_deploy.runtime.visible`.
     """
     interrupts: list[int] = []
     with visible_output(), noting(interrupts), warnings.catch_warnings():
