@@ -115,8 +115,8 @@ import os, signal, sys, time
 from mtl_deploy.runtime.console import Progress, run_command
 def work():
     progress = Progress()
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         time.sleep(20)
     finally:
         with progress.step("Tidying up"):
