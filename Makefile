@@ -72,7 +72,7 @@ fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weigh
 
 test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes
 	@echo "==> Extended tests"
-	@$(BIN)/python -m pytest -n 2 --dist load -m extended
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
 attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)
 	@$(BIN)/python -m tests.attacks --scale 1
