@@ -11,7 +11,7 @@ import torch
 from mtl_deploy.export.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import CheckpointError
 
-from . import hostile_pickles, hostile_programs
+from . import hostile_programs
 from .program_attacks import IMAGE, REAL, Base, known, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -77,30 +77,3 @@ def test_programs_and_names_at_random(tmp_path: Path) -> None:
     )
     assert figures["programs"] == 4
     assert figures["names"] == 4
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_pickles_at_random(seed: int, tmp_path: Path) -> None:
-    figures = hostile_pickles.run(0.1, seed, tmp_path)
-    assert {name: figures[name] for name in hostile_pickles.MUST_BE_ZERO} == dict.fromkeys(
-        hostile_pickles.MUST_BE_ZERO, 0
-    )
-    assert figures["refused"] == figures["pickles"] == 30
-
-
-def test_the_pickles_are_real(tmp_path: Path) -> None:
-    trace, path = tmp_path / "trace", tmp_path / "model.pt"
-    found = hostile_pickles.attacks(trace)
-    for name in (
-        "mkdir, beside, zip 2",
-        "eval, key, legacy",
-        "rebuild, tensor, zip 4",
-        "raw stack global",
-        "plain inst",
-    ):
-        path.write_bytes(found[name])
-        assert hostile_pickles.attempt(path) == "refused", name
-        assert not trace.exists(), name
-        with contextlib.suppress(Exception):
-            torch.load(path, weights_only=False)
-        assert hostile_programs.ran(trace), name
