@@ -51,7 +51,7 @@ demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rend
 	@$(BIN)/mtl-bench $(SCENES)/model.mtl --quick
 	@echo "==> Done: the bundle is $(SCENES)/model.mtl, the picture $(SCENES)/overlay.png"
 
-test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 14 minutes on 2 cores)
+test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 15 minutes on 2 cores)
 
 lint: $(VENV)/dev.stamp  ## ruff's rules and format, and which room may import which
 	@echo "==> Lint"
@@ -70,7 +70,7 @@ pytest: $(VENV)/dev.stamp  ## the tests
 fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weights, three seeds each (about 40 minutes)
 	@$(BIN)/python examples/fresh_networks.py --out $(FRESH)
 
-test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes
+test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes (about 10 more)
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
