@@ -24,6 +24,7 @@ from .file_kind import FileKind, file_kind
 from .networks import article
 from .preset_timm import Config, find_config
 from .program import input_shape, load_program
+from .program_bounds import check_when_run
 from .program_code import wanted_global
 from .state_dict import State, align, find, load_weights, ready
 
@@ -108,6 +109,7 @@ def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
     description = f"a torch.export program for images ({written})"
     try:
         network = program.module()
+        check_when_run(network)  # what a trusted program states may be wrong, too
     except Exception as error:  # torch writes and compiles source code of the graph
         raise CheckpointError(
             f"{file}: torch makes no network of this program ({type(error).__name__}); export and save it again"

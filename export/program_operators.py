@@ -1,10 +1,10 @@
 """Which operators a program may call: those that compute on the tensors that they are given, and do nothing else.
 
-A name is looked up here, not in PyTorch: ``aten.from_file`` maps a file that it names, ``aten.empty`` shows memory of others,
-``aten.rand`` draws from the generator, and what a later PyTorch adds is not known yet. Each overload of a listed operator must
-also have a harmless signature (:func:`is_pure`): it writes at most to its own first tensor, and takes no generator, storage or
-stream. The arguments that would choose a device or draw random numbers are checked where they are given
-(:func:`refused_argument`).
+A name is looked up here, not in PyTorch: ``aten.from_file`` maps a file that it names, ``aten.empty`` and ``aten._reshape_alias``
+show memory of others, ``aten.rand`` draws from the generator, and what a later PyTorch adds is not known yet. Each overload of a
+listed operator must also have a harmless signature (:func:`is_pure`): it writes at most to its own first tensor, and takes no
+generator, storage or stream. The arguments that would choose a device or draw random numbers are checked where they are given
+(:func:`refused_argument`), and sizes that kernels trust when the network runs (:mod:`.program_bounds`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _VIEWS = """
     narrow nonzero one_hot permute ravel repeat repeat_interleave reshape reshape_as roll rot90 row_stack scatter
     scatter_add scatter_reduce select select_scatter slice slice_scatter split split_with_sizes squeeze stack swapaxes
     swapdims t take_along_dim tensor_split tile to transpose tril triu type_as unbind unflatten unfold unsqueeze view
-    view_as vsplit vstack _reshape_alias _to_copy _unsafe_view
+    view_as vsplit vstack _to_copy _unsafe_view
 """
 _FRESH = """
     arange bucketize eye full full_like isin linspace logspace new_full new_ones new_zeros ones ones_like scalar_tensor
