@@ -23,7 +23,8 @@ from .tasks import Task
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-UNLISTED = (f"{MANIFEST}.sig",)  # files of a bundle that its manifest does not list
+SIGNATURE_FILE = f"{MANIFEST}.sig"
+UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
 FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
 SUFFIX = ".mtl"
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")

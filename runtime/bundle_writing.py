@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import disk
 from .bundle import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
-from .claims import Claim, check_target, claimed, writing
+from .claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
 from .errors import OptionError
 from .in_place import own_files
 
@@ -44,7 +44,10 @@ def updating(
     itself = output is None or (there == here and force)
     outside = () if itself else (source, *inputs)  # an update keeps all files of the folder
     with claimed(target, force=force, update=itself, inputs=outside) as claim:
+        was_signed = is_signed(here) and not is_signed(there)  # the claim says so of its own target
         yield open_bundle(source), claim
+        if was_signed and not is_signed(claim.folder):
+            warn_unsigned(target)
 
 
 def write_file(folder: Path, path: str, content: bytes) -> None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import disk, in_place
-from .bundle import MANIFEST
-from .errors import LeftoverWarning, OptionError
+from .bundle import MANIFEST, SIGNATURE_FILE
+from .errors import LeftoverWarning, OptionError, UnsignedWarning
 from .interrupts import held
 from .locks import STAGED, Lock, Owner, is_disposable, leftovers, mark
 
@@ -80,8 +80,11 @@ class Claim:
             yield staged
             disk.sync_tree(staged)
             disk.sync(self._work)
+            was_signed, signed = is_signed(self.folder), is_signed(staged)
             with held():
                 self._put(staged)
+        if was_signed and not signed:
+            warn_unsigned(self.target)
 
     def take(self, inputs: Iterable[Path | None] = ()) -> None:
         """Take the target, and mend what a dead process has left there.
@@ -252,6 +255,21 @@ def writing(target: Path, *, force: bool) -> Iterator[Path]:
     """Claim a target and write it whole; see :func:`claimed` and :meth:`Claim.writing`."""
     with claimed(target, force=force) as claim, claim.writing() as folder:
         yield folder
+
+
+def is_signed(folder: Path) -> bool:
+    """Return whether a bundle has a signature, of whatever key."""
+    return (folder / SIGNATURE_FILE).is_file()
+
+
+def warn_unsigned(target: Path) -> None:
+    """Say that a bundle has lost its signature: what was signed is another manifest."""
+    warnings.warn(
+        f"{target} is not signed any more, as its manifest is a new one: sign it again with mtl-export {target} --engine none "
+        "--sign KEY",
+        UnsignedWarning,
+        stacklevel=2,
+    )
 
 
 def _replaceable(folder: Path) -> bool:

@@ -113,5 +113,9 @@ class FallbackWarning(MtlWarning):
     """A bundle's engine does not run here, so its ONNX graph does; the message is the reason."""
 
 
+class UnsignedWarning(MtlWarning):
+    """A command wrote a bundle anew and without a signature, where the one that it was made from or replaced had one."""
+
+
 class LeftoverWarning(MtlWarning):
     """What an earlier command left when it was killed was restored, removed, or is left alone; the message says which."""

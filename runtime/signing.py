@@ -13,18 +13,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bundle import FORMER, MANIFEST, Bundle, Manifest
+from .bundle import FORMER, MANIFEST, SIGNATURE_FILE, Bundle, Manifest
 from .bundle_writing import write_file
 from .errors import IntegrityError, OptionError
+from .reading import describe
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-SIGNATURE_FILE = MANIFEST + ".sig"
 VerifyKey = str | os.PathLike[str] | bytes
 _SIGNATURE_BYTES, _KEY_BYTES = 64, 32
 _MOST_KEY_BYTES = 64 << 10
@@ -66,30 +67,40 @@ def require_signed(bundle: Bundle | None, verify_key: VerifyKey, where: str) -> 
     if bundle is None:
         raise IntegrityError(f"{where}: a lone graph, which nothing signs; load the bundle that it belongs to")
     file = bundle.path / SIGNATURE_FILE
-    if not file.exists():  # displaced, while the bundle is replaced file by file
-        file = bundle.path / FORMER / SIGNATURE_FILE
     try:
-        with file.open("rb") as stream:
-            signature = stream.read(_SIGNATURE_BYTES + 1)
         content = (bundle.path / MANIFEST).read_bytes()
-    except FileNotFoundError as error:
+        signatures = _signatures(bundle)
+    except OSError as error:
+        raise IntegrityError(f"{file}: {describe(error)}") from error
+    if not signatures:
         raise IntegrityError(
             f"{bundle.path}: not signed (no {SIGNATURE_FILE} in it); export it with --sign, or do not use it"
-        ) from error
-    except OSError as error:
-        raise IntegrityError(f"{file}: {error.strerror or error}") from error
-    try:
-        if len(signature) != _SIGNATURE_BYTES:
-            raise InvalidSignature
-        key.verify(signature, content)
-    except InvalidSignature as error:
+        )
+
+    def holds(signature: bytes) -> bool:
+        try:
+            key.verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
+
+    if not any(len(signature) == _SIGNATURE_BYTES and holds(signature) for signature in signatures):
         raise IntegrityError(
             f"{file}: not this key's signature of {MANIFEST}; the bundle was changed after it was signed, or signed with another "
             "key: do not use it, or sign it again with mtl-export --sign"
-        ) from error
+        )
     # What is used must be what was signed, also where the file changed in between.
     if Manifest.from_dict(json.loads(content), str(bundle.path / MANIFEST)) != bundle.manifest:
         raise IntegrityError(f"{bundle.path / MANIFEST}: changed while it was read; load it again")
+
+
+def _signatures(bundle: Bundle) -> list[bytes]:
+    """Return a bundle's signature and, while it is replaced file by file, the one that is displaced: the manifest comes last."""
+    found = []
+    for folder in (bundle.path, bundle.path / FORMER):
+        with suppress(FileNotFoundError), (folder / SIGNATURE_FILE).open("rb") as stream:
+            found.append(stream.read(_SIGNATURE_BYTES + 1))
+    return found
 
 
 def _private_key(file: Path) -> Ed25519PrivateKey:

@@ -12,7 +12,7 @@ import pytest
 
 from mtl_deploy.calibration.cli import main
 from mtl_deploy.runtime import disk, load
-from mtl_deploy.runtime.bundle import digest, open_bundle
+from mtl_deploy.runtime.bundle import SIGNATURE_FILE, digest, open_bundle
 
 MakeBundle = Callable[..., Path]
 
@@ -110,3 +110,12 @@ def test_an_interrupt_leaves_the_bundle_as_it_was(bundle: Path, options: list[st
     assert hashes(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == ["model.mtl"]
     assert open_bundle(bundle).manifest.calibration == {}
+
+
+def test_a_signed_bundle_says_that_it_is_not_signed_any_more(
+    bundle: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bundle / SIGNATURE_FILE).write_bytes(b"x" * 64)
+    assert main([str(bundle), *options]) == 0
+    assert f"warning: {bundle} is not signed any more" in capsys.readouterr().err
+    assert not (bundle / SIGNATURE_FILE).exists()

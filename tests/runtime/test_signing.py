@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mtl_deploy.export.cli import main
-from mtl_deploy.runtime import load, signing
-from mtl_deploy.runtime.bundle import MANIFEST, open_bundle
-from mtl_deploy.runtime.errors import IntegrityError, OptionError
-from mtl_deploy.runtime.signing import SIGNATURE_FILE, load_signer, require_signed
+from mtl_deploy.runtime import disk, load, signing
+from mtl_deploy.runtime.bundle import MANIFEST, SIGNATURE_FILE, open_bundle
+from mtl_deploy.runtime.bundle_writing import copy_files, updating, write_manifest, writing
+from mtl_deploy.runtime.errors import IntegrityError, OptionError, UnsignedWarning
+from mtl_deploy.runtime.signing import load_signer, require_signed
 
 MakeBundle = Callable[..., Path]
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -197,3 +201,55 @@ def test_the_command_signs_a_bundle_that_exists(
     assert main([str(folder), "--engine", "none", "--sign", str(tmp_path / "none.pem"), "-q"]) == 2
     assert "none.pem: No such file" in capsys.readouterr().err
     load(folder, verify_key=public).close()
+
+
+def test_a_signed_bundle_loads_at_each_step_of_its_replacement_by_another(
+    signed: Path, key: Path, public: Path, make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File by file, as in a container image's layer: its signature changes before its manifest does."""
+
+    def refused(one: Path, other: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(disk, "exchange", refused)
+    other = open_bundle(make_bundle(tmp_path / "other.mtl", precisions=("fp32",), work=1))
+    looked = []
+
+    def look(kind: str, path: Path) -> None:
+        monkeypatch.setattr(disk, "before", None)
+        load(signed, precision="fp32", verify_key=public).close()
+        looked.append((kind, path.name))
+        monkeypatch.setattr(disk, "before", look)
+
+    with writing(signed, force=True) as staged:
+        copy_files(other, staged)
+        write_manifest(staged, other.manifest)
+        load_signer(key)(staged)
+        monkeypatch.setattr(disk, "before", look)
+    monkeypatch.setattr(disk, "before", None)
+    assert ("rename", SIGNATURE_FILE) in looked
+    assert ("rename", MANIFEST) in looked
+    assert open_bundle(signed).manifest == other.manifest
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in-its-place", "elsewhere"])
+def test_a_bundle_that_loses_its_signature_says_so(elsewhere: bool, signed: Path, public: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new.mtl" if elsewhere else None
+    with (  # noqa: PT031 - the warning comes at its end
+        pytest.warns(UnsignedWarning, match=f"{output or signed} is not signed any more.*--engine none --sign KEY"),
+        updating(signed, output, force=False) as (bundle, claim),
+        claim.writing() as staged,
+    ):
+        copy_files(bundle, staged)
+        write_manifest(staged, bundle.manifest)
+    with pytest.raises(IntegrityError, match="not signed"):
+        load(output or signed, verify_key=public)
+    if elsewhere:
+        load(signed, verify_key=public).close()
+
+
+def test_a_bundle_that_is_signed_again_says_nothing(signed: Path, key: Path, public: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main([str(signed), "--engine", "none", "--sign", str(key), "-q"]) == 0
+    load(signed, verify_key=public).close()
