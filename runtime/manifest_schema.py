@@ -87,7 +87,8 @@ PREPROCESSING: Schema = _object(
     fit=_TEXT,
     multiple=_whole(0, MOST_SIDE),
     resize_to=_list(_whole(1, MOST_SIDE)),
-    interpolation=_TEXT,
+    resize=_TEXT,
+    channels={"const": "RGB"},
 )
 
 SIGNATURE: Schema = _object(
@@ -156,7 +157,14 @@ VERIFICATION: Schema = _object(
     logit_error=_nullable(_NUMBER),
     logit_tolerance=_nullable(_NUMBER),
     agreement=_nullable(_NUMBER),
+    rms_error=_nullable(_NUMBER),
+    excess=_NUMBER,
+    spread=_nullable(_NUMBER),
+    constant=_FLAG,
+    truth=_TEXT,
+    structure_excess=_nullable(_NUMBER),
 )
+_STRESS: Schema = _object(artifact=_TEXT, task=_TEXT, max_error=_nullable(_NUMBER), spread=_nullable(_NUMBER))
 _WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT)
 _SHARING: Schema = _object(
     backbone_copies=_COUNT, shares_backbone=_FLAG, ideal_ratio=_NUMBER, multiply_adds=_WORK, parameters=_WORK
@@ -166,6 +174,7 @@ _PROVENANCE: Schema = _object(
     notes=_list(_TEXT),
     left_out=_map(_TEXT),
     verification_images=_TEXT,
+    stress=_list(_STRESS),
 )
 _REFERENCE: Schema = _object(path=_PATH, sha256=_SHA256, size_bytes=_COUNT, images=_COUNT)
 _COVERAGE: Schema = _object(
@@ -184,6 +193,8 @@ _CALIBRATION: Schema = _object(
     images=_COUNT,
     held_out=_COUNT,
     method=_TEXT,
+    methods=_map(_TEXT),
+    budgets=_object(outcome=_TEXT, summary=_TEXT),
     ranges=_TEXT,
     warnings=_list(_TEXT),
     doubts=_list(_TEXT),

@@ -15,8 +15,10 @@ from jsonschema.validators import extend
 from mtl_deploy.bench.result_file import readable_schema
 from mtl_deploy.calibration.cache import SCHEMA as CACHE
 from mtl_deploy.runtime.manifest_schema import ENGINE, MANIFEST, SIGNATURE, TASK, document
+from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.reading import DocumentError
 from mtl_deploy.runtime.schema import KEYWORDS, NOTES, check, is_of, walk
+from mtl_deploy.runtime.tasks import Task
 
 from ..attacks.mutations import EXTREMES, damaged_json
 from ..bench.documents import document as result
@@ -165,3 +167,36 @@ def test_types_are_jsons(value: Any) -> None:
     assert kinds or (
         isinstance(value, (int, float)) and not -(2**63) < value < 2**63
     )  # of no type: not finite, or too large
+
+
+def test_the_schemas_name_every_field_that_records_have() -> None:
+    """A field that none of them names is read unchecked."""
+    preprocessing = Preprocessing(8, 8).to_dict()
+    assert set(preprocessing) <= set(SIGNATURE["properties"]["preprocessing"]["properties"])
+    tasks = [
+        Task("a", "segmentation", labels=("x", "y"), size=2, stride=4, activation="softmax", argmax=False),
+        Task("b", "depth", unit="m", size=1, valid_range=(0.5, 10.0), scale=2.0, offset=1.0),
+        Task("c", "binary", labels=("x", "y"), size=1, threshold=0.4),
+    ]
+    for task in tasks:
+        assert set(task.to_dict()) <= set(TASK["properties"])
+    with pytest.raises(DocumentError, match=r"preprocessing\.resize: 5 is not text"):
+        check(
+            {
+                "version": 1,
+                "tasks": [tasks[0].to_dict()],
+                "outputs": "logits",
+                "preprocessing": preprocessing | {"resize": 5},
+            },
+            SIGNATURE,
+        )
+    with pytest.raises(DocumentError, match=r"preprocessing\.channels"):
+        check(
+            {
+                "version": 1,
+                "tasks": [tasks[0].to_dict()],
+                "outputs": "logits",
+                "preprocessing": preprocessing | {"channels": "BGR"},
+            },
+            SIGNATURE,
+        )
