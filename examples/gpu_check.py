@@ -191,7 +191,7 @@ def build(source: Path, target: Path, precision: str, options: list[str]) -> dic
             for item in engines
         },
         "errors against PyTorch, of what is allowed": {
-            f"{row['artifact']} {row['task']}": f"{row['max_error']:.2e} of {row['tolerance']:.2e}"
+            f"{row['artifact']} {row['task']}": f"{row['error']:.2e} of {row['tolerance']:.2e}"
             for row in found["verification"]
             if row["artifact"] in paths
         },

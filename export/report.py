@@ -35,7 +35,7 @@ def report(bundle: Bundle) -> str:
             [
                 row["artifact"],
                 *(str(row.get(key, "n/a")) for key in ("task", "samples")),
-                _number(row.get("error") or row.get("max_error")),
+                _number(row.get("max_error") if row.get("error") is None else row["error"]),
                 *(_number(row.get(key)) for key in ("tolerance", "logit_error", "logit_tolerance", "floor")),
                 "n/a" if row.get("agreement") is None else f"{100 * row['agreement']:.1f} %",
             ]

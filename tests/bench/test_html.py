@@ -537,3 +537,13 @@ def test_a_measured_result(make_bundle: Any, tmp_path: Path) -> None:
     assert page.all("h1")[0][1] == result["answer"]
     test_nothing_is_fetched(page)
     test_semantics(page)
+
+
+def test_the_error_that_decides_is_held_against_what_is_allowed() -> None:
+    """Of FP16 the root mean square decides: the largest error of a value may be larger than what is allowed."""
+    made = document()
+    row = made["verification"][0]
+    made["verification"] = [row | {"error": 0.5 * row["tolerance"], "max_error": 3 * row["tolerance"]}]
+    assert "too large" not in html.render(made)
+    made["verification"] = [row | {"error": 1.5 * row["tolerance"], "max_error": 3 * row["tolerance"]}]
+    assert html.render(made).count(" too large") == 1
