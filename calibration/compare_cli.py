@@ -25,7 +25,7 @@ examples:
       the first's fp32 graph against the second's int8-cpu graph
 
 exit codes: 0 done, whichever is better; 1 the work failed; 2 bundles whose tasks or labels differ, or input that cannot be used;
-130 interrupted."""
+130 interrupted (143 by TERM, 129 by HUP)."""
 
 _PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
 

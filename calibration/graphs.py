@@ -106,9 +106,10 @@ class Int8Graphs:
     def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
         """Return the histograms of all tensors that either style quantizes; two passes over the images, made once."""
         if self._histograms is None:
-            names = sorted({name for style in STYLES for name in place(self.model, style).tensors})
+            placements = [place(self.model, style) for style in STYLES]
+            names = sorted({name for placement in placements for name in placement.tensors})
             if not names:
-                raise WorkError("the graph has no tensor that can be quantized: no convolution, and no matrix product")
+                raise WorkError(_nothing_to_quantize(placements[0].kept))
             self.observed = observe(self.model, self._batches("ranges", progress), threads=self.options.threads)
             self._histograms = collect(
                 self.model, names, self._batches("histograms", progress), self.observed, threads=self.options.threads
@@ -214,3 +215,11 @@ class Int8Graphs:
             rows = coverage(self.model, self._histograms, ranges, placement)
             found += [{"style": style, **row.to_dict()} for row in rows[:_WORST]]
         return found
+
+
+def _nothing_to_quantize(kept: Mapping[str, str]) -> str:
+    """Say why a graph cannot be INT8, from the layers that stay in higher precision with the reason of each."""
+    if not kept:
+        return "nothing of the graph can be INT8: it has no convolution and no matrix product with a constant"
+    name, reason = next(iter(kept.items()))
+    return f"nothing of the graph can be INT8, as its {len(kept)} weighted layers stay in higher precision ({name!r}: {reason})"

@@ -83,6 +83,8 @@ def collect(
         ImageError: there is no batch.
         WorkError: a tensor holds NaN or infinity.
     """
+    if not names:  # ONNX Runtime takes no names for all of them
+        return {}
     for name in names:
         if name not in observed:
             raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is no float tensor of the graph")

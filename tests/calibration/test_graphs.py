@@ -20,6 +20,7 @@ from mtl_deploy.calibration.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.run import run_graph
 from mtl_deploy.runtime.bundle import Artifact, Manifest, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
+from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.preprocessing import Preprocessing
 from mtl_deploy.runtime.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.tasks import Task
@@ -188,3 +189,18 @@ def test_a_budget_keeps_a_layer_that_tensorrt_alone_quantizes(sketch: Any, tmp_p
 def differences(bundle: Path) -> dict[str, float]:
     cells = open_bundle(bundle).manifest.accuracy["cells"]
     return {cell["variant"]: cell["mean_error"] for cell in cells if cell["variant"] != "fp32"}
+
+
+def test_a_graph_of_heads_alone_says_why_nothing_of_it_is_int8(sketch: Any) -> None:
+    graph = sketch(size=16)
+    features = graph.features(graph.normalised())
+    for task, size in (("age", 1), ("gender", 1), ("race", 5)):
+        graph.gemm(features, (3, size), name=task)
+    model = graph.model({"age": ("batch", 1), "gender": ("batch", 1), "race": ("batch", 5)})
+    heads = Int8Graphs(
+        model.SerializeToString(), pictures(4), Signature(TASKS, SIZE), None, Int8Options(threads=1), ["age"]
+    )
+    with pytest.raises(
+        WorkError, match=r"its 3 weighted layers stay in higher precision .*last weighted layer of a head"
+    ):
+        heads.find_ranges()

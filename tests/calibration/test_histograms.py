@@ -79,3 +79,7 @@ def test_no_batch_is_an_error(multi_head: Any, photos: np.ndarray) -> None:
     model = multi_head()
     with pytest.raises(ImageError, match="no images"):
         collect(model, ["stem"], [], observe(model, [photos]))
+
+
+def test_no_tensors_have_no_histograms(multi_head: Any, photos: np.ndarray) -> None:
+    assert collect(multi_head(), [], [photos], {}) == {}
