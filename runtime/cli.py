@@ -41,7 +41,8 @@ examples:
       a video or a camera, with the frame rate on each frame; q ends it
 
 An image that cannot be read is named on standard error and left out; the others are predicted, each as it comes.
-exit codes: 0 done; 1 the work failed; 2 input that cannot be used, a single image among it; 130 interrupted."""
+exit codes: 0 done; 1 the work failed; 2 input that cannot be used, a single image among it; 130 interrupted
+(143 by TERM, 129 by HUP)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
