@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 _MOST_PIXELS = 1 << 27  # that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
+_MOST_WEIGHTS = 1 << 27  # of one axis, in pixels before times after, where numpy resizes: 1 GB
 _EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
@@ -188,6 +189,12 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
             hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
             raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
         placement = _placed(image.shape[0], image.shape[1], preprocessing)
+        sides = zip(image.shape, placement.box[2:], strict=False)
+        if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
+            raise ImageError(
+                f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
+                "with numpy; pass it as a file or as an image of Pillow's, or resize it yourself"
+            )
         pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
         return _boxed(pixels, placement, preprocessing), placement
     if isinstance(image, (str, os.PathLike)):

@@ -86,7 +86,7 @@ PREPROCESSING: Schema = _object(
     input=_TEXT,
     fit=_TEXT,
     multiple=_whole(0, MOST_SIDE),
-    resize_to=_list(_whole(1, MOST_SIDE)),
+    resize_to=_list(_whole(1, MOST_SIDE), maxItems=2),
     resize=_TEXT,
     channels={"const": "RGB"},
 )

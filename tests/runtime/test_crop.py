@@ -302,3 +302,12 @@ def test_labels_are_cropped_as_their_images(shape: tuple[int, int], resize_to: t
     np.testing.assert_array_equal(found, np.where(pixels == 0, -1, pixels.astype(int)))  # black lies around the image
     depth = at_size(Task("depth", "depth", size=1), truth.astype(np.float32), preprocessing, "test")
     np.testing.assert_array_equal(depth, np.where(pixels == 0, np.nan, pixels.astype(np.float32)))
+
+
+def test_an_array_too_long_for_numpys_resize_is_refused_and_pillow_takes_it() -> None:
+    """Its weights are a matrix: 10,000 pixels from 20,000 took 6 GB."""
+    preprocessing = Preprocessing(16, 16, fit="crop", resize_to=(1,))
+    strip = np.full((2, 20_000, 3), 100, np.uint8)
+    with pytest.raises(ImageError, match="an array of 2x20000 is too long to resize to 1x10000 with numpy"):
+        load_pixels(strip, preprocessing)
+    assert load_pixels(Image.fromarray(strip), preprocessing)[0].shape == (16, 16, 3)
