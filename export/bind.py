@@ -18,6 +18,7 @@ from .errors_of_task import FLOORS
 
 FloatArray = npt.NDArray[np.floating]
 
+_STEP = 2.0**-24  # runtimes compute a sigmoid to about this, however small it is
 _LEAST = 1e-6  # the scale of an output of zeros
 RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundredfold below
 
@@ -29,7 +30,7 @@ def bind_by_value(
 
     Equal means: apart by no more than a thousandth of the output's spread over the images, or by
     :data:`~.errors_of_task.FLOORS` times the network's own float32 error, whichever is larger; of an output that does not vary, a
-    thousandth of its size.
+    thousandth of its size. Values from 0 to 1 may be a sigmoid's, which runtimes compute to about 6e-8 however small they are.
 
     Args:
         outputs: the graph's outputs on some inputs, in the graph's order.
@@ -64,7 +65,8 @@ def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: S
     scale = varies if varies > floor else max(size, _LEAST)
     errors = [_distance(output, truth) for output in outputs]
     best = int(np.argmin(errors))
-    if errors[best] > max(FLOORS * floor, RELATIVE * scale):
+    step = _STEP if truth.min() >= 0 and size <= 1 else 0.0  # may be probabilities
+    if errors[best] > max(FLOORS * max(floor, step), RELATIVE * scale):
         raise TraceError(
             f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g} where values "
             f"vary by {scale:.3g}, and PyTorch's own float32 by {floor:.3g} from float64); the exporter changed the network: does "

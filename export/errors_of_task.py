@@ -67,11 +67,15 @@ class _Tensor:
     apart: bool
     centred: bool
     absolute: bool = False  # probabilities: their scale is 1
-    of_sigmoid: bool = False  # log-odds, computed from probabilities that float32 rounds
+    of_sigmoid: bool = (
+        False  # log-odds, computed from probabilities in steps of 2 ** -24, as runtimes compute a sigmoid
+    )
     spread: Spread = field(default_factory=Spread)
     largest: list[Floats] = field(default_factory=list)
     squares: list[Floats] = field(default_factory=list)
     floors: list[Floats] = field(default_factory=list)
+    steps: list[Floats] = field(default_factory=list)
+    measured: float = 0.0  # the largest floor of an image that float64 has answered for
     sum: float = 0.0
     values: int = 0
 
@@ -89,13 +93,13 @@ class _Tensor:
         floors = self._kept(np.abs(self.view(own) - exact).max(axis=axes))
         floors[~known] = np.nan if noise is None else noise[~known]
         ulps = np.spacing(np.abs(truth.astype(np.float32)).reshape(len(exact), exact.shape[1], -1)).max(axis=axes) / 2
-        if self.of_sigmoid:
-            ulps = np.maximum(
-                ulps, 2.0**-24 * (1 + np.exp(exact)).max(axis=axes)
-            )  # a step of p is 1 + e^x as many of x
         self.floors.append(
             np.fmax(floors, self._kept(ulps)) if noise is not None else np.maximum(floors, self._kept(ulps))
         )
+        self.measured = max(self.measured, float(self.floors[-1][known].max(initial=0.0)))
+        # a step of p is 1 / (p (1 - p)) as many of x
+        steps = 2.0**-24 * (1 + np.exp(exact)) * (1 + np.exp(-exact)) if self.of_sigmoid else np.zeros_like(exact)
+        self.steps.append(self._kept(steps.max(axis=axes)))
         self.largest.append(self._kept(difference.max(axis=axes)))
         self.squares.append(self._kept((difference**2).mean(axis=axes)))
         self.spread.add(exact)
@@ -285,16 +289,17 @@ class _Verdict:
 def _judge(tensor: _Tensor, tolerance: float, precision: str) -> _Verdict:
     scale, constant = tensor.scale
     floors = tensor.floor(np.zeros_like(scale))
+    noise = np.maximum(floors, np.concatenate(tensor.steps))
     largest, squares = np.concatenate(tensor.largest), np.concatenate(tensor.squares)
     if precision == "fp32":
-        allowed = np.maximum(FLOORS * floors, tolerance * scale)
+        allowed = np.maximum(FLOORS * noise, tolerance * scale)
         excess = largest / allowed
         image, value = divmod(int(np.argmax(np.nan_to_num(excess, nan=np.inf))), excess.shape[1])
         each, overall, shown, decides = excess.max(axis=1), 0.0, largest[image, value], allowed[image, value]
         rms = np.sqrt(squares.mean(axis=0))[value]
     else:
         weight = _conditioning(floors, scale)[:, None]
-        allowed = np.broadcast_to(np.maximum(FLOORS * np.median(floors, axis=0), tolerance * scale), floors.shape)
+        allowed = np.broadcast_to(np.maximum(FLOORS * np.median(noise, axis=0), tolerance * scale), floors.shape)
         roots = np.sqrt(squares) / weight
         together = np.sqrt((roots**2).mean(axis=0))
         value = int(np.argmax(np.nan_to_num(together / allowed[0], nan=np.inf)))
@@ -308,7 +313,7 @@ def _judge(tensor: _Tensor, tolerance: float, precision: str) -> _Verdict:
         float(shown),
         float(decides),
         float(rms),
-        float(floors.max()),
+        tensor.measured,
         float(spread.max()),
         constant,
     )

@@ -67,7 +67,7 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         shared = [graph for graph in graphs if graph.role == "shared"]
         stressed = stress(shared, made.network, made.batch, options)
         say(f"on stress pictures, which decide nothing, off by {describe_stress(stressed)} of the spread")
-        unseen = unseen_notes(made.network, made.images.array, rows, options)
+        unseen = unseen_notes(made.network, made.signature, made.images.array, rows, options)
     notes = [*made.notes, *read, *unseen]
     manifest = Manifest(
         name=options.target.stem,

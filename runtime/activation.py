@@ -18,6 +18,9 @@ FLOOR = -80.0
 """Log-probabilities below it are not told apart: float32 holds no smaller normal number than e to the -87."""
 CEILING = 5.0
 """Log-odds of a sigmoid above it are not told apart: float32 has steps of 6e-8 below 1, which are 9e-6 in the log-odds there."""
+BOTTOM = -10.0
+"""Log-odds of a sigmoid below it are not told apart: float32 could, but runtimes compute a sigmoid to about 6e-8, however small
+it is (ONNX Runtime gives 0 for all below -18), which is 1e-3 in the log-odds there."""
 
 
 def misfit(kind: str, size: int, activation: Activation) -> str | None:
@@ -73,7 +76,7 @@ def log_odds(activation: Activation, values: npt.NDArray[Any]) -> npt.NDArray[np
 
     After a softmax, log-probabilities: the logits up to a number that all classes share. They keep their digits however
     sure the network is, since float32 holds small numbers as precisely as large ones; below :data:`FLOOR` they are held there.
-    After a sigmoid, ``log(p / (1 - p))``, from :data:`FLOOR` to :data:`CEILING`: beyond, 1 - p has too few digits.
+    After a sigmoid, ``log(p / (1 - p))``, from :data:`BOTTOM` to :data:`CEILING`: beyond, p or 1 - p has too few digits.
 
     Args:
         activation: ``sigmoid`` or ``softmax``.
@@ -83,5 +86,6 @@ def log_odds(activation: Activation, values: npt.NDArray[Any]) -> npt.NDArray[np
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log(np.maximum(numbers, 0.0))
         if activation == "sigmoid":
-            found = found - np.log1p(-np.minimum(numbers, 1.0))
-    return np.clip(found, FLOOR, CEILING if activation == "sigmoid" else None)
+            odds: npt.NDArray[np.float64] = np.clip(found - np.log1p(-np.minimum(numbers, 1.0)), BOTTOM, CEILING)
+            return odds
+    return np.maximum(found, FLOOR)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch.nn import functional
 
 from mtl_deploy.calibration.accuracy import AccuracyMatrix
+from mtl_deploy.calibration.natural import natural_images
 from mtl_deploy.export.activation import describe, settle_activations
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.expected import network_input
@@ -98,6 +99,34 @@ def test_a_sigmoid_head_can_say_either_class(tmp_path: Path, export_file: Export
     wanted = ["female" if value >= 0.5 else "male" for value in says(network)["gender"][:, 0]]
     assert labels == wanted
     assert set(labels) == {"male", "female"}
+
+
+def test_a_head_that_is_all_but_certain_is_verified_and_seen(tmp_path: Path, export_file: Export) -> None:
+    network = made.Probabilities().eval()
+    images = torch.from_numpy(natural_images(32, 32, 32, seed=0).astype(np.float32)).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        head, features = network.heads["gender"], network.backbone((images - 0.45) / 0.225)
+        head.weight *= 15 / head(features).std()  # runtimes answer 0 from -18 on, PyTorch does not
+        head.bias -= head(features).mean() + 10
+        logits = head(features)
+    assert (logits < -20).any()
+    assert (logits > 5).any()
+    path = export_file(pickled(network, tmp_path), "--trust-pickle", *SIZE, *asked(*made.TASKS))
+    notes = open_bundle(path).manifest.provenance["notes"]
+    assert not [
+        note for note in notes if note.startswith("verification cannot see") or "'gender' does not tell" in note
+    ]
+
+
+def test_a_head_that_is_certain_of_every_image_is_named(tmp_path: Path, export_file: Export) -> None:
+    network = made.Probabilities().eval()
+    with torch.inference_mode():
+        network.heads["gender"].bias -= 60
+    path = export_file(pickled(network, tmp_path), "--trust-pickle", *SIZE, *asked(*made.TASKS))
+    notes = open_bundle(path).manifest.provenance["notes"]
+    assert [note.split(" as far")[0] for note in notes if "as far as a sigmoid" in note] == [
+        "task 'gender' does not tell the images apart"
+    ]
 
 
 def test_a_detectors_face_head_keeps_its_softmax(tmp_path: Path, export_file: Export) -> None:

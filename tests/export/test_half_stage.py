@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import loud_networks
+import networks
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,32 @@ def test_int8_that_nobody_named_is_left_out_and_says_why(tmp_path: Path, capsys:
     assert code == 1
     assert "Nothing was written" in capsys.readouterr().err
     assert open_bundle(target).manifest == manifest
+
+
+def test_a_scale_outside_the_network_hides_no_kernel(tmp_path: Path, export_file: Callable[..., Path]) -> None:
+    torch.save(networks.Shared().state_dict(), tmp_path / "weights.pt")
+    tasks = [
+        word
+        for task in ("age=regression:days;scale=36500", "gender=binary", "race=multiclass")
+        for word in ("--task", task)
+    ]
+    path = export_file(
+        tmp_path / "weights.pt", "--model", "networks:Shared", "--image-size", "32x32", "--precision", "fp32", *tasks
+    )
+    assert not [note for note in open_bundle(path).manifest.provenance["notes"] if "cannot see" in note]
+
+
+def test_a_network_that_casts_to_float32_is_its_own_truth_and_the_report_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "the network does not run in float64"
+    for network, casts in (("Casting", True), ("Dead", False)):
+        code, target = export(tmp_path, network, "--precision", "fp32", "--no-separate", "--force")
+        assert code == 0
+        assert (f"note: {words}" in capsys.readouterr().out) == casts
+        manifest = open_bundle(target).manifest
+        assert {row["truth"] for row in manifest.verification} == {"float32" if casts else "float64"}
+        assert any(note.startswith(words) for note in manifest.provenance["notes"]) == casts
 
 
 def test_what_verification_cannot_see_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

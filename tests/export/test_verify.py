@@ -217,11 +217,11 @@ OWN = Signature((MOOD, SMILE), SIGNATURE.preprocessing)
 
 
 def sure(tensor: torch.Tensor, factor: float = 1.0) -> dict[str, torch.Tensor]:
-    """Probabilities that are all but 0 and 1, from logits that a factor is wrong in."""
+    """Probabilities that are all but 0 and 1, from logits that a factor is wrong in; a sigmoid's as far as runtimes go."""
     red, green, blue = (tensor.mean((2, 3)) * torch.tensor([1.0, factor, 1.0])).unbind(1)
     return {
         "mood": torch.stack([40 * red + 40, 20 * green, 20 * blue], 1).softmax(1),
-        "smile": (green * 9 - 20)[:, None].sigmoid(),
+        "smile": (green * 9 - 13)[:, None].sigmoid(),
     }
 
 
@@ -240,7 +240,7 @@ def test_what_a_networks_own_activation_hides_is_compared(outputs: Any, factor: 
     samples = [(IMAGES, run_network(sure, signature, IMAGES, None))]
     found = verify("fp32.onnx", backend, signature, samples, tolerance=1e-4, batch=None)
     for row in found:
-        assert row.max_error < 1e-6  # the probabilities themselves show nothing
+        assert row.max_error < 5e-5  # the probabilities themselves show nothing
         assert row.passed == (factor == 1.0)
         assert row.logit_error is not None
         assert (row.logit_error > 0.01) == (factor != 1.0)

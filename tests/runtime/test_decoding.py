@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mtl_deploy.runtime.activation import CEILING, FLOOR, log_odds, probabilities
+from mtl_deploy.runtime.activation import BOTTOM, CEILING, FLOOR, log_odds, probabilities
 from mtl_deploy.runtime.decoding import decode
 from mtl_deploy.runtime.tasks import Task
 
@@ -106,10 +106,10 @@ def test_logits_come_back_from_probabilities_as_far_as_float32_holds_them(logits
         log_odds("softmax", np.exp(logs).astype(np.float32)), np.maximum(logs, FLOOR), rtol=1e-6, atol=2e-7
     )
     single = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    np.testing.assert_allclose(log_odds("sigmoid", single), np.minimum(logits, CEILING), rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(log_odds("sigmoid", single), np.clip(logits, BOTTOM, CEILING), rtol=1e-6, atol=1e-5)
 
 
 def test_the_logits_of_probabilities_never_hide_what_is_wrong() -> None:
     assert np.isnan(log_odds("softmax", np.array([[np.nan, 0.5]], np.float32))[0, 0])
     assert log_odds("softmax", np.array([[0.0, -0.5]], np.float32)).tolist() == [[FLOOR, FLOOR]]
-    assert log_odds("sigmoid", np.array([[0.0, 1.0, 1.5]], np.float32)).tolist() == [[FLOOR, CEILING, CEILING]]
+    assert log_odds("sigmoid", np.array([[0.0, 1.0, 1.5]], np.float32)).tolist() == [[BOTTOM, CEILING, CEILING]]
