@@ -260,10 +260,12 @@ def _rows(found: Difference) -> list[list[str]]:
         first, second = (_number(scale * each[key], share) for each in (found.first, found.second))
         row = [found.task, f"{NAMES[key]}{unit}", str(found.images), first, second]
         if key == found.metric:
-            difference, low, high = (f"{scale * value:+.3g}" for value in (found.difference, found.low, found.high))
+            difference, low, high = (
+                f"{scale * value + 0.0:+.3g}" for value in (found.difference, found.low, found.high)
+            )
             rows.append([*row, difference, f"{low} to {high}", found.better or "not shown"])
         else:
-            rows.append([*row, f"{scale * (found.second[key] - found.first[key]):+.3g}", "", ""])
+            rows.append([*row, f"{scale * (found.second[key] - found.first[key]) + 0.0:+.3g}", "", ""])
     return rows
 
 

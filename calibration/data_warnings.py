@@ -31,7 +31,7 @@ def data_warnings(
     """
     found = []
     if len(images) < FEW:
-        found.append(f"only {len(images)} images: ranges and figures are uncertain; 512 or more are better")
+        found.append(f"only {len(images)} images: what they show is uncertain; 512 or more are better")
     found += _of_pixels(images)
     if labelled:
         for task in tasks:

@@ -36,7 +36,10 @@ def report(bundle: Bundle) -> str:
         if "summary" in search:
             lines.append(f"Budgets {search['summary']}.")
         if kept:
-            lines.append(f"In higher precision: {', '.join(kept)}{cost}.")
+            which = (
+                ", ".join(kept) if _quantizes(bundle) else f"all {len(kept)} layers, so that nothing is left in INT8"
+            )
+            lines.append(f"In higher precision: {which}{cost}.")
     matrix = AccuracyMatrix.from_dict(bundle.manifest.accuracy)
     lines += _beyond(matrix, search.get("budgets", {}))
     text = "\n".join(lines) + "\n\n" + matrix.text() + "\n"
@@ -72,6 +75,12 @@ def _search(bundle: Bundle) -> dict[str, Any]:
             found: dict[str, Any] = artifact.details.get("search", {})
             return found
     return {}
+
+
+def _quantizes(bundle: Bundle) -> bool:
+    """Return whether a layer of any of the INT8 graphs computes in INT8."""
+    graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.precision == "int8"]
+    return any(artifact.details.get("nodes", 1) for artifact in graphs if artifact.backend == "onnxruntime")
 
 
 def _coverage(rows: list[dict[str, Any]]) -> str:

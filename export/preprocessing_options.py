@@ -95,9 +95,11 @@ def stated(arguments: argparse.Namespace) -> Stated:
         mean, std = _of_bytes(mean, std)
     elif of_bytes(own := (mean or IMAGENET_MEAN), others := (std or IMAGENET_STD)):
         meant_mean, meant_std = as_fractions(own, others)
+        pairs = (("--mean", own, meant_mean), ("--std", others, meant_std))
+        wrong = [f"{option} {shown(values)}" for option, values, meant in pairs if values != meant]
         raise OptionError(
-            f"--mean {shown(own)} and --std {shown(others)} are of pixel values from 0 to 255, and the options are of 0 to 1: "
-            f"write --mean {shown(meant_mean)} --std {shown(meant_std)}, or say --pixel-range {_BYTES} beside both"
+            f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'} of pixel values from 0 to 255, and the options are of 0 "
+            f"to 1: write --mean {shown(meant_mean)} --std {shown(meant_std)}, or give both of 0 to 255 with --pixel-range {_BYTES}"
         )
     return Stated(
         size=size,

@@ -19,6 +19,7 @@ from PIL import Image
 
 from mtl_deploy.calibration.cli import main
 from mtl_deploy.calibration.images import synthetic_images
+from mtl_deploy.calibration.report import report
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle import Bundle, digest, open_bundle
 from mtl_deploy.runtime.bundle_writing import write_manifest
@@ -343,7 +344,13 @@ def test_images_that_cannot_decide_a_budget_are_another_outcome_than_a_missed_on
     assert captured.err.startswith(words)
     assert "images in all, labelled where these are, would decide it (--calibration-samples " in captured.err
     assert "missed" not in captured.out + captured.err
-    budgets = open_bundle(target).manifest.calibration["budgets"]
+    found = open_bundle(target)
+    kept = found.manifest.calibration | {"kept": ["a", "b"]}
+    for nodes, words in ((1, "In higher precision: a, b"), (0, "all 2 layers, so that nothing is left in INT8")):
+        graphs = [replace(one, details=one.details | {"nodes": nodes}) for one in found.manifest.artifacts]
+        manifest = replace(found.manifest, artifacts=tuple(graphs), calibration=kept)
+        assert words in report(replace(found, manifest=manifest))
+    budgets = found.manifest.calibration["budgets"]
     assert budgets["outcome"] == "undecided"
     assert budgets["images"] == {"gender": 100}
     assert budgets["images_needed"]["gender"] > 700

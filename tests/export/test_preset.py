@@ -308,7 +308,8 @@ def test_a_programs_size_goes_before_a_presets(tmp_path: Path) -> None:
     [
         (
             ["--mean", "123,117,104"],
-            "write --mean 0.482353,0.458824,0.407843 --std 0.229,0.224,0.225, or say --pixel-range 255",
+            "error: --mean 123,117,104 is of pixel values from 0 to 255, and the options are of 0 to 1: "
+            "write --mean 0.482353,0.458824,0.407843 --std 0.229,0.224,0.225, or give both of 0 to 255 with --pixel-range 255",
         ),
         (
             ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375"],
