@@ -197,6 +197,7 @@ class Comparison:
         output = self._behind[0] if margins else self._output
         own = _judge(output, tolerance, precision)
         behind = [_judge(tensor, tolerance, precision) for tensor in self._behind]
+        scaled = behind[0] if output.absolute and behind else own  # what is judged by its spread
         excess = [found.each for found in (own, *behind)]
         error = rms = None
         if margins:
@@ -232,9 +233,9 @@ class Comparison:
             error=error if margins else own.shown,
             rms_error=rms,
             excess=total,
-            floor=own.floor if self._truth else None,
-            spread=None if output.absolute and not behind else (behind[0] if output.absolute else own).spread,
-            constant=bool((behind[0] if output.absolute and behind else own).constant.any()),
+            floor=scaled.floor if self._truth else None,
+            spread=None if output.absolute and not behind else scaled.spread,
+            constant=bool(scaled.constant.any()),
             truth="float64" if self._truth else "float32",
         )
         unproven = tuple(

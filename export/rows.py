@@ -31,7 +31,8 @@ class Row:
         rms_error: root mean square of the difference, over images and values; None where it was not computed.
         excess: the error that decides, of the output or of what is behind it, as a multiple of what is allowed; NaN where an
             error is.
-        floor: the noise floor: the largest error of PyTorch's own float32 against float64; None where it is not known.
+        floor: the noise floor: the largest error of PyTorch's own float32 against float64, of probabilities that of the logits
+            behind them, as ``spread``; None where it is not known.
         spread: four standard deviations of the output over the images; None where errors are judged on another scale.
         constant: whether the output, or a value of it, does not vary by more than the noise floor: it is judged by its own size.
         truth: ``float64``, or ``float32`` where the network does not run in double precision.

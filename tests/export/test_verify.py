@@ -225,6 +225,32 @@ def sure(tensor: torch.Tensor, factor: float = 1.0) -> dict[str, torch.Tensor]:
     }
 
 
+def test_ill_conditioned_logits_behind_probabilities_are_called_that_too() -> None:
+    sure = torch.tensor([20.0, 0.0, 0.0])  # so that the probabilities show nothing
+
+    class Cancelling(Offset):
+        def forward(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+            mean = tensor.mean((2, 3))[:, :1]
+            return {"mood": (torch.cat([mean, 2 * mean, 3 * mean], 1) * 1e-2 + 1000 - 1000 + sure).softmax(1)}
+
+    class Wrong:
+        def run(self, inputs: dict[str, Any], names: list[str], into: object = None) -> dict[str, Any]:
+            mean = torch.from_numpy(inputs["image"]).permute(0, 3, 1, 2).float().mean((2, 3))[:, :1] / 255
+            return {"mood": (torch.cat([mean, 2 * mean, mean], 1) * 1e-2 + sure).softmax(1).numpy()}
+
+    signature = Signature((MOOD,), SIGNATURE.preprocessing)
+    samples = [(IMAGES, run_network(Cancelling(), signature, IMAGES, None))]
+    backend: Any = Wrong()
+    (row,) = verify("graph.onnx", backend, signature, samples, tolerance=1e-4, batch=None)
+    assert row.floor is not None
+    assert row.spread is not None
+    assert row.floor > 1e-4 * row.spread  # both of the logits
+    with pytest.raises(
+        VerificationError, match=r"PyTorch's own float32 is \S+ off float64 there \(the network is ill-"
+    ):
+        require_passed([row])
+
+
 @pytest.mark.parametrize("outputs", ["decoded", "logits"])
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_what_a_networks_own_activation_hides_is_compared(outputs: Any, factor: float) -> None:
