@@ -36,7 +36,7 @@ def settle_activations(
 
     Args:
         tasks: with their sizes.
-        outputs: of the network's own graph, one a task.
+        outputs: of the network's own graph, one for each task.
         values: PyTorch's outputs on the images for verification, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
 
     Returns:

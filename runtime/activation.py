@@ -28,7 +28,7 @@ def misfit(kind: str, size: int, activation: Activation) -> str | None:
 
     Args:
         kind: the task's.
-        size: values a sample, or channels; 0 where it is not known yet.
+        size: values per sample, or channels; 0 where it is not known yet.
         activation: what the network has applied.
     """
     if activation == "none":

@@ -166,7 +166,7 @@ def _number(value: float) -> float | None:
 
 
 def _probabilities(task: Task, output: FloatArray, form: Outputs) -> FloatArray:
-    """Return ``(N, classes)``; a single value a sample is the positive class's."""
+    """Return ``(N, classes)``; a single value per sample is the positive class's."""
     with np.errstate(invalid="ignore"):  # NaN stays NaN, and infinite logits give NaN
         found = output if form == "decoded" else probabilities(task.applied, output)
     return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found

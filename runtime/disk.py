@@ -23,6 +23,7 @@ before: Callable[[str, Path], None] | None = None
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
 _FICLONE = 0x40049409  # ioctl_ficlone(2): share the blocks until one of the two files is written
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 _NO_FLAGS = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # of a kernel or file system without renameat2's flags
 _BLOCK = 1 << 20
 
@@ -149,8 +150,7 @@ def rename_new(source: Path, target: Path) -> None:
         if source.is_dir():
             _rename_folder(source, target)
         else:
-            os.link(source, target)
-            source.unlink()
+            _rename_file(source, target)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -212,6 +212,22 @@ def _clone(source: int, target: int) -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def _rename_file(source: Path, target: Path) -> None:
+    """Give a file a name that nothing has, in one step where the file system has links; FAT has none."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
 
 
 def _rename_folder(source: Path, target: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import disk
 from .errors import OptionError
 from .reading import describe
 
@@ -63,24 +63,15 @@ def placed(option: str, target: Path, *, force: bool) -> Iterator[Path]:
         yield beside
         if not beside.exists():  # nothing was to be written
             return
+        disk.sync(beside)
         if force:
-            beside.replace(target)
+            disk.rename(beside, target)
         else:
-            _move_new(beside, target)
+            disk.rename_new(beside, target)
+    except FileExistsError as error:
+        raise OptionError(f"{option} {target}: exists; pass --force to replace it, or name another place") from error
     except OSError as error:
         raise OptionError(f"{option} {target}: {describe(error)}") from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-
-
-def _move_new(file: Path, target: Path) -> None:
-    """Rename a file to a name that nothing has; a link does both in one step, but not every file system knows it."""
-    try:
-        os.link(file, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        if target.exists() or target.is_symlink():
-            raise FileExistsError(17, "exists; pass --force to replace it") from None
-        file.rename(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_deploy.runtime import cli_output, output_file
+from mtl_deploy.runtime import cli_output, disk
 from mtl_deploy.runtime.cli import main
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.output_file import placed
@@ -93,7 +94,7 @@ def test_what_appears_in_the_meantime_stays(tmp_path: Path) -> None:
             beside.write_text("new")
             target.write_text("theirs")
 
-    with pytest.raises(OptionError, match="File exists"):
+    with pytest.raises(OptionError, match="exists; pass --force"):
         race()
     assert contents(tmp_path) == {"out.png": b"theirs"}
 
@@ -102,7 +103,11 @@ def test_file_systems_without_links_are_written_to(tmp_path: Path, monkeypatch: 
     def no_links(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")  # as FAT answers
 
-    monkeypatch.setattr(output_file.os, "link", no_links)
+    def no_flags(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(disk, "_renameat2", no_flags)
+    monkeypatch.setattr(disk.os, "link", no_links)
     for text in ("new", "newer"):
         with placed("--show", tmp_path / f"{text}.png", force=False) as beside:
             beside.write_text(text)
