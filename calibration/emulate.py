@@ -7,6 +7,7 @@ that overflows on a GPU gives sound values there. This module writes the roundin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(emulated)
 
 
-def widen_half(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelProto:
+def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
     """Return an FP16 graph that computes in FP32, with the original's weights: what it says apart from its rounding.
 
     Rounding hides a graph that is wrong by less. Computed in FP32, the graph must do as well as the original does; and each of its
@@ -53,12 +54,11 @@ def widen_half(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelP
 
     Args:
         model: as :func:`~mtl_deploy.calibration.half.to_half` makes it. It is not changed.
-        original: the FP32 graph that it was made from.
+        weights: of the FP32 graph that it was made from, by name; those that nodes hold included.
 
     Raises:
         VerificationError: a weight is not the original's; it is named.
     """
-    weights = _constants(original)
     widened = onnx.ModelProto()
     widened.CopyFrom(model)
     for tensor in widened.graph.initializer:
@@ -73,16 +73,6 @@ def widen_half(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelP
                 attribute.i = onnx.TensorProto.FLOAT
     del widened.graph.value_info[:]
     return widened
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, Array]:
-    """Return the weights of a graph by name, those that nodes hold included."""
-    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if (node.op_type, attribute.name) == ("Constant", "value"):
-                found[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
-    return found
 
 
 def _is_rounded(found: Array, wanted: Array) -> bool:

@@ -5,7 +5,8 @@ into groups that follow one another in the graph, each with a few percent of the
 squared error of each task with that group alone in FP16 (Wu et al., "Integer Quantization for Deep Learning Inference",
 https://arxiv.org/abs/2004.09602, measure INT8 so): errors of rounding are independent of one another, so their squares add up.
 Groups are kept in FP32 in the order of what they take off the tasks that are over, for their multiply-adds. The shortest such
-list with which every task fits is found by trying, so that nothing rests on the sum.
+list with which every task fits is found by trying, so that nothing rests on the sum. Then each group on it is tried in FP16
+again, the one that takes off least first, and stays so where every task still fits.
 """
 
 from __future__ import annotations
@@ -99,7 +100,16 @@ def fit(
         if not passed and failed >= most:
             return trail.fit(0, order, before)
         length = (failed + passed) // 2 if passed else min(most, max(failed + 1, 2 * failed))
-    return trail.fit(passed, order, excess) if passed else trail.fit(0, order, before)
+    if not passed:
+        return trail.fit(0, order, before)
+    kept: list[Sequence[str]] = list(order[:passed])
+    for number, tried in enumerate(reversed(order[:passed]), start=1):
+        progress(f"{number} of {passed} groups in FP16 again")
+        fewer = [other for other in kept if other is not tried]
+        found = trail.excess(len(fewer), fewer) if fewer else before
+        if _fits(found):
+            kept, excess = fewer, found
+    return trail.fit(len(kept), kept, excess)
 
 
 class _Trail:

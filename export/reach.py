@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 CHANGE = 0.05  # the share that weights are changed by, each up or down
-_IMAGES = 2
+_IMAGES = 1
 _LEAST = 1e-300  # a probability's: its logarithm stays finite in float64
 _NAMED = 5
 
@@ -79,7 +79,7 @@ def unreached(
     Args:
         network: where it does not run in float64 or cannot be differentiated, nothing is found.
         signature: of the graphs.
-        images: ``(N, H, W, 3) uint8, RGB``; the first two are used.
+        images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
         scales: by task: the spread that its errors are relative to, see :class:`~.rows.Row`.
         tolerance: of the scale: a smaller change is not seen.
     """

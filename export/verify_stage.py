@@ -22,6 +22,9 @@ from .rows import Row
 from .verify import judge, verify, with_logits
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx_ir as ir
+
     from mtl_deploy.runtime.backend import Backend
 
 Samples = Sequence[tuple[Images, Expected]]
@@ -102,13 +105,19 @@ def _with_structure(
 
     original = next(one for one in originals if one.signature.tasks == graph.signature.tasks)
     try:
-        widened = widen_half(onnx.load_from_string(content), onnx.load_from_string(original.content()))
+        widened = widen_half(onnx.load_from_string(content), _weights(original.model))
     except VerificationError as error:
         raise VerificationError(f"{graph.path}: {error}") from error
     few = [(images[: max(EXACT, graph.batch or 1)], expected) for images, expected in samples]
     with running(with_logits(widened.SerializeToString(), graph.signature), options) as backend:
         found = verify(graph.path, backend, graph.signature, few, tolerance=allowed(options, "fp32"), batch=graph.batch)
     return [replace(row, structure_excess=own.excess) for row, own in zip(rows, found, strict=True)]
+
+
+def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
+    held = (output for node in model.graph for output in node.outputs if node.op_type == "Constant")
+    values = [*model.graph.initializers.values(), *held]
+    return {str(value.name): value.const_value.numpy() for value in values if value.const_value is not None}
 
 
 def stress(graphs: Sequence[Graph], network: Network, batch: int | None, options: Options) -> list[dict[str, Any]]:

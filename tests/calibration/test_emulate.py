@@ -76,6 +76,7 @@ def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() ->
 
     original = _two_layers()
     half = to_half(original, {}).model
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in original.graph.initializer}
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in half.graph.initializer)
     x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
 
@@ -83,7 +84,7 @@ def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() ->
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return session.run(None, {"x": x})[0]
 
-    np.testing.assert_allclose(run(widen_half(half, original)), run(original), rtol=1e-6)
+    np.testing.assert_allclose(run(widen_half(half, weights)), run(original), rtol=1e-6)
     for tensor in half.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT16:
             array = onnx.numpy_helper.to_array(tensor).copy()
@@ -91,7 +92,7 @@ def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() ->
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
             break
     with pytest.raises(VerificationError, match=f"weight '{tensor.name}' is not the FP32 graph's"):
-        widen_half(half, original)
+        widen_half(half, weights)
 
 
 def _two_layers() -> onnx.ModelProto:
