@@ -5,8 +5,8 @@ into groups that follow one another in the graph, each with a few percent of the
 squared error of each task with that group alone in FP16 (Wu et al., "Integer Quantization for Deep Learning Inference",
 https://arxiv.org/abs/2004.09602, measure INT8 so): errors of rounding are independent of one another, so their squares add up.
 Groups are kept in FP32 in the order of what they take off the tasks that are over, for their multiply-adds. The shortest such
-list with which every task fits is found by trying, so that nothing rests on the sum. Then each group on it is tried in FP16
-again, the one that takes off least first, and stays so where every task still fits.
+list with which every task fits is found by trying, so that nothing rests on the sum. Then each group on it, and each layer of
+those that are left, is tried in FP16 again, what takes off least first, and stays so where every task still fits.
 """
 
 from __future__ import annotations
@@ -102,14 +102,22 @@ def fit(
         length = (failed + passed) // 2 if passed else min(most, max(failed + 1, 2 * failed))
     if not passed:
         return trail.fit(0, order, before)
-    kept: list[Sequence[str]] = list(order[:passed])
-    for number, tried in enumerate(reversed(order[:passed]), start=1):
-        progress(f"{number} of {passed} groups in FP16 again")
-        fewer = [other for other in kept if other is not tried]
-        found = trail.excess(len(fewer), fewer) if fewer else before
+    kept = [name for group in order[:passed] for name in group]
+    for number, tried in enumerate(_least_first(order[:passed], cost), start=1):
+        if not set(tried) & set(kept):
+            continue
+        progress(f"trying in FP16 again, {number}")
+        fewer = [[name for name in kept if name not in tried]]
+        found = trail.excess(1, fewer) if fewer[0] else before
         if _fits(found):
-            kept, excess = fewer, found
-    return trail.fit(len(kept), kept, excess)
+            kept, excess = fewer[0], found
+    return trail.fit(1, [kept], excess)
+
+
+def _least_first(groups: Sequence[Sequence[str]], cost: Mapping[str, float]) -> list[Sequence[str]]:
+    """Return what to try in FP16 again: each group, then each layer, of the least helpful group first, the largest layer first."""
+    layers = [[name] for group in reversed(groups) for name in sorted(group, key=lambda name: -cost[name])]
+    return [*reversed(groups), *layers]
 
 
 class _Trail:
