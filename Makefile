@@ -70,7 +70,7 @@ pytest: $(VENV)/dev.stamp  ## the tests
 fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weights, three seeds each (about 40 minutes)
 	@$(BIN)/python examples/fresh_networks.py --out $(FRESH)
 
-test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes (about 10 more)
+test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes or fetch a tool (about 5 more)
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mtl_deploy.calibration.half import HalfResult
     from mtl_deploy.calibration.observe import TensorStatistics
 
+_WAYS_ON = "--tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out"
 _REASON = "kept for accuracy: a task would be over its tolerance otherwise"
 
 
@@ -89,7 +90,7 @@ class HalfStage:
         if not found.fits:
             raise VerificationError(
                 f"{described(failed)}, and with half of the multiply-adds in FP32 as well; its rounding is what FP16 costs this "
-                "network. --tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out"
+                f"network. {_WAYS_ON}"
             )
         half = _to_half(proto, statistics, dict.fromkeys(found.keep, _REASON))
         made = self._variants(half, half.to_dict() | {"share": found.share, "fit": found.to_dict()})
@@ -97,7 +98,7 @@ class HalfStage:
             made.graphs, self._samples, self._options, self._progress, originals=self._originals
         )
         if failed := [row for row in rows if not row.passed]:
-            raise VerificationError(described(failed))
+            raise VerificationError(f"{described(failed)}, with {len(found.keep)} more layers in FP32. {_WAYS_ON}")
         return Variants(made.graphs, rows, artifacts)
 
     def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
