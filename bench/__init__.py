@@ -1,1 +1,1 @@
-"""What sharing a backbone buys on this machine: one shared pass against separate models, measured in turn."""
+"""What sharing a backbone saves on this machine: one shared pass against separate models, measured in turn."""

@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl_deploy.runtime.console import INTERRUPTED, Progress, run_command
+from mtl_deploy.runtime.console.command import INTERRUPTED, Progress, run_command
 from mtl_deploy.runtime.errors import DeviceLostError, OptionError, RunError
 
 from .options import bench_parser, checked
 
 if TYPE_CHECKING:
-    from .document import Result
+    from mtl_deploy.bench.results.report import Report
+    from mtl_deploy.bench.results.result import Result
+
     from .options import Checked
-    from .report import Report
     from .run import Plan
 
 
@@ -28,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mtl-bench``, ``mtl-bench compare`` or ``mtl-bench report`` and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["compare"]:
-        from . import compare
+        from mtl_deploy.bench.results import compare
 
         return compare.main(given[1:])
     if given[:1] == ["report"]:
-        from . import html
+        from mtl_deploy.bench.html import page as html
 
         return html.main(given[1:])
     return run_command(lambda: _bench(bench_parser().parse_args(given), given))
@@ -53,18 +54,19 @@ def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def _with_builds(plan: Plan, count: int, folder: Path, progress: Progress) -> Plan:
-    from .builds import built_specs, make_builds
+    from mtl_deploy.bench.contestants.peers.builds import built_specs, make_builds
 
     bundles = make_builds(plan.pair.bundle.path, plan.pair.shared, count, folder, progress)
     return replace(plan, builds=tuple(built_specs(plan.specs, bundle) for bundle in bundles))
 
 
 def _plan(arguments: argparse.Namespace, options: Checked, command: str) -> Plan:
-    from . import extras
-    from .environment import environment
-    from .pair import Settings, find_pair, require_batch
+    from mtl_deploy.bench.contestants.pair import Settings, find_pair, require_batch
+    from mtl_deploy.bench.contestants.specs import chosen_specs
+    from mtl_deploy.bench.machine.environment import environment
+    from mtl_deploy.bench.sections import registry as extras
+
     from .run import Plan
-    from .specs import chosen_specs
 
     providers = tuple(arguments.provider) if arguments.provider else None
     threads = options.threads[0] if options.threads else None
@@ -116,11 +118,12 @@ def measured(plan: Plan, batches: Sequence[int], progress: Progress) -> tuple[Re
         MtlError: the first batch size failed.
         KeyboardInterrupt: nothing was measured yet.
     """
-    from . import extras
-    from .document import Result
-    from .environment import after_warnings, snapshot
+    from mtl_deploy.bench.machine.environment import after_warnings, snapshot
+    from mtl_deploy.bench.results.result import Result
+    from mtl_deploy.bench.sections import registry as extras
+    from mtl_deploy.bench.sections.base import RunContext, Sections, collect
+
     from .run import run
-    from .sections import RunContext, Sections, collect
 
     reports: list[Report] = []
     warnings = extras.notes(plan.pair, plan.arguments)
@@ -157,8 +160,8 @@ def measured(plan: Plan, batches: Sequence[int], progress: Progress) -> tuple[Re
 
 def _deliver(result: Result, arguments: argparse.Namespace) -> None:
     """Write the files that were asked for, and print the table, or the document where it was asked for."""
-    from .csv_samples import csv_samples
-    from .output_files import write_whole
+    from mtl_deploy.bench.results.csv_samples import csv_samples
+    from mtl_deploy.bench.results.output_files import write_whole
 
     if arguments.json != "-":
         sys.stdout.write(result.text())
@@ -173,6 +176,6 @@ def _deliver(result: Result, arguments: argparse.Namespace) -> None:
     if arguments.csv is not None:
         write_whole("--csv", arguments.csv, csv_samples(document), force=arguments.force)
     if arguments.report is not None:
-        from .html import render
+        from mtl_deploy.bench.html.page import render
 
         write_whole("--report", arguments.report, render(document), force=arguments.force)

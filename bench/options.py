@@ -6,12 +6,11 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtl_deploy.runtime.console import parser
+from mtl_deploy.bench.results.output_files import check_targets
+from mtl_deploy.bench.sections import registry as extras
+from mtl_deploy.runtime.console.command import parser
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.selection import BACKENDS
-
-from . import extras
-from .output_files import check_targets
 
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in shuffled rounds, on this machine. A call is

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .pair import Settings, find_pair
+from mtl_deploy.bench.contestants.pair import Settings, find_pair
+from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, chosen_specs
+from mtl_deploy.bench.statistics.nested import Nested
+
 from .run import run
-from .specs import SEPARATE, SHARED, chosen_specs
-from .statistics import Nested
 
 if TYPE_CHECKING:
-    from .sections import RunContext
+    from mtl_deploy.bench.sections.base import RunContext
 
 
 def again(

@@ -11,21 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.runtime.console import Progress
+from mtl_deploy.bench.contestants.forms import activation_bytes, call, graphs_off
+from mtl_deploy.bench.contestants.hosts import Host, LocalHost, start_host
+from mtl_deploy.bench.contestants.memory import Memory, own_memory, peak_memory
+from mtl_deploy.bench.contestants.pair import Batch, Pair, Settings, make_batch
+from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, Spec
+from mtl_deploy.bench.machine.environment import warnings
+from mtl_deploy.bench.measurement.agreement import Agreement, agreement, complaint
+from mtl_deploy.bench.measurement.measure import Measurement, measure
+from mtl_deploy.bench.results.report import Report
+from mtl_deploy.bench.sections import registry as extras
+from mtl_deploy.bench.sections.base import BatchContext, Section, Sections, collect
+from mtl_deploy.bench.sections.engine_timings import EngineSection, measure_timings
+from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import DeviceLostError, MtlError, WorkError
-
-from . import extras
-from .agreement import Agreement, agreement, complaint
-from .contestants import activation_bytes, call, graphs_off
-from .engine_timings import EngineSection, measure_timings
-from .environment import warnings
-from .hosts import Host, LocalHost, start_host
-from .measure import Measurement, measure
-from .memory import Memory, own_memory, peak_memory
-from .pair import Batch, Pair, Settings, make_batch
-from .report import Report
-from .sections import BatchContext, Section, Sections, collect
-from .specs import SEPARATE, SHARED, Spec
 
 SECONDS_A_CONTESTANT = 6.0  # of measuring, at each batch size, unless --duration says otherwise
 
@@ -44,10 +43,10 @@ class Plan:
         seed: of the images, the orders and the bootstrap.
         memory: whether to measure memory too.
         sections: whether to measure the sections beside the latencies.
-        environment: see :func:`~mtl_deploy.bench.environment.environment`; as it was before anything ran.
+        environment: see :func:`~mtl_deploy.bench.machine.environment.environment`; as it was before anything ran.
         command: that was given.
         threads: the numbers of ``--threads``; the first is the settings'. Empty: ONNX Runtime's default.
-        arguments: the command's options, for :mod:`~mtl_deploy.bench.extras`.
+        arguments: the command's options, for :mod:`~mtl_deploy.bench.sections.registry`.
         builds: the contestants with engines that were built anew; each start of all contestants takes the next ones. Empty: the
             bundle's own.
         words: what is measured, for the progress line.

@@ -1,1 +1,1 @@
-"""Activation statistics, calibration images and the typed FP16 graph; needs onnx and onnxruntime, never torch."""
+"""INT8 and FP16 graphs for a bundle, and what they cost every task. Needs onnx and onnxruntime, never torch."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl_deploy.runtime.bundle import SUFFIX, Bundle
-from mtl_deploy.runtime.console import Progress, parser, run_command
+from mtl_deploy.runtime.bundle.manifest import SUFFIX, Bundle
+from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
 from .options import CHOICES, SAMPLES, Int8Options, require_threads
@@ -202,7 +202,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             "1024 like those that the network will see serve well"
         )
     require_libraries()
-    from .budget import MissedBudgetError
+    from mtl_deploy.calibration.search.find_skip import MissedBudgetError
+
     from .report import report
     from .update import calibrate_bundle
 

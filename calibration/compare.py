@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.runtime.bundle import Bundle, open_bundle
-from mtl_deploy.runtime.console import Progress, table
+from mtl_deploy.calibration.accuracy.doubts import doubts
+from mtl_deploy.calibration.accuracy.evaluate import Evaluation, evaluate
+from mtl_deploy.calibration.accuracy.matrix import json_ready
+from mtl_deploy.calibration.accuracy.metrics import NAMES, is_share, lower_is_better, main_metric
+from mtl_deploy.calibration.accuracy.variants import only_batch, runnable, shared_graphs
+from mtl_deploy.calibration.data.dataset import CalibrationData, load_data
+from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.command import Progress, table
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.tasks import Task
-
-from .accuracy import json_ready
-from .data import CalibrationData, load_data
-from .doubts import doubts
-from .evaluate import Evaluation, evaluate
-from .metrics import NAMES, is_share, lower_is_better, main_metric
-from .variants import only_batch, runnable, shared_graphs
 
 _PREFERRED = ("fp32", "fp16", "int8-cpu", "int8")
 
@@ -117,7 +116,7 @@ def compare_bundles(
 
     Args:
         paths: of the bundles.
-        images: see :func:`~mtl_deploy.calibration.data.load_data`.
+        images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: likewise.
         precisions: what to run of each; None: the highest precision that both have.
         samples: images used at most; None: all.

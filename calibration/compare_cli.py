@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl_deploy.runtime.console import Progress, parser, run_command
+from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
 from .options import require_threads

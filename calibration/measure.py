@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_deploy.runtime.bundle import Bundle, open_bundle
-from mtl_deploy.runtime.console import Progress
-
-from .accuracy import AccuracyMatrix
-from .data import load_data
-from .doubts import doubts
-from .evaluate import Source, evaluate
-from .variants import only_batch, runnable, shared_graphs
+from mtl_deploy.calibration.accuracy.doubts import doubts
+from mtl_deploy.calibration.accuracy.evaluate import Source, evaluate
+from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
+from mtl_deploy.calibration.accuracy.variants import only_batch, runnable, shared_graphs
+from mtl_deploy.calibration.data.dataset import load_data
+from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
+from mtl_deploy.runtime.console.command import Progress
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def measure_bundle(
 
     Args:
         path: the bundle.
-        images: see :func:`~mtl_deploy.calibration.data.load_data`.
+        images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: likewise.
         samples: images used at most; None: all.
         seed: of the sample and the intervals.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtl_deploy.runtime.bundle import Bundle
-from mtl_deploy.runtime.console import table
-
-from .accuracy import AccuracyMatrix
+from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
+from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.console.command import table
 
 _SHOWN = 10  # files that were left out
 _FIELDS = ("images", "held_out", "method", "ranges", "warnings", "left_out", "kept")

@@ -10,26 +10,26 @@ from typing import Any
 
 import onnx
 
-from mtl_deploy.runtime import reference
-from mtl_deploy.runtime.bundle import Artifact, Bundle, Manifest
-from mtl_deploy.runtime.bundle_writing import write_file
-from mtl_deploy.runtime.console import Progress
+from mtl_deploy.calibration.accuracy.doubts import doubts
+from mtl_deploy.calibration.accuracy.evaluate import Answers, Apart, Source, evaluate
+from mtl_deploy.calibration.accuracy.latency import latency_ratio
+from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
+from mtl_deploy.calibration.accuracy.run import run_graph
+from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graphs
+from mtl_deploy.calibration.observe import cache
+from mtl_deploy.calibration.observe.sound_graph import check_graph
+from mtl_deploy.calibration.search.find_skip import find_skip
+from mtl_deploy.runtime.bundle import reference
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.writing import write_file
+from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BundleError, ImageError, VerificationError
-from mtl_deploy.runtime.onnx_file import cut
-from mtl_deploy.runtime.signature import METADATA_KEY, Signature
+from mtl_deploy.runtime.onnx_format.cut import cut
 
-from . import cache
-from .accuracy import AccuracyMatrix
-from .budget import find_skip
-from .data import CalibrationData
-from .doubts import doubts
-from .emulate import emulate_half
-from .evaluate import Answers, Apart, Source, evaluate
-from .graphs import STYLES, Int8Graphs
-from .latency import latency_ratio
 from .options import EVALUATION, SEARCHED, Int8Options
-from .run import run_graph
-from .sound_graph import check_graph
 
 _LISTED = 100  # files that were left out, in the manifest
 PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
@@ -269,7 +269,7 @@ def _for_tasks(content: bytes, signature: Signature, tasks: Sequence[str]) -> by
 
 
 def _opset(content: bytes) -> int:
-    from mtl_deploy.runtime.onnx_graph import read_graph
+    from mtl_deploy.runtime.onnx_format.graph import read_graph
 
     return int(read_graph(content).opset)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mtl_deploy.runtime import disk
-from mtl_deploy.runtime.bundle import Bundle, Manifest
-from mtl_deploy.runtime.bundle_writing import copy_files, updating, write_manifest
-from mtl_deploy.runtime.console import Progress
+from mtl_deploy.calibration.data.dataset import load_data
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
+from mtl_deploy.runtime.bundle.writing import copy_files, updating, write_manifest
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.files import disk
 
-from .data import load_data
 from .options import Int8Options
 from .stage import add_int8
 
@@ -29,7 +29,7 @@ def calibrate_bundle(
 
     Args:
         source: the bundle.
-        images: see :func:`~mtl_deploy.calibration.data.load_data`.
+        images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         options: how.
         labels: a CSV file of labels.
         output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.

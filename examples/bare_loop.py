@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from mtl_deploy.runtime.tensorrt_memory import size_in_bytes, sizes_of
+from mtl_deploy.runtime.backends.tensorrt.memory import size_in_bytes, sizes_of
 
 
 class BareLoop:

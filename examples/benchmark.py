@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from article import export, write_checkpoint
 
-from mtl_deploy.calibration.images import synthetic_images
-from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.calibration.data.images import synthetic_images
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 
 IMAGES = 64
 

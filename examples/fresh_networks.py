@@ -24,12 +24,12 @@ import torch
 import torchvision
 from torch import nn
 
-from mtl_deploy.calibration.natural import natural_images
+from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.cli import main as mtl_export
-from mtl_deploy.export.expected import network_input
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.console import table
-from mtl_deploy.runtime.preprocessing import Preprocessing
+from mtl_deploy.export.verification.expected import network_input
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.console.command import table
 
 NETWORKS = (
     "resnet18",

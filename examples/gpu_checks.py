@@ -16,7 +16,7 @@ import numpy as np
 from gpu_machine import Machine, in_child
 
 from mtl_deploy.runtime import DeviceLostError, DeviceMemoryError, load
-from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 
 TURNS, SETTLING = 1200, 200  # of the overhead; the first ones do not count
 THREAD_CALLS = 250  # each of 8 threads
@@ -152,7 +152,7 @@ def _resident() -> int:
 
 def out_of_memory(machine: Machine) -> dict[str, Any]:
     """Fill the GPU, ask for more, free it, and go on with the same model."""
-    from mtl_deploy.runtime.cuda_context import Context
+    from mtl_deploy.runtime.cuda.context import Context
 
     images = machine.images(1)
     context = Context()
@@ -178,7 +178,7 @@ def out_of_memory(machine: Machine) -> dict[str, Any]:
 
 def _fill(context: Any) -> Iterator[Any]:
     """Allocate until less than a megabyte is left."""
-    from mtl_deploy.runtime.cuda import DeviceMemory
+    from mtl_deploy.runtime.cuda.driver import DeviceMemory
 
     size = context.memory()[0]
     while size > 1 << 20:

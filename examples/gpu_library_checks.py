@@ -17,11 +17,11 @@ import numpy as np
 from gpu_machine import Machine, compare, failure_of, in_child, run_module
 
 from mtl_deploy.runtime import BackendError, NoGpuError
-from mtl_deploy.runtime.engine_record import EngineRecord
-from mtl_deploy.runtime.gpu import find_gpu
-from mtl_deploy.runtime.tensorrt_library import Library, import_library, installed
-from mtl_deploy.runtime.tensorrt_log import Messages
-from mtl_deploy.runtime.tensorrt_start import built_for, start_builder, start_runtime
+from mtl_deploy.runtime.backends.tensorrt.library import Library, import_library, installed
+from mtl_deploy.runtime.backends.tensorrt.log import Messages
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.backends.tensorrt.start import built_for, start_builder, start_runtime
+from mtl_deploy.runtime.cuda.gpu import find_gpu
 
 HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -75,8 +75,8 @@ def _started(machine: Machine, name: str, what: str) -> str:
 
 def refused(_: Machine, name: str) -> dict[str, Any]:
     """Ask for an engine to run and for a builder without a GPU; return the errors."""
-    from mtl_deploy.export.engine_options import EngineOptions
-    from mtl_deploy.export.engines import find_builder
+    from mtl_deploy.export.engines.bundle_engines import find_builder
+    from mtl_deploy.export.engines.options import EngineOptions
 
     record = EngineRecord(name, "1.0", ("8.0",), None, None, "none", False, 1, "fp32.onnx", "")
     found: dict[str, Any] = {}
@@ -115,8 +115,8 @@ def layers_by_type(machine: Machine) -> dict[str, Any]:
 
     What the inspector said is kept as ``inspector-PROFILE.json``.
     """
-    from mtl_deploy.export.engine_layers import from_inspector, from_plan
-    from mtl_deploy.export.engines import inspect_plan
+    from mtl_deploy.export.engines.bundle_engines import inspect_plan
+    from mtl_deploy.export.engines.layers import from_inspector, from_plan
 
     library = _library(machine)
     found = {}
@@ -133,8 +133,8 @@ def layers_by_type(machine: Machine) -> dict[str, Any]:
 
 def build_plan(machine: Machine, library: Library, profile: tuple[int, int, int]) -> bytes:
     """Build an engine of the best precision's graph."""
-    from mtl_deploy.export.engine_build import build
-    from mtl_deploy.export.engine_options import EngineOptions
+    from mtl_deploy.export.engines.build import build
+    from mtl_deploy.export.engines.options import EngineOptions
 
     content = (machine.bundle / _details(machine)["source"]).read_bytes()
     sources = _details(machine).get("settings", {}).get("tactic_sources")
@@ -167,7 +167,7 @@ def timed(machine: Machine) -> dict[str, Any]:
     """Time a call's parts with the cuda-bindings that is imported."""
     import cuda.bindings
 
-    from mtl_deploy.runtime.tensorrt_timing import Timeline
+    from mtl_deploy.runtime.backends.tensorrt.timing import Timeline
 
     warnings.simplefilter("error", DeprecationWarning)  # those that C code raises name no module
     images = machine.images(1)

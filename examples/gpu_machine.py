@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 
 
 @dataclass

@@ -9,11 +9,19 @@ import numpy as np
 from gpu_machine import Machine, compare, in_child
 
 from mtl_deploy.runtime import MtlError, load
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.cuda import DeviceMemory, Graph, PinnedMemory, Stream, copy_to_device, copy_to_host, synchronize
-from mtl_deploy.runtime.cuda_context import Context
-from mtl_deploy.runtime.device_array import DeviceArray
-from mtl_deploy.runtime.tensorrt_engine import LoadedEngine
+from mtl_deploy.runtime.backends.tensorrt.engine import LoadedEngine
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.cuda.arrays import DeviceArray
+from mtl_deploy.runtime.cuda.context import Context
+from mtl_deploy.runtime.cuda.driver import (
+    DeviceMemory,
+    Graph,
+    PinnedMemory,
+    Stream,
+    copy_to_device,
+    copy_to_host,
+    synchronize,
+)
 
 # one model closed while another lives
 
@@ -117,9 +125,9 @@ def _to_host(arrays: dict[str, Any], stream: Stream, context: Context) -> dict[s
 
 def shares_and_one_graph(machine: Machine) -> dict[str, Any]:
     """Profile the shared engine part by part, and run the separate engines as one CUDA graph."""
-    from mtl_deploy.bench.engine_profile import profile_engine
-    from mtl_deploy.runtime.onnx_graph import read_graph
-    from mtl_deploy.runtime.tensorrt_timing import Together
+    from mtl_deploy.bench.sections.where.engine_profile import profile_engine
+    from mtl_deploy.runtime.backends.tensorrt.timing import Together
+    from mtl_deploy.runtime.onnx_format.graph import read_graph
 
     images = machine.images(1)
     source = read_graph((machine.bundle / machine.engines[machine.best].details["source"]).read_bytes())

@@ -17,13 +17,13 @@ from typing import TypeVar
 import numpy as np
 import onnx
 
-from mtl_deploy.calibration.emulate import emulate_half
-from mtl_deploy.calibration.half import to_half
-from mtl_deploy.calibration.observe import observe
-from mtl_deploy.calibration.synthetic import synthetic_images
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.console import table
-from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from mtl_deploy.calibration.data.synthetic import synthetic_images
+from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.fp16.typing import to_half
+from mtl_deploy.calibration.observe.statistics import observe
+from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.console.command import table
 
 IMAGES = 32
 Result = TypeVar("Result")

@@ -28,15 +28,15 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from mtl_deploy.calibration.histograms import collect
-from mtl_deploy.calibration.images import batches, load_images
-from mtl_deploy.calibration.observe import observe
-from mtl_deploy.calibration.placement import place
-from mtl_deploy.calibration.quantize import quantize
-from mtl_deploy.calibration.ranges import METHODS, choose
-from mtl_deploy.runtime.bundle import Bundle, open_bundle
-from mtl_deploy.runtime.console import table
-from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from mtl_deploy.calibration.data.images import batches, load_images
+from mtl_deploy.calibration.int8.qdq_placement import place
+from mtl_deploy.calibration.int8.quantize import quantize
+from mtl_deploy.calibration.observe.histograms import collect
+from mtl_deploy.calibration.observe.ranges import METHODS, choose
+from mtl_deploy.calibration.observe.statistics import observe
+from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
+from mtl_deploy.runtime.console.command import table
 
 THEIRS = {
     "onnxruntime MinMax": CalibrationMethod.MinMax,

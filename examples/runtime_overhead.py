@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime
 
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.console import table
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.selection import select
 
 ROUNDS = 300

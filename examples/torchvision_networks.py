@@ -24,7 +24,7 @@ from torchvision.models.convnext import CNBlockConfig, LayerNorm2d
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from mtl_deploy.calibration.images import synthetic_images
+from mtl_deploy.calibration.data.images import synthetic_images
 
 CLASSES = 5  # of a segmentation
 PLACES = 3

@@ -10,17 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtl_deploy.calibration.cli import add_calibration_arguments, budget_exit_code, int8_options
-from mtl_deploy.runtime.bundle import MANIFEST, SUFFIX, Bundle
-from mtl_deploy.runtime.console import Progress, parser, run_command
+from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
+from mtl_deploy.export.preprocessing.options import add_preprocessing_arguments, stated
+from mtl_deploy.export.preprocessing.preset import combine
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
+from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
+from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from mtl_deploy.runtime.task_text import FORM, parse_task
-from mtl_deploy.runtime.tasks import Task, check_tasks
 
-from .engine_cli import add_engine_arguments, engine_options, require_bundle_options, targets
 from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
-from .preprocessing_options import add_preprocessing_arguments, stated
-from .preset import combine
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
@@ -155,7 +155,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 
 def _update(arguments: argparse.Namespace) -> Bundle:
     """Give an existing bundle engines; this needs neither torch nor onnx."""
-    from .engine_stage import update_bundle
+    from mtl_deploy.export.engines.stage import update_bundle
 
     output = arguments.output
     if output is not None and output.suffix != SUFFIX:
@@ -228,7 +228,7 @@ def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] |
     if file is not None and texts:
         raise OptionError("--tasks and --task both declare the tasks; use one of them")
     if file is not None:
-        from .task_file import read_task_file
+        from mtl_deploy.export.network.task_file import read_task_file
 
         return read_task_file(file)
     return check_tasks(parse_task(text) for text in texts) if texts else None

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from mtl_deploy.runtime.bundle import MANIFEST, Manifest, open_bundle
-from mtl_deploy.runtime.console import Progress
-from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, Manifest, open_bundle
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.console.command import Progress
 
 from .options import Options
 
 if TYPE_CHECKING:
-    from mtl_deploy.calibration.data import CalibrationData
-
-    from .network import Network
+    from mtl_deploy.calibration.data.dataset import CalibrationData
+    from mtl_deploy.export.network.network import Network
 
 Quantizer = Callable[[Path, Manifest], Manifest]
 
@@ -30,7 +29,7 @@ def read_data(network: Network, options: Options, progress: Progress) -> Calibra
     """
     if "int8" not in options.precisions or options.calibration_data is None:
         return None
-    from mtl_deploy.calibration.data import load_data
+    from mtl_deploy.calibration.data.dataset import load_data
 
     with progress.step(f"Reading {options.calibration_data}") as say:
         data = load_data(
@@ -55,8 +54,7 @@ def quantizer(
 ) -> Quantizer:
     """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there."""
     from mtl_deploy.calibration.stage import add_int8, held_apart
-
-    from .expected import run_network
+    from mtl_deploy.export.verification.expected import run_network
 
     _, _, held_out = held_apart(data, options.int8)
     with progress.step(f"Running PyTorch on {len(held_out.images)} images held apart"):

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtl_deploy.calibration.options import Int8Options
-from mtl_deploy.runtime.bundle import SUFFIX
+from mtl_deploy.export.engines.options import EngineOptions
+from mtl_deploy.export.graph.opset import HIGHEST, LOWEST
+from mtl_deploy.export.preprocessing.preset import Stated
+from mtl_deploy.export.targets.linter import Target
+from mtl_deploy.runtime.bundle.manifest import SUFFIX
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import Outputs
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.preprocessing import Preprocessing
-from mtl_deploy.runtime.signature import Outputs
-from mtl_deploy.runtime.tasks import Task
-
-from .engine_options import EngineOptions
-from .opset import HIGHEST, LOWEST
-from .preset import Stated
-from .targets import Target
 
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_PRECISIONS = ("fp32", "fp16")
@@ -65,7 +64,7 @@ class Options:
         sign: an Ed25519 private key to sign the bundle with.
         engines: how engines are built.
         targets: whose TensorRT must read the graphs.
-        calibration_data: real images for INT8; see :func:`~mtl_deploy.calibration.data.load_data`.
+        calibration_data: real images for INT8; see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: a CSV file of their labels.
         int8: how INT8 graphs are made.
     """

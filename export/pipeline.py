@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtl_deploy.runtime.bundle import Bundle, Manifest
-from mtl_deploy.runtime.bundle_writing import Claim, claimed, write_file, write_manifest
-from mtl_deploy.runtime.console import Progress
+from mtl_deploy.export.engines.bundle_engines import Builder, find_builder
+from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
+from mtl_deploy.runtime.bundle.signing import load_signer
+from mtl_deploy.runtime.bundle.writing import Claim, claimed, write_file, write_manifest
+from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError, WorkError
-from mtl_deploy.runtime.signing import load_signer
 
 from . import int8
-from .engines import Builder, find_builder
 from .options import Options
-from .target_check import check_targets
 
 if TYPE_CHECKING:
-    from .graph import Graph
+    from mtl_deploy.export.graph.variants import Graph
 
 
 def export(options: Options, progress: Progress) -> Bundle:
@@ -41,12 +41,13 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
     builder = find_builder(options.engines)
     with progress.step("Starting PyTorch"):
         _set_threads(options.threads)
-    from .half_stage import HalfStage
+    from mtl_deploy.export.fp16.stage import HalfStage
+    from mtl_deploy.export.verification.reach import unseen_notes
+    from mtl_deploy.export.verification.rows import require_passed
+    from mtl_deploy.export.verification.stage import describe_stress, stress, verify_graphs
+
     from .prepare import prepare
     from .provenance import provenance
-    from .reach import unseen_notes
-    from .rows import require_passed
-    from .verify_stage import describe_stress, stress, verify_graphs
 
     made = prepare(options, progress)
     graphs = made.graphs
@@ -114,7 +115,7 @@ def _write(
     progress: Progress,
 ) -> Bundle:
     """Write the graphs and, from them, the engines; nothing stays if one cannot be built."""
-    from .engine_stage import add_engines
+    from mtl_deploy.export.engines.stage import add_engines
 
     with claim.writing() as folder:
         with progress.step(f"Writing {options.target}"):

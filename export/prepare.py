@@ -8,24 +8,30 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mtl_deploy.runtime import reference
-from mtl_deploy.runtime.console import Progress
-from mtl_deploy.runtime.signature import Signature
+from mtl_deploy.export.activation.applied import describe, settle_activations
+from mtl_deploy.export.graph import opset, passes, split
+from mtl_deploy.export.graph.bind import bind_by_value
+from mtl_deploy.export.graph.borders import add_decoding, add_preprocessing, rename_outputs
+from mtl_deploy.export.graph.passes import Merged
+from mtl_deploy.export.graph.split import Sharing
+from mtl_deploy.export.graph.trace import trace
+from mtl_deploy.export.graph.variants import Graph, serialize, variants
+from mtl_deploy.export.network.network import Network, load_network
+from mtl_deploy.export.verification.errors_of_task import has_margins, noise_floor
+from mtl_deploy.export.verification.expected import EXACT, Expected, Images, margins, network_input, run_network
+from mtl_deploy.export.verification.images import (
+    VerificationImages,
+    images_of_another_size,
+    reference_images,
+    verification_images,
+)
+from mtl_deploy.export.verification.stage import running
+from mtl_deploy.runtime.bundle import reference
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.console.command import Progress
 
-from . import int8, opset, passes, split
-from .activation import describe, settle_activations
-from .bind import bind_by_value
-from .borders import add_decoding, add_preprocessing, rename_outputs
-from .errors_of_task import has_margins, noise_floor
-from .expected import EXACT, Expected, Images, margins, network_input, run_network
-from .graph import Graph, serialize, variants
-from .images import VerificationImages, images_of_another_size, reference_images, verification_images
-from .network import Network, load_network
+from . import int8
 from .options import Options
-from .passes import Merged
-from .split import Sharing
-from .trace import trace
-from .verify_stage import running
 
 _FLOAT32 = (
     "the network does not run in float64 (its forward casts to float32, or it is quantized), so its own float32 answers are the "

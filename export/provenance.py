@@ -12,8 +12,8 @@ from mtl_deploy import __version__
 from .options import Options
 
 if TYPE_CHECKING:
-    from .checkpoint import Loaded
-    from .images import VerificationImages
+    from mtl_deploy.export.network.checkpoint import Loaded
+    from mtl_deploy.export.verification.images import VerificationImages
 
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_deploy.runtime.bundle import Bundle
-from mtl_deploy.runtime.console import table
-from mtl_deploy.runtime.engine_record import EngineRecord
-
-from .engines import describe_layers
+from mtl_deploy.export.engines.bundle_engines import describe_layers
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.console.command import table
 
 
 def report(bundle: Bundle) -> str:

@@ -9,8 +9,12 @@ Needs numpy and one backend (ONNX Runtime, TensorRT or TensorRT-RTX); Pillow whe
 loads no backend.
 """
 
-from .decoding import Prediction
-from .device_array import DeviceArray
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.cuda.arrays import DeviceArray
+from mtl_deploy.runtime.predictions.decoding import Prediction
+
 from .errors import (
     BackendError,
     BundleError,
@@ -29,9 +33,6 @@ from .errors import (
 )
 from .loading import load
 from .model import Model
-from .preprocessing import Preprocessing
-from .signature import Signature
-from .tasks import Task
 
 __all__ = [
     "BackendError",

@@ -8,17 +8,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.console.visible import visible
+from mtl_deploy.runtime.files.output_file import placed
+from mtl_deploy.runtime.images.files import SUFFIXES
+from mtl_deploy.runtime.predictions.decoding import Prediction
+from mtl_deploy.runtime.show.targets import show_targets
+from mtl_deploy.runtime.show.video import is_video
+
 from .cli_output import Document, Table
-from .console import parser, run_command
-from .decoding import Prediction
 from .errors import ImageError, MtlError, OptionError
-from .image_files import SUFFIXES
 from .loading import load
 from .model import Model
-from .output_file import placed
-from .show_targets import show_targets
-from .video import is_video
-from .visible import visible
 
 _DESCRIPTION = """\
 Predict all tasks of a bundle on images, with one pass of the network an image; and show them in a picture. Video files and cameras
@@ -121,8 +122,8 @@ def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None],
 
 
 def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: Path, *, force: bool) -> None:
-    from .images import original_pixels
-    from .show import show
+    from mtl_deploy.runtime.images.loading import original_pixels
+    from mtl_deploy.runtime.show.picture import show
 
     picture = show(original_pixels(file), predictions, model.tasks)
     with placed("--show", target, force=force) as beside:
@@ -134,7 +135,7 @@ def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: 
 
 def _video(model: Model, source: str, target: Path | None, *, as_json: bool, force: bool) -> int:
     """Predict every frame; a line a frame, so that another program can follow."""
-    from .video import play
+    from mtl_deploy.runtime.show.video import play
 
     def told(number: int, predictions: Mapping[str, Prediction], rate: float) -> None:
         if as_json:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from .console import is_number, table
-from .decoding import Prediction
-from .visible import visible
+from mtl_deploy.runtime.console.command import is_number, table
+from mtl_deploy.runtime.console.visible import visible
+from mtl_deploy.runtime.predictions.decoding import Prediction
 
 JSON_VERSION = 1
 _WIDTHS_FROM = 64  # rows that set the columns' widths; those behind them come one by one

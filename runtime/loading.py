@@ -11,18 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Backend, TensorSpec
-from .bundle import ENGINE_SUFFIXES, MANIFEST, Artifact, Bundle, find_bundle, manifest_state, open_bundle
-from .engine_record import EngineRecord
+from mtl_deploy.runtime.backends.base import Backend, TensorSpec
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.bundle.manifest import (
+    ENGINE_SUFFIXES,
+    MANIFEST,
+    Artifact,
+    Bundle,
+    find_bundle,
+    manifest_state,
+    open_bundle,
+)
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.schema import MOST_BATCH
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
+from mtl_deploy.runtime.files.reading import describe, read_bytes
+from mtl_deploy.runtime.onnx_format.check import check_graph
+
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
-from .manifest_schema import MOST_BATCH
 from .model import Model, unique_names
-from .onnx_check import check_graph
-from .preprocessing import Preprocessing
-from .reading import describe, read_bytes
 from .selection import BACKENDS, select
-from .signature import INPUT_NAME, METADATA_KEY, Signature
-from .signing import VerifyKey, require_signed
 
 _ATTEMPTS = 100  # while a bundle is replaced again and again
 _MOST_INPUT = 4 << 30  # bytes
@@ -128,7 +137,7 @@ def _load(
     outputs = None if tasks is None else unique_names(tasks)
     runner: Backend | None = None
     if artifact is not None and artifact.backend == "tensorrt":
-        from .tensorrt_backend import TensorRTBackend
+        from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
 
         try:
             record = EngineRecord.from_details(artifact.details, found.where)
@@ -154,7 +163,7 @@ def _load(
     if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
         warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
     if runner is None:
-        from .onnxruntime_backend import OnnxRuntimeBackend
+        from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
         runner = OnnxRuntimeBackend(
             found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning

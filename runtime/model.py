@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backend import Array, Backend
-from .bundle import Artifact
-from .decoding import Prediction, decode
-from .device_array import is_on_device, memory_span, stream_handle
+from mtl_deploy.runtime.backends.base import Array, Backend
+from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
+from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.loading import prepare, prepare_all
+from mtl_deploy.runtime.predictions.decoding import Prediction, decode
+
 from .errors import ImageError, OptionError, RunError, TaskError
-from .images import prepare, prepare_all
-from .placement import Placement
-from .preprocessing import Preprocessing
-from .signature import INPUT_NAME, Signature
-from .tasks import Task
 
 if TYPE_CHECKING:
-    from .images import Images
+    from mtl_deploy.runtime.images.loading import Images
 
 
 class Model:
@@ -62,7 +63,7 @@ class Model:
         """Run once and return the network's outputs.
 
         Args:
-            images: one image or several; see :func:`~mtl_deploy.runtime.images.prepare_all`. An array
+            images: one image or several; see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. An array
                 ``(N, height, width, 3) uint8`` of the network's size goes to the backend without a copy. An engine also takes
                 such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), likewise without one.
                 Where sizes are free, all images of a call become one size.
@@ -117,12 +118,13 @@ class Model:
         """Run on any number of images and decode.
 
         Args:
-            images: see :func:`~mtl_deploy.runtime.images.prepare_all`. More than one batch can hold are run in several, and
+            images: see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. More than one batch can hold are run in several, and
                 where sizes are free, so are images of several sizes.
             tasks: which to compute; None: all of :attr:`tasks`.
 
         Returns:
-            For one image a dict, by task a :class:`~mtl_deploy.runtime.decoding.Prediction`; for a list or a batch a list of
+            For one image a dict, by task a :class:`~mtl_deploy.runtime.predictions.decoding.Prediction`; for a list or a batch
+            a list of
             such dicts. (Which of them depends on an array's dimensions, so it cannot be told by the types.) Dense tasks' values
             are arrays at each image's original size.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .bundle import Artifact, Bundle
-from .engine_record import EngineRecord
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+
 from .errors import BackendError
 
 BACKENDS = ("tensorrt", "onnxruntime")  # in order of preference
@@ -98,7 +99,7 @@ def _preferred(providers: Sequence[str] | None, precision: str | None) -> tuple[
     if precision not in (None, "int8"):
         return (precision,)
     if providers is None:
-        from .onnxruntime_backend import default_providers
+        from mtl_deploy.runtime.backends.onnxruntime.backend import default_providers
 
         providers = default_providers()
     on_gpu = bool(providers) and not providers[0].startswith("CPU")

@@ -112,11 +112,11 @@ def write_tiny_bundle(
     """Write graphs made with onnx.helper and their manifest; ``work`` adds convolutions to the backbone."""
     import hashlib
 
-    from mtl_deploy.runtime.bundle import Artifact, Manifest
-    from mtl_deploy.runtime.bundle_writing import write_manifest
-    from mtl_deploy.runtime.preprocessing import Preprocessing
-    from mtl_deploy.runtime.signature import Signature
-    from mtl_deploy.runtime.tasks import Task
+    from mtl_deploy.runtime.bundle.manifest import Artifact, Manifest
+    from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+    from mtl_deploy.runtime.bundle.signature import Signature
+    from mtl_deploy.runtime.bundle.tasks import Task
+    from mtl_deploy.runtime.bundle.writing import write_manifest
 
     tasks = (
         Task("age", "regression", unit="years", size=1, scale=100.0, offset=1.0),
@@ -160,7 +160,7 @@ def tiny_graph(signature: Any, batch: int | None, work: int = 0) -> bytes:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from mtl_deploy.runtime.signature import METADATA_KEY
+    from mtl_deploy.runtime.bundle.signature import METADATA_KEY
 
     height, width = TINY
     uint8 = signature.preprocessing.input == "uint8"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 
-from mtl_deploy.runtime.tensorrt_library import EXTRAS
+from mtl_deploy.runtime.backends.tensorrt.library import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("bench", "calibration", "export", "runtime")

@@ -12,7 +12,7 @@ import data
 import numpy as np
 
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.console import table
+from mtl_deploy.runtime.console.command import table
 
 SHOWN = 8
 

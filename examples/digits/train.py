@@ -21,7 +21,7 @@ import weighting
 from torch import Tensor, nn
 
 from mtl_deploy.export.networks import article
-from mtl_deploy.runtime.console import table
+from mtl_deploy.runtime.console.command import table
 
 HERE = Path(__file__).parent
 TASKS = ("digit", "parity", "ink")

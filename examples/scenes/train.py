@@ -27,7 +27,7 @@ from objectives import Scores, Truth, class_weights, constant_scores, full_size,
 from torch import Tensor, nn
 
 from mtl_deploy.export.networks import refinenet
-from mtl_deploy.runtime.console import table
+from mtl_deploy.runtime.console.command import table
 
 HERE = Path(__file__).parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the exporter assumes

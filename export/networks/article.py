@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import CheckpointError
-from mtl_deploy.runtime.tasks import Task
 
 if TYPE_CHECKING:
     import torch

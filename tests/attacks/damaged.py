@@ -40,7 +40,7 @@ def run(scale: float, seed: int, folder: Path) -> dict[str, int]:
     Returns:
         cases in all and of each kind, and what must be zero.
     """
-    from .damaged_readers import kinds
+    from tests.attacks.damaged_readers import kinds
 
     if not (folder / "bases").exists():
         _child("make", str(folder / "bases"), timeout=900)
@@ -99,7 +99,7 @@ def _child(*arguments: str, timeout: float) -> int:
 
 
 def _read(name: str, seed: int, first: int, last: int, folder: Path) -> None:
-    from .damaged_readers import case, kinds
+    from tests.attacks.damaged_readers import case, kinds
 
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
@@ -135,7 +135,7 @@ def main() -> None:
     """Be the child."""
     command, *arguments = sys.argv[1:]
     if command == "make":
-        from .damaged_bases import make_bases
+        from tests.attacks.damaged_bases import make_bases
 
         make_bases(Path(arguments[0]))
     else:

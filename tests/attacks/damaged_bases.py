@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..conftest import write_tiny_bundle
-from ..dense_bundle import write_dense_bundle
+from tests.conftest import write_tiny_bundle
+from tests.networks.dense_bundle import write_dense_bundle
 
 TASKS = """
 [[task]]
@@ -55,7 +55,7 @@ def make_bases(folder: Path) -> None:
     labels: dict[str, Any] = {"labels/age": np.array([1.0, np.nan, 3.0]), "labels/race": np.array(["a", "b", "c"])}
     np.savez(folder / "images.npz", images=images, **labels)
     np.save(folder / "images.npy", images)
-    from ..bench.documents import document
+    from tests.bench.documents import document
 
     (folder / "result.json").write_text(json.dumps(document()))
 
@@ -97,7 +97,7 @@ def _checkpoints(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from ..export.networks import Shared
+    from tests.networks.small_networks import Shared
 
     network = Shared().eval()
     state = network.state_dict()

@@ -15,9 +15,8 @@ from random import Random
 from typing import Any
 
 from mtl_deploy.runtime.errors import MtlError
-
-from . import mutations
-from .damaged_bases import photos
+from tests.attacks import mutations
+from tests.attacks.damaged_bases import photos
 
 Damage = Callable[[bytes, Random], bytes]
 
@@ -88,13 +87,13 @@ def _sha(content: bytes) -> str:
 
 
 def read_manifest(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.bench.pair import find_pair
-    from mtl_deploy.calibration import cache
+    from mtl_deploy.bench.contestants.pair import find_pair
+    from mtl_deploy.calibration.observe import cache
     from mtl_deploy.export.report import report
-    from mtl_deploy.runtime.bundle import find_bundle, open_bundle
-    from mtl_deploy.runtime.bundle_writing import write_manifest
+    from mtl_deploy.runtime.bundle.manifest import find_bundle, open_bundle
+    from mtl_deploy.runtime.bundle.reference import read
+    from mtl_deploy.runtime.bundle.writing import write_manifest
     from mtl_deploy.runtime.cli import main
-    from mtl_deploy.runtime.reference import read
 
     bundle = _copied(bases, base, content, work)
     command(main, bundle, photos(bases)[0], "--json", as_json=True)
@@ -116,8 +115,8 @@ def read_manifest(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 def read_graph(bases: Path, base: Path, content: bytes, work: Path) -> None:
     from mtl_deploy.runtime.cli import main
-    from mtl_deploy.runtime.onnx_file import cut
-    from mtl_deploy.runtime.onnx_graph import read_graph as read
+    from mtl_deploy.runtime.onnx_format.cut import cut
+    from mtl_deploy.runtime.onnx_format.graph import read_graph as read
 
     bundle = _copied(bases, base, content, work)
     lone = work / "lone.onnx"
@@ -144,16 +143,16 @@ def calibrate_graph(bases: Path, base: Path, content: bytes, work: Path) -> None
 
 
 def read_reference(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.runtime.bundle import open_bundle
-    from mtl_deploy.runtime.reference import read
+    from mtl_deploy.runtime.bundle.manifest import open_bundle
+    from mtl_deploy.runtime.bundle.reference import read
 
     with refusing():
         read(open_bundle(_copied(bases, base, content, work)))
 
 
 def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.calibration import cache
-    from mtl_deploy.runtime.bundle import open_bundle
+    from mtl_deploy.calibration.observe import cache
+    from mtl_deploy.runtime.bundle.manifest import open_bundle
 
     opened = open_bundle(_copied(bases, base, content, work))
     document = json.loads(base.read_text())
@@ -165,7 +164,7 @@ def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 
 def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.export.task_file import bind_tasks, read_task_file
+    from mtl_deploy.export.network.task_file import bind_tasks, read_task_file
 
     (work / "tasks.toml").write_bytes(content)
     with refusing():
@@ -174,8 +173,8 @@ def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 
 def _data(bases: Path, source: Path, labels: Path | None = None, bundle: str = "tiny.mtl") -> None:
-    from mtl_deploy.calibration.data import load_data
-    from mtl_deploy.runtime.bundle import open_bundle
+    from mtl_deploy.calibration.data.dataset import load_data
+    from mtl_deploy.runtime.bundle.manifest import open_bundle
 
     signature = open_bundle(bases / bundle).manifest.signature
     with refusing():
@@ -204,8 +203,8 @@ def read_data(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 
 def read_image(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.runtime.images import load_pixels, original_pixels
-    from mtl_deploy.runtime.preprocessing import Preprocessing
+    from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+    from mtl_deploy.runtime.images.loading import load_pixels, original_pixels
 
     file = work / base.name
     file.write_bytes(content)
@@ -236,7 +235,7 @@ def read_result(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 
 def read_checkpoint(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.export.checkpoint import load_checkpoint
+    from mtl_deploy.export.network.checkpoint import load_checkpoint
 
     file = work / base.name
     file.write_bytes(content)
@@ -244,7 +243,7 @@ def read_checkpoint(bases: Path, base: Path, content: bytes, work: Path) -> None
         load_checkpoint(file)
     if file.suffix != ".pt2":
         with refusing():
-            load_checkpoint(file, model="tests.export.networks:Shared")
+            load_checkpoint(file, model="tests.networks.small_networks:Shared")
 
 
 def kinds() -> tuple[Kind, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mtl_deploy.export.checkpoint import load_checkpoint
+from mtl_deploy.export.network.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import MtlError
 
 MUST_BE_ZERO = ("pickles_run", "unclear_errors")

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from mtl_deploy.export.checkpoint import load_checkpoint
+from mtl_deploy.export.network.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import MtlError
-
-from .program_attacks import CONSTANTS, IMAGE, MODEL, WEIGHTS, Base, Records, code, known, write
+from tests.attacks.program_attacks import CONSTANTS, IMAGE, MODEL, WEIGHTS, Base, Records, code, known, write
 
 MUST_BE_ZERO = ("programs_run", "names_run", "unclear_errors", "hangs")
 FULL_PROGRAMS, FULL_NAMES = 400, 380

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from .victims import Victim, attack, calibration, engines, export, fresh, make_pristine
+from tests.attacks.victims import Victim, attack, calibration, engines, export, fresh, make_pristine
 
 MUST_BE_ZERO = (
     "targets absent",

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from . import kills
-from .victims import Victim, attack, calibration, engines, export, in_child, make_pristine
+from tests.attacks import kills
+from tests.attacks.victims import Victim, attack, calibration, engines, export, in_child, make_pristine
 
 MUST_BE_ZERO = (*kills.MUST_BE_ZERO, "commands that exchanged the folder after all")
 

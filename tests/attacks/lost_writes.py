@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl_deploy.runtime import disk
-from mtl_deploy.runtime.bundle_writing import copy_files, updating, writing
+from mtl_deploy.runtime.bundle.writing import copy_files, updating, writing
 from mtl_deploy.runtime.errors import BundleError
-
-from ..conftest import write_tiny_bundle
-from .victims import state
+from mtl_deploy.runtime.files import disk
+from tests.attacks.victims import state
+from tests.conftest import write_tiny_bundle
 
 MUST_BE_ZERO = ("targets absent", "targets mixed", "new bundles lost", "faults unseen without syncs")
 
@@ -246,8 +245,8 @@ def _attack(
 def _command(kind: str, target: Path, new: Path) -> None:
     from dataclasses import replace
 
-    from mtl_deploy.runtime.bundle import open_bundle
-    from mtl_deploy.runtime.bundle_writing import write_file, write_manifest
+    from mtl_deploy.runtime.bundle.manifest import open_bundle
+    from mtl_deploy.runtime.bundle.writing import write_file, write_manifest
 
     bundle = open_bundle(new)
     if kind != "updated":

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_deploy.runtime import disk
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.bundle_writing import copy_files, write_manifest, writing
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.writing import copy_files, write_manifest, writing
 from mtl_deploy.runtime.errors import MtlError, OptionError
-
-from ..conftest import TINY, write_tiny_bundle
-from .victims import state
+from mtl_deploy.runtime.files import disk
+from tests.attacks.victims import state
+from tests.conftest import TINY, write_tiny_bundle
 
 MUST_BE_ZERO = (
     "files of others lost",
@@ -205,8 +204,8 @@ _WRITER = """
 import json, os, sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.bundle_writing import copy_files, write_manifest, writing
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.writing import copy_files, write_manifest, writing
 from mtl_deploy.runtime.errors import OptionError
 found = open_bundle(sys.argv[1])
 figures = {{"writers": 0, "two writers at once": 0, "writers refused": 0}}

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_deploy.runtime import load
-
-from ..conftest import TINY, write_tiny_bundle
+from tests.conftest import TINY, write_tiny_bundle
 
 MUST_BE_ZERO = (
     "answers that differ",

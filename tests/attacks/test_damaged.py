@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .damaged import MUST_BE_ZERO, run
+from tests.attacks.damaged import MUST_BE_ZERO, run
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from . import hostile_pickles, hostile_programs
+from tests.attacks import hostile_pickles, hostile_programs
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

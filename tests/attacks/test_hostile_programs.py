@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_deploy.export.checkpoint import load_checkpoint
+from mtl_deploy.export.network.checkpoint import load_checkpoint
 from mtl_deploy.runtime.errors import CheckpointError
-
-from . import hostile_programs
-from .program_attacks import IMAGE, REAL, Base, known, write
+from tests.attacks import hostile_programs
+from tests.attacks.program_attacks import IMAGE, REAL, Base, known, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import kills_mounted
-from .__main__ import apart
+from tests.attacks import kills_mounted
+from tests.attacks.__main__ import apart
 
 
 def test_no_kill_on_an_overlay_or_a_mount_point_leaves_a_bundle_absent_or_mixed() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import lost_writes
-from .__main__ import apart
+from tests.attacks import lost_writes
+from tests.attacks.__main__ import apart
 
 
 def test_no_power_failure_leaves_a_bundle_absent_or_mixed_or_loses_a_finished_one() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from . import __main__ as command
+from tests.attacks import __main__ as command
 
 KNOWN = {"first": ("files lost",), "second": ("hangs", "crashes")}
 

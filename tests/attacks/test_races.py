@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import races
-from .__main__ import apart
+from tests.attacks import races
+from tests.attacks.__main__ import apart
 
 
 def test_others_at_the_same_path_lose_nothing_and_see_whole_bundles() -> None:

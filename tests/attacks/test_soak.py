@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import soak
-from .__main__ import apart
+from tests.attacks import soak
+from tests.attacks.__main__ import apart
 
 
 def test_many_calls_and_many_models_answer_alike_and_leave_nothing() -> None:

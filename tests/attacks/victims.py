@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_deploy.runtime import disk
-from mtl_deploy.runtime.bundle import MANIFEST, open_bundle
-from mtl_deploy.runtime.bundle_writing import claimed
-from mtl_deploy.runtime.console import Progress, run_command
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, open_bundle
+from mtl_deploy.runtime.bundle.writing import claimed
+from mtl_deploy.runtime.console.command import Progress, run_command
 from mtl_deploy.runtime.errors import BundleError, MtlError
-
-from ..conftest import write_tiny_bundle
+from mtl_deploy.runtime.files import disk
+from tests.conftest import write_tiny_bundle
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 HANGS_AFTER_S = 120.0
@@ -258,7 +257,7 @@ def calibration(target: Path, images: Path) -> Callable[[], int]:
 def engines(target: Path) -> Callable[[], int] | None:
     """Return ``mtl-export BUNDLE`` that builds an engine; None where TensorRT-RTX, which builds without a GPU, is not installed."""
     from mtl_deploy.export.cli import main
-    from mtl_deploy.runtime.tensorrt_library import installed
+    from mtl_deploy.runtime.backends.tensorrt.library import installed
 
     if "tensorrt-rtx" not in installed():
         return None
@@ -270,22 +269,22 @@ def export(target: Path, folder: Path) -> Callable[[], int]:
     """Return ``mtl-export MODEL --force`` from where its work is done and its writing begins: the work is done here, once."""
     import torch
 
-    from mtl_deploy.export.engine_options import EngineOptions
+    from mtl_deploy.export.engines.options import EngineOptions
     from mtl_deploy.export.options import Options
     from mtl_deploy.export.pipeline import before_writing
-    from mtl_deploy.runtime.preprocessing import Preprocessing
-    from mtl_deploy.runtime.tasks import Task
+    from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+    from mtl_deploy.runtime.bundle.tasks import Task
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-    import networks
+    sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
+    import small_networks
 
     torch.set_num_threads(1)
     checkpoint = folder / "model.pt"
-    torch.save(networks.Shared().state_dict(), checkpoint)
+    torch.save(small_networks.Shared().state_dict(), checkpoint)
     options = Options(
         checkpoint,
         output=target,
-        model="networks:Shared",
+        model="small_networks:Shared",
         tasks=(
             Task("age", "regression", size=1),
             Task("gender", "binary", labels=("male", "female"), size=1),

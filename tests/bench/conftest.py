@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mtl_deploy.bench import engine_timings, measure
-
-from ..runtime.conftest import engine_bundle, machine
-from .simulated_fork import ForkingCuda
+from mtl_deploy.bench.measurement import measure
+from mtl_deploy.bench.sections import engine_timings
+from tests.fakes.fork import ForkingCuda
+from tests.fakes.machine import engine_bundle, machine
 
 __all__ = ["engine_bundle", "gpu", "machine", "quick"]
 

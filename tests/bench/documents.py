@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.bench.statistics import quantile
+from mtl_deploy.bench.statistics.nested import quantile
 
 TASKS = ("age", "gender", "race")
 _GRAPHS = {  # ms at batch 1, spread

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mtl_deploy.bench.statistics import Nested
+from mtl_deploy.bench.statistics.nested import Nested
 
 BACKBONE = 20.0
 HEADS = {"age": 1.0, "gender": 2.0, "race": 5.0}

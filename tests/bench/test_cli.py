@@ -16,13 +16,13 @@ import pytest
 
 from mtl_deploy.bench import run
 from mtl_deploy.bench.cli import main
-from mtl_deploy.bench.environment import environment
-from mtl_deploy.bench.measure import Measurement, WarmUp
-from mtl_deploy.bench.memory import peak_memory
-from mtl_deploy.bench.pair import Settings, find_pair
-from mtl_deploy.bench.report import Report
-from mtl_deploy.bench.result_file import read_result
-from mtl_deploy.bench.specs import default_specs
+from mtl_deploy.bench.contestants.memory import peak_memory
+from mtl_deploy.bench.contestants.pair import Settings, find_pair
+from mtl_deploy.bench.contestants.specs import default_specs
+from mtl_deploy.bench.machine.environment import environment
+from mtl_deploy.bench.measurement.measure import Measurement, WarmUp
+from mtl_deploy.bench.results.report import Report
+from mtl_deploy.bench.results.result_file import read_result
 from mtl_deploy.runtime.errors import RunError
 
 MakeBundle = Callable[..., Path]

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from mtl_deploy.bench.cli import main
-from mtl_deploy.bench.engine_timings import COLUMNS, WAYS
-from mtl_deploy.bench.memory import measure_memory
-from mtl_deploy.bench.pair import Settings, find_pair
-from mtl_deploy.bench.wording import FORMS
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.gpu import has_gpu
+from mtl_deploy.bench.contestants.memory import measure_memory
+from mtl_deploy.bench.contestants.pair import Settings, find_pair
+from mtl_deploy.bench.results.wording import FORMS
+from mtl_deploy.bench.sections.engine_timings import COLUMNS, WAYS
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.cuda.gpu import has_gpu
 
 EngineBundle = Callable[..., Path]
 QUICK = [
@@ -242,7 +242,7 @@ def test_engines_that_disagree_are_not_timed(
 def test_forms_that_disagree_are_not_timed_and_named(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtl_deploy.bench.contestants import AtOnce
+    from mtl_deploy.bench.contestants.forms import AtOnce
 
     real = AtOnce.__call__
     monkeypatch.setattr(AtOnce, "__call__", lambda self, batch: {k: v + 1e4 for k, v in real(self, batch).items()})
@@ -266,7 +266,8 @@ def test_each_start_runs_another_build(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The simulated library does not build, so a build is a copy."""
-    from mtl_deploy.bench import builds, run
+    from mtl_deploy.bench import run
+    from mtl_deploy.bench.contestants.peers import builds
 
     def build(module: str, arguments: list[str], purpose: str) -> None:
         made.append(Path(shutil.copytree(arguments[0], arguments[arguments.index("--output") + 1])))
@@ -323,7 +324,7 @@ def test_gpu_memory_is_a_row_and_the_batch_reaches_the_process(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of its own does not see the simulated GPU, so the command line is read here."""
-    from mtl_deploy.bench import memory
+    from mtl_deploy.bench.contestants import memory
 
     asked: list[list[str]] = []
 

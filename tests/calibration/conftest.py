@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DIGITS = HERE.parents[1] / "examples" / "digits"
 # hard_networks imports the example's data and train, as its own scripts do
-sys.path[:0] = [str(HERE), str(HERE.parent), str(DIGITS)]
+sys.path.insert(0, str(DIGITS))
 
 
 class Sketch:
@@ -158,7 +158,10 @@ def deploy_digits(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
     folder = tmp_path_factory.mktemp("digits")
     for name, split in (("train", training), ("test", held_out)):
         data.write(split, folder / name)
-    sources = [HERE / "hard_networks.py", *(DIGITS / f"{name}.py" for name in ("data", "train", "weighting"))]
+    sources = [
+        HERE.parent / "networks" / "hard_networks.py",
+        *(DIGITS / f"{name}.py" for name in ("data", "train", "weighting")),
+    ]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + torch.__version__.encode())
     cache = getattr(pytestconfig, "cache", None)
     kept = Path(cache.mkdir("digits-networks")) if cache else folder

@@ -18,11 +18,11 @@ from onnx import numpy_helper
 from PIL import Image
 
 from mtl_deploy.calibration.cli import main
-from mtl_deploy.calibration.images import synthetic_images
+from mtl_deploy.calibration.data.images import synthetic_images
 from mtl_deploy.calibration.report import report
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import Bundle, digest, open_bundle
-from mtl_deploy.runtime.bundle_writing import write_manifest
+from mtl_deploy.runtime.bundle.manifest import Bundle, digest, open_bundle
+from mtl_deploy.runtime.bundle.writing import write_manifest
 
 IMAGES = 300
 Capture = pytest.CaptureFixture[str]

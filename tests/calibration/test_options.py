@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from mtl_deploy.calibration import ranges
+from mtl_deploy.calibration.observe import ranges
 from mtl_deploy.calibration.options import CHOICES, Int8Options
 from mtl_deploy.runtime import OptionError
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mtl_deploy.calibration.accuracy import AccuracyMatrix
+from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.cli import main
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import digest, open_bundle
-from mtl_deploy.runtime.onnx_graph import read_graph
+from mtl_deploy.runtime.bundle.manifest import digest, open_bundle
+from mtl_deploy.runtime.onnx_format.graph import read_graph
 
 if TYPE_CHECKING:
     from hard_networks import Deployed
@@ -136,7 +136,7 @@ def test_an_outlier_in_one_head_keeps_layers_of_that_head_alone(digits_outlier: 
     kept = calibrate(digits_outlier, tmp_path / "kept.mtl", "--calibration-method", "minmax", "--max-drop", "ink=0.2")
     assert kept.calibration["kept"]
     assert drops(kept, "int8")["ink"] < 0.3
-    from mtl_deploy.calibration.budget import _heads
+    from mtl_deploy.calibration.search.find_skip import _heads
 
     graph = read_graph((tmp_path / "kept.mtl" / "fp32.onnx").read_bytes())
     serves = _heads(graph, kept.calibration["kept"], kept.signature)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mtl_deploy.calibration.cli import main
-from mtl_deploy.runtime import disk, load
-from mtl_deploy.runtime.bundle import SIGNATURE_FILE, digest, open_bundle
+from mtl_deploy.runtime import load
+from mtl_deploy.runtime.bundle.manifest import SIGNATURE_FILE, digest, open_bundle
+from mtl_deploy.runtime.files import disk
 
 MakeBundle = Callable[..., Path]
 

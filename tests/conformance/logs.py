@@ -11,9 +11,9 @@ import sys
 
 from names import load
 
-from mtl_deploy.runtime.tensorrt_library import Library
-from mtl_deploy.runtime.tensorrt_log import Messages
-from mtl_deploy.runtime.tensorrt_start import start_runtime
+from mtl_deploy.runtime.backends.tensorrt.library import Library
+from mtl_deploy.runtime.backends.tensorrt.log import Messages
+from mtl_deploy.runtime.backends.tensorrt.start import start_runtime
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from names import load
 
-from mtl_deploy.export.engine_build import _monitor
+from mtl_deploy.export.engines.build import _monitor
+from mtl_deploy.runtime.backends.tensorrt.library import Library
+from mtl_deploy.runtime.backends.tensorrt.log import Messages, logger_for
+from mtl_deploy.runtime.backends.tensorrt.profile import make_profiler
+from mtl_deploy.runtime.backends.tensorrt.start import start_builder, start_runtime
 from mtl_deploy.runtime.errors import BackendError
-from mtl_deploy.runtime.tensorrt_library import Library
-from mtl_deploy.runtime.tensorrt_log import Messages, logger_for
-from mtl_deploy.runtime.tensorrt_profile import make_profiler
-from mtl_deploy.runtime.tensorrt_start import start_builder, start_runtime
 
 
 def logger(trt: Any) -> list[Any]:

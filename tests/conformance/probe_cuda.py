@@ -16,10 +16,11 @@ from typing import Any
 import cuda.bindings
 import numpy as np
 
-from mtl_deploy.runtime import cuda as layer
-from mtl_deploy.runtime import cuda_context, gpu
-from mtl_deploy.runtime.cuda_calls import driver
-from mtl_deploy.runtime.cuda_context import Context
+from mtl_deploy.runtime.cuda import context as cuda_context
+from mtl_deploy.runtime.cuda import driver as layer
+from mtl_deploy.runtime.cuda import gpu
+from mtl_deploy.runtime.cuda.calls import driver
+from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.errors import MtlError
 
 UNKNOWN, UNKNOWN_LOST, NAMELESS = 9999, 9998, 8888  # codes that no cuda-bindings knows; the driver has names for two

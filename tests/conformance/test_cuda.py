@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from ..runtime.simulated_cuda import SimulatedCuda
-from .modules import BINDINGS, Module, ask, libcuda, parameters
-from .uses import CUDA_FILES, LIBCUDA_FILES, ROOT, cuda_uses, libcuda_uses
+from tests.conformance.modules import BINDINGS, Module, ask, libcuda, parameters
+from tests.conformance.uses import CUDA_FILES, LIBCUDA_FILES, ROOT, cuda_uses, libcuda_uses
+from tests.fakes.cuda import SimulatedCuda
 
 MODULES = parameters(BINDINGS)
 

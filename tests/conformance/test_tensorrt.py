@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from .modules import LEAN, RTX, TENSORRT, Module, ask, libcuda, parameters
-from .uses import ROOT, TENSORRT_FILES, Use, attributes, own_names, tensorrt_uses
+from tests.conformance.modules import LEAN, RTX, TENSORRT, Module, ask, libcuda, parameters
+from tests.conformance.uses import ROOT, TENSORRT_FILES, Use, attributes, own_names, tensorrt_uses
 
 MODULES = parameters(TENSORRT)
 OLD, FIRST_10, OTHER_10, NEW = {"8.6.1"}, {"10.0.1"}, {"10.3.0", "10.16.1"}, {"11.4.0", "RTX 1.7"}

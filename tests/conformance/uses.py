@@ -13,12 +13,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TENSORRT_FILES = (
-    *sorted(ROOT.glob("runtime/tensorrt_*.py")),
-    *(ROOT / "runtime/kernel_cache.py", ROOT / "export/engine_build.py", ROOT / "export/engines.py"),
+    *sorted(ROOT.glob("runtime/backends/tensorrt/[a-z]*.py")),
+    *(ROOT / "export/engines/build.py", ROOT / "export/engines/bundle_engines.py"),
     ROOT / "examples/bare_loop.py",
 )
-CUDA_FILES = (*sorted(ROOT.glob("runtime/cuda*.py")), ROOT / "examples/bare_loop.py")
-LIBCUDA_FILES = (ROOT / "runtime/gpu.py", ROOT / "runtime/cuda_calls.py")
+CUDA_FILES = (
+    *(ROOT / f"runtime/cuda/{name}.py" for name in ("calls", "context", "driver")),
+    ROOT / "examples/bare_loop.py",
+)
+LIBCUDA_FILES = (ROOT / "runtime/cuda/gpu.py", ROOT / "runtime/cuda/calls.py")
 
 _MODULE = "the module"
 _NAMED = {
@@ -42,7 +45,7 @@ _ATTRIBUTES = {
     "_runtime": "Runtime",
     "_uncaptured": "IExecutionContext",
 }
-_CACHES = {"runtime/kernel_cache.py": {"_cache": "IRuntimeCache"}}
+_CACHES = {"runtime/backends/tensorrt/kernel_cache.py": {"_cache": "IRuntimeCache"}}
 _RETURNS = {
     "Builder": "Builder",
     "_configure": "ITimingCache",

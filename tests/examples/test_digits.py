@@ -12,8 +12,8 @@ import train
 from PIL import Image
 
 from mtl_deploy.export.cli import main as export
+from mtl_deploy.export.network.task_file import read_task_file
 from mtl_deploy.export.networks import article
-from mtl_deploy.export.task_file import read_task_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "digits"
 

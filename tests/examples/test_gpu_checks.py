@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtl_deploy.runtime import tensorrt_library
-from mtl_deploy.runtime.gpu import find_gpu, has_gpu
-
-from ..bench.simulated_fork import ForkingCuda
-from ..runtime.conftest import engine_bundle, machine
-from ..runtime.simulated_tensorrt import make_plan
+from mtl_deploy.runtime.backends.tensorrt import library as tensorrt_library
+from mtl_deploy.runtime.cuda.gpu import find_gpu, has_gpu
+from tests.fakes.fork import ForkingCuda
+from tests.fakes.machine import engine_bundle, machine
+from tests.fakes.tensorrt import make_plan
 
 __all__ = ["engine_bundle", "machine"]
 

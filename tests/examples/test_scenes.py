@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mtl_deploy.export.network.task_file import read_task_file
 from mtl_deploy.export.networks import refinenet
-from mtl_deploy.export.task_file import read_task_file
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scenes"
 sys.path.append(str(EXAMPLE))  # behind the digits example, which has a ``train``, too

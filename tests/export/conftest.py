@@ -1,17 +1,13 @@
-"""Makes the folder's own modules importable, as a user's module in the current folder is; small checkpoints."""
+"""Small checkpoints."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +26,7 @@ def state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def tiny() -> dict[str, torch.Tensor]:
-    """The state_dict of a tiny network that ``networks:Shared`` makes."""
-    import networks
+    """The state_dict of a tiny network that ``small_networks:Shared`` makes."""
+    import small_networks
 
-    return networks.Shared().state_dict()
+    return small_networks.Shared().state_dict()

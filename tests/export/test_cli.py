@@ -11,17 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import networks
 import pytest
+import small_networks
 import torch
 
 from mtl_deploy.export.cli import main
+
+NETWORKS = Path(__file__).parents[1] / "networks"  # modules that a user has in the current folder
 
 TASKS = ["--task", "age=regression", "--task", "gender=binary", "--task", "race=multiclass"]
 
 
 def weights(folder: Path, **changes: Any) -> Path:
-    state = networks.make().state_dict()
+    state = small_networks.make().state_dict()
     for name, change in changes.items():
         change(state[name.replace("__", ".")])
     path = folder / "weights.pt"
@@ -44,7 +46,7 @@ def text_file(folder: Path) -> Path:
 
 def module_file(folder: Path) -> Path:
     path = folder / "module.pt"
-    torch.save(networks.make(), path)
+    torch.save(small_networks.make(), path)
     return path
 
 
@@ -59,7 +61,7 @@ def in_place(folder: Path) -> Path:
     return weights(folder)
 
 
-FACTORY = ["--model", "networks:make", "--image-size", "16x16"]
+FACTORY = ["--model", "small_networks:make", "--image-size", "16x16"]
 CASES = [
     pytest.param(lambda folder: folder / "absent.pt", [], "no such file", id="no-such-file"),
     pytest.param(text_file, [], "notes.pt", id="not-a-checkpoint"),
@@ -72,7 +74,7 @@ CASES = [
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=binary"], "4 values", id="a-kind-that-does-not-fit"),
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=tertiary"], "unknown kind", id="unknown-kind"),
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "age=multiclass"], "two tasks", id="duplicate-names"),
-    pytest.param(weights, ["--model", "networks:nothing", *TASKS], "nothing", id="no-such-factory"),
+    pytest.param(weights, ["--model", "small_networks:nothing", *TASKS], "nothing", id="no-such-factory"),
     pytest.param(weights, [*FACTORY, *TASKS, "--image-size", "big"], "--image-size", id="a-size-that-is-none"),
     pytest.param(weights, [*FACTORY, *TASKS, "--opset", "11"], "opset 11", id="an-opset-too-old"),
     pytest.param(weights, [*FACTORY, *TASKS, "--precision", "int4"], "int4", id="unknown-precision"),
@@ -92,7 +94,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(NETWORKS)
     checkpoint = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
 
@@ -110,7 +112,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_a_graph_out_of_tolerance_fails_the_export_and_names_the_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(NETWORKS)
     arguments = [*FACTORY, *TASKS, "--precision", "fp32,fp16", "--tolerance", "fp16=1e-9", "-o", str(tmp_path / "out")]
     assert main([str(weights(tmp_path)), *arguments]) == 1
     error = capsys.readouterr().err
@@ -134,7 +136,7 @@ def start(checkpoint: Path, target: Path, *, limit: int | None = None) -> subpro
         code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {code}"
     command = [sys.executable, "-c", code, str(checkpoint), *FACTORY, *TASKS, "-o", str(target)]
     return subprocess.Popen(
-        command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command, cwd=NETWORKS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
 
 

@@ -16,13 +16,13 @@ from engine_graphs import needs_rtx
 from torch.nn import functional
 
 from mtl_deploy.export.cli import main
-from mtl_deploy.export.expected import margins, network_input
-from mtl_deploy.export.task_file import bind_tasks
-from mtl_deploy.runtime import reference
-from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.export.network.task_file import bind_tasks
+from mtl_deploy.export.verification.expected import margins, network_input
+from mtl_deploy.runtime.bundle import reference
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
-from mtl_deploy.runtime.preprocessing import Preprocessing
-from mtl_deploy.runtime.tasks import Task
 
 HEIGHT, WIDTH = 96, 64
 TASKS = """\

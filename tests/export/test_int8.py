@@ -12,8 +12,8 @@ from PIL import Image
 
 from mtl_deploy.calibration.report import report
 from mtl_deploy.export.cli import main
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.reference import read
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.reference import read
 
 
 @pytest.fixture(scope="module")

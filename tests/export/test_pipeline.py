@@ -7,18 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import onnx
 import pytest
+import small_networks
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import digest, open_bundle
+from mtl_deploy.runtime.bundle.manifest import digest, open_bundle
 from mtl_deploy.runtime.errors import IntegrityError
+
+NETWORKS = Path(__file__).parents[1] / "networks"  # modules that a user has in the current folder
 
 Export = Callable[..., Path]
 TASKS = ("--task", "age=regression:years", "--task", "gender=binary:male,female", "--task", "race=multiclass")
@@ -43,7 +45,9 @@ def expected(network: torch.nn.Module) -> dict[str, np.ndarray]:
         }
 
 
-@pytest.mark.parametrize("network", [networks.ReversedDict, networks.Named, networks.Flat, networks.Repeating])
+@pytest.mark.parametrize(
+    "network", [small_networks.ReversedDict, small_networks.Named, small_networks.Flat, small_networks.Repeating]
+)
 def test_names_follow_values_whatever_the_network_returns(network: Any, tmp_path: Path, export_file: Export) -> None:
     module = network()
     bundle = export_file(pickled(module, tmp_path), "--trust-pickle", *SMALL)
@@ -116,7 +120,7 @@ def test_a_lone_graph_still_decodes(article_bundle: Path, tmp_path: Path) -> Non
 
 
 def test_a_program_is_exported_with_its_own_size_and_batch(tmp_path: Path, export_file: Export) -> None:
-    module = networks.ReversedDict().eval()
+    module = small_networks.ReversedDict().eval()
     path = tmp_path / "program.pt2"
     torch.export.save(torch.export.export(module, (torch.zeros(1, 3, 24, 16),)), path)
 
@@ -130,7 +134,7 @@ def test_a_program_is_exported_with_its_own_size_and_batch(tmp_path: Path, expor
 
 
 def test_a_program_with_a_free_batch_keeps_it(tmp_path: Path, export_file: Export) -> None:
-    module = networks.ReversedDict().eval()
+    module = small_networks.ReversedDict().eval()
     path = tmp_path / "program.pt2"
     free = ({0: torch.export.Dim("n")},)
     torch.export.save(torch.export.export(module, (torch.zeros(2, 3, 24, 16),), dynamic_shapes=free), path)
@@ -144,7 +148,7 @@ def test_a_bundle_is_signed_on_the_way(tmp_path: Path, export_file: Export) -> N
     key, path = Ed25519PrivateKey.generate(), tmp_path / "program.pt2"
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "key.pem").write_bytes(pem)
-    torch.export.save(torch.export.export(networks.ReversedDict().eval(), (torch.zeros(1, 3, 24, 16),)), path)
+    torch.export.save(torch.export.export(small_networks.ReversedDict().eval(), (torch.zeros(1, 3, 24, 16),)), path)
     bundle = export_file(path, *TASKS, "--sign", str(tmp_path / "key.pem"))
     load(bundle, verify_key=key.public_key().public_bytes_raw()).close()
     with pytest.raises(IntegrityError, match="not this key's"):
@@ -152,7 +156,7 @@ def test_a_bundle_is_signed_on_the_way(tmp_path: Path, export_file: Export) -> N
 
 
 def test_a_network_that_fixes_its_batch_is_exported_for_it_and_says_so(tmp_path: Path, export_file: Export) -> None:
-    bundle = export_file(pickled(networks.FixedBatch(), tmp_path), "--trust-pickle", *SMALL)
+    bundle = export_file(pickled(small_networks.FixedBatch(), tmp_path), "--trust-pickle", *SMALL)
     manifest = open_bundle(bundle).manifest
     assert manifest.artifacts[0].batch_max == 1
     assert "one image at a time" in manifest.provenance["notes"][0]
@@ -161,16 +165,16 @@ def test_a_network_that_fixes_its_batch_is_exported_for_it_and_says_so(tmp_path:
 def test_weights_for_a_factory_of_the_users(
     tmp_path: Path, export_file: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(Path(__file__).parent)
-    torch.save({"epoch": 3, "model_state_dict": networks.make().state_dict()}, tmp_path / "weights.pt")
-    bundle = export_file(tmp_path / "weights.pt", "--model", "networks:make", *SMALL)
+    monkeypatch.chdir(NETWORKS)
+    torch.save({"epoch": 3, "model_state_dict": small_networks.make().state_dict()}, tmp_path / "weights.pt")
+    bundle = export_file(tmp_path / "weights.pt", "--model", "small_networks:make", *SMALL)
     assert [task.output for task in open_bundle(bundle).manifest.tasks] == ["age", "gender", "race"]
 
 
 def test_heads_that_share_nothing_are_reported_as_such(
     tmp_path: Path, export_file: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = export_file(pickled(networks.Unshared(), tmp_path), "--trust-pickle", *SMALL)
+    bundle = export_file(pickled(small_networks.Unshared(), tmp_path), "--trust-pickle", *SMALL)
     sharing = open_bundle(bundle).manifest.sharing
     assert sharing["shares_backbone"] is False
     assert sharing["ideal_ratio"] == 1.0
@@ -180,7 +184,7 @@ def test_heads_that_share_nothing_are_reported_as_such(
 def test_values_that_overflow_fp16_are_kept_in_fp32_and_named(
     tmp_path: Path, export_file: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = export_file(pickled(networks.Overflowing(), tmp_path), "--trust-pickle", *SMALL)
+    bundle = export_file(pickled(small_networks.Overflowing(), tmp_path), "--trust-pickle", *SMALL)
     (half,) = (a for a in open_bundle(bundle).manifest.artifacts if a.path == "fp16.onnx")
     overflows = half.details["overflows"]
     assert overflows
@@ -192,13 +196,13 @@ def test_values_that_overflow_fp16_are_kept_in_fp32_and_named(
 
 @pytest.mark.parametrize("opset", [17, 18, 20])
 def test_the_opset_is_the_one_asked_for(opset: int, tmp_path: Path, export_file: Export) -> None:
-    checkpoint = pickled(networks.Shared(), tmp_path)
+    checkpoint = pickled(small_networks.Shared(), tmp_path)
     bundle = export_file(checkpoint, "--trust-pickle", "--opset", str(opset), "--precision", "fp32", *SMALL)
     assert {onnx.load(path).opset_import[0].version for path in bundle.rglob("*.onnx")} == {opset}
 
 
 def test_float_input_and_logits(tmp_path: Path, export_file: Export) -> None:
-    module = networks.Shared()
+    module = small_networks.Shared()
     arguments = ("--trust-pickle", "--input", "float", "--outputs", "logits", *SMALL)
     bundle = export_file(pickled(module, tmp_path), *arguments)
     with load(bundle) as model:
@@ -209,7 +213,7 @@ def test_float_input_and_logits(tmp_path: Path, export_file: Export) -> None:
 
 
 def test_the_same_input_gives_the_same_graphs(tmp_path: Path, export_file: Export) -> None:
-    checkpoint = pickled(networks.Shared(), tmp_path)
+    checkpoint = pickled(small_networks.Shared(), tmp_path)
     digests = []
     for _ in range(2):
         bundle = export_file(checkpoint, "--trust-pickle", "--force", *SMALL)
@@ -218,13 +222,13 @@ def test_the_same_input_gives_the_same_graphs(tmp_path: Path, export_file: Expor
 
 
 def test_without_separate_models_and_fp16_there_is_one_graph(tmp_path: Path, export_file: Export) -> None:
-    checkpoint = pickled(networks.Shared(), tmp_path)
+    checkpoint = pickled(small_networks.Shared(), tmp_path)
     bundle = export_file(checkpoint, "--trust-pickle", "--no-separate", "--precision", "fp32", *SMALL)
     assert [path.name for path in bundle.rglob("*.onnx")] == ["fp32.onnx"]
 
 
 def test_json_prints_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = pickled(networks.Shared(), tmp_path)
+    checkpoint = pickled(small_networks.Shared(), tmp_path)
     target = tmp_path / "out.mtl"
     assert main([str(checkpoint), "--trust-pickle", "--json", "-o", str(target), *SMALL]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -16,10 +16,10 @@ import torch
 from engine_graphs import needs_rtx
 from PIL import Image
 
-from mtl_deploy.calibration.images import synthetic_images
+from mtl_deploy.calibration.data.images import synthetic_images
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle import Bundle, open_bundle
+from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
 
 pytestmark = pytest.mark.slow
 

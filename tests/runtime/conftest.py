@@ -1,76 +1,7 @@
-"""A simulated GPU for the runtime's tests, and bundles with engines for it."""
+"""The simulated GPU, for all of the runtime's tests."""
 
 from __future__ import annotations
 
-import gc
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from tests.fakes.machine import engine_bundle, machine, trt
 
-import pytest
-
-from mtl_deploy.runtime import gpu, onnxruntime_backend, tensorrt_library
-from mtl_deploy.runtime.bundle import open_bundle
-from mtl_deploy.runtime.bundle_writing import write_manifest
-
-from .simulated_gpu import BATCH_MAX, EngineBundle, Simulation, clear_caches, engine_artifact, record_of
-
-MakeBundle = Callable[..., Path]
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulation]:
-    """A machine with a simulated GPU and no TensorRT; at the end nothing may be left on the GPU."""
-    bindings = pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
-    from .simulated_cuda import SimulatedCuda
-    from .simulated_libcuda import SimulatedLibcuda
-
-    driver = SimulatedCuda()
-    simulation = Simulation(driver, SimulatedLibcuda(driver), monkeypatch, tmp_path)
-    monkeypatch.setattr(bindings, "driver", simulation.cuda)
-    monkeypatch.setattr(gpu, "libcuda", lambda: simulation.libcuda)
-    monkeypatch.setattr(
-        onnxruntime_backend, "has_gpu", lambda: False
-    )  # the real ONNX Runtime would look for a real one
-    monkeypatch.setattr(tensorrt_library, "find_spec", lambda name: getattr(sys.modules.get(name), "__spec__", None))
-    for name in ("tensorrt", "tensorrt_rtx"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    clear_caches()
-    yield simulation
-    gc.collect()
-    clear_caches()
-    assert simulation.cuda.violations == []
-    if not simulation.may_leak:
-        assert not any(simulation.cuda.live().values()), simulation.cuda.live()
-
-
-@pytest.fixture
-def trt(machine: Simulation) -> Any:
-    """TensorRT 10.3 on that machine."""
-    return machine.install()
-
-
-@pytest.fixture
-def engine_bundle(make_bundle: MakeBundle) -> EngineBundle:
-    """A function that makes a tiny bundle with engines for the simulated machine."""
-
-    def make(batch_max: int = BATCH_MAX, *, plans: Callable[[bytes], bytes] | None = None, **changes: Any) -> Path:
-        from .simulated_tensorrt import make_plan
-
-        options = {
-            name: changes.pop(name) for name in ("folder", "outputs", "image_input", "work", "batch") if name in changes
-        }
-        folder = make_bundle(**options)
-        manifest = open_bundle(folder).manifest
-        engines = []
-        for graph in manifest.artifacts:
-            content = (folder / graph.path).read_bytes()
-            plan = plans(content) if plans else make_plan(content, batch_max)
-            engines.append(engine_artifact(graph, plan, batch_max, record_of(graph.path, content, **changes)))
-            (folder / engines[-1].path).write_bytes(plan)
-        write_manifest(folder, replace(manifest, artifacts=(*manifest.artifacts, *engines)))
-        return folder
-
-    return make
+__all__ = ["engine_bundle", "machine", "trt"]

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from mtl_deploy.runtime.cli import main
-
-from ..dense_bundle import write_dense_bundle
+from tests.networks.dense_bundle import write_dense_bundle
 
 MakeBundle = Callable[..., Path]
 
@@ -123,7 +122,7 @@ def test_a_video_is_predicted_and_shown(
 ) -> None:
     from contextlib import closing
 
-    from mtl_deploy.runtime.video import Frames, Recorder
+    from mtl_deploy.runtime.show.video import Frames, Recorder
 
     pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
     with closing(Recorder(tmp_path / "in.mp4", 5.0)) as recorder:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_deploy.runtime import cli_output, disk
+from mtl_deploy.runtime import cli_output
 from mtl_deploy.runtime.cli import main
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.output_file import placed
-from mtl_deploy.runtime.show_targets import picture_names
-
-from ..dense_bundle import write_dense_bundle
+from mtl_deploy.runtime.files import disk
+from mtl_deploy.runtime.files.output_file import placed
+from mtl_deploy.runtime.show.targets import picture_names
+from tests.networks.dense_bundle import write_dense_bundle
 
 MakeBundle = Callable[..., Path]
 
@@ -146,7 +146,7 @@ def test_images_that_differ_in_their_suffix_alone_get_a_picture_each(make_bundle
 
 def test_a_video_is_not_written_over_itself_nor_over_another(make_bundle: MakeBundle, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
-    from mtl_deploy.runtime.video import Recorder
+    from mtl_deploy.runtime.show.video import Recorder
 
     with closing(Recorder(tmp_path / "in.mp4", 5.0)) as recorder:
         for level in (0, 255):
@@ -166,7 +166,7 @@ def test_a_video_is_not_written_over_itself_nor_over_another(make_bundle: MakeBu
 def test_a_damaged_image_keeps_the_predictions_of_the_others(
     make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from .test_image_files import with_tag_of_another_type
+    from tests.runtime.images.test_files import with_tag_of_another_type
 
     for name in ("a.png", "z.png"):
         picture(tmp_path / "photos" / name)

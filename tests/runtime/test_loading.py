@@ -8,20 +8,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mtl_deploy.runtime import (
-    BackendError,
-    BundleError,
-    FallbackWarning,
-    IntegrityError,
-    NoGpuError,
-    OptionError,
-    gpu,
-    load,
-)
-from mtl_deploy.runtime.bundle import MANIFEST
-from mtl_deploy.runtime.signing import SIGNATURE_FILE
-
-from .simulated_gpu import IMAGES, EngineBundle, Simulation, change_artifacts, check, clear_caches
+from mtl_deploy.runtime import BackendError, BundleError, FallbackWarning, IntegrityError, NoGpuError, OptionError, load
+from mtl_deploy.runtime.bundle.manifest import MANIFEST
+from mtl_deploy.runtime.bundle.signing import SIGNATURE_FILE
+from mtl_deploy.runtime.cuda import gpu
+from tests.fakes.gpu import IMAGES, EngineBundle, Simulation, change_artifacts, check, clear_caches
 
 
 @pytest.fixture
@@ -146,7 +137,7 @@ def test_tasks_that_are_chosen_at_loading_are_given(trt: Any, engine_bundle: Eng
 
 
 def test_an_engine_of_another_network_is_refused(machine: Simulation, trt: Any, engine_bundle: EngineBundle) -> None:
-    from .simulated_tensorrt import make_plan
+    from tests.fakes.tensorrt import make_plan
 
     folder = engine_bundle()
     graph = (folder / "fp32.onnx").read_bytes()
@@ -218,7 +209,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(
     def read_only(*arguments: Any, **options: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mtl_deploy.runtime.kernel_cache.tempfile.mkstemp", read_only)
+    monkeypatch.setattr("mtl_deploy.runtime.backends.tensorrt.kernel_cache.tempfile.mkstemp", read_only)
     run_batches(engine_bundle(**RTX))
 
 

@@ -22,7 +22,7 @@ from mtl_deploy.runtime import (
     TaskError,
 )
 from mtl_deploy.runtime import load as load_model
-from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
 MakeBundle = Callable[..., Path]
 RNG = np.random.default_rng(0)

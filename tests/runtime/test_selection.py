@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from mtl_deploy.runtime import BackendError, BundleError, onnxruntime_backend
-from mtl_deploy.runtime.bundle import open_bundle
+from mtl_deploy.runtime import BackendError, BundleError
+from mtl_deploy.runtime.backends.onnxruntime import backend as onnxruntime_backend
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.selection import select
-
-from .simulated_gpu import EngineBundle, Simulation, change_artifacts
+from tests.fakes.gpu import EngineBundle, Simulation, change_artifacts
 
 
 def test_an_engine_that_fits_is_preferred_fp16_first(trt: Any, engine_bundle: EngineBundle) -> None:

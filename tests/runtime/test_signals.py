@@ -18,7 +18,7 @@ from PIL import Image
 
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.errors import ImageError, MtlError
-from mtl_deploy.runtime.images import original_pixels
+from mtl_deploy.runtime.images.loading import original_pixels
 from mtl_deploy.runtime.signals import handlers_error
 
 MakeBundle = Callable[..., Path]
@@ -113,7 +113,7 @@ MEMORY = """
 import resource, sys
 import numpy as np, onnx
 from onnx import TensorProto, helper, numpy_helper
-from mtl_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from mtl_deploy.runtime.errors import DeviceMemoryError
 shape = numpy_helper.from_array(np.array([1 << 14, 1 << 16], np.int64), "shape")
 nodes = [helper.make_node("Expand", ["x", "shape"], ["wide"]), helper.make_node("ReduceMax", ["wide"], ["y"], keepdims=0)]

@@ -1,0 +1,221 @@
+"""Where contestants live: a process of their own each, so that they share no memory, threads or allocator, or this process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from multiprocessing import Pipe
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from mtl_deploy.runtime.errors import MtlError, WorkError
+
+from .forms import Contestant, start
+from .messages import Sender
+from .specs import CONCURRENT, ONE_GRAPH, SEPARATE, STARTER, Spec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CLOSING_S = 10.0  # that a process has to end by itself
+
+
+class Host(Protocol):
+    """Where one contestant lives.
+
+    Attributes:
+        spec: of the contestant.
+    """
+
+    spec: Spec
+
+    @property
+    def details(self) -> str:
+        """The contestant's library, version and provider or device."""
+        ...
+
+    def run(self, function: Callable[Concatenate[Contestant, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function(contestant, ...)`` where the contestant lives and return its result.
+
+        Args:
+            function: of a module, so that another process finds it.
+            args: for it.
+            kwargs: for it.
+
+        Raises:
+            MtlError: as the function raised it.
+            WorkError: the contestant's process died; or another error, which it names.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the contestant. A closed host cannot run; closing twice is allowed."""
+        ...
+
+
+class LocalHost:
+    """This process.
+
+    Args:
+        spec: of the contestant.
+        separate: the separate engines' host, whose engines their other forms run; None: those load their own.
+    """
+
+    def __init__(self, spec: Spec, separate: LocalHost | None = None) -> None:
+        self.spec = spec
+        self.contestant: Contestant
+        if spec.starter == STARTER:
+            self.contestant = start(spec, separate.contestant if separate is not None else None)
+        else:
+            self.contestant = _started(spec)
+        self._open = True
+
+    @property
+    def details(self) -> str:
+        """The contestant's library, version and provider or device."""
+        return self.contestant.details
+
+    def run(self, function: Callable[Concatenate[Contestant, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function(contestant, ...)``."""
+        return function(self.contestant, *args, **kwargs)
+
+    def close(self) -> None:
+        """Close the contestant."""
+        if self._open:
+            self._open = False
+            self.contestant.close()
+
+
+def _started(spec: Spec) -> Contestant:
+    try:
+        return spec.resolve()[0](spec)
+    except MtlError:
+        raise
+    except Exception as error:
+        raise WorkError(f"{spec.name} did not start: {type(error).__name__}: {error}") from error
+
+
+class ProcessHost:
+    """A process of the contestant's own: ``python -m mtl_deploy.bench.contestants.worker``.
+
+    Making one starts the process and returns at once; the first use waits until the contestant is loaded. Ctrl-C does not reach the
+    process; when this one ends, however it does, that one does too.
+
+    Args:
+        spec: of the contestant.
+        executable: Python.
+    """
+
+    def __init__(self, spec: Spec, executable: str = sys.executable) -> None:
+        self.spec = spec
+        self._details: str | None = None
+        self._sender = Sender()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [executable, "-m", "mtl_deploy.bench.contestants.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._waiting = False
+        try:
+            self._pipe.send(sys.path)
+            self._pipe.send(spec)
+            self._waiting = True
+        except OSError:  # it died already; the first use says so
+            self._waiting = True
+
+    @property
+    def details(self) -> str:
+        """The contestant's library, version and provider or device; waits until it is loaded."""
+        if self._details is None:
+            self._details = str(self._receive())
+        return self._details
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def run(self, function: Callable[Concatenate[Contestant, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function(contestant, ...)`` in the process; see :meth:`Host.run`."""
+        _ = self.details
+        if self._waiting or self._pipe.closed:
+            raise WorkError(f"{self.spec.name}: its process is closed, or was interrupted; start it again")
+        message = (function, tuple(map(self._sender.pack, args)), kwargs)
+        self._waiting = True
+        try:
+            self._pipe.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._died() from None
+        result: T = self._receive()
+        return result
+
+    def _receive(self) -> Any:
+        try:
+            word, value = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._died() from None
+        except OSError as error:
+            raise WorkError(f"{self.spec.name}: its process is closed ({error}); start it again") from error
+        self._waiting = False
+        if word == "error":
+            raise value
+        if word == "failed":
+            raise WorkError(f"{self.spec.name} failed in its process: {value}")
+        return value
+
+    def _died(self) -> WorkError:
+        try:
+            code = self._process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        said = f": {lines[-1]}" if lines else ""
+        return WorkError(f"{self.spec.name}: its process ended ({how}){said}")
+
+    def close(self) -> None:
+        """End the process; one that is in the middle of something is killed."""
+        if self._pipe.closed:
+            return
+        try:
+            if self._waiting:
+                self._process.kill()
+            else:
+                self._pipe.send(None)
+        except OSError:  # it is gone
+            pass
+        self._pipe.close()
+        try:
+            self._process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
+
+
+def start_host(spec: Spec, *, isolated: bool, others: Mapping[str, Host] | None = None) -> Host:
+    """Start a contestant, without waiting for one in a process of its own.
+
+    Args:
+        spec: of the contestant.
+        isolated: whether it gets a process of its own.
+        others: the hosts so far, by name: forms of separate engines run those that are loaded already.
+
+    Raises:
+        MtlError: it does not start here.
+    """
+    if isolated:
+        return ProcessHost(spec)
+    separate = (others or {}).get(SEPARATE)
+    shares = spec.kind in (CONCURRENT, ONE_GRAPH) and isinstance(separate, LocalHost)
+    if shares and isinstance(separate, LocalHost) and separate.spec.artifacts == spec.artifacts:
+        return LocalHost(spec, separate)
+    return LocalHost(spec)

@@ -1,0 +1,147 @@
+"""Memory of one contestant, the processor's and the GPU's.
+
+A contestant in a process of its own has its memory read there. For engines, which share this process, :func:`peak_memory` starts
+``python -m mtl_deploy.bench.contestants.memory``: within one process the two sides would share allocator arenas, libraries and
+the high-water mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.cuda.context import Context
+from mtl_deploy.runtime.errors import WorkError
+
+from .pair import Pair, Settings, find_pair, make_batch
+
+if TYPE_CHECKING:
+    from .forms import Contestant
+
+_CALLS = 5  # the first ones allocate; later ones reuse
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a process that runs one side, in bytes.
+
+    Attributes:
+        libraries: resident with Python and ONNX Runtime, or TensorRT and a CUDA context, before any model.
+        peak: resident at most, after loading and some calls.
+        gpu: what is less free on the GPU after loading and some calls than with a CUDA context alone: the library's kernels,
+            weights, activations, buffers and recorded graphs. None for graphs.
+    """
+
+    libraries: int
+    peak: int
+    gpu: int | None = None
+
+    @property
+    def models(self) -> int:
+        """What the models add: weights, arenas and threads."""
+        return self.peak - self.libraries
+
+
+_noted: list[int] = []  # the high-water mark before this process had any model
+
+
+def note_libraries() -> None:
+    """Remember the memory of a contestant's process before it loads its models."""
+    _noted.append(_peak_bytes())
+
+
+def own_memory(contestant: Contestant) -> Memory | None:  # noqa: ARG001 - the process is the contestant's own
+    """Return the memory of the process so far; None where it is no contestant's own. See :meth:`Host.run`."""
+    return Memory(_noted[-1], _peak_bytes()) if _noted else None
+
+
+def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory:
+    """Measure a side in a fresh process.
+
+    Args:
+        pair: what is compared.
+        side: ``shared`` or ``separate``.
+        batch: images a call.
+        settings: how it is run.
+
+    Raises:
+        WorkError: the process failed.
+    """
+    path = pair.bundle.path / pair.shared.path  # names precision, backend and library
+    command = [sys.executable, "-m", "mtl_deploy.bench.contestants.memory", str(path), side, "--batch", str(batch)]
+    command += [f"--provider={name}" for name in settings.providers or ()]
+    command += [f"--threads={settings.threads}"] if settings.threads is not None else []
+    command += ["--spinning"] if settings.spinning else []
+    command += [] if settings.cuda_graphs else ["--no-cuda-graphs"]
+    command += ["--gpu"] if pair.engines else []
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise WorkError(f"measuring the memory of the {side} side failed: {lines[-1]}")
+    return Memory(**json.loads(result.stdout))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Load one side, call it, and print its memory as JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("side", choices=("shared", "separate"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--provider", action="append")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--spinning", action="store_true")
+    parser.add_argument("--no-cuda-graphs", action="store_true")
+    parser.add_argument("--gpu", action="store_true", help="measure the GPU's memory too")
+    chosen = parser.parse_args(arguments)
+    settings = Settings(
+        tuple(chosen.provider) if chosen.provider else None,
+        chosen.threads,
+        chosen.spinning,
+        not chosen.no_cuda_graphs,
+    )
+    found = measure_memory(chosen.artifact, chosen.side, chosen.batch, settings, gpu=chosen.gpu)
+    json.dump(asdict(found), sys.stdout)
+
+
+def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, gpu: bool) -> Memory:
+    """Measure a side in this process, which has done nothing else yet."""
+    from .forms import load_libraries, start
+    from .specs import default_specs
+
+    with ExitStack() as stack:
+        context = stack.enter_context(closing(Context())) if gpu else None
+        free = context.memory()[0] if context else 0  # before anything of the library is loaded
+        pair = find_pair(artifact, None, settings.providers)  # loads TensorRT where it is an engine
+        batch = make_batch(pair, size, seed=0)
+        spec = next(spec for spec in default_specs(pair, settings) if spec.name == side)
+        load_libraries(spec)
+        libraries = _peak_bytes()
+        contestant = stack.enter_context(closing(start(spec)))
+        for _ in range(_CALLS):
+            contestant(batch)
+        return Memory(libraries, _peak_bytes(), free - context.memory()[0] if context else None)
+
+
+def _peak_bytes() -> int:
+    """Return the process's high-water mark of resident memory."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        pass
+    else:  # not ru_maxrss: on Linux it starts from what the process had before it became this program
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts kibibytes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Which artifacts are compared: one shared, and the separate ones that it replaces, of the same precision and backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, Artifact, Bundle, find_bundle, open_bundle
+from mtl_deploy.runtime.errors import BackendError, BundleError, OptionError
+from mtl_deploy.runtime.selection import select
+
+Batch = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The artifacts to compare.
+
+    Attributes:
+        bundle: that holds them.
+        shared: one artifact, all tasks.
+        separate: one a task, of the same precision and backend, and for engines of the same library.
+        misfit: why the bundle's engines are not what is compared; None where it has none, or they are.
+    """
+
+    bundle: Bundle
+    shared: Artifact
+    separate: tuple[Artifact, ...]
+    misfit: str | None = None
+
+    def side(self, name: str) -> tuple[Artifact, ...]:
+        """Return the artifacts of ``shared`` or ``separate``."""
+        return (self.shared,) if name == "shared" else self.separate
+
+    @property
+    def engines(self) -> bool:
+        """Whether engines are compared, not graphs."""
+        return self.shared.backend == "tensorrt"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How both sides are run.
+
+    Attributes:
+        providers: ONNX Runtime's; None: its default here.
+        threads: ONNX Runtime's inside an operator; None: one a core.
+        spinning: whether ONNX Runtime's idle threads spin.
+        cuda_graphs: whether engines are launched as CUDA graphs.
+    """
+
+    providers: tuple[str, ...] | None = None
+    threads: int | None = None
+    spinning: bool = False
+    cuda_graphs: bool = True
+
+
+def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None, backend: str | None = None) -> Pair:
+    """Find what to compare.
+
+    Args:
+        path: a bundle or an artifact in one; an artifact's precision, backend and library are then compared.
+        precision: the one wanted; None: the artifact's, or the one that the runtime would choose.
+        providers: ONNX Runtime's; they tell the device, and ask for graphs.
+        backend: ``tensorrt`` or ``onnxruntime``; None: the artifact's, or engines where they fit this machine.
+
+    Raises:
+        OptionError: the options are not the artifact's.
+        BundleError: the path lies in no bundle, or the bundle has no separate models to compare with.
+        BackendError: the bundle has no such shared artifact, or engines that were asked for do not run here.
+    """
+    bundle, given = _bundle_of(path)
+    if given is not None:
+        _check_given(path, given, precision, providers, backend)
+        if given.backend == "tensorrt":
+            return _engine_pair(path, bundle, given)
+        precision, backend = given.precision, given.backend
+    try:
+        choice = select(bundle, precision=precision, backend=backend, providers=providers)
+    except BackendError as error:
+        if backend == "tensorrt" and any(artifact.backend == backend for artifact in bundle.manifest.artifacts):
+            remedy = f"measure the graphs instead: mtl-bench {path} --backend onnxruntime"
+            raise type(error)(f"{error}; {remedy}") from error
+        raise
+    shared, misfit = choice.artifact, choice.misfit
+    separate, missing = _separate(bundle, shared)
+    if missing and shared.backend == "tensorrt" and backend is None:  # the graphs may be complete
+        misfit = _no_separate(bundle, shared, missing)
+        shared = select(bundle, precision=precision, backend="onnxruntime", providers=providers).artifact
+        separate, missing = _separate(bundle, shared)
+    if missing:
+        raise BundleError(_no_separate(bundle, shared, missing))
+    return Pair(bundle, shared, separate, misfit)
+
+
+def _bundle_of(path: Path) -> tuple[Bundle, Artifact | None]:
+    if path.is_dir() or path.name == MANIFEST:
+        return open_bundle(path), None
+    if not path.exists():
+        raise BundleError(f"{path}: no such bundle or file; make a bundle with mtl-export")
+    found = find_bundle(path)
+    if found is None:
+        raise BundleError(
+            f"{path} lies in no bundle that lists it, so there is nothing to compare it with; pass a bundle"
+        )
+    return found
+
+
+def _check_given(
+    path: Path, given: Artifact, precision: str | None, providers: Sequence[str] | None, backend: str | None
+) -> None:
+    if precision not in (None, given.precision):
+        raise OptionError(f"{path} is {given.precision}, --precision says {precision}; leave one of them out")
+    if backend not in (None, given.backend):
+        raise OptionError(f"{path} runs on {given.backend}, --backend says {backend}; leave one of them out")
+    if providers and given.backend == "tensorrt":
+        raise OptionError(f"{path} is an engine, and --provider is ONNX Runtime's; leave one of them out")
+
+
+def _engine_pair(path: Path, bundle: Bundle, given: Artifact) -> Pair:
+    """Return the pair around an engine that the user named."""
+    record = EngineRecord.from_details(given.details, str(path))
+    try:
+        record.require_fit()
+    except BackendError as error:
+        raise type(error)(f"{path}: {error}; {instead(bundle, given)}") from error
+    shared = given if given.role == "shared" else next(_alike(bundle, given, "shared", None), None)
+    if shared is None:
+        raise BundleError(
+            f"{bundle.path} has no shared {given.precision} engine to compare with; build its engines with mtl-export BUNDLE"
+        )
+    separate, missing = _separate(bundle, shared)
+    if missing:
+        raise BundleError(_no_separate(bundle, shared, missing))
+    return Pair(bundle, shared, separate)
+
+
+def instead(bundle: Bundle, engine: Artifact) -> str:
+    """Say how to measure the graph that an engine was built from."""
+    return f"measure its graph instead: mtl-bench {bundle.path / str(engine.details.get('source', ''))}"
+
+
+def _separate(bundle: Bundle, shared: Artifact) -> tuple[tuple[Artifact, ...], list[str]]:
+    """Return the separate artifacts that match a shared one, and the tasks that have none."""
+    found = {task.name: next(_alike(bundle, shared, "separate", task.name), None) for task in bundle.manifest.tasks}
+    separate = tuple(artifact for artifact in found.values() if artifact is not None)
+    return separate, sorted(name for name, artifact in found.items() if artifact is None)
+
+
+def _alike(bundle: Bundle, artifact: Artifact, role: str, task: str | None) -> Iterator[Artifact]:
+    """Yield the artifacts like another: of its precision, backend and library; first those for its GPUs and version."""
+    same = [
+        other
+        for other in bundle.manifest.artifacts
+        if other.role == role
+        and (task is None or other.tasks == (task,))
+        and (other.precision, other.backend) == (artifact.precision, artifact.backend)
+        and other.details.get("library") == artifact.details.get("library")
+    ]
+    target = ("compute_capabilities", "version", "gpu")
+    yield from sorted(same, key=lambda o: sum(o.details.get(word) != artifact.details.get(word) for word in target))
+
+
+def of_precision(pair: Pair, precision: str) -> Pair:
+    """Return the same bundle's artifacts of another precision, on the same backend.
+
+    Args:
+        pair: what is compared.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``int8-cpu``; ``int8`` also finds the latter.
+
+    Raises:
+        BundleError: the bundle has none, or no separate ones.
+    """
+    words = (precision, "int8-cpu") if precision == "int8" else (precision,)
+    for word in words:
+        alike = replace(pair.shared, precision=word)
+        shared = next(_alike(pair.bundle, alike, "shared", None), None)
+        if shared is None:
+            continue
+        separate, missing = _separate(pair.bundle, shared)
+        if missing:
+            raise BundleError(_no_separate(pair.bundle, shared, missing))
+        return Pair(pair.bundle, shared, separate)
+    kind = "engine" if pair.engines else "graph"
+    raise BundleError(
+        f"{pair.bundle.path} has no shared {precision} {kind}; choose a precision that it has, or export again"
+    )
+
+
+def _no_separate(bundle: Bundle, shared: Artifact, missing: Sequence[str]) -> str:
+    kind, remedy = "model", "export again without --no-separate"
+    if shared.backend == "tensorrt":
+        kind, remedy = "engine", "build them with mtl-export BUNDLE"
+    return f"{bundle.path} has no separate {shared.precision} {kind} of {', '.join(missing)} to compare with; {remedy}"
+
+
+def require_batch(pair: Pair, size: int) -> None:
+    """Check that all artifacts take batches of a size.
+
+    Raises:
+        OptionError: names one that does not.
+    """
+    for artifact in (pair.shared, *pair.separate):
+        low, high = artifact.batch_min, artifact.batch_max
+        if size < low or (high is not None and size > high):
+            raise OptionError(f"--batch {size}: {artifact.path} takes {low} to {high or 'any number'}")
+
+
+def make_batch(pair: Pair, size: int, seed: int) -> Batch:
+    """Return a batch of noise in the form that the graphs take.
+
+    Noise will do: a dense network does the same work on any image. It is not zeros, which some kernels treat apart and
+    which lead to denormal numbers.
+
+    Raises:
+        OptionError: the artifacts do not take such a batch, or it does not fit into memory.
+    """
+    require_batch(pair, size)
+    preprocessing = pair.bundle.manifest.signature.preprocessing
+    rng = np.random.default_rng(seed)
+    try:
+        if preprocessing.input == "uint8":
+            return rng.integers(0, 256, (size, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
+        return rng.standard_normal((size, 3, preprocessing.height, preprocessing.width), dtype=np.float32)
+    except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
+        raise OptionError(f"--batch {size}: these images do not fit into memory; use fewer") from error

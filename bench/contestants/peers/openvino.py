@@ -1,0 +1,172 @@
+"""OpenVINO as a contestant: the bundle's graph on another library for processors. The only importer of openvino."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.bench.contestants.pair import Batch, Settings
+from mtl_deploy.bench.contestants.specs import Spec
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, open_bundle
+from mtl_deploy.runtime.errors import BackendError, BundleError, RunError
+
+NAME = "openvino"
+STARTER = "mtl_deploy.bench.contestants.peers.openvino:start"
+_OLDEST = 2024  # the first release whose Python names are used here
+_AS_MEASURED = ("fp32", "int8", "int8-cpu")  # precisions that it computes on a processor; FP16 graphs would run in FP32
+_INSTALL = "pip install 'mtl-deploy[peers]'"
+
+
+def openvino_spec(bundle: Bundle, shared: Artifact, settings: Settings) -> Spec:
+    """Return the contestant: the shared graph of the run's precision where OpenVINO computes in it, otherwise the FP32 one.
+
+    Args:
+        bundle: that holds the graphs.
+        shared: what the run measures.
+        settings: threads hold for OpenVINO too.
+
+    Raises:
+        BundleError: the bundle has no such graph.
+    """
+    graph = _graph(bundle, shared)
+    suffix = "" if graph.precision == shared.precision else f"@{graph.precision}"
+    return Spec(
+        name=NAME + suffix,
+        title="OpenVINO, shared network" + (f", {graph.precision}" if suffix else ""),
+        kind=NAME,
+        path=bundle.path,
+        artifacts=(graph,),
+        tasks=graph.tasks,
+        precision=graph.precision,
+        settings=settings,
+        starter=STARTER,
+    )
+
+
+def _graph(bundle: Bundle, shared: Artifact) -> Artifact:
+    graphs = {
+        artifact.precision: artifact
+        for artifact in bundle.manifest.artifacts
+        if (artifact.role, artifact.backend) == ("shared", "onnxruntime")
+    }
+    wanted = shared.precision if shared.precision in _AS_MEASURED and shared.precision in graphs else "fp32"
+    if wanted not in graphs:
+        raise BundleError(f"{bundle.path} has no shared {wanted} graph for OpenVINO; export the network again")
+    return graphs[wanted]
+
+
+class OpenVino:
+    """A graph in OpenVINO on the processor, compiled for each size of batch at the first call of that size.
+
+    Args:
+        name: the contestant's key.
+        core: OpenVINO's ``Core``.
+        content: an ``.onnx`` file.
+        where: how errors call it.
+        tasks: its outputs.
+        settings: of the run.
+        version: OpenVINO's.
+
+    Raises:
+        BundleError: OpenVINO cannot read the graph.
+    """
+
+    def __init__(
+        self, name: str, core: Any, content: bytes, where: str, tasks: tuple[str, ...], settings: Settings, version: str
+    ) -> None:
+        self.name = name
+        self.details = f"OpenVINO {version}, CPU"
+        self._core, self._where, self._tasks, self._version = core, where, tasks, version
+        # LATENCY: one call at a time on all threads. Without the second, BF16 or FP16 where the processor has it
+        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if settings.threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = str(settings.threads)
+        self._requests: dict[int, tuple[Any, list[Any]]] = {}
+        try:
+            self._model = core.read_model(content)
+        except Exception as error:  # its exceptions share no base of their own
+            raise BundleError(f"{where}: OpenVINO {version} cannot read it ({_line(error)}); leave it out") from error
+
+    def __call__(self, batch: Batch) -> Mapping[str, npt.NDArray[np.generic]]:
+        """Run the graph; outputs by task.
+
+        Raises:
+            BackendError: OpenVINO cannot compile the graph for a batch of this size.
+            RunError: it failed while running.
+        """
+        request, outputs = self._requests.get(len(batch)) or self._compiled(batch)
+        try:
+            request.infer([batch], share_inputs=True, share_outputs=True)
+        except Exception as error:
+            raise RunError(f"OpenVINO failed: {_line(error)}") from error
+        # what a request returns is overwritten by its next call; ONNX Runtime's is not
+        return {task: np.array(tensor.data) for task, tensor in zip(self._tasks, outputs, strict=True)}
+
+    def close(self) -> None:
+        """Free the compiled graphs."""
+        self._requests = {}
+
+    def _compiled(self, batch: Batch) -> tuple[Any, list[Any]]:
+        try:
+            model = self._model.clone()
+            model.reshape(list(batch.shape))
+            compiled = self._core.compile_model(model, "CPU", self._config)
+            request = compiled.create_infer_request()
+            found = request, [request.get_tensor(compiled.output(task)) for task in self._tasks]
+        except Exception as error:
+            raise BackendError(
+                f"{self._where}: OpenVINO {self._version} cannot compile it for a batch of {len(batch)} ({_line(error)})"
+            ) from error
+        self._requests[len(batch)] = found
+        return found
+
+
+def start(spec: Spec) -> OpenVino:
+    """Start the contestant.
+
+    Raises:
+        BackendError: OpenVINO is missing, broken or too old.
+        BundleError: the graph was changed, or OpenVINO cannot read it.
+    """
+    openvino = _import()
+    artifact = spec.artifacts[0]
+    content = open_bundle(spec.path).read(artifact)
+    version = _version(openvino)
+    where = str(spec.path / artifact.path)
+    return OpenVino(spec.name, openvino.Core(), content, where, spec.tasks, spec.settings, version)
+
+
+def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
+    """Import OpenVINO, so that memory can be read before any graph."""
+    _import()
+
+
+def _import() -> Any:
+    if find_spec("openvino") is None:
+        raise BackendError(f"OpenVINO is not installed: {_INSTALL}")
+    try:
+        import openvino
+
+        version = _version(openvino)
+        usable = int(version.partition(".")[0]) >= _OLDEST and hasattr(openvino, "Core")
+    except Exception as error:  # a broken installation fails anywhere in its loading
+        raise BackendError(
+            f"OpenVINO is installed but broken ({_line(error)}); install it again: {_INSTALL}"
+        ) from error
+    if not usable:
+        raise BackendError(f"OpenVINO {version} is too old, {_OLDEST} or later is needed: {_INSTALL}")
+    return openvino
+
+
+def _version(openvino: Any) -> str:
+    """Return ``2026.4.1`` of ``2026.4.1-22982-abcdef``."""
+    return str(openvino.__version__).partition("-")[0]
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""What the machine says of itself: processor, clocks, throttling, neighbours, and meters of power."""

@@ -1,0 +1,145 @@
+"""One server under an open load: requests arrive when they arrive, whether or not the ones before are done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_deploy.bench.contestants.forms import Contestant
+from mtl_deploy.bench.contestants.pair import Batch
+from mtl_deploy.bench.measurement.measure import undisturbed
+from mtl_deploy.bench.statistics.nested import Interval, Samples, quantile
+
+SPIN_S = 0.001
+"""How long before an arrival the wait turns from sleeping to spinning: a sleep ends late by the timer's slack and the wake-up."""
+_WARM_CALLS = 3  # other contestants ran meanwhile
+_BLOCKS = 16
+_INFLATION = (2.131 / 1.960) ** 2  # Student's t with 15 degrees of freedom over the normal quantile
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server did with a schedule.
+
+    Attributes:
+        latencies_ms: from each request's scheduled arrival to its completion, ``(calls,)`` in order of arrival.
+        late_ms: by how much calls began late that found the server idle: the load generator's own error, ``(calls that waited,)``.
+        seconds: from the schedule's start to the last completion.
+        waited_s: of these, seconds without a request.
+        finished: False where the backlog was hopeless and the rest of the schedule was given up.
+    """
+
+    latencies_ms: Samples
+    late_ms: Samples
+    seconds: float
+    waited_s: float
+    finished: bool
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the time in which there was a request to serve."""
+        return 1 - self.waited_s / self.seconds
+
+
+def poisson_arrivals(rate_per_s: float, calls: int, seed: int) -> Samples:
+    """Return arrivals of a Poisson process in seconds, ``(calls,)``, rising.
+
+    Given their number, the arrivals of a Poisson process are independent and uniform over the time (Ross: Stochastic Processes,
+    section 2.3). So drawn, the rate that is offered is exactly the one that was asked for, and contestants that get the same seed
+    and number get the same load.
+
+    Args:
+        rate_per_s: requests a second.
+        calls: number of requests.
+        seed: of the process.
+    """
+    arrivals: Samples = np.sort(np.random.default_rng([seed, calls]).random(calls)) * (calls / rate_per_s)
+    return arrivals
+
+
+def serve(
+    contestant: Contestant,
+    batch: Batch,
+    arrivals_s: Samples,
+    hopeless_s: float = float("inf"),
+    *,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Served:
+    """Serve requests one at a time, first come first served, and count each latency from its scheduled arrival.
+
+    A request that arrives while another is served waits, and its waiting is in its latency. A closed loop would only send it
+    afterwards and so leave out the very requests that a stall hits (coordinated omission).
+
+    Args:
+        contestant: the server.
+        batch: what each request asks for.
+        arrivals_s: after the start, rising, ``(calls,)``.
+        hopeless_s: give up once a request waits this long.
+        clock: nanoseconds.
+        sleep: waits for seconds; may be late.
+    """
+    for _ in range(_WARM_CALLS):
+        contestant(batch)
+    latencies, late, waited = [], [], 0
+    finished = True
+    with undisturbed():
+        start = now = clock()
+        for arrival in (start + np.asarray(arrivals_s * 1e9, dtype=np.int64)).tolist():
+            if now < arrival:
+                idle_since = now
+                if (seconds := (arrival - now) / 1e9 - SPIN_S) > 0:
+                    sleep(seconds)
+                while (now := clock()) < arrival:
+                    pass
+                waited += arrival - idle_since
+                late.append(now - arrival)
+            elif now - arrival > hopeless_s * 1e9:
+                finished = False
+                break
+            contestant(batch)
+            now = clock()
+            latencies.append(now - arrival)
+    return Served(
+        latencies_ms=np.array(latencies, dtype=np.float64) / 1e6,
+        late_ms=np.array(late, dtype=np.float64) / 1e6,
+        seconds=max(now - start, 1) / 1e9,
+        waited_s=waited / 1e9,
+        finished=finished,
+    )
+
+
+def dependent_quantile(samples: Samples, share: float) -> Interval | None:
+    """Estimate a quantile of values that hang together, such as the latencies of a queue; None where they are too few.
+
+    Requests of one busy period wait for each other, so a thousand latencies bound a p99 no better than far fewer independent
+    ones. How many fewer: the variance of the share of values below the quantile, by batch means over 16 blocks in order of time,
+    over the variance that independent values would have (batch means: Law: Simulation Modeling and Analysis, section 9.5.3;
+    that dependence asks for more samples of a quantile: Heidelberger, Lewis: Quantile Estimation in Dependent Sequences, Operations
+    Research 32, 1984). With so many values, order statistics give the interval as for independent ones. Blocks must be longer than
+    the queue's memory; near saturation, where it is long, the interval is too narrow.
+
+    Args:
+        samples: ``(n,)``, in order of time.
+        share: between 0 and 1; 0.99 for p99.
+    """
+    n = len(samples)
+    if n < _BLOCKS:
+        return None
+    ordered = np.sort(samples)
+    value = float(np.quantile(ordered, share))
+    blocks = np.array_split(samples, _BLOCKS)
+    shares = np.array(
+        [[np.mean(block < value), np.mean(block <= value)] for block in blocks]
+    )  # both: values may be equal
+    variance = float(shares.var(axis=0, ddof=1).max())
+    dependence = _INFLATION * variance * (n / _BLOCKS) / (share * (1 - share))
+    effective = max(int(n / max(dependence, 1.0)), 1)
+    ranks = quantile(np.arange(effective, dtype=np.float64), share)  # which of so many values bound it
+    if ranks is None:
+        return None
+    low, high = int(ranks.low * n / effective), int(np.ceil((ranks.high + 1) * n / effective)) - 1
+    return Interval(value, float(ordered[low]), float(ordered[min(high, n - 1)]))

@@ -1,0 +1,1 @@
+"""Intervals for what was measured on several levels: starts, rounds and calls."""

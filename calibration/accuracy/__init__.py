@@ -1,0 +1,1 @@
+"""What every task is worth at every precision: metrics, paired differences and their intervals."""

@@ -1,0 +1,251 @@
+"""Several precisions answer for the same images, in step: vector tasks' outputs are kept, of dense ones no more than sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.data.images import batches
+from mtl_deploy.calibration.data.labels import known
+from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
+from mtl_deploy.runtime.bundle.tasks import Kind, Task
+from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.predictions.maps import dense_values
+
+from .map_cells import DenseScore
+from .matrix import AccuracyMatrix, Cell, compare, image_losses
+from .paired_losses import Losses
+
+Pixels = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
+Answers = Callable[[int, int], Mapping[str, Array]]
+"""What somebody else gives for the images from one position to another, by task."""
+Source = bytes | Answers
+"""A graph of a bundle, which is run on a processor, or answers."""
+
+_BATCH = 8
+LEAST: dict[Kind, float] = {"binary": 0.1, "multiclass": 0.02, "segmentation": 0.1, "normals": 10.0}
+"""Probabilities of images that are all alike hardly vary; an error of less than this is no sign of a broken graph."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far a variant's outputs are from the FP32 graph's.
+
+    Attributes:
+        mean: over images (and pixels); in the task's unit, of probabilities, or of class maps the share of other classes.
+        largest: likewise.
+        scale: what a mean error is relative to: how far off on average an answer is that does not look at the image. At least
+            :data:`LEAST` of it for probabilities, class maps and normals, and of a constant value its size.
+        samples: images.
+    """
+
+    mean: float
+    largest: float
+    scale: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        matrix: of every task at every variant.
+        outputs: of vector tasks, by variant and task ``(N, size)``.
+        apart: by variant and task, where there is a variant called ``fp32``.
+        losses: by variant and task, an image each.
+        constant: dense tasks, with their variant, whose pixels all have one value.
+    """
+
+    matrix: AccuracyMatrix
+    outputs: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+    apart: Mapping[tuple[str, str], Apart]
+    losses: Mapping[tuple[str, str], Losses]
+    constant: frozenset[tuple[str, str]] = frozenset()
+
+
+def evaluate(
+    sources: Mapping[str, Source],
+    data: CalibrationData,
+    signature: Signature,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Let each variant answer for all images, a batch of all variants at a time.
+
+    Args:
+        sources: by variant; the first one is what the others are compared with.
+        data: images and what is known of them.
+        signature: of all graphs.
+        batch: the only batch that graphs take; None: any.
+        threads: of ONNX Runtime; None: one a core.
+        seed: of the intervals.
+    """
+    names = list(sources)
+    dense = [task for task in signature.tasks if task.dense]
+    scores = {task.name: DenseScore(task, names, data.dense.get(task.name)) for task in dense}
+    kept: dict[str, dict[str, list[Array]]] = {name: {} for name in names}
+    for start, answers in in_step(sources, data.images, signature, batch=batch, threads=threads):
+        for task in signature.tasks:
+            if not task.dense:
+                for name in names:
+                    kept[name].setdefault(task.name, []).append(np.asarray(answers[name][task.name], np.float32))
+                continue
+            pictures = {name: pictures_of(task, answers[name][task.name], signature) for name in names}
+            scores[task.name].add(start, pictures)
+    outputs = {name: {task: np.concatenate(parts) for task, parts in by.items()} for name, by in kept.items()}
+    vectors = [task for task in signature.tasks if not task.dense]
+    cells: dict[str, list[Cell]] = {}
+    for cell in compare(outputs, data, vectors, signature.outputs == "decoded", seed=seed).cells if vectors else ():
+        cells.setdefault(cell.task, []).append(cell)
+    cells |= {name: score.cells(seed) for name, score in scores.items()}
+    ordered = tuple(cell for task in signature.tasks for cell in cells[task.name])
+    losses = {(name, task.name): scores[task.name].losses(name) for name in names for task in dense}
+    for task in vectors:
+        labels = data.labels.get(task.name)
+        labelled = labels is not None and bool(known(labels).any())
+        for name in names:
+            pair = (outputs[name][task.name], outputs[names[0]][task.name])
+            rows = image_losses(task, *pair, labels, signature.outputs == "decoded")
+            positions = np.flatnonzero(known(labels)) if labels is not None and labelled else np.arange(len(rows))
+            losses[name, task.name] = Losses(task, rows, labelled, positions)
+    constant = frozenset((name, task.name) for name in names for task in dense if scores[task.name].constant(name))
+    matrix = AccuracyMatrix(ordered, data.labelled)
+    return Evaluation(matrix, outputs, _apart(signature, outputs, scores), losses, constant)
+
+
+def in_step(
+    sources: Mapping[str, Source],
+    images: Pixels,
+    signature: Signature,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[int, dict[str, Mapping[str, Array]]]]:
+    """Yield each batch's position and every variant's outputs for it, by variant and task; arguments as :func:`evaluate`'s."""
+    size = batch or _BATCH
+    missing = -len(images) % size if batch else 0
+    padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+    tasks = [task.name for task in signature.tasks]
+    with ExitStack() as stack:
+        backends = {
+            name: stack.enter_context(
+                closing(OnnxRuntimeBackend(partial(bytes, source), providers=["CPU"], threads=threads))
+            )
+            for name, source in sources.items()
+            if isinstance(source, bytes)
+        }
+        for position, piece in enumerate(batches(padded, signature.preprocessing, size)):
+            start = position * size
+            stop = min(start + size, len(images))
+            found: dict[str, Mapping[str, Array]] = {}
+            for name, source in sources.items():
+                if not isinstance(source, bytes):
+                    found[name] = source(start, stop)
+                    continue
+                outputs = backends[name].run({INPUT_NAME: piece}, tasks)
+                found[name] = {task: array[: stop - start] for task, array in outputs.items()}
+            yield start, found
+
+
+def pictures_of(task: Task, output: Array, signature: Signature) -> list[Array]:
+    """Return a dense task's decoded maps at the input's size: class indices, depth in its unit, unit normals ``(H, W, 3)``."""
+    size = (signature.preprocessing.height, signature.preprocessing.width)
+    return dense_values(task, output, signature.outputs, [Placement(size, size, (0, 0, *size))] * len(output))
+
+
+def relative_errors(
+    reference: bytes,
+    others: Mapping[str, bytes],
+    images: Pixels,
+    signature: Signature,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Return by graph the largest task's error, relative to the spread of its values: what ``auto`` makes small.
+
+    Of a vector task the mean error over the mean deviation; of a class map the share of pixels that differ over the share that
+    would by chance; of depth and normals the root of the mean squared error over that of the deviation.
+    """
+    sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
+    for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
+        for task in signature.tasks:
+            expected = _comparable(task, answers[""][task.name], signature)
+            for name in others:
+                found = _comparable(task, answers[name][task.name], signature)
+                sums.setdefault(name, {}).setdefault(task.name, []).append(_sums(task, expected, found))
+    errors = {
+        name: [_relative(task, np.concatenate(by[task.name])) for task in signature.tasks] for name, by in sums.items()
+    }
+    return {name: max(of) if np.isfinite(of).all() else float("inf") for name, of in errors.items()}
+
+
+def _comparable(task: Task, output: Array, signature: Signature) -> list[Array]:
+    return pictures_of(task, output, signature) if task.dense else list(np.asarray(output, np.float64))
+
+
+def _sums(task: Task, expected: Sequence[Array], found: Sequence[Array]) -> npt.NDArray[np.float64]:
+    """Return a row an image: the error, and what the spread is computed from."""
+    rows = []
+    for one, other in zip(expected, found, strict=True):
+        if task.kind == "segmentation":
+            counts = np.bincount(one.ravel().astype(np.int64), minlength=task.size) / one.size
+            rows.append(np.array([np.mean(one != other), *counts]))
+        elif task.dense:
+            values = one.reshape(-1, 3 if task.kind == "normals" else 1).astype(np.float64)
+            error = np.mean(((values - other.reshape(values.shape)) ** 2).sum(axis=1))
+            rows.append(np.array([error, np.mean((values**2).sum(axis=1)), *values.mean(axis=0)]))
+        else:
+            rows.append(np.array([np.mean(np.abs(one - other)), *one]))
+    return np.stack(rows)
+
+
+def _relative(task: Task, rows: npt.NDArray[np.float64]) -> float:
+    error, means = float(rows[:, 0].mean()), rows[:, 1:].mean(axis=0)
+    if task.kind == "segmentation":
+        spread = float(1 - (means**2).sum())
+    elif task.dense:
+        error, spread = np.sqrt(error), float(np.sqrt(max(means[0] - (means[1:] ** 2).sum(), 0.0)))
+    else:
+        spread = float(np.abs(rows[:, 1:] - means).mean())
+    return float(error) / (spread or 1.0)
+
+
+def _apart(
+    signature: Signature, outputs: Mapping[str, Mapping[str, Array]], scores: Mapping[str, DenseScore]
+) -> dict[tuple[str, str], Apart]:
+    found: dict[tuple[str, str], Apart] = {}
+    for variant in outputs if "fp32" in outputs else ():
+        for task in signature.tasks:
+            if task.dense:
+                mean, largest = scores[task.name].apart(variant)
+                scale = max(scores[task.name].ignoring, LEAST.get(task.kind, 0.0)) or 1.0
+                found[variant, task.name] = Apart(mean, largest, scale, scores[task.name].images)
+                continue
+            expected = outputs["fp32"][task.name].astype(np.float64)
+            difference = np.abs(outputs[variant][task.name] - expected)
+            scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
+            size = float(np.abs(expected).max())
+            if task.gives_probabilities or (signature.outputs == "decoded" and task.kind != "regression"):
+                scale = max(scale, LEAST[task.kind])
+            elif scale <= np.spacing(np.float32(size)):
+                scale = max(size, 1e-3)
+            found[variant, task.name] = Apart(float(np.mean(difference)), float(difference.max()), scale, len(expected))
+    return found
+
+
+def stored(outputs: Mapping[str, Array]) -> Answers:
+    """Return answers that are at hand, by task an array with all images."""
+    return lambda start, stop: {name: values[start:stop] for name, values in outputs.items()}

@@ -1,0 +1,51 @@
+"""A bundle's graphs at each precision, as a processor can show what they give."""
+
+from __future__ import annotations
+
+import onnx
+
+from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+from mtl_deploy.runtime.errors import BundleError, OptionError
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
+"""In the order that tables show them."""
+
+
+def shared_graphs(bundle: Bundle) -> dict[str, Artifact]:
+    """Return by precision the graph that serves all tasks.
+
+    Raises:
+        BundleError: there is none.
+    """
+    found = {
+        artifact.precision: artifact
+        for artifact in bundle.manifest.artifacts
+        if (artifact.role, artifact.backend) == ("shared", "onnxruntime")
+    }
+    if not found:
+        raise BundleError(f"{bundle.path}: holds no graph that serves all tasks; export the network again")
+    return {name: found[name] for name in (*PRECISIONS, *found) if name in found}
+
+
+def runnable(bundle: Bundle, precision: str) -> bytes:
+    """Return a graph whose numbers on a processor are those of the precision: FP16 with its rounding written out.
+
+    Raises:
+        OptionError: the bundle has no such graph.
+        BundleError: a file is missing or damaged.
+    """
+    graphs = shared_graphs(bundle)
+    if precision not in graphs:
+        raise OptionError(f"{bundle.path}: has no {precision} graph; it has {', '.join(graphs)}")
+    content = bundle.read(graphs[precision])
+    if precision in ("fp32", "int8-cpu"):
+        return content
+    emulated: bytes = emulate_half(onnx.load_from_string(content)).SerializeToString()  # computed in FP32 otherwise
+    return emulated
+
+
+def only_batch(bundle: Bundle, precision: str) -> int | None:
+    """Return the only batch that a graph takes; None: any."""
+    artifact = shared_graphs(bundle)[precision]
+    return artifact.batch_min if artifact.batch_min == artifact.batch_max else None

@@ -1,0 +1,1 @@
+"""Images and labels for calibration: found, read, split evenly, or generated."""

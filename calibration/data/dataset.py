@@ -1,0 +1,315 @@
+"""Calibration data: the user's images at the network's size, with the truth of each task where it is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.files.arrays import map_array, read_archive
+from mtl_deploy.runtime.files.reading import DocumentError, describe
+from mtl_deploy.runtime.images.loading import load_pixels
+
+from .checks import data_warnings
+from .dense_labels import DenseLabels, LabelArray, find_label_files
+from .images import find_images, read_images
+from .labels import FileLabels, Labels, array_labels, csv_labels, known
+from .strata import stratified
+from .utkface import utkface_labels
+
+Pixels = npt.NDArray[np.uint8]
+
+_EXPECTED = (
+    "give --calibration-data a folder of images, a text file with a path a line, an .npy file (N, H, W, 3) uint8, RGB, or an "
+    ".npz file with such an array 'images'; 512 images like those that the network will see suffice"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Images with what is known of them.
+
+    Attributes:
+        images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
+        labels: by task: of a regression ``(N,) float64`` in the task's unit, NaN where not known (``(N, size)`` where it has
+            several values); of classes ``(N,) int64``, -1 where not known. A task without any label is left out.
+        source: where they come from, for people.
+        skipped: of files that were drawn but not used, the reason.
+        warnings: what makes the data weak, a sentence each.
+        digest: SHA-256 over the images' shape and pixels and the labels; computed where it is not given.
+        dense: by dense task, its truth a picture an image, which is read when it is looked at. A task without any is left out.
+    """
+
+    images: Pixels
+    labels: Mapping[str, Labels]
+    source: str
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
+    dense: Mapping[str, DenseLabels] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Compute the digest.
+
+        Raises:
+            ImageError: the images have another shape or type, or labels are not one an image.
+        """
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or not self.images.size:
+            raise ImageError(
+                f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, 3), RGB"
+            )
+        counts = {name: len(values) for name, values in self.labels.items()}
+        for name, count in (counts | {name: len(values) for name, values in self.dense.items()}).items():
+            if count != len(self.images):
+                raise ImageError(f"{self.source}: {count} labels of task {name!r} for {len(self.images)} images")
+        if not self.digest:
+            object.__setattr__(self, "digest", _digest(self.images, self.labels, self.dense))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the truth of a task at least is known."""
+        return bool(self.labels or self.dense)
+
+    def split(self, share: float = 0.5, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
+        """Part the images in two, see :meth:`parts`.
+
+        Args:
+            share: of the images in the first part, between 0 and 1.
+            seed: the same seed parts alike.
+        """
+        part = self.parts((share, 1 - share), seed)
+        return self.select(part == 0), self.select(part == 1)
+
+    def parts(self, shares: Sequence[float], seed: int = 0) -> npt.NDArray[np.intp]:
+        """Part the images, so that accuracy is measured on others than those that set the ranges.
+
+        Images that are equal pixel by pixel stay together. Each label of classes, and each quantile of a regression, is in every
+        part by its share, the rarest first (see :func:`~mtl_deploy.calibration.data.strata.stratified`); otherwise chance decides.
+        Truth a pixel is not looked at.
+
+        Args:
+            shares: of the images, a part: between 0 and 1, 1 together; met as closely as equal images allow.
+            seed: the same seed parts alike.
+
+        Returns:
+            ``(N,)``: each image's part, from 0; none is empty.
+
+        Raises:
+            OptionError: the shares are not between 0 and 1, or do not make 1.
+            ImageError: there are fewer different images than parts.
+        """
+        if not all(0 < share < 1 for share in shares) or not np.isclose(sum(shares), 1):
+            raise OptionError(
+                f"shares {', '.join(f'{share:g}' for share in shares)}: choose them between 0 and 1, 1 together"
+            )
+        units = self._units()
+        if len(units) < len(shares):
+            equal = "all equal" if len(units) == 1 else f"{len(units)} of them different"
+            searched = ", one to search layers with" if len(shares) > 2 else ""
+            raise ImageError(
+                f"{self.source}: {len(self.images)} images, {equal}; at least {len(shares)} different ones are needed, one to "
+                f"calibrate with{searched} and one to evaluate on"
+            )
+        part = np.empty(len(self.images), np.intp)
+        for unit, chosen in zip(units, stratified(self.labels, units, shares, seed), strict=True):
+            part[unit] = chosen
+        return part
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> CalibrationData:
+        """Return the images that ``(N,) bool`` chooses, in the order that they have."""
+        return self._part(np.flatnonzero(chosen))
+
+    def _units(self) -> list[list[int]]:
+        """Return the positions of images that are equal pixel by pixel, together."""
+        units: dict[bytes, list[int]] = {}
+        for position, image in enumerate(self.images):
+            units.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
+        return list(units.values())
+
+    def _part(self, positions: npt.NDArray[np.intp]) -> CalibrationData:
+        labels = {name: values[positions] for name, values in self.labels.items() if known(values[positions]).any()}
+        parts = {name: values.part(positions) for name, values in self.dense.items()}
+        dense = {name: part for name, part in parts.items() if part.known.any()}
+        return replace(self, images=self.images[positions], labels=labels, dense=dense, digest="")
+
+
+def load_data(
+    source: Path | None,
+    preprocessing: Preprocessing,
+    tasks: Sequence[Task],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    labels: Path | None = None,
+) -> CalibrationData:
+    """Read the user's images and their labels.
+
+    Files that cannot be read or whose names are malformed are left out and named; others are drawn in their place.
+
+    Args:
+        source: a folder of images, searched with its subfolders; a text file with a path a line; an ``.npy`` file
+            ``(N, H, W, 3) uint8``, RGB; or an ``.npz`` file with such an array ``images`` and, of the tasks whose truth is known,
+            ``labels/<task>``. Files named like UTKFace's carry the labels of tasks called age, gender and race. None is an error:
+            random numbers would give ranges that no image has.
+        preprocessing: its height and width.
+        tasks: the network's.
+        samples: how many images to read at most; None: all, which takes ``N * height * width * 3`` bytes.
+        seed: of the sample; the same seed draws the same images.
+        labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; goes before UTKFace's names. Or a folder
+            with such a ``labels.csv`` where there are vector tasks, and a subfolder a dense task, see
+            :func:`~mtl_deploy.calibration.data.dense_labels.find_label_files`.
+
+    Returns:
+        the images in the order of the source.
+
+    Raises:
+        ImageError: there are no images, or none can be read; or an array has another shape or type, or unfit labels.
+        OptionError: the number of samples is below 1, ``source`` is None, or the CSV file cannot be used.
+    """
+    if source is None:
+        raise OptionError(f"INT8 needs images to calibrate with; {_EXPECTED}")
+    if samples is not None and samples < 1:
+        raise OptionError(f"{samples} calibration samples: at least 1 is needed")
+    if source.suffix.lower() in (".npy", ".npz") and not source.is_dir():
+        if labels is not None:
+            raise OptionError(
+                f"{labels}: names image files, but {source} is an array; put the labels into an .npz file as labels/<task>"
+            )
+        data = _from_arrays(source, preprocessing, tasks, samples, seed)
+    else:
+        data = _from_files(source, preprocessing, tasks, samples, seed, labels)
+    silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
+    found = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
+    return replace(data, warnings=(*data.warnings, *found))
+
+
+def _from_files(
+    source: Path,
+    preprocessing: Preprocessing,
+    tasks: Sequence[Task],
+    samples: int | None,
+    seed: int,
+    labels: Path | None,
+) -> CalibrationData:
+    paths = find_images(source)
+    vectors = [task for task in tasks if not task.dense]
+    file = labels
+    if labels is not None and labels.is_dir():
+        file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
+        if file is None and not any((labels / task.name).is_dir() for task in tasks if task.dense):
+            raise OptionError(f"{labels}: has neither labels.csv nor a folder called like a dense task")
+    truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
+    truth = truth or FileLabels()
+    usable = [path for path in paths if path not in truth.malformed]
+    if not usable:
+        path, reason = next(iter(truth.malformed.items()))
+        raise ImageError(f"{source}: none of the {len(paths)} images can be used; {path.name}: {reason}")
+    loaded = read_images(usable, preprocessing, source, samples=samples, seed=seed)
+    skipped = truth.malformed | loaded.skipped
+    row = {path: i for i, path in enumerate(paths)}
+    rows = [row[path] for path in loaded.paths]
+    values = {name: column[rows] for name, column in truth.values.items() if known(column[rows]).any()}
+    dense: Mapping[str, DenseLabels] = {}
+    noted: tuple[str, ...] = ()
+    if labels is not None and labels.is_dir():
+        dense, noted = find_label_files(labels, source, loaded.paths, tasks, preprocessing)
+    left_out = f", {len(skipped)} files left out" if skipped else ""
+    described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
+    return CalibrationData(
+        loaded.array,
+        values,
+        f"{len(loaded.array)} images from {source}{described}{left_out}",
+        {_shown(path, source): reason for path, reason in skipped.items()},
+        (*truth.warnings, *noted),
+        dense=dense,
+    )
+
+
+def _from_arrays(
+    source: Path, preprocessing: Preprocessing, tasks: Sequence[Task], samples: int | None, seed: int
+) -> CalibrationData:
+    arrays, unused = _load(source, {"images", *(f"labels/{task.name}" for task in tasks)})
+    if (images := arrays.get("images")) is None:
+        held = ", ".join(sorted({*arrays, *unused})) or "nothing"
+        raise ImageError(f"{source}: no array 'images'; it holds {held}")
+    _check(images, source)
+    size = (preprocessing.height, preprocessing.width)
+    preprocessing = replace(preprocessing, multiple=0)
+    if images.shape[1:3] == size:  # ready, as a batch is for the runtime: nothing is cropped from it
+        preprocessing = replace(preprocessing, fit="stretch", resize_to=())
+    chosen = np.arange(len(images))
+    if samples is not None and samples < len(images):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
+    values: dict[str, Labels] = {}
+    dense: dict[str, DenseLabels] = {}
+    for task in tasks:
+        array = arrays.get(f"labels/{task.name}")
+        if array is None:
+            continue
+        where = f"{source}: labels/{task.name}"
+        if array.ndim == 0 or len(array) != len(images):
+            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
+        if task.dense:
+            dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
+            continue
+        column = array_labels(task, array, where)[chosen]
+        if known(column).any():
+            values[task.name] = column
+    warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
+    pixels = np.empty((len(chosen), *size, 3), np.uint8)
+    for i, position in enumerate(chosen):
+        pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
+    warnings = (warning,) if unused else ()
+    return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, warnings, dense=dense)
+
+
+def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
+    try:
+        if source.suffix.lower() == ".npy":
+            return {"images": map_array(source)}, []
+        return read_archive(source, wanted)
+    except (OSError, DocumentError) as error:
+        raise ImageError(f"{source}: cannot be read as an array ({describe(error)}); {_EXPECTED}") from error
+
+
+def _check(images: npt.NDArray[Any], source: Path) -> None:
+    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
+        return
+    hint = ""
+    if images.ndim == 4 and images.shape[1] == 3:
+        hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
+    elif images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        hint = "; stack grey images three times"
+    elif images.dtype != np.uint8 and images.ndim == 4:
+        hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
+    raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, 3), RGB{hint}")
+
+
+def _shown(path: Path, source: Path) -> str:
+    folder = source if source.is_dir() else source.parent
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _digest(images: Pixels, labels: Mapping[str, Labels], dense: Mapping[str, DenseLabels]) -> str:
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    for name in sorted(labels):
+        values = np.ascontiguousarray(labels[name])
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(values.tobytes())
+    for name in sorted(dense):
+        digest.update(f"{name} {dense[name].digest}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""The user's images as arrays for a graph: from a folder or a list, a sample of them, the unreadable ones named."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.files.reading import describe, read_text
+from mtl_deploy.runtime.images.files import SUFFIXES
+from mtl_deploy.runtime.images.loading import load_pixels, prepare
+
+from .synthetic import synthetic_images
+
+__all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """Images at a network's size.
+
+    Attributes:
+        array: ``(N, height, width, 3) uint8, RGB``.
+        paths: of the images, in the array's order.
+        skipped: of files that were drawn but could not be read, the reason a path.
+    """
+
+    array: Pixels
+    paths: tuple[Path, ...]
+    skipped: dict[Path, str]
+
+
+def find_images(source: Path) -> list[Path]:
+    """List the images of a folder, or those that a list names.
+
+    Args:
+        source: a folder, searched with its subfolders for files with an image's suffix; hidden ones are left out. Or a text file
+            with a path a line, absolute or relative to the file's own folder; empty lines and lines after ``#`` are left out.
+
+    Returns:
+        the folder's in sorted order, the list's in its own.
+
+    Raises:
+        ImageError: there is no such folder or file, the file is no text, or no image is in it.
+    """
+    if source.is_dir():
+        found = sorted(
+            path
+            for path in source.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not _hidden(path, source) and not path.is_dir()
+        )
+        if not found:
+            raise ImageError(f"{source}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
+        return found
+    try:
+        lines = [line.strip() for line in read_text(source).splitlines()]
+    except OSError as error:
+        raise ImageError(
+            f"{source}: {describe(error)}; give a folder of images, or a text file with a path a line"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ImageError(
+            f"{source}: not a text file; give a folder of images, or a text file with a path a line"
+        ) from error
+    found = [source.parent / line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ImageError(f"{source}: names no image; write a path a line")
+    return found
+
+
+def load_images(
+    source: Path, preprocessing: Preprocessing, *, samples: int | None = None, seed: int = 0
+) -> LoadedImages:
+    """Read images, or a sample of them, resized as the runtime resizes.
+
+    Files that cannot be read are left out and named, and others are drawn in their place.
+
+    Args:
+        source: see :func:`find_images`.
+        preprocessing: its height and width.
+        samples: how many to read at most; None: all.
+        seed: of the sample; the same seed draws the same files.
+
+    Returns:
+        the images in the order of :func:`find_images`.
+
+    Raises:
+        ImageError: none can be read, or see :func:`find_images`.
+    """
+    return read_images(find_images(source), preprocessing, source, samples=samples, seed=seed)
+
+
+def read_images(
+    paths: Sequence[Path], preprocessing: Preprocessing, source: Path, *, samples: int | None = None, seed: int = 0
+) -> LoadedImages:
+    """Read images that are listed already; as :func:`load_images` otherwise.
+
+    Memory: the images at the network's size, and once more while a sample is put in order.
+
+    Args:
+        paths: of the images.
+        preprocessing: its height and width.
+        source: what errors call the place that the paths come from.
+        samples: how many to read at most; None: all.
+        seed: of the sample.
+
+    Raises:
+        ImageError: none can be read.
+    """
+    order = list(range(len(paths)))
+    if samples is not None:
+        random.Random(seed).shuffle(order)
+    wanted = len(paths) if samples is None else min(samples, len(paths))
+    array = np.empty((wanted, preprocessing.height, preprocessing.width, 3), np.uint8)
+    positions: list[int] = []
+    skipped: dict[Path, str] = {}
+    fixed = replace(preprocessing, multiple=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata beside sound pixels
+        for position in order:
+            if len(positions) == wanted:
+                break
+            try:
+                array[len(positions)] = load_pixels(paths[position], fixed)[0]
+                positions.append(position)
+            except ImageError as error:
+                skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")
+    if not positions:
+        path, reason = next(iter(skipped.items()))
+        raise ImageError(f"{source}: none of the {len(skipped)} images can be read; {path}: {reason}")
+    array = array[: len(positions)]
+    if samples is not None:
+        array = array[np.argsort(positions)]
+        positions.sort()
+    return LoadedImages(array, tuple(paths[i] for i in positions), skipped)
+
+
+def batches(images: Pixels, preprocessing: Preprocessing, size: int) -> Iterator[Array]:
+    """Cut images into batches of a graph's input, as the runtime prepares it; the last one may be smaller.
+
+    Args:
+        images: ``(N, height, width, 3) uint8, RGB``.
+        preprocessing: the graph's.
+        size: images a batch.
+    """
+    for start in range(0, len(images), size):
+        yield prepare(images[start : start + size], preprocessing)[0]
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -1,0 +1,256 @@
+"""The truth of images, a task at a time: from a CSV file or from arrays."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.files.reading import describe, read_text
+
+Labels = npt.NDArray[Any]
+
+UNKNOWN = -1  # of a class; of a regression NaN
+
+_EMPTY = frozenset(("", "nan", "na", "n/a", "none", "null"))
+_SHOWN = 3  # problems of a kind that a warning names
+_MOST_CLASSES = 1 << 31  # where their number is not known
+
+
+@dataclass(frozen=True)
+class FileLabels:
+    """What is known of a list of image files.
+
+    Attributes:
+        values: by task, a value a file, in their order; see :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
+        malformed: of files whose name is not as the data set's are, the reason.
+        warnings: what the user should know.
+    """
+
+    values: dict[str, Labels] = field(default_factory=dict)
+    malformed: dict[Path, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def classes(task: Task) -> int | None:
+    """Return the number of a task's classes; None where it is not known."""
+    return 2 if task.kind == "binary" else len(task.labels) or task.size or None
+
+
+def known(values: Labels) -> npt.NDArray[np.bool_]:
+    """Return ``(N,) bool``: which labels are known."""
+    rows = values.reshape(len(values), -1)
+    present = ~np.isnan(rows) if rows.dtype.kind == "f" else np.not_equal(rows, UNKNOWN)
+    return np.asarray(present.all(axis=1), np.bool_)
+
+
+def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[Task]) -> FileLabels:
+    """Read labels from a CSV file with the column ``file`` and a column a task.
+
+    Args:
+        file: UTF-8, separated by commas, semicolons or tabs. ``file`` holds a path relative to the CSV file or to ``source``,
+            an absolute one, or a bare name where only one image has it. A regression's column holds values in the task's unit
+            (several: between spaces); a class is given by the task's label or by its index. Empty: not known.
+        source: the images' folder or list.
+        paths: of the images.
+        tasks: those that labels are wanted for; other columns are passed over.
+
+    Raises:
+        OptionError: the file cannot be read, lacks a column, contradicts itself, or nothing in it can be used.
+    """
+    rows, numbers = _read_csv(file)
+    columns = {name.lower(): name for name in rows[0]}
+    if "file" not in columns:
+        raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(rows[0])}")
+    known = {task.name: columns[task.name.lower()] for task in tasks if task.name.lower() in columns}
+    if not known:
+        raise OptionError(
+            f"{file}: no column is called like a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
+            f"{', '.join(rows[0])}"
+        )
+    names = [row[columns["file"]] for row in rows]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        first = seen.setdefault(name, i)
+        if any(rows[i][column] != rows[first][column] for column in known.values()):
+            raise OptionError(f"{file}: lines {numbers[first]} and {numbers[i]} give {name} different labels")
+    matched = _match(names, (file.parent, source if source.is_dir() else source.parent), paths)
+    used = sorted({row for row in matched if row is not None})
+    if not used:
+        raise OptionError(
+            f"{file}: none of its {len(rows)} files is an image of {source}; the first one is {names[0]!r}"
+        )
+    warnings = []
+    if missing := [path.name for path, row in zip(paths, matched, strict=True) if row is None]:
+        warnings.append(f"{file.name}: no line for {_some(missing)} of {len(paths)} images")
+    if absent := sorted(set(names) - {names[row] for row in used}):
+        warnings.append(f"{file.name}: no image for {_some(absent)} of {len(rows)} lines")
+    values: dict[str, Labels] = {}
+    for task in tasks:
+        if task.name not in known:
+            continue
+        column, problems = parse_labels(task, [rows[row][known[task.name]] for row in used])
+        listed = [f"line {numbers[used[i]]}: {problem}" for i, problem in problems.items()]
+        if len(problems) == len(used):
+            raise OptionError(f"{file}: no label of task {task.name!r} can be used; {listed[0]}")
+        if listed:
+            warnings.append(f"{file.name}: {_some(listed, 'labels')} cannot be used and count as unknown")
+        values[task.name] = np.full((len(paths), *column.shape[1:]), _unknown(task), column.dtype)
+        place = {row: i for i, row in enumerate(used)}
+        for i, row in enumerate(matched):
+            if row is not None:
+                values[task.name][i] = column[place[row]]
+    return FileLabels(values, {}, tuple(warnings))
+
+
+def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
+    """Return the lines below the first as dicts, and their numbers in the file."""
+    try:
+        text = read_text(file, encoding="utf-8-sig")
+    except OSError as error:
+        raise OptionError(
+            f"{file}: {describe(error)}; give a CSV file with the columns file and a task's name each"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    try:
+        cells = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise OptionError(f"{file}: line {reader.line_num} is not CSV ({error})") from error
+    if len(cells) < 2:
+        raise OptionError(
+            f"{file}: holds no labels; write a line of columns (file, a task's name each), then a line an image"
+        )
+    titles = cells[0][0]
+    for row, number in cells:
+        if len(row) != len(titles):
+            raise OptionError(f"{file}: line {number} has {len(row)} cells, the first line {len(titles)}")
+    return [dict(zip(titles, row, strict=True)) for row, _ in cells[1:]], [number for _, number in cells[1:]]
+
+
+def _match(names: Sequence[str], folders: Sequence[Path], paths: Sequence[Path]) -> list[int | None]:
+    """Return of each image the first line that means it; a bare name means the one image that has it."""
+    by_path: list[dict[str, int]] = []
+    for folder in folders:
+        by_path.append({})
+        for i, name in enumerate(names):
+            by_path[-1].setdefault(_absolute(folder / name), i)
+    by_name = {name: i for i, name in reversed(list(enumerate(names)))}
+    bearers: dict[str, set[str]] = {}
+    for path in paths:
+        bearers.setdefault(path.name, set()).add(_absolute(path))
+
+    def line(path: Path) -> int | None:
+        for lines in by_path:
+            if (found := lines.get(_absolute(path))) is not None:
+                return found
+        return by_name.get(path.name) if len(bearers[path.name]) == 1 else None
+
+    return [line(path) for path in paths]
+
+
+def _absolute(path: Path) -> str:
+    return os.path.normpath(path.absolute())  # links are not followed: two may lead to one file
+
+
+def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, str]]:
+    """Turn text into labels.
+
+    A column of a class task holds the task's labels or indices: labels where each cell is one; else cells that are labels count as
+    such and the rest as indices, unless all are indices.
+
+    Returns:
+        the labels, unknown where a cell is empty or cannot be used, and of the latter the reason by position.
+    """
+    problems: dict[int, str] = {}
+    unknown = _unknown(task)
+    if task.kind == "regression":
+        width = max(task.size, 1)
+        numbers = np.full((len(cells), width), unknown)
+        for i, cell in enumerate(cells):
+            try:
+                row = [] if cell.lower() in _EMPTY else [float(part) for part in cell.split()]
+            except ValueError:
+                row = [np.inf]
+            if row and (len(row) != width or not np.isfinite(row).all()):
+                problems[i] = f"{task.name} {cell!r} is not {'a number' if width == 1 else f'{width} numbers'}"
+            elif row:
+                numbers[i] = row
+        return (numbers[:, 0] if width == 1 else numbers), problems
+    count = classes(task)
+    exact: Mapping[str, int] = {label: i for i, label in enumerate(task.labels)}
+    loose = {label.lower(): i for i, label in enumerate(task.labels)}
+    filled = [cell for cell in cells if cell.lower() not in _EMPTY or cell in exact]
+    indices_alone = not all(cell.lower() in loose for cell in filled) and all(
+        _index(cell, count) is not None for cell in filled
+    )
+    found = np.full(len(cells), UNKNOWN, np.int64)
+    for i, cell in enumerate(cells):
+        value = None if indices_alone else exact.get(cell, loose.get(cell.lower()))
+        value = _index(cell, count) if value is None else value
+        if value is not None:
+            found[i] = value
+        elif cell.lower() not in _EMPTY:
+            words = f"one of {', '.join(task.labels)} or " if task.labels else ""
+            problems[i] = f"{task.name} {cell!r} is not {words}an index{f' from 0 to {count - 1}' if count else ''}"
+    return found, problems
+
+
+def array_labels(task: Task, array: Labels, where: str) -> Labels:
+    """Check labels that come as an array: numbers, or for classes text; NaN and -1 count as unknown.
+
+    Raises:
+        ImageError: the shape, type or a value does not fit the task.
+    """
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    size = task.size if task.kind == "regression" and task.size > 1 else None  # values a label
+    if array.shape[1:] != (() if size is None else (size,)):
+        raise ImageError(f"{where}: shape {array.shape}; expected a label an image{f', {size} values' if size else ''}")
+    if array.dtype.kind == "U":
+        values, problems = parse_labels(task, [str(cell).strip() for cell in array])
+        if problems:
+            raise ImageError(f"{where}: {next(iter(problems.values()))}")
+        return values
+    if array.dtype.kind not in "biuf":
+        raise ImageError(
+            f"{where}: type {array.dtype}; expected numbers{'' if task.kind == 'regression' else ' or text'}"
+        )
+    if task.kind == "regression":
+        if np.isinf(array).any():
+            raise ImageError(f"{where}: holds infinite values; write NaN where a label is not known")
+        return array.astype(np.float64)
+    numbers = np.nan_to_num(array.astype(np.float64), nan=UNKNOWN, posinf=-2, neginf=-2)
+    count = classes(task)
+    if ((numbers < UNKNOWN) | (numbers != np.floor(numbers)) | (numbers >= (count or _MOST_CLASSES))).any():
+        limit = f" from 0 to {count - 1}" if count else ""
+        raise ImageError(f"{where}: holds values that are no index{limit}, nor -1 for unknown")
+    return numbers.astype(np.int64)
+
+
+def _index(cell: str, count: int | None) -> int | None:
+    """Read an index; table programs write one as 1.0. -1 is unknown."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and UNKNOWN <= number < (count or _MOST_CLASSES) else None
+
+
+def _unknown(task: Task) -> float | int:
+    return float("nan") if task.kind == "regression" else UNKNOWN
+
+
+def _some(items: Sequence[str], noun: str = "") -> str:
+    shown = ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+    return f"{len(items)}{noun and ' ' + noun} ({shown})"

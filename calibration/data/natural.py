@@ -1,0 +1,117 @@
+"""Generated pictures with the statistics of photographs, for when the user has none at hand.
+
+Networks are made for photographs. Noise, stripes and flat colours drive many of them far outside the range that they were trained
+in, so such pictures say little of how a network does in use. Photographs share a few statistics, and these are drawn here:
+
+- a power spectrum that falls as the square of the frequency (Field, "Relations between the statistics of natural images and the
+  response properties of cortical cells", 1987);
+- edges of things that hide one another, of all sizes: the dead leaves model with radii of density ``r ** -3`` (Lee, Mumford and
+  Huang, "Occlusion models for natural images", 2001). Pictures of both kinds are close enough to photographs to train networks on
+  (Baradad et al., "Learning to see by looking at noise", 2021, https://arxiv.org/abs/2106.05963);
+- colours that vary together: ImageNet's mean and standard deviation, with the principal components of its pixels (Krizhevsky et
+  al., "ImageNet classification with deep convolutional neural networks", 2012, section 4.1; the values are those of
+  https://github.com/facebookarchive/fb.resnet.torch).
+
+They still show nothing of what a trained network makes of faces or streets: never calibrate on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+Plane = npt.NDArray[np.float64]
+
+_LEAVES = 160
+_RADII = (0.02, 0.6)  # of the shorter side
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+_TEXTURE = 0.45  # a leaf's own deviation, of that of all colours
+_BRIGHTNESS, _CONTRAST = 0.35, 0.2  # how much pictures differ, of the deviation of all pixels
+_MOST = 1.5  # deviations: cameras set their exposure, so pictures differ by no more
+
+
+def natural_images(count: int, height: int, width: int, *, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw pictures that have the statistics of photographs.
+
+    Args:
+        count: number of images. The first ones are the same whatever the count.
+        height: pixels.
+        width: pixels.
+        seed: the same seed gives the same images.
+
+    Returns:
+        ``(count, height, width, 3) uint8, RGB``.
+    """
+    colours = _colours()
+    images = np.empty((count, height, width, 3), np.uint8)
+    for i in range(count):
+        rng = np.random.default_rng((seed, i))
+        picture = _smoothed(_leaves(rng, height, width)) @ colours.T
+        contrast = np.exp(_CONTRAST * np.clip(rng.standard_normal(), -_MOST, _MOST))
+        brightness = _BRIGHTNESS * (colours @ np.clip(rng.standard_normal(3), -_MOST, _MOST))
+        images[i] = np.rint(255 * np.clip(np.array(IMAGENET_MEAN) + brightness + contrast * picture, 0, 1))
+    return images
+
+
+def _colours() -> Plane:
+    """Return the matrix that turns three independent standard normals into a colour's distance from ImageNet's mean."""
+    covariance = (_EIGENVECTORS * _EIGENVALUES) @ _EIGENVECTORS.T
+    scale = np.array(IMAGENET_STD) / np.sqrt(np.diag(covariance))
+    mixed: Plane = scale[:, None] * _EIGENVECTORS * np.sqrt(_EIGENVALUES)
+    return mixed
+
+
+def _leaves(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Lay textured shapes over one another; ``(height, width, 3)``, in independent components of unit variance."""
+    picture = _fractal(rng, height, width)
+    texture = _fractal(rng, height, width)
+    short = min(height, width)
+    low, high = (1 / (radius * short) ** 2 for radius in _RADII)
+    for _ in range(_LEAVES):
+        radius = (low + rng.random() * (high - low)) ** -0.5  # of density r ** -3 between the two
+        place = rng.uniform(0, 1, 2) * (height, width)
+        box, inside = _leaf(rng, place, radius, (height, width))
+        colour = np.sqrt(1 - _TEXTURE**2) * rng.standard_normal(3)
+        shift = rng.integers(0, (height, width))
+        own = np.roll(texture, shift, axis=(0, 1))[box]
+        picture[box] = np.where(inside[..., None], colour + _TEXTURE * own, picture[box])
+    return picture
+
+
+def _leaf(
+    rng: np.random.Generator, place: Plane, radius: float, size: tuple[int, int]
+) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+    """Return where a shape lies and which of the pixels there are inside: an ellipse or a rectangle, turned."""
+    reach = int(np.ceil(1.5 * radius))
+    starts = [max(int(at) - reach, 0) for at in place]
+    stops = [min(int(at) + reach + 1, side) for at, side in zip(place, size, strict=True)]
+    y, x = np.mgrid[starts[0] : stops[0], starts[1] : stops[1]]
+    angle, slim = rng.uniform(0, np.pi), rng.uniform(0.4, 1)
+    along = (np.cos(angle) * (x - place[1]) + np.sin(angle) * (y - place[0])) / radius
+    across = (np.cos(angle) * (y - place[0]) - np.sin(angle) * (x - place[1])) / (slim * radius)
+    inside = along**2 + across**2 < 1 if rng.random() < 0.5 else np.maximum(abs(along), abs(across)) < 1
+    return (slice(starts[0], stops[0]), slice(starts[1], stops[1])), inside
+
+
+def _fractal(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Draw noise whose amplitude falls as one over the frequency; ``(height, width, 3)``, of mean 0 and variance 1."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    white = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
+    found = np.fft.irfft2(white / frequency[..., None], s=(height, width), axes=(0, 1))
+    deviation = found.std(axis=(0, 1))
+    scaled: Plane = found / np.where(deviation > 0, deviation, 1)
+    return scaled
+
+
+def _smoothed(picture: Plane) -> Plane:
+    """Blur by half a pixel, as a lens does: the edges above have stairs."""
+    for axis in (0, 1):
+        padded = np.concatenate([picture.take([0], axis), picture, picture.take([-1], axis)], axis)
+        length = picture.shape[axis]
+        before, after = padded.take(range(length), axis), padded.take(range(2, length + 2), axis)
+        picture = (before + 2 * picture + after) / 4
+    return picture

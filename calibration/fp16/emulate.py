@@ -1,0 +1,103 @@
+"""An FP16 graph's rounding, shown on a processor that has no FP16 arithmetic.
+
+On a CPU, ONNX Runtime runs an FP16 graph in FP32: it casts around each node, then removes the casts between nodes, and rounding and
+overflow with them, even with all optimizations off (``InsertedPrecisionFreeCast_`` in its ``insert_cast_transformer.cc``). A graph
+that overflows on a GPU gives sound values there. This module writes the rounding out, as casts that ONNX Runtime keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from mtl_deploy.calibration.observe.statistics import typed
+from mtl_deploy.runtime.errors import VerificationError
+
+Array = npt.NDArray[Any]
+
+_FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
+
+
+def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an FP32 graph that rounds where a typed FP16 graph does.
+
+    Each FP16 tensor becomes the FP32 result of its node, cast to FP16 and back: a kernel with FP16 operands, FP32 sums and an FP16
+    result. A GPU may round less (fused layers pass FP32 on) or more (FP16 sums), so the two agree to FP16's accuracy, not to the
+    bit. What exceeds FP16's range becomes infinite here as there.
+
+    Args:
+        model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it: inputs and outputs are not FP16. It is not changed.
+    """
+    emulated = typed(model)
+    graph = emulated.graph
+    for weight in graph.initializers.values():
+        if weight.dtype == _FP16 and weight.const_value is not None:
+            weight.const_value = ir.tensor(weight.const_value.numpy().astype(np.float32), name=weight.name)
+            weight.type = ir.TensorType(_FP32)
+    computed = [output for node in graph for output in node.outputs if output.dtype == _FP16]
+    for output in computed:
+        _round(graph, output)
+    return ir.to_proto(emulated)
+
+
+def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
+    """Return an FP16 graph that computes in FP32, with the original's weights: what it says apart from its rounding.
+
+    Rounding hides a graph that is wrong by less. Computed in FP32, the graph must do as well as the original does; and each of its
+    weights must be the original's, rounded to FP16, to the bit.
+
+    Args:
+        model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it. It is not changed.
+        weights: of the FP32 graph that it was made from, by name; those that nodes hold included.
+
+    Raises:
+        VerificationError: a weight is not the original's; it is named.
+    """
+    widened = onnx.ModelProto()
+    widened.CopyFrom(model)
+    for tensor in widened.graph.initializer:
+        found = onnx.numpy_helper.to_array(tensor)
+        wanted = weights.get(tensor.name, weights.get(tensor.name.removesuffix("/fp16")))
+        if wanted is None or not _is_rounded(found, wanted):
+            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's, rounded")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
+    for node in widened.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
+                attribute.i = onnx.TensorProto.FLOAT
+    del widened.graph.value_info[:]
+    return widened
+
+
+def _is_rounded(found: Array, wanted: Array) -> bool:
+    rounded = wanted.astype(found.dtype) if found.dtype == np.float16 and wanted.dtype == np.float32 else wanted
+    return found.dtype == rounded.dtype and np.array_equal(found, rounded)
+
+
+def _round(graph: ir.Graph, output: ir.Value) -> None:
+    """Let a tensor's readers read it as FP32, rounded to FP16."""
+    producer = output.producer()
+    assert producer is not None  # it is a node's output
+    readers = output.uses()
+    if producer.op_type == "Cast":  # which rounds by itself
+        widened = _cast(graph, producer, output, _FP32)
+    else:
+        output.type = ir.TensorType(_FP32)
+        widened = _cast(graph, producer, output, _FP16, _FP32)
+    for reader, position in readers:
+        reader.replace_input_with(position, widened)
+
+
+def _cast(graph: ir.Graph, producer: ir.Node, value: ir.Value, *types: ir.DataType) -> ir.Value:
+    for wanted in types:
+        name = f"{value.name}/{'half' if wanted == _FP16 else 'wide'}"
+        output = ir.Value(name=name, type=ir.TensorType(wanted), shape=value.shape)
+        cast = ir.node("Cast", [value], {"to": wanted}, name=name, outputs=[output])
+        graph.insert_after(producer, cast)
+        producer, value = cast, output
+    return value

@@ -1,0 +1,225 @@
+"""A network's INT8 graphs: ranges found once, graphs in two styles built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from mtl_deploy.calibration.accuracy.evaluate import relative_errors
+from mtl_deploy.calibration.accuracy.run import Outputs, run_graph
+from mtl_deploy.calibration.data.images import batches
+from mtl_deploy.calibration.data.strata import spread
+from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.observe.histograms import Histogram, collect
+from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
+from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
+from mtl_deploy.calibration.options import Int8Options
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.errors import WorkError
+
+from .bias_correction import correct_bias
+from .coverage import coverage
+from .fp16_around import to_half_around
+from .qdq_placement import place
+from .quantize import Quantized, quantize
+
+STYLES = ("tensorrt", "cpu")
+_BATCH = 4
+_FP32_OPSET = 17  # its QuantizeLinear knows no FP16
+_JUDGED = 64  # images that methods are compared on, and that the mean is corrected on
+_WORST = 5  # ranges that are listed, a style
+
+
+@dataclass(frozen=True)
+class Int8Graph:
+    """A quantized graph.
+
+    Attributes:
+        content: the ``.onnx`` file.
+        runnable: what shows its numbers on a processor: FP16 with its rounding written out.
+        details: for the manifest.
+    """
+
+    content: bytes
+    runnable: bytes
+    details: dict[str, Any]
+
+
+class Int8Graphs:
+    """Makes INT8 graphs of one FP32 graph.
+
+    Args:
+        content: the FP32 graph's ``.onnx`` file.
+        images: ``(N, H, W, 3) uint8, RGB``, for calibration.
+        signature: the graph's.
+        batch: the only batch that it takes; None: any.
+        options: how.
+        regressions: names of the outputs whose mean is corrected, see :mod:`mtl_deploy.calibration.int8.bias_correction`.
+
+    Attributes:
+        judged: of the images, 64 spread evenly over their order, on which graphs are compared.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        images: npt.NDArray[np.uint8],
+        signature: Signature,
+        batch: int | None,
+        options: Int8Options,
+        regressions: Sequence[str] = (),
+    ) -> None:
+        self.content = content
+        self.regressions = tuple(regressions)
+        self._expected: Outputs | None = None
+        self.model = onnx.load_from_string(content)
+        whole = len(images) if batch is None else len(images) // batch * batch
+        self.images = images[spread(len(images), whole, options.seed)]
+        self.signature, self.batch, self.options = signature, batch, options
+        self.preprocessing = signature.preprocessing
+        self.judged = self.images[spread(len(self.images), _JUDGED, options.seed)]
+        self.ranges: dict[str, dict[str, dict[str, Range]]] = {}
+        self.observed: dict[str, TensorStatistics] = {}
+        self._histograms: dict[str, Histogram] | None = None
+
+    def find_ranges(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, dict[str, Range]]]:
+        """Observe the graph on the images; return ranges by style, method and tensor, each for the integers of its style."""
+        histograms = self.histograms(progress)
+        return {
+            style: {
+                method: {name: choose(one, method, symmetric=style == "tensorrt") for name, one in histograms.items()}
+                for method in self.methods
+            }
+            for style in STYLES
+        }
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that ranges are wanted by."""
+        return METHODS if self.options.method == "auto" else (self.options.method,)
+
+    def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
+        """Return the histograms of all tensors that either style quantizes; two passes over the images, made once."""
+        if self._histograms is None:
+            placements = [place(self.model, style) for style in STYLES]
+            names = sorted({name for placement in placements for name in placement.tensors})
+            if not names:
+                raise WorkError(_nothing_to_quantize(placements[0].kept))
+            self.observed = observe(self.model, self._batches("ranges", progress), threads=self.options.threads)
+            self._histograms = collect(
+                self.model, names, self._batches("histograms", progress), self.observed, threads=self.options.threads
+            )
+        return self._histograms
+
+    def _batches(self, what: str, progress: Callable[[str], None]) -> Any:
+        size = self.batch or _BATCH
+        for position, piece in enumerate(batches(self.images, self.preprocessing, size)):
+            progress(f"{what}, {min((position + 1) * size, len(self.images))} of {len(self.images)} images")
+            yield piece
+
+    def choose_methods(self) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+        """Return by style the method to use and, where several were tried, the error of each on calibration images.
+
+        Each style takes the method that is best for its own graph, as it will run: S8 with FP16's rounding around it, U8 with
+        FP32.
+        """
+        if self.options.method != "auto":
+            return dict.fromkeys(STYLES, self.options.method), {}
+        errors = {
+            style: relative_errors(
+                self.content,
+                {method: self.build(style, method).runnable for method in self.ranges[style]},
+                self.judged,
+                self.signature,
+                batch=self.batch,
+                threads=self.options.threads,
+            )
+            for style in STYLES
+        }
+        return {style: min(found, key=found.__getitem__) for style, found in errors.items()}, errors
+
+    def build(self, style: str, method: str, skip: Collection[str] = ()) -> Int8Graph:
+        """Make a graph.
+
+        Args:
+            style: ``tensorrt`` or ``cpu``.
+            method: whose ranges.
+            skip: nodes that stay in higher precision.
+        """
+        quantized = self._quantized(style, method, skip)
+        model, runnable = self._finished(quantized.model, style)
+        if shifts := self._shifts(runnable):
+            corrected = [name for name, shift in shifts.items() if correct_bias(quantized.model, name, shift)]
+            model, runnable = self._finished(quantized.model, style)
+            shifts = {name: shifts[name] for name in corrected}
+        return Int8Graph(
+            content=model.SerializeToString(deterministic=True),
+            runnable=runnable.SerializeToString(deterministic=True),
+            details={
+                "style": style,
+                "method": method,
+                "corrected": {name: [float(value) for value in shift] for name, shift in shifts.items()},
+                **quantized.to_dict(),
+            },
+        )
+
+    def _finished(self, quantized: onnx.ModelProto, style: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Return the graph as it is written, and what shows its numbers on a processor."""
+        model = runnable = quantized
+        if style == "tensorrt" and self.options.opset != _FP32_OPSET:
+            model = to_half_around(quantized, self.observed)
+            runnable = emulate_half(model)
+        for each in (model, runnable):
+            del each.metadata_props[:]
+            each.metadata_props.extend(self.model.metadata_props)
+        return model, runnable
+
+    def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
+        """Return by regression what a graph's outputs lack, on average over calibration images."""
+        if not self.regressions:
+            return {}
+        if self._expected is None:
+            self._expected = self._run(self.content, self.judged, self.regressions)
+        found = self._run(runnable.SerializeToString(), self.judged, self.regressions)
+        return {
+            name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)
+            for name in self.regressions
+            if np.isfinite(found[name]).all()
+        }
+
+    def _quantized(self, style: str, method: str, skip: Collection[str]) -> Quantized:
+        placement = place(self.model, style, skip)
+        bits = self.options.weight_bits if style == "cpu" else 8
+        return quantize(self.model, self.ranges[style][method], placement, weight_bits=bits)
+
+    def _run(self, content: bytes, images: npt.NDArray[np.uint8], outputs: Sequence[str]) -> Outputs:
+        return run_graph(
+            content, images, self.preprocessing, batch=self.batch, threads=self.options.threads, outputs=outputs
+        )
+
+    def coverage(self, methods: Mapping[str, str], skip: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the tensors whose ranges fit worst, five a style, each with its ``style``.
+
+        Empty where cached ranges spared the histograms.
+        """
+        if self._histograms is None:
+            return []
+        found: list[dict[str, Any]] = []
+        for style in STYLES:
+            ranges, placement = self.ranges[style][methods[style]], place(self.model, style, skip)
+            rows = coverage(self.model, self._histograms, ranges, placement)
+            found += [{"style": style, **row.to_dict()} for row in rows[:_WORST]]
+        return found
+
+
+def _nothing_to_quantize(kept: Mapping[str, str]) -> str:
+    """Say why a graph cannot be INT8, from the layers that stay in higher precision with the reason of each."""
+    if not kept:
+        return "nothing of the graph can be INT8: it has no convolution and no matrix product with a constant"
+    name, reason = next(iter(kept.items()))
+    return f"nothing of the graph can be INT8, as its {len(kept)} weighted layers stay in higher precision ({name!r}: {reason})"

@@ -1,0 +1,116 @@
+"""The parts of a graph that ONNX Runtime runs on integers from one end to the other.
+
+Its integer kernels read and write 8 bits (``QLinearConv``, ``QLinearAdd``, ...), so between two of them nothing is FP32; it makes
+them of an operator whose inputs come from a DequantizeLinear and whose output goes to a QuantizeLinear
+(https://github.com/microsoft/onnxruntime/tree/main/onnxruntime/core/optimizer/qdq_transformer). A ReLU in front of a
+QuantizeLinear whose zero point is its smallest number is dropped: the clipping does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from mtl_deploy.calibration.fp16.plan import is_float
+
+MOVES = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"))
+"""Operators that do not change values: what they give has the range of what they read."""
+
+_ARITHMETIC = frozenset(("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"))
+_CLIPPING = frozenset(("Relu", "Clip"))
+_TO_FLOAT = frozenset(("Gemm", "MatMul"))
+"""Their integer kernels can give FP32 as well; not in front of a ReLU, which ONNX Runtime (1.31) takes for part of the pattern."""
+
+
+class Regions:
+    """What computes on integers, given the weighted nodes that do.
+
+    Other operators join where all they read comes from integer nodes and some node that reads them is one: what feeds nothing but
+    FP32 (a pool in front of a head's last layer) stays in FP32, which is more exact and costs little.
+
+    Args:
+        graph: with types.
+        weighted: the weighted nodes that compute in INT8.
+    """
+
+    def __init__(self, graph: ir.Graph, weighted: list[ir.Node]) -> None:
+        self._graph = graph
+        self._weighted = set(weighted)
+        self._integer = set(weighted)
+        for node in graph:
+            if node.op_type in MOVES | _ARITHMETIC and self._follows_integers(node):
+                self._integer.add(node)
+        self._drop_what_feeds_no_integers()
+        self._tensors = dict.fromkeys(self._find())
+
+    def tensors(self) -> Iterator[ir.Value]:
+        """Yield the tensors that get Q/DQ."""
+        return iter(self._tensors)
+
+    def is_integer(self, node: ir.Node) -> bool:
+        """Whether a node computes on integers."""
+        return node in self._integer
+
+    def is_computed(self, value: ir.Value) -> bool:
+        """Whether a tensor is the result of an integer node, so that all its readers read the rounded one."""
+        producer = _before_clipping(value).producer()
+        return producer is not None and producer in self._integer
+
+    def source(self, value: ir.Value) -> ir.Value:
+        """Return the tensor whose range a tensor has: what it was before integer nodes moved it."""
+        producer = value.producer()
+        while producer is not None and producer in self._integer and producer.op_type in MOVES:
+            origin = producer.inputs[0]
+            assert origin is not None  # these operators have one
+            value, producer = origin, origin.producer()
+        return value
+
+    def _follows_integers(self, node: ir.Node) -> bool:
+        data = [value for value in node.inputs if is_float(value)]
+        if not data or not all(is_float(output) for output in node.outputs[:1]) or len(node.outputs) != 1:
+            return False
+        if node.op_type == "AveragePool" and "dilations" in node.attributes:
+            return False
+        return all(not value.is_initializer() and self.is_computed(value) for value in data)
+
+    def _drop_what_feeds_no_integers(self) -> None:
+        for node in reversed(self._graph):
+            if node not in self._integer or node in self._weighted:
+                continue
+            readers = [reader for reader, _ in _after_clipping(node.outputs[0]).uses()]
+            if node.outputs[0].is_graph_output() or not any(reader in self._integer for reader in readers):
+                self._integer.discard(node)
+
+    def _find(self) -> Iterator[ir.Value]:
+        for node in self._graph:
+            if node not in self._integer:
+                continue
+            for position, value in enumerate(node.inputs):
+                if is_float(value) and not value.is_initializer() and (position == 0 or node not in self._weighted):
+                    yield value
+            result = _after_clipping(node.outputs[0])
+            alone = node.op_type in _TO_FLOAT and result is node.outputs[0]
+            if not alone and not result.is_graph_output():
+                yield result
+
+
+def _after_clipping(value: ir.Value) -> ir.Value:
+    """Follow a result through the activation that is its only reader."""
+    while not value.is_graph_output():
+        uses = list(value.uses())
+        if len(uses) != 1 or uses[0].node.op_type not in _CLIPPING or uses[0].idx != 0:
+            break
+        value = uses[0].node.outputs[0]
+    return value
+
+
+def _before_clipping(value: ir.Value) -> ir.Value:
+    """Return the result that an activation clips, where nothing else reads it."""
+    producer = value.producer()
+    while producer is not None and producer.op_type in _CLIPPING:
+        origin = producer.inputs[0]
+        if origin is None or len(origin.uses()) != 1 or origin.is_graph_output():
+            break
+        value, producer = origin, origin.producer()
+    return value

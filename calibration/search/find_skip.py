@@ -1,0 +1,153 @@
+"""``--max-drop``: which layers must stay in higher precision so that every task keeps its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, reduce
+from typing import Any
+
+import numpy as np
+
+from mtl_deploy.calibration.accuracy.evaluate import Source, evaluate, stored
+from mtl_deploy.calibration.accuracy.metrics import is_share, main_metric
+from mtl_deploy.calibration.accuracy.paired_losses import Losses, Sample
+from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graphs
+from mtl_deploy.calibration.int8.qdq_placement import quantizable
+from mtl_deploy.calibration.options import Int8Options
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import WorkError
+from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
+
+from .budgets import error_shares, parse_budgets
+from .confirmation import Look, confirmed_search
+from .wording import summary
+
+
+class MissedBudgetError(WorkError):
+    """A budget that the images show to be missed, whatever stays in higher precision.
+
+    Attributes:
+        record: of the search, for programs; its ``outcome`` is ``missed``.
+    """
+
+    def __init__(self, message: str, record: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+def find_skip(
+    graphs: Int8Graphs,
+    methods: Mapping[str, str],
+    searched: Sequence[CalibrationData],
+    confirming: CalibrationData,
+    signature: Signature,
+    options: Int8Options,
+    progress: Progress,
+) -> tuple[frozenset[str], dict[str, Any]]:
+    """Find few layers that, kept in higher precision, are shown to bring every task within its budget, in both styles.
+
+    Args:
+        graphs: with their ranges.
+        methods: by style, whose ranges.
+        searched: sets of images that layers are chosen by.
+        confirming: other images, which show whether the budgets hold.
+        signature: the tasks.
+        options: the budgets.
+        progress: told where the work is.
+
+    Returns:
+        the nodes, and a record of the search: its ``outcome`` is ``met`` or ``undecided``, see
+        :mod:`~mtl_deploy.calibration.search.confirmation`; ``summary`` says it in words.
+
+    Raises:
+        MissedBudgetError: the images show that a budget cannot be met; names the task.
+        OptionError: the budgets cannot be read.
+    """
+    assert options.budgets is not None  # the caller asked for a search
+    graph = read_graph(graphs.content)
+    nodes = quantizable(graphs.model)  # those of one style alone as well: its graph must keep the budget too
+    how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
+    sets = [*searched, confirming]
+    first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in sets]
+    dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
+    expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
+    own = {task.name: _joined([each.losses["fp32", task.name] for each in first]) for task in signature.tasks}
+    errors = {task.name: own[task.name].figure for task in signature.tasks if not is_share(main_metric(task))}
+    errors = {name: error for name, error in errors.items() if own[name].labelled}
+    budgets = parse_budgets(options.budgets, signature.tasks, errors)
+    shares = error_shares(options.budgets, signature.tasks)
+    built = cache(lambda style, skip: graphs.build(style, methods[style], skip).runnable)
+
+    def look(positions: Sequence[int]) -> Look:
+        def samples(skip: frozenset[str]) -> dict[str, list[Sample]]:
+            found: dict[str, list[Sample]] = {name: [] for name in budgets}
+            for style in STYLES:
+                variants = [
+                    evaluate({"fp32": expected[i], "int8": built(style, skip)}, sets[i], signature, **how)
+                    for i in positions
+                ]
+                for name in budgets:
+                    int8, fp32 = (_joined([each.losses[v, name] for each in variants]) for v in ("int8", "fp32"))
+                    allowed = shares.get(name, 0.0)
+                    taken = allowed * errors.get(name, 0.0)
+                    found[name].append(int8.against(fp32, options.seed, allowed=allowed, taken=taken))
+            built.cache_clear()
+            return found
+
+        return samples
+
+    last = len(sets) - 1
+    cost = _cost(graph, nodes)
+    result = confirmed_search(
+        nodes,
+        look(range(last)),
+        look([last]),
+        budgets,
+        images={name: len(first[last].losses["fp32", name].rows) for name in budgets},
+        heads=_heads(graph, nodes, signature),
+        cost=cost,
+        progress=lambda text: progress.update(f"Searching: {text}"),
+    )
+    share = sum(cost.get(node, 0.0) for node in result.skip) / (sum(cost.values()) or 1.0)
+    images = sum(len(each) for each in sets)
+    record = result.to_dict(share, images) | {"summary": summary(result, signature, images)}
+    if result.outcome == "missed":
+        raise MissedBudgetError(record["summary"], record)
+    return frozenset(result.skip), record
+
+
+def _joined(parts: Sequence[Losses]) -> Losses:
+    return reduce(Losses.joined, parts)
+
+
+def _heads(graph: OnnxGraph, nodes: Sequence[str], signature: Signature) -> dict[str, str | None]:
+    """Return by node the one task that it serves; None for those of the backbone."""
+    producers = {output: node for node in graph.nodes for output in node.outputs}
+    serves: dict[str, set[str]] = {name: set() for name in nodes}
+    for task in signature.tasks:
+        waiting, seen = [task.name], set()
+        while waiting:
+            node = producers.get(waiting.pop())
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            waiting.extend(node.inputs)
+            if node.name in serves:
+                serves[node.name].add(task.name)
+    return {name: next(iter(tasks)) if len(tasks) == 1 else None for name, tasks in serves.items()}
+
+
+def _cost(graph: OnnxGraph, nodes: Sequence[str]) -> dict[str, float]:
+    """Return by node its multiply-adds for one image: the kernel's size times the positions that it is applied at."""
+    sizes = {name: float(np.prod(tensor.shape)) for name, tensor in graph.initializers.items()}
+    shapes = {value.name: value.shape or () for value in graph.values}
+    found = {}
+    for node in graph.nodes:
+        if node.name in set(nodes):
+            weights = max((sizes.get(name, 0.0) for name in node.inputs), default=0.0)
+            at = {"Conv": node.outputs[0], "ConvTranspose": node.inputs[0]}.get(node.op_type, "")
+            positions = [size for size in shapes.get(at, ())[2:] if isinstance(size, int)]
+            found[node.name] = weights * float(np.prod(positions))
+    return found

@@ -1,0 +1,271 @@
+"""Which layers stay in high precision, so that every task stays within its budget: as few as can be found.
+
+The search knows no graph: it is told what a choice of layers costs each task, by a function. Its steps:
+
+1. All quantized. Within budget: done. All kept: not within budget even so, no search can help.
+2. Heads first: a layer of one head changes that task alone, so the heads of all tasks over budget are kept in one evaluation.
+   A task that this brings within its budget needs nothing of the shared backbone.
+3. Sensitivity, a layer and a task: the drop with that layer quantized alone. The other way round, all quantized but one, says
+   nothing where two layers each ruin a task. Partial quantization in Wu et al.: Integer Quantization for Deep Learning
+   Inference, arXiv 2004.09602, measures the same; HAWQ (Dong et al., ICCV 2019, arXiv 1905.03696) and ModelOpt's
+   ``auto_quantize`` estimate it from second derivatives or gradients, which takes a network that can be differentiated.
+4. Greedy: the layer next that takes most off what the tasks are over budget, by the sum of the sensitivities. Along that order the
+   shortest prefix within budget is found by halving; each length tried is evaluated, so that nothing rests on the sum.
+5. Backward: each layer kept, the least sensitive first, is quantized again and stays so where all budgets hold.
+
+At most :func:`most_evaluations` calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mtl_deploy.runtime.errors import WorkError
+
+from .budgets import parse_budgets as parse_budgets
+
+Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
+"""From the layers kept in high precision to each task's drop; positive is worse, in the unit of the task's main metric."""
+
+_WORST = 1e12
+"""Stands for a drop that is not a number, so that sums and JSON stay finite."""
+
+_SLACK = 1e-9
+"""Drops are differences of means: 0.005 may come as 0.005000000000000004."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation.
+
+    Attributes:
+        action: what was tried, for people.
+        skip: the layers kept in high precision, in the graph's order.
+        drops: by task.
+        met: whether every budget held.
+    """
+
+    action: str
+    skip: tuple[str, ...]
+    drops: dict[str, float]
+    met: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        skip: the layers to keep in high precision, in the graph's order.
+        drops: by task, with these layers kept.
+        budgets: by task: the drop allowed.
+        met: whether every budget holds; False only where it does not hold with all layers kept either.
+        cost: the kept layers' share of all multiply-adds, 0 to 1.
+        trail: every evaluation, in order.
+    """
+
+    skip: tuple[str, ...]
+    drops: dict[str, float]
+    budgets: dict[str, float]
+    met: bool
+    cost: float
+    trail: tuple[Step, ...]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The tasks over budget."""
+        return tuple(_over(self.drops, self.budgets))
+
+    @property
+    def description(self) -> str:
+        """For people, in one line."""
+        evaluations = f"{len(self.trail)} evaluations"
+        if not self.met:
+            return f"over budget: {', '.join(self.missed)}; {evaluations}"
+        if not self.skip:
+            return f"all layers in INT8, every task within its budget; {evaluations}"
+        layers = "1 layer" if len(self.skip) == 1 else f"{len(self.skip)} layers"
+        return f"{layers} kept in high precision ({100 * self.cost:.1f} % of the multiply-adds); {evaluations}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; the trail's layers are counted, not listed."""
+        trail = [
+            {"action": step.action, "kept": len(step.skip), "drops": step.drops, "met": step.met} for step in self.trail
+        ]
+        return {**asdict(self), "skip": list(self.skip), "evaluations": len(trail), "trail": trail}
+
+
+def search(
+    nodes: Sequence[str],
+    evaluate: Evaluate,
+    budgets: Mapping[str, float],
+    *,
+    heads: Mapping[str, str | None],
+    cost: Mapping[str, float],
+    progress: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Find few layers that, kept in high precision, bring every task within its budget.
+
+    Args:
+        nodes: the layers that can be quantized, in the graph's order.
+        evaluate: from the layers kept to each task's drop; called at most :func:`most_evaluations` times, never twice for the
+            same layers. A drop that is NaN or infinite counts as 1e12.
+        budgets: by task: the drop allowed, as :func:`parse_budgets` returns it. Other tasks may lose anything.
+        heads: by layer: the one task it serves; None, or no entry: it serves several.
+        cost: by layer: its multiply-adds. Among layers that help alike the cheaper one is kept.
+        progress: called with a line before each evaluation.
+
+    Returns:
+        the layers, verified by an evaluation. Where :attr:`SearchResult.met` is False, :func:`require_met` raises the error.
+    """
+    run = _Run(tuple(dict.fromkeys(nodes)), evaluate, dict(budgets), heads, cost, progress or (lambda _: None))
+    quantized = run.step("all layers in INT8", ())
+    if quantized.met:
+        return run.result(quantized)
+    kept = run.step("all layers in high precision", run.nodes)
+    if not kept.met:
+        return run.result(kept)
+    best, harm = _forward(run, quantized, kept)
+    return run.result(_backward(run, best, harm))
+
+
+def most_evaluations(nodes: Sequence[str]) -> int:
+    """Return the largest number of evaluations that :func:`search` makes for that many layers.
+
+    None, all and heads; one a layer for the sensitivity; the halvings; one a layer on the way back.
+    """
+    count = len(set(nodes))
+    return 3 + 2 * count + math.ceil(math.log2(count + 1))
+
+
+def require_met(result: SearchResult) -> None:
+    """Refuse a result that is over budget.
+
+    Raises:
+        WorkError: names the tasks, what they lose, and what they may.
+    """
+    if result.met:
+        return
+    figures = [f"{task} loses {result.drops[task]:.4g}, allowed {result.budgets[task]:.4g}" for task in result.missed]
+    raise WorkError(
+        f"no choice of layers keeps every task within its budget; with all layers in high precision {'; '.join(figures)}. "
+        "Raise the budget (--max-drop), or evaluate on more images: few make a drop by chance"
+    )
+
+
+Harm = Mapping[str, Mapping[str, float]]
+"""By layer and task: the drop with that layer alone in INT8."""
+
+
+class _Run:
+    """The evaluations of one search."""
+
+    def __init__(
+        self,
+        nodes: tuple[str, ...],
+        evaluate: Evaluate,
+        budgets: dict[str, float],
+        heads: Mapping[str, str | None],
+        cost: Mapping[str, float],
+        progress: Callable[[str], None],
+    ) -> None:
+        self.nodes = nodes
+        self.budgets = budgets
+        self.heads = heads
+        self.cost = cost
+        self.trail: list[Step] = []
+        self._evaluate = evaluate
+        self._progress = progress
+        self._seen: dict[frozenset[str], Step] = {}
+
+    def step(self, action: str, skip: Collection[str]) -> Step:
+        """Evaluate a choice of layers, unless that was done already."""
+        key = frozenset(skip)
+        if key not in self._seen:
+            self._progress(f"evaluation {len(self.trail) + 1}: {action}")
+            found = self._evaluate(key)
+            drops = {task: float(drop) if math.isfinite(drop) else _WORST for task, drop in found.items()}
+            ordered = tuple(node for node in self.nodes if node in key)
+            step = Step(action, ordered, drops, not _over(drops, self.budgets))
+            self._seen[key] = step
+            self.trail.append(step)
+        return self._seen[key]
+
+    def result(self, step: Step) -> SearchResult:
+        total = sum(self.cost.get(node, 0.0) for node in self.nodes)
+        share = sum(self.cost.get(node, 0.0) for node in step.skip) / total if total else 0.0
+        return SearchResult(step.skip, step.drops, self.budgets, step.met, share, tuple(self.trail))
+
+
+def _forward(run: _Run, quantized: Step, kept: Step) -> tuple[Step, Harm]:
+    """Keep layers until every budget holds; return the first choice that does, and what each layer was found to cost."""
+    over = _over(quantized.drops, run.budgets)
+    own = [node for node in run.nodes if run.heads.get(node) in over]
+    start: list[str] = []
+    if own:
+        step = run.step(f"the heads of {', '.join(over)} in high precision", own)
+        if step.met:
+            return step, {}
+        left = _over(step.drops, run.budgets)
+        start = [node for node in own if run.heads.get(node) not in left]
+        over = {task: excess for task, excess in over.items() if task in left}
+    candidates = [node for node in run.nodes if run.heads.get(node) is None or run.heads[node] in over]
+    harm = {}
+    for number, node in enumerate(candidates, 1):
+        alone = [other for other in run.nodes if other != node]
+        step = run.step(f"{node} alone in INT8 (layer {number} of {len(candidates)})", alone)
+        harm[node] = {task: step.drops[task] - kept.drops[task] for task in over}
+    order = start + _ranked(candidates, harm, over, run.cost)
+    order += [node for node in run.nodes if node not in set(order)]
+    return _shortest(run, order, len(start), kept), harm
+
+
+def _ranked(candidates: Sequence[str], harm: Harm, need: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
+    """Order layers by what each takes off the tasks' needs, once the layers before it are kept."""
+    remaining, left, order = dict(need), list(candidates), []
+
+    def gain(node: str, needs: Mapping[str, float]) -> float:
+        return sum(max(0.0, min(harm[node][task], needs[task])) / need[task] for task in need)
+
+    while left:
+        chosen = max(left, key=lambda node: (gain(node, remaining), gain(node, need), -cost.get(node, 0.0)))
+        left.remove(chosen)
+        order.append(chosen)
+        remaining = {task: needed - max(0.0, harm[chosen][task]) for task, needed in remaining.items()}
+    return order
+
+
+def _shortest(run: _Run, order: Sequence[str], fails: int, kept: Step) -> Step:
+    """Halve between a length that fails and the whole order, which holds; return the shortest prefix seen to hold."""
+    holds, best = len(order), kept
+    while holds - fails > 1:
+        length = (fails + holds) // 2
+        step = run.step(f"the {length} most sensitive layers in high precision", order[:length])
+        if step.met:
+            holds, best = length, step
+        else:
+            fails = length
+    return best
+
+
+def _backward(run: _Run, best: Step, harm: Harm) -> Step:
+    """Quantize kept layers again, one at a time, where every budget still holds."""
+
+    def worst(node: str) -> tuple[float, float]:
+        found = harm.get(node, {})
+        shares = (drop / max(run.budgets[task], _SLACK) for task, drop in found.items())
+        return max(shares, default=math.inf), -run.cost.get(node, 0.0)
+
+    for node in sorted(best.skip, key=worst):
+        step = run.step(f"{node} back in INT8", [other for other in best.skip if other != node])
+        if step.met:
+            best = step
+    return best
+
+
+def _over(drops: Mapping[str, float], budgets: Mapping[str, float]) -> dict[str, float]:
+    """Return the tasks over budget, each with what it is over by."""
+    return {task: drops[task] - allowed for task, allowed in budgets.items() if not drops[task] <= allowed + _SLACK}

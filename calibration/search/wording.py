@@ -1,0 +1,68 @@
+"""What a confirmed search found, in words that tell what was shown from what was not."""
+
+from __future__ import annotations
+
+import math
+
+from mtl_deploy.calibration.accuracy.metrics import is_share, main_metric
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+
+from .confirmation import Confirmed, Shown
+
+
+def summary(found: Confirmed, signature: Signature, images: int) -> str:
+    """Return the outcome in a sentence or two.
+
+    Args:
+        found: what was found.
+        signature: of the network.
+        images: all that were given, of which only some confirm.
+    """
+    if found.outcome == "met":
+        return _met(found, images)
+    tasks = {task.name: task for task in signature.tasks}
+    if found.outcome == "missed":
+        over = {name: shown for name, shown in found.open.items() if shown.low > shown.budget} or found.open
+        figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in over.items())
+        return f"missed: {figures}, even with every layer in higher precision; allow more with --max-drop, or use fp16"
+    figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in found.open.items())
+    return f"undecided: {found.images} images cannot show that every budget holds: {figures}. {_way_on(found, images)}"
+
+
+def _met(found: Confirmed, images: int) -> str:
+    layers = f"{len(found.skip)} layer{'' if len(found.skip) == 1 else 's'}"
+    text = f"met: {found.images} images that chose no layer show every task within its budget, with {layers} in higher precision"
+    if found.wished:
+        fewer = len(found.search.skip)
+        number = _in_all(found.wished, images)
+        text += f"; the search would keep {fewer} alone, which about {number:,} labelled images in all could show"
+    return text
+
+
+def _way_on(found: Confirmed, images: int) -> str:
+    hopeless = [name for name, shown in found.open.items() if shown.needed is None]
+    if found.times is None:
+        return (
+            f"No number of images would show it of {', '.join(map(repr, hopeless))}, if the drop is what it is on these: give more "
+            "images to know better, or allow more with --max-drop"
+        )
+    number = _in_all(found.times, images)
+    return (
+        f"About {number:,} images in all, labelled where these are, would decide it (--calibration-samples {number}), or "
+        "allow more with --max-drop"
+    )
+
+
+def _in_all(times: float, images: int) -> int:
+    """Return so many times as many images, to two digits, rounded up."""
+    number = math.ceil(times * images)
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
+
+
+def _figures(task: Task, shown: Shown) -> str:
+    points = is_share(main_metric(task))
+    scale, unit = (100, " points") if points else (1, f" {task.unit}" if task.unit else "")
+    drop, low, high, budget = (f"{scale * value:.3g}" for value in (shown.drop, shown.low, shown.high, shown.budget))
+    return f"{drop}{unit} (95 % interval {low} to {high}; budget {budget})"

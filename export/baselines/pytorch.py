@@ -1,0 +1,191 @@
+"""The checkpoint's own PyTorch ``forward`` as a contestant of ``mtl-bench``: eager, or compiled with ``torch.compile``.
+
+It stands in this room because the benchmark's imports no torch: a spec names :func:`start`, which is looked up in the contestant's
+own process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.bench.contestants.pair import Batch
+from mtl_deploy.bench.contestants.specs import Spec
+from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.errors import BackendError, MtlError
+
+if TYPE_CHECKING:
+    import torch
+
+    from mtl_deploy.export.network.network import Network
+
+_NEEDED = ("torch", "onnx", "onnxscript")  # what mtl-export loads a network with
+_SIZES = 64  # batch sizes that are compiled; beyond them torch.compile would go on in eager mode without a word
+
+
+class Baseline:
+    """A loaded network between the deployed graph's input and its outputs.
+
+    Args:
+        name: the contestant's key.
+        network: with the tasks of the bundle.
+        signature: of the deployed graph.
+        device: ``cpu`` or ``cuda``; copies to it and from it are part of a call.
+        compiled: whether to compile the network, for each size of batch at the first call of that size.
+    """
+
+    def __init__(self, name: str, network: Network, signature: Signature, device: str, *, compiled: bool) -> None:
+        import torch
+
+        self.name = name
+        self._signature = signature
+        self._device = torch.device(device)
+        module: Any = network.loaded.network.to(self._device)
+        if compiled:
+            module = torch.compile(module, dynamic=False)
+        self._network = replace(network, loaded=replace(network.loaded, network=module))
+        self._compiled = compiled
+        preprocessing = signature.preprocessing
+        std = 255 * np.asarray(preprocessing.std)
+        self._scale = self._channels(1 / std)
+        self._shift = self._channels(-np.asarray(preprocessing.mean) * 255 / std)
+        where = torch.cuda.get_device_name(self._device) if device == "cuda" else "CPU"
+        self.details = f"PyTorch {torch.__version__}, {where}, {'torch.compile' if compiled else 'eager'}"
+
+    def __call__(self, batch: Batch) -> Mapping[str, npt.NDArray[np.generic]]:
+        """Normalise, run ``forward``, decode.
+
+        Args:
+            batch: what the graph takes: ``(N, H, W, 3) uint8, RGB``, or ``(N, 3, H, W) float32``, normalised.
+
+        Returns:
+            by task, as the graph gives it.
+
+        Raises:
+            BackendError: the network cannot be compiled here.
+            TraceError: ``forward`` fails on the batch.
+        """
+        import torch
+
+        with torch.inference_mode():
+            tensor = self._input(torch.from_numpy(batch))
+            try:
+                raw = self._network(tensor)
+            except MtlError as error:
+                if not self._compiled:
+                    raise
+                raise BackendError(f"torch.compile failed: {_reason(error)}") from error
+            return {name: value.cpu().numpy() for name, value in self._outputs(raw).items()}
+
+    def close(self) -> None:
+        """Free the network."""
+        del self._network
+
+    def _input(self, images: torch.Tensor) -> torch.Tensor:
+        """Bring a batch to the device, as ``(N, 3, H, W) float32``, contiguous, as images reach a network in training."""
+        images = images.to(self._device)
+        if self._signature.preprocessing.input == "float":
+            return images
+        return (images.permute(0, 3, 1, 2).float() * self._scale + self._shift).contiguous()
+
+    def _outputs(self, raw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        from mtl_deploy.export.verification.expected import decode
+
+        found = {}
+        for task in self._signature.tasks:
+            values = raw[task.name].float()
+            found[task.name] = decode(task, values) if self._signature.outputs == "decoded" else values
+        return found
+
+    def _channels(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
+
+
+def start(spec: Spec) -> Baseline:
+    """Load the checkpoint that ``spec.options`` name, with the tasks and the preprocessing of the bundle.
+
+    Args:
+        spec: with the options ``checkpoint``, ``model``, ``trust_pickle``, ``compile`` and ``device``.
+
+    Raises:
+        BackendError: PyTorch, its GPU or the compiler that ``torch.compile`` needs is missing.
+        CheckpointError: the file holds no usable network.
+        TaskError: the network has other outputs than the bundle's tasks.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise BackendError(
+            f"PyTorch's forward needs {missing[0]}, which is not installed: pip install 'mtl-deploy[export]'"
+        )
+    import torch
+
+    from mtl_deploy.export.network.network import load_network
+    from mtl_deploy.export.options import Options
+
+    options: Mapping[str, Any] = spec.options
+    if options["device"] == "cuda" and not torch.cuda.is_available():
+        raise BackendError(f"PyTorch {torch.__version__} finds no GPU here; install the build for this machine's CUDA")
+    if spec.settings.threads is not None:
+        torch.set_num_threads(spec.settings.threads)
+    if options["compile"]:
+        require_compiler(options["device"])
+    signature = open_bundle(spec.path).manifest.signature
+    network = load_network(
+        Options(
+            checkpoint=Path(options["checkpoint"]),
+            model=options["model"],
+            trust_pickle=options["trust_pickle"],
+            tasks=signature.tasks,
+            preprocessing=signature.preprocessing,
+            image_size_given=True,
+            outputs=signature.outputs,
+        )
+    )
+    return Baseline(spec.name, network, signature, options["device"], compiled=options["compile"])
+
+
+def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
+    """Import PyTorch, so that memory can be read before any network."""
+    if find_spec("torch") is not None:
+        import torch  # noqa: F401
+
+
+def require_compiler(device: str) -> None:
+    """Compile one addition, to know whether ``torch.compile`` works here before a network is given to it.
+
+    Args:
+        device: ``cpu``, which needs a C++ compiler, or ``cuda``, which needs Triton and a C compiler.
+
+    Raises:
+        BackendError: says why it does not.
+    """
+    import torch
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SIZES)
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(), torch._inductor.config.patch(force_disable_caches=True):
+            warnings.simplefilter("ignore")  # says that caches are off
+            torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(4, device=device))
+    except Exception as error:  # its parts raise errors of many kinds
+        raise BackendError(f"torch.compile does not work here: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    remedy = "; install g++" if "compiler" in str(error).lower() else ""
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{remedy}"

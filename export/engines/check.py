@@ -1,0 +1,187 @@
+"""Verifying engines: each is run on the GPU beside what PyTorch gave, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtl_deploy.calibration.observe.spread import spread as spread_of
+from mtl_deploy.export.options import tolerance_of
+from mtl_deploy.export.verification.errors_of_task import FLOORS, LEAST_SCALE, chooses, classes, has_margins
+from mtl_deploy.export.verification.rows import Row, require_passed
+from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+from mtl_deploy.runtime.bundle.reference import Images, Reference, read
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import BackendError
+from mtl_deploy.runtime.loading import load
+
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
+"""Error allowed, of the spread as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
+engines may carry sums in FP16, which the emulated graph does not."""
+TF32 = 1e-2  # for fp32 where TF32 was allowed: 10 bits of mantissa
+
+
+def verify_engines(
+    bundle: Bundle, engines: Sequence[Artifact], tolerances: Mapping[str, float], progress: Progress
+) -> tuple[list[Artifact], list[Row]]:
+    """Run engines where they fit this machine.
+
+    Args:
+        bundle: that holds them and the reference.
+        engines: entries of its manifest.
+        tolerances: by precision, where the user chose them; :data:`TOLERANCES` otherwise.
+        progress: told where the work is.
+
+    Returns:
+        The entries with ``verified`` in their details (true, or the reason why they were not run), and a row an engine and task.
+
+    Raises:
+        VerificationError: an engine does not match; names artifact, task and figures.
+        RunError: an engine failed.
+    """
+    reference = read(bundle)
+    found: list[Artifact] = []
+    rows: list[Row] = []
+    for engine in engines:
+        reason = "the bundle has no reference" if reference is None else _misfit(bundle, engine)
+        if reason is None and reference is not None:
+            with progress.step(f"Verifying {engine.path}"):
+                rows += _verify(bundle, engine, reference, tolerances)
+        found.append(replace(engine, details=engine.details | {"verified": True if reason is None else reason}))
+    require_passed(rows)
+    return found, rows
+
+
+def _misfit(bundle: Bundle, engine: Artifact) -> str | None:
+    try:
+        EngineRecord.from_details(engine.details, str(bundle.path / engine.path)).require_fit()
+    except BackendError as error:
+        return str(error).rpartition("; ")[2]  # what it was built for stands beside it
+    return None
+
+
+def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: Mapping[str, float]) -> list[Row]:
+    images, outputs = reference.images, reference.outputs
+    if engine.precision == "int8" and reference.int8:  # what INT8 costs is measured on real images; here the engine is
+        outputs = reference.int8
+    tf32 = engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32")
+    parts: dict[str, list[Any]] = {name: [] for name in engine.tasks}
+    with load(bundle.path / engine.path, backend="tensorrt", runtime_cache=False) as model:
+        for piece in _pieces(images, engine):
+            for name, array in model(piece).items():
+                parts[name].append(array)
+    signature = bundle.manifest.signature.subset(engine.tasks)
+    return [
+        _compare(
+            engine.path,
+            task,
+            signature,
+            np.concatenate(parts[task.name])[: len(images)],
+            outputs[task.name],
+            max(tolerance_of(engine.precision, tolerances, TOLERANCES), TF32 if tf32 else 0.0),
+            reference.margins.get(task.name),
+            reference.floors.get(task.name),
+            exact=engine.precision == "fp32",
+        )
+        for task in signature.tasks
+    ]
+
+
+def _pieces(images: Images, engine: Artifact) -> list[Images]:
+    """Cut the images into batches of every kind that the engine takes: the smallest, then the largest."""
+    low, high = engine.batch_min, min(engine.batch_max or len(images), max(len(images), engine.batch_min))
+    pieces = [images[:low]] if low <= len(images) else []
+    start = low if pieces else 0
+    while start < len(images):
+        piece = images[start : start + high]
+        if len(piece) < low:
+            piece = np.concatenate([piece, np.repeat(piece[-1:], low - len(piece), axis=0)])
+        pieces.append(piece)
+        start += high
+    return pieces
+
+
+def _compare(
+    path: str,
+    task: Task,
+    signature: Signature,
+    actual: Any,
+    expected: Any,
+    tolerance: float,
+    margins: Any = None,
+    floors: Any = None,
+    *,
+    exact: bool = False,
+) -> Row:
+    """Compare as graphs are compared, without the logits, which engines do not give; margins stand for them.
+
+    A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts. Of other
+    outputs the root mean square of the error counts, relative to the spread; of FP32 engines each image's largest, which may be
+    :data:`~mtl_deploy.export.verification.errors_of_task.FLOORS` times the noise floor of the image.
+    """
+    spread: float | None = None
+    if chooses(task, signature):
+        wrong = actual != expected
+        difference = wrong * (1.0 if margins is None else margins.astype(np.float64))
+        if margins is None:
+            difference = np.mean(difference, keepdims=True)
+        allowed = tolerance * (1.0 if margins is None else 2 * max(float(margins.max()), LEAST_SCALE))
+        error, excess = float(difference.max()), float(difference.max()) / allowed
+    elif has_margins(task, signature) and margins is not None:
+        difference = np.abs(actual.astype(np.float64) - expected) * margins.astype(np.float64)[:, None]
+        allowed = 2 * tolerance * max(float(margins.max()), LEAST_SCALE)
+        error, excess = float(difference.max()), float(difference.max()) / allowed
+    else:
+        difference = np.abs(actual.astype(np.float64) - expected)
+        apart = task.kind == "regression" or (task.size == 1 and not task.dense)
+        flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
+        scale, spread = _scale(task, signature, expected, apart)
+        least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2
+        floor = np.maximum(least, np.zeros(flat.shape[:2]) if floors is None else floors)
+        by_image = np.maximum(tolerance * scale, FLOORS * floor)
+        roots = np.sqrt((flat**2).mean(axis=2))
+        together = np.sqrt((roots**2).mean(axis=0))
+        worst = int(np.argmax(np.nan_to_num(together / scale, nan=np.inf)))
+        shares = (
+            flat.max(axis=2) / by_image
+            if exact
+            else together / np.maximum(tolerance * scale, FLOORS * floor.max(axis=0))
+        )
+        excess, allowed = float(shares.max()), float(by_image[:, worst].max())
+        error = float(flat.max()) if exact else float(together[worst])
+    decoded = signature.outputs == "decoded"
+    agrees = task.kind not in ("regression", "depth", "normals")
+    return Row(
+        artifact=path,
+        task=task.name,
+        samples=len(expected),
+        max_error=float(difference.max()),
+        mean_error=float(difference.mean()),
+        tolerance=allowed,
+        agreement=float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
+        if agrees
+        else None,
+        error=error,
+        excess=excess,
+        spread=spread,
+        truth="reference",
+    )
+
+
+def _scale(task: Task, signature: Signature, expected: Any, apart: bool) -> tuple[Any, float | None]:
+    """Return what errors are relative to, ``(K,)``, and the spread where it is that."""
+    if task.kind in ("binary", "multiclass") and (signature.outputs == "decoded" or task.gives_probabilities):
+        return np.ones(1), None
+    values = expected.reshape(len(expected), expected.shape[1] if expected.ndim != 3 else 1, -1)
+    each = spread_of(values)
+    size = np.abs(values).max(axis=(0, 2))
+    if not apart:
+        each, size = np.sqrt(np.mean(each**2, keepdims=True)), size.max(keepdims=True)
+    constant = each <= np.spacing(size.astype(np.float32))
+    return np.where(constant, np.maximum(size, LEAST_SCALE), each), float(each.max())

@@ -1,0 +1,177 @@
+"""The FP16 graphs of an export: typed, verified, and where rounding costs a task too much, with more layers in FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mtl_deploy.export.graph.cost import multiply_adds
+from mtl_deploy.export.graph.sizes import at_size
+from mtl_deploy.export.graph.split import Sharing
+from mtl_deploy.export.graph.variants import Graph, variants
+from mtl_deploy.export.options import Options
+from mtl_deploy.export.verification.expected import EXACT
+from mtl_deploy.export.verification.rows import Row, described
+from mtl_deploy.export.verification.stage import Samples, allowed, running, verify_graphs
+from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
+from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import VerificationError
+
+from .fit import Fit, fit
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from mtl_deploy.calibration.fp16.typing import HalfResult
+    from mtl_deploy.calibration.observe.statistics import TensorStatistics
+
+_WAYS_ON = "--tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out"
+_REASON = "kept for accuracy: a task would be over its tolerance otherwise"
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Graphs of one precision that have been verified."""
+
+    graphs: list[Graph]
+    rows: list[Row]
+    artifacts: list[Artifact]
+
+
+class HalfStage:
+    """Makes the FP16 graphs of verified FP32 graphs.
+
+    Args:
+        originals: the FP32 graphs, the shared one first.
+        samples: images with what PyTorch gave for them.
+        shares: what the tasks share.
+        options: what was asked for.
+        progress: told where the work is.
+    """
+
+    def __init__(
+        self, originals: Sequence[Graph], samples: Samples, shares: Sharing, options: Options, progress: Progress
+    ) -> None:
+        self._originals, self._samples, self._shares = list(originals), samples, shares
+        self._options, self._progress = options, progress
+        self._shared = self._originals[0]
+        preprocessing = self._shared.signature.preprocessing
+        size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
+        counted = at_size(self._shared.model, size).graph
+        self._costs = {str(node.name): float(work) for node in counted if (work := multiply_adds(node))}
+
+    def make(self) -> Variants:
+        """Type, verify and where needed fit the graphs.
+
+        Raises:
+            VerificationError: FP16 does not keep every task, or a graph is wrong; says what, and the ways on.
+        """
+        import onnx_ir as ir
+
+        proto = ir.to_proto(self._shared.model)
+        with self._progress.step("Typing FP16") as say:
+            statistics = self._observe(proto)
+            half = _to_half(proto, statistics)
+            share = self._share(half)
+            say(f"{half.description}; {100 * share:.1f} % of the multiply-adds in FP16")
+        made = self._variants(half, half.to_dict() | {"share": share})
+        rows, artifacts = verify_graphs(
+            made.graphs, self._samples, self._options, self._progress, originals=self._originals
+        )
+        failed = [row for row in rows if not row.passed]
+        if not failed:
+            return Variants(made.graphs, rows, artifacts)
+        if any(row.structure_excess is not None and not row.structure_excess <= 1 for row in failed):
+            raise VerificationError(described(failed))
+        found = self._fit(proto, statistics, half, {row.task: row.excess for row in rows})
+        if not found.fits:
+            raise VerificationError(
+                f"{described(failed)}, and with half of the multiply-adds in FP32 as well; its rounding is what FP16 costs this "
+                f"network. {_WAYS_ON}"
+            )
+        half = _to_half(proto, statistics, dict.fromkeys(found.keep, _REASON))
+        made = self._variants(half, half.to_dict() | {"share": found.share, "fit": found.to_dict()})
+        rows, artifacts = verify_graphs(
+            made.graphs, self._samples, self._options, self._progress, originals=self._originals
+        )
+        if failed := [row for row in rows if not row.passed]:
+            raise VerificationError(f"{described(failed)}, with {len(found.keep)} more layers in FP32. {_WAYS_ON}")
+        return Variants(made.graphs, rows, artifacts)
+
+    def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
+        from mtl_deploy.calibration.observe.statistics import observe
+
+        images, _ = self._samples[0]
+        size = self._shared.batch or 4
+        pieces = (images[start : start + size] for start in range(0, len(images), size))
+        inputs = (graph_input(piece, self._shared.signature.preprocessing) for piece in pieces)
+        return observe(proto, inputs, threads=self._options.threads)
+
+    def _variants(self, half: HalfResult, details: dict[str, Any]) -> Variants:
+        shared = self._shared
+        graphs = variants(
+            _model(half),
+            "fp16",
+            shared.signature,
+            self._shares,
+            shared.batch,
+            separate=self._options.separate,
+            details=details,
+        )
+        return Variants(list(graphs), [], [])
+
+    def _share(self, half: HalfResult) -> float:
+        return sum(self._costs.get(name, 0.0) for name in half.half) / max(sum(self._costs.values()), 1.0)
+
+    def _fit(
+        self,
+        proto: onnx.ModelProto,
+        statistics: Mapping[str, TensorStatistics],
+        half: HalfResult,
+        before: Mapping[str, float],
+    ) -> Fit:
+        few = [(images[: max(EXACT, self._shared.batch or 1)], expected) for images, expected in self._samples[:1]]
+
+        def excess(keep: frozenset[str], samples: Samples) -> dict[str, float]:
+            from mtl_deploy.calibration.fp16.emulate import emulate_half
+
+            shared = self._shared
+            content = emulate_half(_to_half(proto, statistics, dict.fromkeys(keep, _REASON)).model).SerializeToString()
+            tolerance = allowed(self._options, "fp16")
+            with running(with_logits(content, shared.signature), self._options) as backend:
+                judged = judge("fp16.onnx", backend, shared.signature, samples, tolerance, shared.batch, "fp16")
+            return {one.row.task: one.row.excess for one in judged}
+
+        with self._progress.step("Finding what must stay in FP32") as say:
+            found = fit(
+                [name for name in half.half if self._costs.get(name)],
+                self._costs,
+                sum(self._costs.values()),
+                before,
+                lambda keep: excess(keep, self._samples),
+                lambda keep: excess(keep, few),
+                lambda text: self._progress.update(f"Finding what must stay in FP32: {text}"),
+            )
+            say(
+                f"{len(found.keep)} more layers in FP32, {100 * found.share:.1f} % of the multiply-adds in FP16"
+                if found.fits
+                else "not enough with half of the work in FP32"
+            )
+        return found
+
+
+def _to_half(
+    proto: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
+) -> HalfResult:
+    from mtl_deploy.calibration.fp16.typing import to_half
+
+    return to_half(proto, statistics, keep)
+
+
+def _model(half: HalfResult) -> ir.Model:
+    import onnx_ir as ir
+
+    return ir.from_proto(half.model)

@@ -1,0 +1,81 @@
+"""Binding names to graph outputs by value.
+
+Exporters and dict-returning networks can reorder outputs without a word (pytorch/pytorch#165758), so a name is given to a graph's
+output only because that output computes what the network's own output of that name computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.calibration.observe.spread import spread
+from mtl_deploy.export.verification.errors_of_task import FLOORS
+from mtl_deploy.runtime.errors import TraceError
+
+FloatArray = npt.NDArray[np.floating]
+
+_STEP = 2.0**-24  # runtimes compute a sigmoid to about this, however small it is
+_LEAST = 1e-6  # the scale of an output of zeros
+RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundredfold below
+
+
+def bind_by_value(
+    outputs: Sequence[FloatArray], references: Mapping[str, FloatArray], exact: Mapping[str, FloatArray] | None = None
+) -> list[int]:
+    """Return, for each reference, the position of the graph output that equals it.
+
+    Equal means: apart by no more than a thousandth of the output's spread over the images, or by
+    :data:`~mtl_deploy.export.verification.errors_of_task.FLOORS` times the network's own float32 error, whichever is larger;
+    of an output that does not vary, a
+    thousandth of its size. Values from 0 to 1 may be a sigmoid's, which runtimes compute to about 6e-8 however small they are.
+
+    Args:
+        outputs: the graph's outputs on some inputs, in the graph's order.
+        references: the network's own outputs in float32 on the same inputs, by task, ``(N, size)``.
+        exact: its outputs in float64, where it has any.
+
+    Raises:
+        TraceError: a task has no graph output that equals it, or two tasks cannot be told apart and are not at
+            their own positions either.
+    """
+    bound = [_find(name, reference, (exact or {}).get(name), outputs) for name, reference in references.items()]
+    taken: dict[int, str] = {}
+    for name, position in zip(references, bound, strict=True):
+        if position in taken:
+            raise TraceError(
+                f"tasks {taken[position]!r} and {name!r} give the same values on every input, so their outputs cannot be "
+                "told apart by value; check that both heads are trained, or deploy only one of them"
+            )
+        taken[position] = name
+    return bound
+
+
+def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: Sequence[FloatArray]) -> int:
+    if not np.isfinite(reference).all():
+        raise TraceError(
+            f"task {name!r}: the network itself gives NaN or infinite values; check its weights and inputs"
+        )
+    truth = reference if exact is None else exact
+    size = float(np.abs(truth).max())
+    floor = max(_distance(reference, truth), float(np.spacing(np.float32(size))))
+    varies = float(spread(truth.reshape(len(truth), -1, 1)).max())
+    scale = varies if varies > floor else max(size, _LEAST)
+    errors = [_distance(output, truth) for output in outputs]
+    best = int(np.argmin(errors))
+    step = _STEP if truth.min() >= 0 and size <= 1 else 0.0  # may be probabilities
+    if errors[best] > max(FLOORS * max(floor, step), RELATIVE * scale):
+        raise TraceError(
+            f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g} where values "
+            f"vary by {scale:.3g}, and PyTorch's own float32 by {floor:.3g} from float64); the exporter changed the network: does "
+            "its forward depend on data or on training mode?"
+        )
+    return best
+
+
+def _distance(output: FloatArray, reference: FloatArray) -> float:
+    if output.size != reference.size or len(output) != len(reference):
+        return float("inf")
+    return float(np.abs(output.reshape(reference.shape).astype(np.float64) - reference).max())

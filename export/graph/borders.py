@@ -1,0 +1,171 @@
+"""The borders of a deployed graph: preprocessing in front of the network, decoding behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+
+from .map_decoding import decode_map, decodes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LOGITS_SUFFIX = "_logits"  # the raw output of a decoded task keeps this name inside the graph
+FREE_SIZE = ("height", "width")  # what the dimensions are called where they are free
+
+
+def keeps_logits(task: Task, signature: Signature) -> bool:
+    """Return whether a graph holds the values behind a task's output beside it: logits, what is scaled, a dense task's raw map.
+
+    Log-probabilities are logits. Where the network's own output is probabilities, no tensor is named as their logits.
+    """
+    if signature.outputs != "decoded":
+        return False
+    if task.dense:
+        return decodes(task)
+    if task.kind == "regression":
+        return (task.scale, task.offset) != (1.0, 0.0)
+    return not task.gives_probabilities
+
+
+def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
+    """Give a graph of ``(N, 3, H, W) float32`` the input that the preprocessing describes, in place.
+
+    For ``uint8`` it is ``image: (N, H, W, 3) uint8, RGB``; cast, transpose and one multiply and add a channel come in front:
+    ``(pixel / 255 - mean) / std``. For ``float`` only the input's name changes. Free sizes stay free.
+    """
+    import onnx_ir as ir
+
+    old = model.graph.inputs[0]
+    assert old.shape is not None  # the tracer sets it
+    batch = old.shape[0]
+    size: tuple[int | str, int | str] = (preprocessing.height, preprocessing.width)
+    if preprocessing.multiple:
+        size = FREE_SIZE
+    if preprocessing.input == "float":
+        old.name, old.shape = INPUT_NAME, ir.Shape([batch, 3, *size])
+        return
+    image = ir.Value(name=INPUT_NAME, shape=ir.Shape([batch, *size, 3]), type=ir.TensorType(ir.DataType.UINT8))
+    mean = np.asarray(preprocessing.mean, np.float64)
+    std = np.asarray(preprocessing.std, np.float64)
+    scale = _constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
+    shift = _constant(model, "preprocess.shift", (-mean / std).reshape(1, 3, 1, 1))
+    cast = ir.node("Cast", [image], {"to": int(ir.DataType.FLOAT)}, name="preprocess/cast")
+    transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name="preprocess/transpose")
+    multiply = ir.node("Mul", [transpose.outputs[0], scale], name="preprocess/scale")
+    add = ir.node("Add", [multiply.outputs[0], shift], name="preprocess/shift")
+    nodes = [cast, transpose, multiply, add]
+    for node in nodes:
+        node.outputs[0].name = f"{node.name}_out"
+    old.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
+    model.graph.inputs[0] = image
+    model.graph.insert_before(model.graph[0], nodes)
+
+
+def add_decoding(model: ir.Model, signature: Signature) -> None:
+    """Bring each output to ``(N, size)`` or ``(N, size, h, w)`` and, unless the signature says ``logits``, decode it, in place.
+
+    Sigmoid for a binary task of one logit, softmax over the last axis for classes, exponentials of log-probabilities, nothing
+    where the network has applied a sigmoid or softmax itself; scale and offset for a regression; of dense tasks see
+    :func:`~mtl_deploy.export.graph.map_decoding.decode_map`.
+    """
+    import onnx_ir as ir
+
+    for position, task in enumerate(signature.tasks):
+        raw = model.graph.outputs[position]
+        nodes = _flat(model, task, raw)
+        logits = nodes[-1].outputs[0] if nodes else raw
+        if signature.outputs == "decoded":
+            nodes += _decode(model, task, logits)
+        if not nodes:
+            continue
+        raw.name = f"{task.name}_raw"
+        logits.name = f"{task.name}{LOGITS_SUFFIX}"
+        decoded = nodes[-1].outputs[0]
+        decoded.name = task.name
+        if task.dense:
+            assert raw.shape is not None  # the tracer sets it
+            decoded.shape = ir.Shape([raw.shape[0], *_sample_shape(signature, task)])
+            decoded.type = ir.TensorType(ir.DataType.from_numpy(signature.dtype(task.name)))
+        else:
+            decoded.type = raw.type
+        model.graph.extend(nodes)
+        model.graph.outputs[position] = decoded
+
+
+def _sample_shape(signature: Signature, task: Task) -> list[int | str]:
+    shape: list[int | str] = list(signature.sample_shape(task.name))
+    if signature.preprocessing.multiple:
+        full = signature.outputs == "decoded" and task.upsample
+        shape[-2:] = [side if full or task.stride == 1 else f"{side}/{task.stride}" for side in FREE_SIZE]
+    return shape
+
+
+def _flat(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
+    import onnx_ir as ir
+
+    if raw.shape is None or len(raw.shape) not in (1, 3):
+        return []
+    axes = _constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
+    node = ir.node("Unsqueeze", [raw, axes], name=f"decode/{task.name}/unsqueeze")
+    return [node]
+
+
+def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
+    import onnx_ir as ir
+
+    name = f"decode/{task.name}"
+    if task.dense:
+        return decode_map(task, raw, lambda name, content: _constant(model, name, content))
+    if task.kind == "regression":
+        nodes: list[ir.Node] = []
+        for op_type, word, number, neutral in (("Mul", "scale", task.scale, 1.0), ("Add", "offset", task.offset, 0.0)):
+            if number != neutral:
+                constant = _constant(model, f"decode.{task.name}.{word}", np.array(float(number)))
+                nodes.append(
+                    ir.node(op_type, [nodes[-1].outputs[0] if nodes else raw, constant], name=f"{name}/{word}")
+                )
+                nodes[-1].outputs[0].name = f"{task.name}_{word}d"
+        return nodes
+    if task.gives_probabilities:
+        return []
+    if task.applied == "log_softmax":
+        return [ir.node("Exp", [raw], name=f"{name}/exp")]
+    if task.kind == "binary" and task.size == 1:
+        return [ir.node("Sigmoid", [raw], name=f"{name}/sigmoid")]
+    return [ir.node("Softmax", [raw], {"axis": -1}, name=f"{name}/softmax")]
+
+
+def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
+    import onnx_ir as ir
+
+    array = content if content.dtype == np.int64 else content.astype(np.float32)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def rename_outputs(model: ir.Model, positions: Sequence[int], names: Sequence[str]) -> None:
+    """Keep the outputs at the given positions, in that order, under the given names; the graph's other outputs go.
+
+    A value inside the graph that already has one of the names gets another.
+    """
+    outputs = [model.graph.outputs[position] for position in positions]
+    taken = {INPUT_NAME, *names, *(f"{name}{suffix}" for name in names for suffix in (LOGITS_SUFFIX, "_raw"))}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in taken:
+                value.name = f"network.{value.name}"
+    for value in [*model.graph.inputs, *list(model.graph.initializers.values())]:
+        if value.name in taken:
+            value.name = f"network.{value.name}"
+    for value, name in zip(outputs, names, strict=True):
+        value.name = name
+    model.graph.outputs[:] = outputs

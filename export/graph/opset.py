@@ -1,0 +1,130 @@
+"""Writing a graph for an older opset.
+
+The exporter writes opset 18 and higher; TensorRT 8.6 reads 17 at most. ``onnx.version_converter`` has no way down for what changed
+in 18, so the few operators concerned are rewritten here, from the change notes of https://onnx.ai/onnx/operators/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_deploy.runtime.errors import OptionError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LOWEST, HIGHEST = 17, 23  # what the toolkit writes
+IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}  # of the ONNX release that brought the opset
+
+
+class NotExpressibleError(OptionError):
+    """A node needs a higher opset than the one that was asked for."""
+
+
+def write_opset(model: ir.Model, opset: int | None) -> int:
+    """Rewrite a graph of opset 18 or higher in place for the opset that is wanted; return the one it has then.
+
+    Args:
+        model: a graph as :func:`~mtl_deploy.export.graph.trace.trace` made it, for opset ``max(opset, 18)``.
+        opset: the opset to write; None: 17 where the graph can be expressed in it, else what it has.
+
+    Raises:
+        NotExpressibleError: a node cannot be written in the opset that was asked for; the message names it.
+    """
+    if opset is None:
+        try:
+            _write_17(model.clone())
+        except NotExpressibleError:
+            opset = model.opset_imports[""]
+    if opset is None or opset == LOWEST:
+        _write_17(model)
+    written = model.opset_imports[""]
+    model.ir_version = IR_VERSIONS[written]
+    return written
+
+
+def _write_17(model: ir.Model) -> None:
+    for node in list(model.graph.all_nodes()):
+        _lower(node)
+    model.graph.opset_imports[""] = 17
+
+
+def _lower(node: ir.Node) -> None:
+    """Rewrite one node of opset 18 for opset 17."""
+    from onnx import defs
+
+    if node.domain or defs.get_schema(node.op_type, max_inclusive_version=18).since_version < 18:
+        return
+    if node.op_type.startswith("Reduce"):
+        _axes_to_attribute(node)
+    elif node.op_type == "Split":
+        _sizes_to_input(node)
+    elif node.op_type == "Resize":
+        _drop(node, antialias=0, keep_aspect_ratio_policy="stretch", axes=None)
+    elif node.op_type == "Pad":
+        if len(node.inputs) > 3 and node.inputs[3] is not None:
+            raise _needs_18(node, "axes")
+    elif node.op_type in ("ScatterElements", "ScatterND"):
+        if node.attributes.get_string("reduction", "none") in ("max", "min"):
+            raise _needs_18(node, "reduction max or min")
+    else:
+        raise _needs_18(node, "the operator")
+
+
+def _axes_to_attribute(node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    noop = node.attributes.get_int("noop_with_empty_axes", 0)
+    node.attributes.pop("noop_with_empty_axes", None)
+    if axes is None:
+        if noop:
+            raise _needs_18(node, "noop_with_empty_axes")
+        return
+    constant = ir.convenience.get_const_tensor(axes)
+    if constant is None:
+        raise _needs_18(node, "axes that are computed")
+    node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in constant.numpy().ravel()])
+    node.resize_inputs(1)
+
+
+def _sizes_to_input(node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    if node.attributes.pop("num_outputs", None) is None:
+        return
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    axis = node.attributes.get_int("axis", 0)
+    total = None if shape is None else shape[axis]
+    if not isinstance(total, int):
+        raise _needs_18(node, "num_outputs on a size that is not known")
+    count = len(node.outputs)
+    chunk = -(-total // count)
+    sizes = np.array([chunk] * (count - 1) + [total - chunk * (count - 1)], dtype=np.int64)
+    graph = node.graph
+    assert graph is not None  # a node of a model lies in a graph
+    name = f"{node.outputs[0].name}_split"
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape([count]),
+        type=ir.TensorType(ir.DataType.INT64),
+        const_value=ir.tensor(sizes, name=name),
+    )
+    graph.register_initializer(value)
+    node.resize_inputs(2)
+    node.replace_input_with(1, value)
+
+
+def _drop(node: ir.Node, **defaults: object) -> None:
+    for name, default in defaults.items():
+        attribute = node.attributes.pop(name, None)
+        if attribute is not None and attribute.value != default:
+            raise _needs_18(node, f"{name}={attribute.value}")
+
+
+def _needs_18(node: ir.Node, what: str) -> NotExpressibleError:
+    return NotExpressibleError(
+        f"opset 17 cannot express node {node.name!r} ({node.op_type}): {what} came with opset 18; pass --opset 18 or higher"
+    )

@@ -1,0 +1,221 @@
+"""From a file to a network that runs, and what was found in it.
+
+A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. What wants more is
+refused, by its name, unless the user says that the file is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import warnings
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mtl_deploy.export.network.program.bounds import check_when_run
+from mtl_deploy.export.network.program.code import wanted_global
+from mtl_deploy.export.network.program.reading import input_shape, load_program
+from mtl_deploy.export.networks import article
+from mtl_deploy.export.preprocessing.preset_timm import Config, find_config
+from mtl_deploy.runtime.bundle.manifest import digest
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import CheckpointError, OptionError
+
+from .factory import importing_from_here, make_network
+from .file_kind import FileKind, file_kind
+from .state_dict import State, align, find, load_weights, ready
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["article", "model", "module", "program"]
+Size = int | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network and where it came from.
+
+    Attributes:
+        network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
+        program: the ``torch.export`` program, where the file held one.
+        kind: ``article`` (weights of the article's network), ``model`` (weights for the user's factory), ``module`` (a
+            pickled network) or ``program``.
+        description: what was found, in one line for people.
+        default_tasks: the tasks where the network tells them itself, otherwise None.
+        sha256: of the file, hexadecimal.
+        pretrained_cfg: timm's record of the preprocessing, where the file holds one.
+        input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
+            which fix nothing.
+    """
+
+    network: torch.nn.Module
+    program: torch.export.ExportedProgram | None
+    kind: Kind
+    description: str
+    default_tasks: tuple[Task, ...] | None
+    sha256: str
+    input_shape: tuple[Size, Size, Size, Size] | None = None
+    pretrained_cfg: Config | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels where the file fixes both, otherwise None."""
+        if self.input_shape is None or self.input_shape[2] is None or self.input_shape[3] is None:
+            return None
+        return self.input_shape[2], self.input_shape[3]
+
+
+def load_checkpoint(path: str | PathLike[str], *, model: str | None = None, trust_pickle: bool = False) -> Loaded:
+    """Load the network that a file holds.
+
+    Args:
+        path: a state dict or a checkpoint that holds one (``torch.save``, safetensors), a pickled ``nn.Module``, or a
+            ``torch.export`` program.
+        model: ``package.module:factory`` of the network that the weights are for; None: the article's network, rebuilt
+            from the tensors.
+        trust_pickle: let the file run code.
+
+    Raises:
+        CheckpointError: the file holds no network that can be used, or wants code and is not trusted.
+        OptionError: ``model`` cannot be made, or the file has no use for it.
+    """
+    file = Path(path)
+    kind = file_kind(file)
+    sha256 = digest(file)
+    if kind is FileKind.PROGRAM:
+        if model is not None:
+            raise OptionError(f"{file}: a torch.export program holds its own network; leave --model out")
+        return _from_program(file, sha256, trust=trust_pickle)
+    checkpoint = (
+        _read_safetensors(file) if kind is FileKind.SAFETENSORS else _read_torch(file, kind, trust=trust_pickle)
+    )
+    try:
+        return replace(_from_checkpoint(checkpoint, sha256, model), pretrained_cfg=find_config(checkpoint))
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
+    program = load_program(file, trust=trust)
+    try:
+        shape = input_shape(program)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    written = ", ".join("any" if size is None else str(size) for size in shape)
+    description = f"a torch.export program for images ({written})"
+    try:
+        network = program.module()
+        check_when_run(network)  # what a trusted program states may be wrong, too
+    except Exception as error:  # torch writes and compiles source code of the graph
+        raise CheckpointError(
+            f"{file}: torch makes no network of this program ({type(error).__name__}); export and save it again"
+        ) from error
+    return Loaded(network, program, "program", description, None, sha256, shape)
+
+
+def _from_checkpoint(checkpoint: object, sha256: str, model: str | None) -> Loaded:
+    import torch
+
+    found, place = find(checkpoint)
+    under = f" under {place}" if place else ""
+    if isinstance(found, torch.nn.Module):
+        if model is None:
+            network = ready(_unwrapped(found))
+            description = f"a pickled network{under}, {type(network).__name__}"
+            return Loaded(network, None, "module", description, None, sha256)
+        found = found.state_dict()
+    if model is not None:
+        network, notes = _load(make_network(model), found)
+        description = f"a state_dict{under} for {model}{notes}"
+        return Loaded(network, None, "model", description, None, sha256)
+    layout = _article_layout(found)
+    with torch.device("meta"):
+        network = article.build(layout)
+    network, notes = _load(network, found)
+    description = f"a state_dict{under} of the article's network, {layout.description}{notes}"
+    return Loaded(network, None, "article", description, layout.default_tasks, sha256)
+
+
+def _load(network: torch.nn.Module, state: State) -> tuple[torch.nn.Module, str]:
+    aligned, removed = align(state, network.state_dict())
+    network, converted = load_weights(network, aligned)
+    notes = [f"prefix {removed} removed" if removed else "", converted]
+    return network, "".join(f"; {note}" for note in notes if note)
+
+
+def _article_layout(state: State) -> article.Layout:
+    aligned, _ = align(state, [article.ROOT])
+    if not article.recognises(aligned):
+        names = ", ".join(list(state)[:3])
+        raise CheckpointError(
+            f"the state_dict ({len(state)} tensors: {names}, ...) is of another network than the article's, a ResNet "
+            "under 'net.' with heads net.fc1, net.fc2, ...; name the code that makes it with "
+            "--model package.module:factory"
+        )
+    return article.read_layout({name: tuple(tensor.shape) for name, tensor in aligned.items()})
+
+
+def _unwrapped(network: torch.nn.Module) -> torch.nn.Module:
+    """Take a network out of ``torch.compile`` and the data-parallel wrappers, which need GPUs."""
+    from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+    while True:
+        if isinstance(network, (DataParallel, DistributedDataParallel)):
+            network = network.module
+        elif "_orig_mod" in network._modules:
+            network = network.get_submodule("_orig_mod")
+        else:
+            return network
+
+
+def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
+    import torch
+
+    try:
+        with warnings.catch_warnings(), importing_from_here() if trust else contextlib.nullcontext():
+            warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on
+            mapped = kind is FileKind.TORCH and not trust  # what is mapped is copied later; a trusted module is not
+            return torch.load(file, map_location="cpu", weights_only=not trust, mmap=mapped)
+    except Exception as error:  # a damaged or trusted file fails anywhere in the reader, or in its own code
+        raise _unreadable(file, error, trust=trust) from error
+
+
+def _unreadable(file: Path, error: Exception, *, trust: bool) -> CheckpointError:
+    if not trust and (wanted := wanted_global(error)):
+        return CheckpointError(
+            f"{file}: its pickle wants code, {wanted}, and such a pickle can run anything; nothing was run. Save "
+            "the weights alone with torch.save(network.state_dict(), 'model.pt'), or pass --trust-pickle if you trust "
+            "where the file comes from"
+        )
+    # torch puts advice of its own around the reason
+    message = re.split(r"WeightsUnpickler error:|from a trusted source\.", " ".join(str(error).split()))[-1]
+    reason = f"{type(error).__name__}: {message.partition('Check the documentation')[0].strip() or 'it ends too early'}"
+    if not trust and isinstance(error, pickle.UnpicklingError):
+        return CheckpointError(
+            f"{file}: its pickle holds more than weights, or is damaged ({reason}); nothing was run. Save the weights "
+            "again with torch.save(network.state_dict(), 'model.pt')"
+        )
+    if trust and isinstance(error, (AttributeError, ImportError)):
+        return CheckpointError(
+            f"{file}: the code of the pickled network cannot be imported here ({reason}); run where its module can be "
+            "imported, or save its state_dict and name the network with --model package.module:factory"
+        )
+    what = "damaged, or its own code fails" if trust else "truncated or damaged"
+    return CheckpointError(f"{file}: {what} ({reason}); copy or download it again, or save it again")
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise CheckpointError(f"{file}: a safetensors file; to read it: pip install safetensors") from None
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({error}); copy or download it again") from error
+    return tensors

@@ -1,0 +1,1 @@
+"""Preprocessing as the network was trained: the options, and presets of torchvision's weights and of timm."""

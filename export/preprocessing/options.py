@@ -1,0 +1,168 @@
+"""The options of ``mtl-export`` that say what happens to an image before the network sees it."""
+
+from __future__ import annotations
+
+import argparse
+
+from mtl_deploy.export.options import DEFAULT_MULTIPLE
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, as_fractions, of_bytes, shown
+from mtl_deploy.runtime.errors import OptionError
+
+from .preset import DEFAULT_SIZE, INTERPOLATIONS, Channels, Stated
+
+NAMES = (
+    *("image_size", "dynamic_size", "fit", "resize_to", "interpolation", "mean", "std", "pixel_range"),
+    *("input", "transform"),
+)
+"""The options' names in the parsed arguments."""
+_UNIT, _BYTES = 1, 255
+
+
+def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the group ``the images``."""
+    images = parser.add_argument_group("the images")
+    images.add_argument(
+        "--image-size", metavar="HxW", help="the network's input (default: the program's own, or 224x224)"
+    )
+    images.add_argument(
+        "--dynamic-size",
+        nargs="?",
+        type=int,
+        const=DEFAULT_MULTIPLE,
+        default=0,
+        metavar="MULTIPLE",
+        help="free height and width, multiples of this (default: 32, the largest stride of most networks); --image-size is the "
+        "default size then",
+    )
+    images.add_argument(
+        "--fit",
+        choices=("stretch", "letterbox", "crop"),
+        help="how images of another shape are brought to the size: stretched (default), with a border, or their centre cut out",
+    )
+    images.add_argument(
+        "--resize-to",
+        metavar="PIXELS",
+        help="of --fit crop: the shorter side before the crop, usually 256 for 224x224; HxW resizes both",
+    )
+    images.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        help="of the resizing, antialiased as Pillow does it (default: bilinear)",
+    )
+    images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
+    images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
+    images.add_argument(
+        "--pixel-range",
+        type=int,
+        choices=(_UNIT, _BYTES),
+        default=_UNIT,
+        help="255: --mean and --std are of pixel values from 0 to 255",
+    )
+    images.add_argument(
+        "--transform",
+        metavar="LIBRARY:NAME",
+        help="fill all of these in from weights' own transform, such as torchvision:ResNet50_Weights.IMAGENET1K_V2",
+    )
+    images.add_argument(
+        "--input",
+        choices=("uint8", "float"),
+        default="uint8",
+        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised outside",
+    )
+
+
+def stated(arguments: argparse.Namespace) -> Stated:
+    """Return what the user said of the preprocessing.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    size = None if arguments.image_size is None else _size(arguments.image_size)
+    multiple = _multiple(arguments.dynamic_size, *(size or DEFAULT_SIZE))
+    if multiple and arguments.fit == "crop":
+        raise OptionError(
+            "--fit crop with --dynamic-size: a crop has one size; use --fit letterbox or stretch, or leave --dynamic-size out"
+        )
+    if arguments.transform is None:
+        if arguments.fit == "crop" and arguments.resize_to is None:
+            raise OptionError(
+                "--fit crop needs --resize-to, the pixels of the shorter side before the crop: usually 256 for 224x224"
+            )
+        if arguments.resize_to is not None and arguments.fit != "crop":
+            raise OptionError(f"--resize-to {arguments.resize_to}: only --fit crop resizes to another size first")
+    mean, std = (_channels(f"--{name}", getattr(arguments, name)) for name in ("mean", "std"))
+    if arguments.pixel_range == _BYTES:
+        mean, std = _of_bytes(mean, std)
+    elif of_bytes(own := (mean or IMAGENET_MEAN), others := (std or IMAGENET_STD)):
+        meant_mean, meant_std = as_fractions(own, others)
+        pairs = (("--mean", own, meant_mean), ("--std", others, meant_std))
+        wrong = [f"{option} {shown(values)}" for option, values, meant in pairs if values != meant]
+        raise OptionError(
+            f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'} of pixel values from 0 to 255, and the options are of 0 "
+            f"to 1: write --mean {shown(meant_mean)} --std {shown(meant_std)}, or give both of 0 to 255 with --pixel-range {_BYTES}"
+        )
+    return Stated(
+        size=size,
+        fit=arguments.fit,
+        resize_to=None if arguments.resize_to is None else _resize_to(arguments.resize_to),
+        interpolation=arguments.interpolation,
+        mean=mean,
+        std=std,
+        input=arguments.input,
+        multiple=multiple,
+        transform=arguments.transform,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise OptionError(f"--image-size {text!r}: write HEIGHTxWIDTH in pixels, such as 224x224") from None
+
+
+def _resize_to(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 2) or min(found) < 1:
+        raise OptionError(f"--resize-to {text!r}: write pixels of the shorter side, such as 256, or HEIGHTxWIDTH")
+    return found
+
+
+def _multiple(multiple: int, height: int, width: int) -> int:
+    if multiple < 0:
+        raise OptionError(f"--dynamic-size {multiple}: write the network's largest stride, 1 or more")
+    if multiple and (height % multiple or width % multiple):
+        raise OptionError(
+            f"--image-size {height}x{width}: with --dynamic-size {multiple}, height and width must be multiples of {multiple}"
+        )
+    return multiple
+
+
+def _channels(option: str, text: str | None) -> Channels | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: write three numbers, such as 0.5,0.5,0.5") from None
+    return red, green, blue
+
+
+def _of_bytes(mean: Channels | None, std: Channels | None) -> tuple[Channels, Channels]:
+    """Bring mean and std of pixel values from 0 to 255 to those of 0 to 1."""
+    if mean is None or std is None:
+        raise OptionError(
+            f"--pixel-range {_BYTES} says what --mean and --std are of: give both (a std of 1,1,1 where nothing is divided)"
+        )
+    if any(mean) and max(mean) <= 1:
+        raise OptionError(
+            f"--pixel-range {_BYTES} with --mean {shown(mean)}: that is a mean of pixel values from "
+            "0 to 1; leave --pixel-range out"
+        )
+    red, green, blue = (value / _BYTES for value in mean)
+    first, second, third = (value / _BYTES for value in std)
+    return (red, green, blue), (first, second, third)

@@ -1,0 +1,156 @@
+"""Preprocessing from several sources: what the user said, what a library's preset says, and the defaults, in this order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args
+
+from mtl_deploy.runtime.bundle.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Fit,
+    InputFormat,
+    Interpolation,
+    Preprocessing,
+    shown,
+)
+from mtl_deploy.runtime.errors import OptionError
+
+DEFAULT_SIZE = (224, 224)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Parts of a preprocessing; None: nothing is said of it.
+
+    Attributes:
+        size: height and width of the network's input.
+        fit: how images are brought to it.
+        resize_to: of a crop, see :class:`~mtl_deploy.runtime.bundle.preprocessing.Preprocessing`.
+        interpolation: of the resizing.
+        mean: of pixel values from 0 to 1.
+        std: likewise.
+    """
+
+    size: tuple[int, int] | None = None
+    fit: Fit | None = None
+    resize_to: tuple[int, ...] | None = None
+    interpolation: Interpolation | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+
+
+@dataclass(frozen=True)
+class Stated(Described):
+    """What the user said.
+
+    Attributes:
+        input: the form of the graph's input.
+        multiple: of free sizes; 0: fixed ones.
+        transform: a preset's name, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``; None: the one that the checkpoint
+            holds, if any.
+    """
+
+    input: InputFormat = "uint8"
+    multiple: int = 0
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class Preset(Described):
+    """What a library's preset says.
+
+    Attributes:
+        source: what people call it.
+        lacking: by attribute why what the preset says of it cannot be expressed.
+        remark: what a user should know of it; empty: nothing.
+        any_size: whether ``size`` is only where there is no other, so that another one contradicts nothing.
+    """
+
+    source: str = ""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+    any_size: bool = False
+
+
+_OPTIONS = {
+    "size": "--image-size",
+    "fit": "--fit",
+    "resize_to": "--resize-to",
+    "interpolation": "--interpolation",
+    "mean": "--mean",
+    "std": "--std",
+}
+
+
+def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Put the preprocessing together.
+
+    Args:
+        stated: goes before the preset.
+        preset: goes before the defaults; None: there is none.
+
+    Returns:
+        the preprocessing, and notes for people: what came from the preset, and where it was contradicted.
+
+    Raises:
+        OptionError: the parts do not fit one another, or the preset cannot be expressed and the user did not say what to take.
+    """
+    given = preset or Preset()
+    taken, against = [], []
+    values: dict[str, Any] = {}
+    for part in fields(Described):
+        own, other = getattr(stated, part.name), getattr(given, part.name)
+        if part.name == "resize_to" and values["fit"] != "crop":
+            other = None  # only a crop has one; that another fit was chosen is said already
+        if own is None and part.name in given.lacking:
+            raise OptionError(f"{given.source}: {given.lacking[part.name]}; choose with {_OPTIONS[part.name]}")
+        values[part.name] = other if own is None else own
+        if own is None and other is not None:
+            taken.append(_told(part.name, other))
+        elif own is not None and other is not None and not _alike(own, other):
+            if part.name == "size" and given.any_size:
+                continue
+            option = _OPTIONS[part.name]
+            against.append(f"{option} {_written(own)} goes before {given.source}, which says {_written(other)}")
+    height, width = values["size"] or DEFAULT_SIZE
+    preprocessing = Preprocessing(
+        height=height,
+        width=width,
+        mean=values["mean"] or IMAGENET_MEAN,
+        std=values["std"] or IMAGENET_STD,
+        input=stated.input,
+        fit=values["fit"] or "stretch",
+        multiple=stated.multiple,
+        resize_to=values["resize_to"] or (),
+        interpolation=values["interpolation"] or "bilinear",
+    )
+    notes = []
+    if preset is not None:
+        remark = f"; {given.remark}" if given.remark else ""
+        notes.append(f"preprocessing from {given.source}: {', '.join(taken) or 'nothing'}{remark}")
+    return preprocessing, (*notes, *against)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def _told(part: str, value: Any) -> str:
+    name = {"size": "image size", "resize_to": "resized to"}.get(part, part)
+    return f"{name} {_written(value)}{' (shorter side)' if part == 'resize_to' and len(value) == 1 else ''}"
+
+
+def _written(value: str | Sequence[float]) -> str:
+    """Return a value as its option takes it."""
+    if isinstance(value, str):
+        return value
+    if all(isinstance(number, int) for number in value) and len(value) < 3:
+        return "x".join(map(str, value))
+    return shown(value)

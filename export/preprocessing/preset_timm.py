@@ -1,0 +1,108 @@
+"""The preprocessing that a checkpoint records as timm does: a ``pretrained_cfg`` of plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit
+from mtl_deploy.runtime.errors import CheckpointError
+
+from .preset import DEFAULT_SIZE, INTERPOLATIONS, Channels, Preset
+
+_KEYS = ("pretrained_cfg", "default_cfg")  # timm's name, and the one that it had before 0.6
+_TELLS = frozenset(("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"))
+_CROP_PCT = 0.875  # timm/data/constants.py, DEFAULT_CROP_PCT
+_DEPTH = 4  # of dicts in dicts; a pickle can hold a dict that holds itself
+
+Config = Mapping[str, Any]
+
+
+def find_config(checkpoint: object) -> Config | None:
+    """Return the ``pretrained_cfg`` that a checkpoint holds: beside its weights, in a dict in it, or on a pickled network.
+
+    Args:
+        checkpoint: what ``torch.load`` returned.
+
+    Returns:
+        the one that is found; None where there is none, or several that differ.
+    """
+    found = [dict(config) for config in _configs(checkpoint, _DEPTH)]
+    return found[0] if found and all(_told(one) == _told(found[0]) for one in found) else None
+
+
+def _told(config: Config) -> dict[str, str]:
+    return {key: repr(value) for key, value in config.items() if key in _TELLS}
+
+
+def _configs(value: object, depth: int) -> Iterator[Config]:
+    import torch
+
+    if isinstance(value, torch.nn.Module):
+        for module in value.modules():
+            yield from (held for held in map(vars(module).get, _KEYS) if _tells(held))
+    elif isinstance(value, Mapping) and depth:
+        for key, held in value.items():
+            if key in _KEYS and _tells(held):
+                yield held
+            elif not isinstance(held, torch.Tensor):
+                yield from _configs(held, depth - 1)
+
+
+def _tells(value: object) -> TypeGuard[Config]:
+    return isinstance(value, Mapping) and bool(_TELLS & value.keys())
+
+
+def timm_preset(config: Config) -> Preset:
+    """Return what a ``pretrained_cfg`` says, read as timm reads it.
+
+    Method: timm's ``data/config.py`` (``resolve_data_config``: what is left out is 224x224, bicubic, 0.875, ImageNet's mean and
+    std) and ``data/transforms_factory.py`` (``transforms_imagenet_eval``): images are resized to ``floor(size / crop_pct)`` and
+    their centre is cut out; ``crop_mode`` ``center`` resizes the shorter side, ``squash`` both, ``border`` the longer one with
+    a border in the mean colour (there a side of an odd half pixel can be rounded the other way).
+
+    Raises:
+        CheckpointError: a value is none that timm could read.
+    """
+    source = "the checkpoint's pretrained_cfg (timm)"
+    try:
+        channels, height, width = (int(side) for side in config.get("input_size") or (3, *DEFAULT_SIZE))
+        share = float(config.get("crop_pct") or _CROP_PCT)
+        mode = str(config.get("crop_mode") or "center")
+        interpolation = str(config.get("interpolation") or "bicubic")
+        mean = _channels(config.get("mean") or IMAGENET_MEAN)
+        std = _channels(config.get("std") or IMAGENET_STD)
+        before = (math.floor(height / share), math.floor(width / share))
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise CheckpointError(f"{source} cannot be read ({error}); take it out, or mend it") from error
+    lacking = {}
+    if channels != 3:
+        lacking["size"] = f"its input_size has {channels} channels, not 3 (RGB)"
+    if interpolation not in INTERPOLATIONS:
+        lacking["interpolation"] = f"its interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+    fit: Fit | None = "crop"
+    resize_to: tuple[int, ...] | None = (before[0],) if mode == "center" else before
+    if mode in ("squash", "border") and before == (height, width):
+        fit, resize_to = ("stretch" if mode == "squash" else "letterbox"), None
+    elif mode not in ("center", "squash") or (mode == "center" and before[0] != before[1]):
+        fit = resize_to = None
+        lacking["fit"] = (
+            f"its crop_mode {mode!r} with crop_pct {share:g} for {height}x{width} is neither a stretch, a letterbox nor a crop "
+            "after resizing the shorter side"
+        )
+    return Preset(
+        size=(height, width),
+        fit=fit,
+        resize_to=resize_to,
+        interpolation=interpolation if interpolation in INTERPOLATIONS else None,
+        mean=mean,
+        std=std,
+        source=source,
+        lacking=lacking,
+    )
+
+
+def _channels(values: Any) -> Channels:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,259 @@
+"""What PyTorch says that a deployed graph must give: raw outputs held once, decoded a few images at a time.
+
+The truth is the network in float64, on a few images, since that is slow. Its own float32 answers are off it by the noise
+floor, which no graph can be asked to stay below.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.export.graph.borders import LOGITS_SUFFIX, keeps_logits
+from mtl_deploy.export.graph.map_decoding import SHORTEST, upsamples
+from mtl_deploy.runtime.bundle.activation import log_odds
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
+
+if TYPE_CHECKING:
+    import torch
+
+Images = npt.NDArray[np.uint8]
+Outputs = npt.NDArray[Any]
+Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
+
+BATCH = 8
+_IN_MEMORY = 256 << 20  # bytes of a task's outputs; what is larger lies in a temporary file, which the system pages
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A network's outputs on some images.
+
+    Attributes:
+        signature: of the graph that must give them.
+        raw: the network's own in float32, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
+        exact: the same in float64, on the images of ``known``; empty where the network does not run so.
+        known: ``(N,) bool``: the images that the float64 network has answered for.
+        refine: answers for more of them, by their places; None where the network does not run in float64.
+        noise: by tensor ``(N, K)``: how far another float32 run of the network was from its own, see
+            :mod:`mtl_deploy.export.verification.verify`. It stands for
+            the noise floor of images that the float64 network has not answered for.
+    """
+
+    signature: Signature
+    raw: Mapping[str, Outputs]
+    exact: dict[str, Outputs] = field(default_factory=dict)
+    known: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    refine: Callable[[Sequence[int]], None] | None = None
+    noise: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(next(iter(self.raw.values())))
+
+    def outputs(
+        self, task: Task, start: int = 0, stop: int | None = None, *, exact: bool = False
+    ) -> dict[str, Outputs]:
+        """Return what a graph gives for a task on the images from ``start`` to ``stop``: by name, see :func:`compared`.
+
+        Decoding is written here in torch, apart from the graph's own, so that a mistake in either shows.
+
+        Args:
+            task: one of the signature's.
+            start: the first image.
+            stop: behind the last image; None: all of them.
+            exact: in float64, where it is known; of other images the float32 answer.
+        """
+        import torch
+
+        raw = self.raw[task.name][start:stop]
+        if exact and self.exact:
+            places = self.known[start:stop].reshape(-1, *[1] * (raw.ndim - 1))
+            raw = np.where(places, self.exact[task.name][start:stop], raw)
+        output, *logits = held(task, self.signature)
+        decoded = raw
+        if self.signature.outputs == "decoded":
+            with torch.inference_mode():
+                decoded = decode(task, torch.from_numpy(np.ascontiguousarray(raw))).numpy()
+        return with_log_odds(task, {output: decoded, **dict.fromkeys(logits, raw)})
+
+
+EXACT = 8  # images that the network answers for in float64, which takes several times as long
+
+
+def run_network(
+    forward: Forward, signature: Signature, images: Images, batch: int | None, *, exactly: bool = True
+) -> Expected:
+    """Run the network on images in float32, and on the first few in float64 where it can.
+
+    Args:
+        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. Where it has
+            ``in_float64``, that is the same network in double precision.
+        signature: the deployed graph's.
+        images: ``(N, H, W, 3) uint8, RGB``.
+        batch: the batch that the network insists on; None where it takes any.
+        exactly: whether to run it in float64 at all.
+    """
+    raw = _answers(forward, signature, images, batch, np.float32)
+    double: Forward | None = getattr(forward, "in_float64", None) if exactly else None
+    if double is None:
+        return Expected(signature, raw)
+    known = np.zeros(len(images), bool)
+    exact = {name: _storage(rows.shape, np.dtype(np.float64)) for name, rows in raw.items()}
+
+    def refine(places: Sequence[int]) -> None:
+        whole = list(places) + [places[-1]] * (-len(places) % (batch or 1))
+        found = _answers(double, signature, images[whole], batch, np.float64)
+        for name, rows in found.items():
+            exact[name][whole] = rows
+        known[whole] = True
+
+    refine(range(min(len(images), -(-EXACT // (batch or 1)) * (batch or 1))))
+    return Expected(signature, raw, exact, known, refine)
+
+
+def _answers(
+    forward: Forward, signature: Signature, images: Images, batch: int | None, dtype: type[np.floating[Any]]
+) -> dict[str, Outputs]:
+    import torch
+
+    raw: dict[str, Outputs] = {}
+    size = batch or BATCH
+    with torch.inference_mode():
+        for start in range(0, len(images), size):
+            tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)
+            found = forward(tensor)
+            for task in signature.tasks:
+                rows = found[task.name].to(tensor.dtype)
+                rows = rows if task.dense else rows.reshape(len(tensor), -1)
+                if task.name not in raw:
+                    raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(dtype))
+                raw[task.name][start : start + size] = rows.numpy()
+    return raw
+
+
+def network_input(images: Images, preprocessing: Preprocessing, *, double: bool = False) -> torch.Tensor:
+    """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on.
+
+    ``double`` gives it as float64.
+    """
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(dtype) / 255
+    mean = torch.tensor(preprocessing.mean, dtype=dtype).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=dtype).view(1, 3, 1, 1)
+    return ((pixels - mean) / std).contiguous()
+
+
+def logits_name(task: Task) -> str:
+    """Return the name that the logits or the raw map of a decoded task have inside a graph."""
+    return f"{task.name}{LOGITS_SUFFIX}"
+
+
+def held(task: Task, signature: Signature) -> tuple[str, ...]:
+    """Return the tensors of a task that a graph holds and that are verified: its output, and logits behind it where it has some."""
+    return (task.name, logits_name(task)) if keeps_logits(task, signature) else (task.name,)
+
+
+def compared(task: Task, signature: Signature) -> tuple[str, ...]:
+    """Return what of a task is verified: its output, and the logits behind it, which :func:`with_log_odds` makes where it must."""
+    held_here = held(task, signature)
+    return (*held_here, logits_name(task)) if _has_log_odds(task) else held_here
+
+
+def with_log_odds(task: Task, outputs: Mapping[str, Outputs]) -> dict[str, Outputs]:
+    """Add the logits of a task whose network gives probabilities, computed from them in float64, under :func:`logits_name`.
+
+    Both sides are brought back by the same function, see :func:`~mtl_deploy.runtime.bundle.activation.log_odds`: PyTorch's
+    logits before
+    the network's own activation are in no output, and a graph's may have another form (a slice, a sum of several). A softmax's are
+    compared up to what all classes share, which no output depends on.
+    """
+    if not _has_log_odds(task):
+        return dict(outputs)
+    return {**outputs, logits_name(task): log_odds(task.applied, outputs[task.name])}
+
+
+def _has_log_odds(task: Task) -> bool:
+    return task.gives_probabilities and not task.dense
+
+
+def margins(task: Task, raw: Outputs) -> npt.NDArray[np.float16]:
+    """Return how sure each pixel of a decoded map is, ``(N, H', W')``: what an error of the raw map must reach to change it.
+
+    Of a segmentation by how much the best class leads the second best, in logits or whatever the network gives; of normals the
+    vector's length before it was made 1.
+
+    Args:
+        task: a segmentation or normals.
+        raw: its raw map, ``(N, size, h, w)``.
+    """
+    parts = []
+    for start in range(len(raw)):
+        values = upsampled(task, raw[start : start + 1])
+        if task.kind == "normals":
+            found = np.linalg.norm(values, axis=1)
+        else:
+            second, first = np.moveaxis(np.partition(values, (-2, -1), axis=1)[:, -2:], 1, 0)
+            found = first - second
+        parts.append(np.minimum(found, np.finfo(np.float16).max).astype(np.float16))
+    return np.concatenate(parts)
+
+
+def upsampled(task: Task, raw: Outputs) -> Outputs:
+    """Bring a raw map to the size that the decoded graph gives it at, ``(N, C, H', W')``."""
+    import torch
+
+    with torch.inference_mode():
+        found: Outputs = _at_size(task, torch.from_numpy(np.ascontiguousarray(raw))).numpy()
+    return found
+
+
+def _storage(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Outputs:
+    if prod(shape) * dtype.itemsize <= _IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the file's handle, and the file its name
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _at_size(task: Task, raw: torch.Tensor) -> torch.Tensor:
+    from torch.nn.functional import interpolate
+
+    if not upsamples(task):
+        return raw
+    size = [task.stride * side for side in raw.shape[2:]]
+    found: torch.Tensor = interpolate(raw, size=size, mode="bilinear", align_corners=False)
+    return found
+
+
+def decode(task: Task, raw: torch.Tensor) -> torch.Tensor:
+    """Return what the decoded graph gives for a task's raw output ``(N, size, ...) float32``."""
+    import torch
+
+    if task.kind == "regression":
+        return raw * task.scale + task.offset
+    if not task.dense:
+        if task.gives_probabilities:
+            return raw
+        if task.applied == "log_softmax":
+            return raw.exp()
+        return raw.sigmoid() if raw.shape[1] == 1 else raw.softmax(-1)
+    if task.kind == "depth":
+        depth = _at_size(task, raw * task.scale + task.offset)[:, 0]
+        return depth if task.valid_range is None else depth.clamp(*task.valid_range)
+    values = _at_size(task, raw)
+    if task.kind == "normals":
+        lengths: torch.Tensor = torch.linalg.vector_norm(values, dim=1, keepdim=True)
+        return values / lengths.clamp(min=SHORTEST)
+    if not task.argmax:
+        return values
+    return values.argmax(1).to(torch.int32 if task.size > MANY_CLASSES else torch.uint8)

@@ -1,0 +1,124 @@
+"""Weights that verification cannot see, since with the others as they are, nothing of them reaches an output.
+
+A branch that a scale of zero or of a millionth follows (a residual block as some are initialised), a gate that is shut: any
+graph of it would pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.network.outputs import flatten_outputs
+from mtl_deploy.export.options import TOLERANCES, Options
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import Task
+
+from .expected import Images, network_input
+from .rows import Row
+
+if TYPE_CHECKING:
+    import torch
+
+CHANGE = 0.05  # the share that weights are changed by, each up or down
+_IMAGES = 1
+_LEAST = 1e-300  # a probability's: its logarithm stays finite in float64
+_NAMED = 5
+
+
+def unseen_notes(
+    network: Network, signature: Signature, images: Images, rows: Sequence[Row], options: Options
+) -> list[str]:
+    """Return what verification could not tell, for people: kernels that reach no output, and outputs that do not vary.
+
+    Args:
+        network: the network.
+        signature: of the graphs, with what the network has applied to each output.
+        images: ``(N, H, W, 3) uint8, RGB``.
+        rows: of the FP32 graphs.
+        options: the tolerance.
+    """
+    shared = {row.task: row for row in rows if row.artifact == "fp32.onnx"}
+    applied = {task.name: task.applied for task in signature.tasks}
+    notes = [_constant(row.task, applied[row.task]) for row in shared.values() if row.constant]
+    scales = {name: row.spread or 1.0 for name, row in shared.items()}
+    tolerance = options.tolerances.get("fp32", TOLERANCES["fp32"])
+    if names := unreached(network, signature, images, scales, tolerance):
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        notes.append(
+            f"verification cannot see {len(names)} of the network's kernels, since what is computed there hardly reaches an output "
+            f"with these weights ({', '.join(names[:_NAMED])}{more}): a wrong value there would go unnoticed"
+        )
+    return notes
+
+
+def _constant(name: str, applied: str) -> str:
+    if applied == "sigmoid":
+        return (
+            f"task {name!r} does not tell the images apart as far as a sigmoid in float32 shows: its probabilities vary by too "
+            "little, or are all but 0 or 1 on every image, so that what is wrong in its logits would go unnoticed; is its head "
+            "trained, and are the images (--images) those that it is for?"
+        )
+    return (
+        f"task {name!r} is constant: over the images its output varies by no more than float32 rounds, so that it was "
+        "judged by its size alone; is its head trained?"
+    )
+
+
+def unreached(
+    network: Network, signature: Signature, images: Images, scales: Mapping[str, float], tolerance: float
+) -> list[str]:
+    """Return the kernels of which no change by up to :data:`CHANGE` would be seen, by their names in the network.
+
+    Method: to first order, such a change moves an output by at most that share of the sum of ``|gradient * weight|``. Gradients are
+    those of sums of all outputs with random signs, so that one pass backwards serves them all.
+
+    Args:
+        network: where it does not run in float64 or cannot be differentiated, nothing is found.
+        signature: of the graphs.
+        images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
+        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.export.verification.rows.Row`.
+        tolerance: of the scale: a smaller change is not seen.
+    """
+    import torch
+
+    loaded = network.doubled
+    if loaded is None:
+        return []
+    kernels = {name: kernel for name, kernel in loaded.network.named_parameters() if kernel.ndim > 1}
+    tensor = network_input(images[:_IMAGES], network.preprocessing, double=True)
+    signs = torch.Generator().manual_seed(0)
+    effects = dict.fromkeys(kernels, 0.0)
+    try:
+        for kernel in kernels.values():
+            kernel.requires_grad_(True)
+        found = flatten_outputs(loaded.network(tensor), batch=len(tensor))
+        total = torch.zeros((), dtype=torch.float64)
+        for task in signature.tasks:
+            raw = found[task.output if task.output is not None else task.name]
+            values = _judged(task, raw, decoded=signature.outputs == "decoded")
+            random = 2.0 * torch.randint(0, 2, values.shape, generator=signs, dtype=torch.float64) - 1
+            total = total + (values * random).sum() / scales[task.name]
+        gradients = torch.autograd.grad(total, list(kernels.values()), allow_unused=True)
+        for name, gradient in zip(kernels, gradients, strict=True):
+            if gradient is not None:
+                effects[name] = float((gradient * kernels[name].detach()).abs().sum())
+    except Exception:  # noqa: BLE001 - the network's own code runs here, and may not be made to be differentiated
+        return []
+    finally:
+        for kernel in kernels.values():
+            kernel.requires_grad_(False)
+    return [name for name, effect in effects.items() if not np.isnan(effect) and CHANGE * effect < tolerance]
+
+
+def _judged(task: Task, raw: torch.Tensor, *, decoded: bool) -> torch.Tensor:
+    """Return an output in the unit of its spread: a value with its scale, probabilities as the logits behind them."""
+    if task.kind in ("regression", "depth"):
+        return raw * task.scale if decoded else raw
+    if task.dense or not task.gives_probabilities:
+        return raw
+    logits = raw.clamp_min(_LEAST).log()
+    return logits - (1 - raw).clamp_min(_LEAST).log() if task.applied == "sigmoid" else logits

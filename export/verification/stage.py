@@ -1,0 +1,179 @@
+"""Running graphs' files beside what PyTorch gave, one file in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtl_deploy.export.graph.variants import Graph, require_valid
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.options import TOLERANCES, Options, tolerance_of
+from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import VerificationError
+
+from .expected import EXACT, Expected, Images, run_network
+from .images import stress_images
+from .rows import Row
+from .verify import judge, verify, with_logits
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx_ir as ir
+
+    from mtl_deploy.runtime.backends.base import Backend
+
+Samples = Sequence[tuple[Images, Expected]]
+
+
+def verify_graphs(
+    graphs: Sequence[Graph],
+    samples: Samples,
+    options: Options,
+    progress: Progress,
+    originals: Sequence[Graph] = (),
+) -> tuple[list[Row], list[Artifact]]:
+    """Run each graph's file beside what PyTorch gave; the first one that does not match ends it.
+
+    Args:
+        graphs: of one precision.
+        samples: images with what PyTorch gave for them. The first FP32 graph leaves its errors there, as ``noise``.
+        options: tolerances and threads.
+        progress: told where the work is.
+        originals: of FP16 graphs: the FP32 graphs that they were made from.
+
+    Returns:
+        A row per graph and task, and the manifest's entries. The last rows may not have passed.
+    """
+    rows: list[Row] = []
+    artifacts: list[Artifact] = []
+    for graph in graphs:
+        with progress.step(f"Verifying {graph.path}") as say:
+            content = graph.content()
+            require_valid(content)
+            artifacts.append(graph.artifact(content))
+            found = _verify(graph, content, samples, options)
+            if graph.precision == "fp16":
+                found = _with_structure(graph, content, found, samples, options, originals)
+            worst = max(found, key=_share_of_allowed)
+            say(f"at most {100 * _share_of_allowed(worst):.2g} % of the error allowed ({worst.task})")
+            rows += found
+            if not all(row.passed for row in found):
+                break
+    return rows, artifacts
+
+
+def _share_of_allowed(row: Row) -> float:
+    share = max(row.excess, row.structure_excess or 0.0)
+    return float("inf") if np.isnan(share) else share
+
+
+def allowed(options: Options, precision: str) -> float:
+    """Return a precision's tolerance."""
+    return tolerance_of(precision, options.tolerances, TOLERANCES)
+
+
+def _verify(graph: Graph, content: bytes, samples: Samples, options: Options) -> list[Row]:
+    tolerance = allowed(options, graph.precision)
+    with running(with_logits(runnable(graph, content), graph.signature), options) as backend:
+        judged = judge(graph.path, backend, graph.signature, samples, tolerance, graph.batch, graph.precision)
+    if graph.precision == "fp32" and graph.role == "shared":
+        for one in judged:
+            for tensor, errors in one.errors.items():
+                start = 0
+                for _, expected in samples:
+                    expected.noise[tensor] = errors[start : start + len(expected)]
+                    start += len(expected)
+    return [one.row for one in judged]
+
+
+def _with_structure(
+    graph: Graph, content: bytes, rows: Sequence[Row], samples: Samples, options: Options, originals: Sequence[Graph]
+) -> list[Row]:
+    """Compute an FP16 graph in float32, with the weights that it was made from: it must do as well as an FP32 graph.
+
+    Raises:
+        VerificationError: a weight is not the FP32 graph's, rounded.
+    """
+    import onnx
+
+    from mtl_deploy.calibration.fp16.emulate import widen_half
+
+    original = next(one for one in originals if one.signature.tasks == graph.signature.tasks)
+    try:
+        widened = widen_half(onnx.load_from_string(content), _weights(original.model))
+    except VerificationError as error:
+        raise VerificationError(f"{graph.path}: {error}") from error
+    few = [(images[: max(EXACT, graph.batch or 1)], expected) for images, expected in samples]
+    with running(with_logits(widened.SerializeToString(), graph.signature), options) as backend:
+        found = verify(graph.path, backend, graph.signature, few, tolerance=allowed(options, "fp32"), batch=graph.batch)
+    return [replace(row, structure_excess=own.excess) for row, own in zip(rows, found, strict=True)]
+
+
+def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
+    held = (output for node in model.graph for output in node.outputs if node.op_type == "Constant")
+    values = [*model.graph.initializers.values(), *held]
+    return {str(value.name): value.const_value.numpy() for value in values if value.const_value is not None}
+
+
+def stress(graphs: Sequence[Graph], network: Network, batch: int | None, options: Options) -> list[dict[str, Any]]:
+    """Run shared graphs on pictures far from photographs; what comes out is reported and decides nothing.
+
+    Returns:
+        by graph and task: the largest error and the spread of the output on these pictures.
+    """
+    signature = graphs[0].signature
+    images = stress_images(signature.preprocessing, batch)
+    samples = [(images, run_network(network, signature, images, batch, exactly=False))]
+    found = []
+    for graph in graphs:
+        with running(with_logits(runnable(graph, graph.content()), signature), options) as backend:
+            rows = verify(graph.path, backend, signature, samples, tolerance=allowed(options, "fp32"), batch=batch)
+        found += [
+            {
+                "artifact": row.artifact,
+                "task": row.task,
+                "max_error": _finite(row.max_error if row.logit_error is None else row.logit_error),
+                "spread": _finite(row.spread),
+            }
+            for row in rows
+        ]
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def describe_stress(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how graphs do on the stress pictures, by precision: the largest error of all tasks, relative to the spread."""
+    worst: dict[str, float] = {}
+    for row in rows:
+        share = row["max_error"] / row["spread"] if row["max_error"] is not None and row["spread"] else np.nan
+        worst[row["artifact"]] = float(np.fmax(worst.get(row["artifact"], 0.0), share))
+    return ", ".join(f"{artifact} {100 * share:.2g} %" for artifact, share in worst.items())
+
+
+def runnable(graph: Graph, content: bytes) -> bytes:
+    """Return what shows a file's numbers on a processor: an FP16 graph with its rounding written out."""
+    if graph.precision != "fp16":
+        return content
+    import onnx
+
+    from mtl_deploy.calibration.fp16.emulate import emulate_half
+
+    emulated: bytes = emulate_half(onnx.load_from_string(content)).SerializeToString()
+    return emulated
+
+
+@contextmanager
+def running(content: bytes, options: Options) -> Iterator[Backend]:
+    """Run a graph in ONNX Runtime on the processor."""
+    from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+
+    with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=options.threads)) as backend:
+        yield backend

@@ -1,0 +1,127 @@
+"""Verification: each graph beside the PyTorch network, on the same images, a task at a time.
+
+What is judged how, and why, stands in :mod:`mtl_deploy.export.verification.errors_of_task`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.backends.base import Backend
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
+
+from .errors_of_task import Comparison, Judged, chooses, classes, has_margins
+from .expected import Expected, Images, held, network_input, with_log_odds
+from .rows import Row, require_passed
+
+__all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
+
+_BATCHES = (1, 3)  # the first ones; then eights. A graph that fixes its batch by mistake fails on them
+
+
+def with_logits(content: bytes, signature: Signature) -> bytes:
+    """Return an ``.onnx`` file that gives, besides its outputs, the values behind them that are verified too.
+
+    The file's own bytes come first, unchanged. Protocol buffers merge when they are joined, and lists append
+    (https://protobuf.dev/programming-guides/encoding, "Last One Wins").
+    """
+    import onnx
+
+    addition = onnx.ModelProto()
+    for task in signature.tasks:
+        for name in held(task, signature)[1:]:
+            shape = ["batch", task.size, *([None, None] if task.dense else [])]
+            addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    added: bytes = addition.SerializeToString()
+    return content + added
+
+
+def verify(
+    path: str,
+    backend: Backend,
+    signature: Signature,
+    samples: Sequence[tuple[Images, Expected]],
+    *,
+    tolerance: float,
+    batch: int | None,
+    precision: str = "fp32",
+) -> list[Row]:
+    """Run a graph on images and compare it with what PyTorch gave, task by task. A batch's outputs are held at a time.
+
+    Where an image decides that a task fails and float64 has not answered for it, it is asked, and the image judged again.
+
+    Args:
+        path: the artifact's path in the bundle.
+        backend: the artifact, loaded :func:`with_logits`.
+        signature: the artifact's own (one task for a separate model).
+        samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several where
+            the graph takes several sizes.
+        tolerance: the error allowed, of the spread.
+        batch: the batch that the graph insists on; None where it takes any, and is tried at several.
+        precision: how errors are judged: ``fp32`` by the largest of each picture, others by the root mean square.
+    """
+    return [judged.row for judged in judge(path, backend, signature, samples, tolerance, batch, precision)]
+
+
+def judge(
+    path: str,
+    backend: Backend,
+    signature: Signature,
+    samples: Sequence[tuple[Images, Expected]],
+    tolerance: float,
+    batch: int | None,
+    precision: str,
+) -> list[Judged]:
+    """As :func:`verify`, with each image's errors beside the row."""
+    found = _judge_once(path, backend, signature, samples, tolerance, batch, precision)
+    doubtful = {place for judged in found if not judged.row.passed for place in judged.unproven}
+    if not doubtful:
+        return found
+    for number, (_, expected) in enumerate(samples):
+        places = sorted(place for which, place in doubtful if which == number)
+        if places and expected.refine is not None:
+            expected.refine(places)
+    return _judge_once(path, backend, signature, samples, tolerance, batch, precision)
+
+
+def _judge_once(
+    path: str,
+    backend: Backend,
+    signature: Signature,
+    samples: Sequence[tuple[Images, Expected]],
+    tolerance: float,
+    batch: int | None,
+    precision: str,
+) -> list[Judged]:
+    names = [name for task in signature.tasks for name in held(task, signature)]
+    comparisons = {task.name: Comparison(task, signature) for task in signature.tasks}
+    for number, (images, expected) in enumerate(samples):
+        start = 0
+        for piece in _batches(images, batch):
+            actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
+            for task in signature.tasks:
+                comparisons[task.name].add(with_log_odds(task, actual), expected, start, start + len(piece), number)
+            start += len(piece)
+    return [comparisons[task.name].judged(path, tolerance, precision) for task in signature.tasks]
+
+
+def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:
+    """Turn ``(N, H, W, 3) uint8, RGB`` into what the deployed graph takes."""
+    if preprocessing.input == "uint8":
+        return np.ascontiguousarray(images)
+    array: npt.NDArray[Any] = network_input(images, preprocessing).numpy()
+    return array
+
+
+def _batches(images: Images, batch: int | None) -> Iterator[Images]:
+    start = 0
+    sizes = iter(_BATCHES)
+    while start < len(images):
+        size = batch or next(sizes, 8)
+        yield images[start : start + size]
+        start += size

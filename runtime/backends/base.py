@@ -1,0 +1,70 @@
+"""The protocol that every backend follows. What runs an artifact is a backend; callers know no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of a tensor at a model's border.
+
+    Attributes:
+        name: the graph's name for it.
+        dtype: numpy's.
+        shape: a size a dimension; None where it is free (the batch).
+    """
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | None, ...]
+
+
+class Backend(Protocol):
+    """Runs one artifact. Implementations are safe to call from several threads at once."""
+
+    name: str
+    """The backend's word in manifests and on command lines: ``onnxruntime`` or ``tensorrt``."""
+    details: str
+    """For people: the provider or device, with the library's version."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+    """The artifact's own metadata; empty where the format has none."""
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        into: Mapping[str, Any] | None = None,
+        *,
+        stream: int | None = None,
+        on_device: bool = False,
+    ) -> dict[str, Any]:
+        """Run once.
+
+        Args:
+            inputs: a C-contiguous array an input, of the declared dtype and shape. A backend of a GPU also takes arrays on it.
+            outputs: names of the outputs to give. ONNX Runtime computes no more than these; an engine always computes all.
+            into: C-contiguous arrays to write outputs to, by name; the same arrays are then in the result. Those on the GPU
+                are written there.
+            stream: handle of the caller's CUDA stream; None: the backend's own, which is waited for.
+            on_device: leave the outputs that have no array in ``into`` on the GPU, as
+                :class:`~mtl_deploy.runtime.cuda.arrays.DeviceArray`.
+
+        Raises:
+            RunError: the library failed; its message is in the error.
+            BackendError: the backend has no GPU, and was asked for one.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds. A closed backend cannot run; closing twice is allowed."""
+        ...

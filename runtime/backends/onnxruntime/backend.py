@@ -1,0 +1,282 @@
+"""ONNX Runtime behind the backend protocol. The only importer of onnxruntime in the runtime."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtl_deploy.runtime.backends.base import Array, TensorSpec
+from mtl_deploy.runtime.cuda.arrays import is_on_device
+from mtl_deploy.runtime.cuda.gpu import has_gpu
+from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
+from mtl_deploy.runtime.onnx_format.cut import cut
+from mtl_deploy.runtime.signals import handlers_error
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
+_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "bad allocation")
+_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int8)": np.dtype(np.int8),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
+}
+
+
+class OnnxRuntimeBackend:
+    """Runs one ONNX graph. Safe to call from several threads: a session's ``run`` is.
+
+    ONNX Runtime computes all outputs of a graph whichever are asked for. So a subset of them gets a graph and a session of its own,
+    made when it is first asked for.
+
+    Args:
+        read: returns the ``.onnx`` file's bytes; called again for each subset of outputs.
+        where: how errors call the file.
+        providers: ONNX Runtime's execution providers, in order of preference; None: :func:`default_providers`.
+        threads: threads inside an operator; None: one a physical core.
+        outputs: the outputs that will ever be asked for; None: all. The others are left out from the start.
+        spinning: whether idle threads wait by spinning: faster for one model, a burden to others on the machine.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken, or a provider is not available.
+        BundleError: the bytes are not a graph that it can load.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        *,
+        where: str = "graph",
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        outputs: Sequence[str] | None = None,
+        spinning: bool = True,
+    ) -> None:
+        ort = _import()
+        if threads is not None and threads < 1:
+            raise OptionError(f"threads={threads}: use 1 or more")
+        self._ort = ort
+        self._read = read
+        self._where = where
+        self._providers = default_providers() if providers is None else _known(ort, providers)
+        self._threads = threads
+        self._spinning = spinning
+        self._lock = threading.Lock()
+        session = self._load(outputs)
+        self.details = f"ONNX Runtime {ort.__version__}, {self._providers[0]}"
+        self.inputs = tuple(_spec(value, where) for value in session.get_inputs())
+        self.outputs = tuple(_spec(value, where) for value in session.get_outputs())
+        self.metadata = _metadata(session, where)
+        self._all = frozenset(spec.name for spec in self.outputs)
+        self._sessions: dict[frozenset[str], onnxruntime.InferenceSession] = {self._all: session}
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        into: Mapping[str, Any] | None = None,
+        *,
+        stream: int | None = None,
+        on_device: bool = False,
+    ) -> dict[str, Any]:
+        """Run once; see :meth:`~mtl_deploy.runtime.backends.base.Backend.run`. Inputs and outputs are in host memory."""
+        if (
+            stream is not None
+            or on_device
+            or any(is_on_device(value) for value in (*inputs.values(), *(into or {}).values()))
+        ):
+            raise BackendError(
+                "ONNX Runtime is given arrays in host memory here; CUDA streams and arrays on the GPU need an engine "
+                "(backend='tensorrt')"
+            )
+        session = self._session_for(frozenset(outputs))
+        try:
+            if into:
+                return _run_into(session, inputs, outputs, into)
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+        except Exception as error:  # its exceptions share no base of their own
+            if (raised := handlers_error(error)) is not None:
+                raise raised from raised.__cause__
+            if _is_memory(error):
+                raise DeviceMemoryError(
+                    f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
+                ) from error
+            raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._sessions = {}
+
+    def _session_for(self, outputs: frozenset[str]) -> onnxruntime.InferenceSession:
+        sessions = self._sessions
+        if not sessions:
+            raise RunError("the model is closed; load it again")
+        session = sessions.get(outputs)
+        if session is None:
+            with self._lock:
+                session = sessions.get(outputs) or self._load(list(outputs))
+                sessions[outputs] = session
+        return session
+
+    def _load(self, outputs: Sequence[str] | None) -> onnxruntime.InferenceSession:
+        ort = self._ort
+        content = self._read() if outputs is None else cut(self._read(), outputs)
+        options = self._options()
+        try:
+            session = ort.InferenceSession(content, options, providers=self._providers)
+        except Exception as error:  # its exceptions share no base of their own
+            if (raised := handlers_error(error)) is not None:
+                raise raised from raised.__cause__
+            if _is_memory(error):
+                raise DeviceMemoryError(
+                    f"{self._where}: out of memory ({_first_line(error)}); the file is not to blame: free some memory and load it "
+                    "again"
+                ) from error
+            raise BundleError(
+                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
+                "export it again"
+            ) from error
+        if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
+            raise BackendError(
+                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it); ask for "
+                "another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
+            )
+        return session
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        """Return what every session is made with."""
+        options: onnxruntime.SessionOptions = self._ort.SessionOptions()
+        options.log_severity_level = (
+            4  # errors come as exceptions in our own words; its log would print the file's names
+        )
+        options.add_session_config_entry(
+            "session.load_model_format", "ONNX"
+        )  # not its own format, whatever the bytes say
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        if not self._spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+
+
+def _run_into(
+    session: onnxruntime.InferenceSession,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str],
+    into: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Run with the caller's buffers bound; the other outputs get memory of their own."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, array)
+    for name in outputs:
+        if (buffer := into.get(name)) is not None:
+            binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+        else:
+            binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    values = dict(zip(outputs, binding.get_outputs(), strict=True))
+    return {name: into[name] if name in into else values[name].numpy() for name in outputs}
+
+
+def available_providers() -> list[str]:
+    """Return the execution providers that the installed ONNX Runtime was built with, in its order of preference.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken.
+    """
+    return list(_import().get_available_providers())
+
+
+def default_providers() -> list[str]:
+    """Return CUDA where ONNX Runtime has it and the machine has a CUDA device, and the CPU behind it.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken.
+    """
+    available = available_providers()
+    cuda = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available and has_gpu() else []
+    return [*cuda, "CPUExecutionProvider"]
+
+
+@lru_cache(maxsize=1)
+def _import() -> Any:
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(installed) == 2:
+        warnings.warn(
+            "onnxruntime and onnxruntime-gpu are both installed; they share one import name and overwrite each other's files. "
+            "Remove both (pip uninstall --yes onnxruntime onnxruntime-gpu), then install the one that you want",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    try:
+        import onnxruntime as ort
+
+        ort.InferenceSession  # noqa: B018 - missing where one of the two distributions was removed
+    except (ImportError, AttributeError) as error:
+        if not installed:
+            raise BackendError(f"ONNX Runtime is not installed: {_INSTALL}") from error
+        raise BackendError(
+            f"ONNX Runtime is installed but broken ({_first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
+            "then install the one that you want"
+        ) from error
+    return ort
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _known(ort: Any, wanted: Sequence[str]) -> list[str]:
+    available = ort.get_available_providers()
+    full = [name if name.endswith("ExecutionProvider") else f"{name}ExecutionProvider" for name in wanted]
+    for name, given in zip(full, wanted, strict=True):
+        if name not in available:
+            raise BackendError(f"provider {given!r} is not available; this ONNX Runtime has {', '.join(available)}")
+    if not full:
+        raise BackendError(f"no provider is given; this ONNX Runtime has {', '.join(available)}")
+    return full
+
+
+def _spec(value: Any, where: str) -> TensorSpec:
+    dtype = _DTYPES.get(value.type)
+    if dtype is None:
+        raise BundleError(
+            f"{where}: {value.name!r} is of type {value.type}; the runtime takes and gives {', '.join(_DTYPES)}: export it again"
+        )
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _metadata(session: onnxruntime.InferenceSession, where: str) -> Mapping[str, str]:
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{where}: its metadata is not UTF-8 text ({error.reason}); export it again") from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, C++'s (``std::bad_alloc``), or that of ONNX Runtime's own allocators."""
+    words = str(error)
+    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

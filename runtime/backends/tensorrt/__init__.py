@@ -1,0 +1,1 @@
+"""TensorRT: engines, their execution lanes and memory, and the differences between its releases."""

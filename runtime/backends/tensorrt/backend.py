@@ -1,0 +1,308 @@
+"""TensorRT and TensorRT-RTX behind the backend protocol: runs an engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from mtl_deploy.runtime.backends.base import Array, TensorSpec
+from mtl_deploy.runtime.cuda.arrays import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device
+from mtl_deploy.runtime.cuda.context import Context
+from mtl_deploy.runtime.cuda.driver import DeviceMemory, PinnedMemory
+from mtl_deploy.runtime.errors import BackendError, DeviceLostError, DeviceMemoryError, MtlError, OptionError, RunError
+
+from .arrays import accept
+from .engine import LoadedEngine
+from .kernel_cache import KernelCache, cache_path, read_cache
+from .lane import Lane
+from .library import Library
+from .log import Messages
+from .memory import Shape, size_in_bytes, sizes_of
+from .record import EngineRecord
+from .start import start_runtime
+
+_CLOSED = "the model is closed; load it again"
+CONTEXTS = 4  # at most, unless told: calls of more threads wait for one another
+GRAPHS = 8  # recorded a context, unless told
+
+
+class TensorRTBackend:
+    """Runs one engine. Safe to call from several threads: each call has an execution context to itself, from a pool.
+
+    Args:
+        read: returns the plan's bytes, checked against the manifest: a plan can run code.
+        record: what the manifest says of it.
+        where: how errors call the file.
+        device: CUDA's number of the GPU; None: the one of the thread's current CUDA context, else 0.
+        contexts: execution contexts at most. Each has activation memory of its own.
+        graphs: CUDA graphs that a context keeps, one a batch size and set of buffers; 0 turns them off. Each is captured from a
+            further execution context of its own, which shares the activation memory.
+        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine; False: none.
+
+    Raises:
+        BackendError: the engine does not fit this machine, or the library refuses it.
+        DeviceMemoryError: the GPU's memory is full.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        record: EngineRecord,
+        *,
+        where: str = "engine",
+        device: int | None = None,
+        contexts: int = CONTEXTS,
+        graphs: int = GRAPHS,
+        runtime_cache: str | os.PathLike[str] | bool | None = None,
+    ) -> None:
+        if contexts < 1 or graphs < 0:
+            raise OptionError(f"contexts={contexts}, graphs={graphs}: use 1 context or more, and 0 graphs or more")
+        library, _ = record.require_fit(device)
+        self._condition = threading.Condition()
+        self._free: list[Lane] = []
+        self._made = 0
+        self._limit = contexts
+        self._closed = False
+        self._lost = False
+        self._pinned: set[int] = set()  # addresses of the arrays that callers hold
+        self._cache: KernelCache | None = None
+        self._context = Context(device)
+        try:
+            with self._context.active():
+                self._loaded = self._load(library, read, record, where, graphs, runtime_cache)
+                self._free.append(Lane(self._loaded))
+                self._made = 1
+        except BaseException as error:
+            self._lost = isinstance(error, DeviceLostError)
+            _clear_frames(error)  # they hold the engine, which must go before its context
+            self.close()
+            raise
+        self.details = f"{library.title}, {self._context.gpu.name}"
+        self.metadata: Mapping[str, str] = {}  # an engine has none; the manifest has its signature
+        self.inputs: tuple[TensorSpec, ...] = (self._loaded.input,)
+        self.outputs = self._loaded.outputs
+        self._names = [spec.name for spec in self.outputs]
+        self._specs = {spec.name: spec for spec in self.outputs}
+
+    def _load(
+        self,
+        library: Library,
+        read: Callable[[], bytes],
+        record: EngineRecord,
+        where: str,
+        graphs: int,
+        runtime_cache: str | os.PathLike[str] | bool | None,
+    ) -> LoadedEngine:
+        messages = Messages()
+        try:
+            self._runtime = start_runtime(library, messages)
+        except BackendError as error:
+            raise BackendError(f"{where}, {record.built_for}: {error}") from error
+        if record.version_compatible:
+            self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime along
+        engine = self._runtime.deserialize_cuda_engine(read())
+        if engine is None:
+            self._context.memory()  # says so where the cause is an unusable context
+            if messages.out_of_memory:
+                raise DeviceMemoryError(f"{where}: no GPU memory is left for it ({messages.reason()})")
+            gpu = self._context.gpu
+            raise BackendError(
+                f"{where}, {record.built_for}: {library.title} on {gpu.name} (SM {gpu.sm}) refuses it: {messages.reason()}; build "
+                "it again on this machine"
+            )
+        config = None
+        if library.is_rtx:
+            file = cache_path(where, runtime_cache)
+            config, cache = library.runtime_config(engine, read_cache(file))
+            self._cache = KernelCache(file, cache)
+        image, outputs = _tensors(library, engine)
+        if image is None or not outputs:
+            raise BackendError(f"{where}: an engine has one input and an output a task; build it again with mtl-export")
+        return LoadedEngine(library, engine, self._context, image, outputs, messages, graphs, config)
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        into: Mapping[str, Any] | None = None,
+        *,
+        stream: int | None = None,
+        on_device: bool = False,
+    ) -> dict[str, Any]:
+        """Run once; see :meth:`~mtl_deploy.runtime.backends.base.Backend.run`."""
+        try:
+            lane = self._acquire()  # from here on nobody closes the model
+            try:
+                image = inputs[self._loaded.input.name]
+                pushed = self._context.enter()
+                try:
+                    if not on_device and into is None and isinstance(image, np.ndarray):  # the common case first
+                        return lane.run(image, {}, outputs, {}, pinned=self._is_pinned(image), stream=stream)
+                    return self._run_device(lane, image, outputs, into or {}, stream, on_device)
+                finally:
+                    self._context.leave(pushed)
+            finally:
+                self._release(lane)
+        except DeviceLostError as error:
+            self._lost = True
+            _clear_frames(error)  # they hold pinned memory, and the caller may hold the error while he loads again
+            raise
+
+    def _run_device(
+        self,
+        lane: Lane,
+        image: Any,
+        outputs: Sequence[str],
+        into: Mapping[str, Any],
+        stream: int | None,
+        on_device: bool,
+    ) -> dict[str, Any]:
+        handle = lane.stream.handle if stream is None else stream
+        if is_on_device(image):
+            image = accept(image, handle, "the image", self._context.device, self._loaded.input)
+        shapes = lane.output_shapes(image.shape)
+        targets: dict[str, DeviceView] = {}
+        found: dict[str, Any] = {}
+        for name in outputs:
+            array, spec = into.get(name), self._specs[name]
+            if array is None and on_device:
+                array = self._allocate(spec, shapes[name], stream)
+            if array is not None and not isinstance(array, np.ndarray):
+                found[name] = array
+                targets[name] = accept(array, handle, f"out[{name!r}]", self._context.device, spec, shapes[name])
+        names = [name for name in outputs if name not in targets]
+        host = {name: into[name] for name in names if name in into}
+        pinned = isinstance(image, np.ndarray) and self._is_pinned(image)
+        found |= lane.run(image, targets, names, host, pinned=pinned, stream=stream)
+        return {name: found[name] for name in outputs}
+
+    def _allocate(self, spec: TensorSpec, shape: Shape, stream: int | None) -> DeviceArray:
+        memory = DeviceMemory(size_in_bytes(spec, shape))
+        context = self._context
+        context.hold()
+
+        def free() -> None:
+            with suppress(RunError), context.active():
+                memory.close()  # waits for the device's work, so nothing still uses it
+            context.drop()
+
+        on = LEGACY_STREAM if stream == 0 else stream  # the array interface has no stream 0
+        return DeviceArray(memory.address, shape, spec.dtype, on, free)
+
+    # pinned memory for callers
+
+    def pinned(self, batch: int, sample: Shape | None = None) -> Array:
+        """Return an input array in pinned memory: a call with it copies to the GPU without a detour.
+
+        Args:
+            batch: number of images.
+            sample: an image's shape; None: the engine's, whose sizes are fixed.
+        """
+        if self._closed:
+            raise RunError(_CLOSED)
+        image = self.inputs[0]
+        shape = (batch, *(sizes_of(image) if sample is None else sample))
+        with self._context.active():
+            memory = PinnedMemory(size_in_bytes(image, shape), self._context)
+        self._pinned.add(memory.address)
+        memory.when_freed(self._pinned.discard, memory.address)
+        return memory.array(image.dtype, shape)
+
+    def _is_pinned(self, image: Array) -> bool:
+        return bool(self._pinned) and image.ctypes.data in self._pinned
+
+    # the pool
+
+    def _acquire(self) -> Lane:
+        while True:
+            with self._condition:
+                while not self._free and self._made >= self._limit and not self._closed:
+                    self._condition.wait()
+                if self._closed:
+                    raise RunError(_CLOSED)
+                if self._free:
+                    return self._free.pop()
+                self._made += 1
+            try:  # unlocked: calls on the other lanes go on meanwhile
+                with self._context.active():
+                    return Lane(self._loaded)
+            except BaseException as error:
+                with self._condition:
+                    self._made -= 1
+                    self._condition.notify_all()
+                    if not isinstance(error, DeviceMemoryError):
+                        raise
+                    self._limit = self._made  # go on with those that fit
+
+    def _release(self, lane: Lane) -> None:
+        with self._condition:
+            self._free.append(lane)
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Free contexts, memory and engine, once running calls have ended. After a lost device, what can be freed is."""
+        with self._condition:
+            if self._closed:
+                return
+            self._closed = True
+            self._condition.notify_all()
+            while len(self._free) < self._made:
+                self._condition.wait()
+        try:
+            with self._context.active():
+                self._let_go()
+        except MtlError:  # a borrowed context that is gone
+            self._let_go()
+        self._context.close(lost=self._lost)
+
+    def _let_go(self) -> None:
+        while self._free:
+            self._free.pop().close()
+        if self._cache is not None and not self._lost:
+            self._cache.save()
+        for name in ("_loaded", "_cache", "_runtime"):  # an engine must go before its runtime
+            self.__dict__.pop(name, None)
+
+    def __del__(self) -> None:
+        if "_condition" in self.__dict__:
+            with suppress(Exception):  # the interpreter may be going down
+                self.close()
+
+    @property
+    def loaded(self) -> LoadedEngine:
+        """The engine and what its contexts need, for measurements; see :mod:`~mtl_deploy.runtime.backends.tensorrt.timing`."""
+        return self._loaded
+
+    @property
+    def graphs_off(self) -> str | None:
+        """Why calls are not replayed as CUDA graphs; None where they are, or will be."""
+        with self._condition:
+            return next((lane.graphs_off for lane in self._free if lane.graphs_off), None)
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error, and of those of ours that led to it, hold; but for frames that still run."""
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error.__context__, MtlError):
+        _clear_frames(error.__context__)
+
+
+def _tensors(library: Library, engine: Any) -> tuple[TensorSpec | None, tuple[TensorSpec, ...]]:
+    """Return the engine's one input, or None where it has another number of them, and its outputs."""
+    trt = library.module
+    specs: dict[Any, list[TensorSpec]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
+        dtype = library.numpy_dtype(engine.get_tensor_dtype(name))
+        specs[engine.get_tensor_mode(name)].append(TensorSpec(name, dtype, shape))
+    images, outputs = specs[trt.TensorIOMode.INPUT], specs[trt.TensorIOMode.OUTPUT]
+    return (images[0] if len(images) == 1 else None), tuple(outputs)

@@ -1,0 +1,1 @@
+"""A bundle: its manifest, signature and tasks, and how it is written and signed."""

@@ -1,0 +1,293 @@
+"""The bundle: the folder ``NAME.mtl/`` that holds a deployment, described by its ``manifest.json``.
+
+``docs/bundle.md`` is the format as one page of MUST and MAY.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtl_deploy.runtime.errors import BundleError, IntegrityError
+from mtl_deploy.runtime.files.json_schema import check
+from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes, shown
+from mtl_deploy.runtime.onnx_format.check import check_graph
+
+from .schema import MANIFEST as MANIFEST_SCHEMA
+from .signature import Signature
+from .tasks import Task
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SIGNATURE_FILE = f"{MANIFEST}.sig"
+UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
+FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
+SUFFIX = ".mtl"
+ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One runnable file of a bundle.
+
+    Attributes:
+        path: relative to the bundle, with ``/``; never leaves it.
+        role: ``shared`` (all tasks, one backbone) or ``separate`` (one task, a backbone of its own).
+        tasks: names of the tasks it serves, in the order of its outputs.
+        precision: ``fp32``, ``fp16``, ``int8`` (in TensorRT's style) or ``int8-cpu`` (in the style that processors run fastest).
+        backend: ``onnxruntime`` (a graph) or ``tensorrt`` (an engine).
+        batch_min: smallest batch that it takes.
+        batch_max: largest batch that it takes; None where there is no bound.
+        opset: the ONNX opset of a graph; None for an engine.
+        sha256: of the file, hexadecimal.
+        size_bytes: of the file.
+        parameters: number of weights and biases.
+        multiply_adds: multiply-adds of one image.
+        details: what else is known (an engine's library, version and GPU; tensors that an FP16 graph keeps in FP32).
+    """
+
+    path: str
+    role: str
+    tasks: tuple[str, ...]
+    precision: str
+    backend: str
+    batch_min: int
+    batch_max: int | None
+    opset: int | None
+    sha256: str
+    size_bytes: int
+    parameters: int
+    multiply_adds: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        name: the deployment's name, the folder's without ``.mtl``.
+        signature: tasks, preprocessing and form of the outputs, common to all artifacts.
+        artifacts: every runnable file.
+        sharing: copies of the backbone found in the network, multiply-adds and parameters of the network, the shared graph,
+            the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
+        verification: a row an artifact and task: errors against the PyTorch network.
+        provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
+        reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are
+            verified with on the device; empty in bundles without.
+        calibration: of the INT8 graphs: the cached ranges' ``path`` and ``sha256``, the data, the method, what was kept in
+            higher precision.
+        accuracy: of each task at each precision, as :mod:`mtl_deploy.calibration.accuracy.matrix` gives it.
+    """
+
+    name: str
+    signature: Signature
+    artifacts: tuple[Artifact, ...]
+    sharing: dict[str, Any] = field(default_factory=dict)
+    verification: tuple[dict[str, Any], ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order of the network's outputs."""
+        return self.signature.tasks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``manifest.json``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "signature": self.signature.to_dict(),
+            "artifacts": [asdict(artifact) | {"tasks": list(artifact.tasks)} for artifact in self.artifacts],
+            "sharing": self.sharing,
+            "verification": list(self.verification),
+            "provenance": self.provenance,
+            "reference": self.reference,
+            "calibration": self.calibration,
+            "accuracy": self.accuracy,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> Manifest:
+        """Read :meth:`to_dict`'s result back. Fields that this release does not know are ignored.
+
+        Raises:
+            BundleError: another schema version, or a malformed manifest: the error names the place in it.
+        """
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema version {shown(data.get('schema_version'))}, this release reads {SCHEMA_VERSION}; "
+                "export again, or install the release that wrote it"
+            )
+        try:
+            check(data, MANIFEST_SCHEMA)
+        except DocumentError as error:
+            raise BundleError(
+                f"{where}: malformed manifest: {error}; copy the bundle again, or export again"
+            ) from error
+        known = Artifact.__dataclass_fields__
+        artifacts = tuple(
+            Artifact(**{key: value for key, value in item.items() if key in known} | {"tasks": tuple(item["tasks"])})
+            for item in data["artifacts"]
+        )
+        manifest = cls(
+            name=data["name"],
+            signature=Signature.from_dict(data["signature"], f"{where}: signature"),
+            artifacts=artifacts,
+            sharing=dict(data.get("sharing", {})),
+            verification=tuple(data.get("verification", ())),
+            provenance=dict(data.get("provenance", {})),
+            reference=dict(data.get("reference", {})),
+            calibration=dict(data.get("calibration", {})),
+            accuracy=dict(data.get("accuracy", {})),
+        )
+        others = [record["path"] for record in (manifest.reference, manifest.calibration) if "path" in record]
+        for path in [*(artifact.path for artifact in artifacts), *others]:
+            _check_inside(path, where)
+        for artifact in artifacts:
+            if artifact.batch_max is not None and artifact.batch_max < artifact.batch_min:
+                raise BundleError(
+                    f"{where}: {artifact.path} takes batches from {artifact.batch_min} to {artifact.batch_max}, which are none; "
+                    "export again"
+                )
+        return manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return an artifact's bytes, once their SHA-256 is known to be the manifest's.
+
+        What is checked is what is returned, so a file that changes in between cannot slip through.
+
+        Raises:
+            BundleError: the file is missing or unreadable, or a graph that
+                :func:`~mtl_deploy.runtime.onnx_format.check.check_graph` refuses: one that reads weights from another file.
+            IntegrityError: its content is not the one that the manifest describes.
+        """
+        content = self.read_checked(artifact.path, artifact.sha256)
+        if artifact.backend == "onnxruntime":
+            check_graph(content, str(self.path / artifact.path))
+        return content
+
+    def read_checked(self, path: str, sha256: str) -> bytes:
+        """Return the bytes of any file of the bundle, once their SHA-256 is known to be the one given.
+
+        Raises:
+            BundleError: the file is missing or unreadable.
+            IntegrityError: its content is another.
+        """
+        file = self.path / path
+        try:
+            content = read_bytes(file, None)
+        except OSError as error:
+            raise BundleError(f"{file}: {describe(error)}; copy the bundle again, as a whole folder") from error
+        if (found := hashlib.sha256(content).hexdigest()) != sha256:
+            with suppress(OSError):  # displaced, while this bundle is replaced file by file
+                former = read_bytes(self.path / FORMER / path, None)
+                if hashlib.sha256(former).hexdigest() == sha256:
+                    return former
+            raise IntegrityError(
+                f"{file}: SHA-256 is {found[:12]}..., the manifest says {str(sha256)[:12]}...; "
+                "the file was changed or copied badly: copy the bundle again, or export again"
+            )
+        return content
+
+
+def _check_inside(path: str, where: str) -> None:
+    pure = Path(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
+        raise BundleError(f"{where}: artifact path {path!r} leaves the bundle; do not use this file")
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle: its folder or the ``manifest.json`` in it. No artifact is read yet.
+
+    Raises:
+        BundleError: there is no readable manifest of a known schema.
+    """
+    folder = Path(path)
+    if folder.name == MANIFEST:
+        folder = folder.parent
+    file = folder / MANIFEST
+    try:
+        data = parse_json(_content_of(folder))
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
+    except NotADirectoryError as error:
+        raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
+    except OSError as error:
+        raise BundleError(f"{file}: {describe(error)}") from error
+    except DocumentError as error:
+        raise BundleError(f"{file}: {error}; copy the bundle again, or export again") from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{file}: a manifest is a JSON object, this is {type(data).__name__}")
+    return Bundle(folder, Manifest.from_dict(data, str(file)))
+
+
+def _content_of(folder: Path) -> bytes:
+    """Return the manifest's bytes; of a folder that is exchanged for another while it is looked into, the other one's."""
+    while True:
+        before = _state(folder)
+        try:
+            return read_bytes(folder / MANIFEST)
+        except FileNotFoundError:
+            if _state(folder) == before:
+                raise
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (
+        (found.st_dev, found.st_ino)
+        if file.is_dir()
+        else (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    )
+
+
+def manifest_state(path: str | os.PathLike[str]) -> tuple[tuple[int, ...] | None, ...]:
+    """Return what changes where the bundle at a path, or around it, is replaced: which files its folder and manifest are."""
+    file = Path(path)
+    folders = [file, *list(file.parents)[:2]]
+    return tuple(_state(place) for folder in folders for place in (folder, folder / MANIFEST))
+
+
+def find_bundle(artifact: str | os.PathLike[str]) -> tuple[Bundle, Artifact] | None:
+    """Return the bundle that a file lies in, and the file's entry there; None where it lies in none.
+
+    Raises:
+        BundleError: it lies in a bundle whose manifest cannot be used.
+    """
+    file = Path(artifact).resolve()
+    for folder in list(file.parents)[:2]:  # the bundle itself, or its separate/
+        if (folder / MANIFEST).is_file():
+            bundle = open_bundle(folder)
+            for entry in bundle.manifest.artifacts:
+                if (folder / entry.path).resolve() == file:
+                    return bundle, entry
+    return None
+
+
+def digest(file: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal, read in pieces."""
+    sha = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()

@@ -1,0 +1,94 @@
+"""Tasks written in a word, as on a command line: ``gender=binary:male,female;activation=sigmoid``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mtl_deploy.runtime.errors import TaskError
+
+from .tasks import KINDS, Task
+
+FORM = "NAME=KIND[:LABEL,...][;FIELD=VALUE...]"
+
+
+def parse_task(text: str) -> Task:
+    """Read a task written as ``NAME=KIND``, ``NAME=KIND:label,label`` or, of a regression and depth, ``NAME=regression:unit``.
+
+    Other fields follow, each behind a semicolon: ``age=regression:years;scale=100;offset=1;output=2``. Fields are those of
+    :class:`~mtl_deploy.runtime.bundle.tasks.Task` but ``size`` and ``stride``, which the network says. ``output`` of digits
+    alone is a
+    position; ``upsample`` and ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between; spaces
+    around values do not count. A label with a semicolon in it needs a task file.
+
+    Raises:
+        TaskError: the text has another form, a field is unknown, given twice or malformed, or the task is.
+    """
+    head, *parts = text.split(";")
+    name, equals, rest = head.partition("=")
+    kind, colon, details = rest.partition(":")
+    if not equals or not kind.strip():
+        raise TaskError(
+            f"task {text!r}: write NAME=KIND, NAME=KIND:label,label or NAME=KIND;field=value (kinds: {', '.join(KINDS)})"
+        )
+    given: dict[str, Any] = {"name": name.strip(), "kind": kind.strip()}
+    where = f"task {text!r}"
+    if colon:
+        field = "unit" if given["kind"] in ("regression", "depth") else "labels"
+        given[field] = _READERS[field](details.strip())
+    for part in parts:
+        field, equals, value = (piece.strip() for piece in part.partition("="))
+        if not part.strip():
+            continue
+        if field not in _READERS or not equals:
+            raise TaskError(
+                f"{where}: {part.strip()!r} is no field=value with one of these fields: {', '.join(_READERS)}"
+            )
+        if field in given:
+            raise TaskError(f"{where}: {field} is given twice")
+        try:
+            given[field] = _READERS[field](value)
+        except ValueError:
+            raise TaskError(f"{where}: {field} cannot be {value!r}; {_FORMS[field]}") from None
+    return Task.from_dict(given, where=where)
+
+
+def _labels(text: str) -> list[str]:
+    return [label.strip() for label in text.split(",")]
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _key(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _numbers(text: str) -> list[float]:
+    low, high = (float(part) for part in text.split(","))
+    return [low, high]
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "labels": _labels,
+    "unit": str,
+    "activation": str,
+    "threshold": float,
+    "scale": float,
+    "offset": float,
+    "output": _key,
+    "valid_range": _numbers,
+    "upsample": _truth,
+    "argmax": _truth,
+}
+_FORMS = {
+    "threshold": "write a number between 0 and 1",
+    "scale": "write a number",
+    "offset": "write a number",
+    "valid_range": "write the least and the greatest depth, such as 0.5,10",
+    "upsample": "write true or false",
+    "argmax": "write true or false",
+}

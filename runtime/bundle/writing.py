@@ -1,0 +1,116 @@
+"""Writing a bundle: the files that go into its folder, before they come into their place as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.files import disk
+from mtl_deploy.runtime.files.claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
+from mtl_deploy.runtime.files.in_place import own_files
+
+from .manifest import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
+
+__all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_file", "write_manifest", "writing"]
+
+
+@contextmanager
+def updating(
+    source: Path, output: Path | None, *, force: bool, inputs: Iterable[Path | None] = ()
+) -> Iterator[tuple[Bundle, Claim]]:
+    """Claim a bundle that is replaced by one made from it, or another place for that one.
+
+    Args:
+        source: the bundle.
+        output: another bundle's folder to write to; None: the bundle itself.
+        force: replace ``output`` where it exists.
+        inputs: other files and folders that the work reads.
+
+    Yields:
+        the bundle, as nobody else can write it now, and the claim to write the new one with.
+
+    Raises:
+        BundleError: the source is no bundle.
+        OptionError: see :func:`~mtl_deploy.runtime.files.claims.claimed`; or one of the two places lies in the other.
+    """
+    target = open_bundle(source).path if output is None else output
+    here, there = (Path(os.path.realpath(path)) for path in (open_bundle(source).path, target))
+    if there != here and there.is_relative_to(here):
+        raise OptionError(f"{target} lies in the bundle {source} itself; choose another place with --output")
+    itself = output is None or (there == here and force)
+    outside = () if itself else (source, *inputs)  # an update keeps all files of the folder
+    with claimed(target, force=force, update=itself, inputs=outside) as claim:
+        was_signed = is_signed(here) and not is_signed(there)  # the claim says so of its own target
+        yield open_bundle(source), claim
+        if was_signed and not is_signed(claim.folder):
+            warn_unsigned(target)
+
+
+def write_file(folder: Path, path: str, content: bytes) -> None:
+    """Write a file of a bundle that is being written; one of this name makes way, and keeps its content under other names."""
+    file = folder / path
+    if not file.parent.exists():
+        disk.make_folder(file.parent)
+    disk.remove(file)  # it may be a link to the older bundle's file
+    disk.write_new(file, content)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end)."""
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_file(folder, MANIFEST, (text + "\n").encode())
+
+
+def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
+    """Put a bundle's files, but for its manifest and that one's signature, into another folder.
+
+    Args:
+        bundle: whose.
+        folder: a new one.
+        share: give the files a second name instead of a copy, where that is possible: for a folder that replaces the bundle.
+
+    Raises:
+        BundleError: a file is missing.
+        IntegrityError: a file is not the manifest's: nothing damaged is passed on.
+    """
+    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
+    for own in own_files(bundle.path):
+        path, source, target = own.as_posix(), bundle.path / own, folder / own
+        link = share and source.is_symlink() and path not in hashes  # one of the user's
+        if path in (MANIFEST, *UNLISTED) or not (link or _may_be_copied(source)):
+            continue
+        for parent in reversed(target.parents):
+            if not parent.exists():
+                disk.make_folder(parent)
+        if link:
+            disk.symlink(str(source.readlink()), target)
+            continue
+        _place(source, target, share=share)
+        sha256 = hashes.pop(path, None)
+        if sha256 is not None and digest(target) != sha256:  # displaced for the moment, or damaged
+            write_file(folder, path, bundle.read_checked(path, sha256))
+    for path, sha256 in hashes.items():
+        write_file(folder, path, bundle.read_checked(path, sha256))
+
+
+def _place(source: Path, target: Path, *, share: bool) -> None:
+    if share and not source.is_symlink():
+        try:
+            disk.link(source, target)
+        except OSError:
+            pass
+        else:
+            return
+    disk.copy(source, target)
+
+
+def _may_be_copied(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:  # a link to nothing
+        return False

@@ -1,0 +1,154 @@
+"""What all commands share: errors as one line, exit codes, progress on standard error, tables as plain text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from mtl_deploy import __version__
+from mtl_deploy.runtime.errors import MtlError, MtlWarning, OptionError
+
+from .interrupts import noting
+from .visible import terminal, visible, visible_output
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+_NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?( [^\s\d]+)*")
+
+
+def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with what every command has: ``--version``, ``--print-completion`` and examples in its help."""
+    made = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    made.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        action=_Completion,
+        help="print a completion script for the shell, and exit (needs the extra 'completion')",
+    )
+    return made
+
+
+class _Completion(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse's signature
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            raise OptionError("completion scripts need shtab: pip install 'mtl-deploy[completion]'") from None
+        print(shtab.complete(parser, shell=str(values)))  # noqa: T201
+        parser.exit(0)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command's body and turn what it raises into an exit code.
+
+    A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
+    termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
+    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback. Control characters in what is printed are
+    written visibly, see :mod:`~mtl_deploy.runtime.console.visible`.
+    """
+    interrupts: list[int] = []
+    with visible_output(), noting(interrupts), warnings.catch_warnings():
+        warnings.simplefilter("always", MtlWarning)
+        warnings.showwarning = _one_line(warnings.showwarning)
+        try:
+            code = command()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            # a library may turn the interrupt into an error of its own
+            if interrupts or isinstance(error, KeyboardInterrupt):
+                _say("interrupted")
+                return 128 + interrupts[0] if interrupts else INTERRUPTED
+            if isinstance(error, MtlError):
+                _say(f"error: {' '.join(str(error).split())}")
+                return error.exit_code
+            raise
+    return 128 + interrupts[0] if interrupts and code == INTERRUPTED else code
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, if it is still there: after SIGHUP it is not."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)  # noqa: T201
+
+
+def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
+    """Return how warnings are shown: ours as one line, without the place in the code that they came from."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if not issubclass(category, MtlWarning):
+            usual(message, category, *rest, **named)
+            return
+        _say(f"warning: {' '.join(str(message).split())}")
+
+    return show
+
+
+class Progress:
+    """Progress lines on standard error: shown on a terminal, silent when piped."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show ``text`` while the block runs, then its seconds; yields a function that adds a result to the line."""
+        started = time.perf_counter()
+        text = visible(text)
+        results: list[str] = []
+        self._write(f"{text} ...", end="")
+        try:
+            yield results.append
+        except BaseException:
+            self._write(f"\r\033[K{text}: failed")
+            raise
+        seconds = time.perf_counter() - started
+        self._write(f"\r\033[K{text}: {'; '.join([*map(visible, results), f'{seconds:.1f} s'])}")
+
+    def update(self, text: str) -> None:
+        """Replace the current line; for counters inside a step."""
+        self._write(f"\r\033[K{visible(text)}", end="")
+
+    def _write(self, text: str, end: str = "\n") -> None:
+        if self._shown:
+            with suppress(OSError):  # a terminal that went away
+                print(text, end=end, file=terminal(sys.stderr), flush=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain-text table: columns whose cells look like numbers are set to the right, the others to the left."""
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
+    right = [bool(cells) and all(is_number(row[i]) for row in cells) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = (
+            str(cell).rjust(width) if to_right else str(cell).ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(columns), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a number, with or without a unit behind a space."""
+    return not cell or cell == "n/a" or _NUMBER.fullmatch(cell) is not None

@@ -1,0 +1,81 @@
+"""Image files: which formats are opened, how large they may be, and one error for whatever is wrong with one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.files.reading import describe, open_file
+from mtl_deploy.runtime.signals import handlers_error
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are opened, whatever a file is called. Not all that it knows: some start other programs (EPS
+starts Ghostscript), others are rare and little tested."""
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+"""Of the files that are looked for in a folder."""
+MOST_BYTES = 1 << 30
+"""Of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
+
+
+def label_pixels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Read a picture whose pixels are labels, ``(H, W)`` or ``(H, W, C)``, as it stands: indices of a palette, 16 bits.
+
+    Raises:
+        ImageError: as :func:`original_pixels`.
+    """
+    with opened_image(path) as image:
+        return np.asarray(image)
+
+
+@contextmanager
+def opened_image(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
+    """Open an image file; whatever goes wrong while it is read becomes an ImageError."""
+    name = os.fspath(path)
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise ImageError(f"{name}: reading files needs Pillow: pip install 'mtl-deploy[images]'") from None
+    with failing_as(name), open_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size > MOST_BYTES:
+            raise ImageError(f"{name}: larger than {MOST_BYTES >> 20} MiB; shrink it first")
+        try:
+            opened = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{name}: not an image of a format that is read ({', '.join(FORMATS)})") from error
+        with opened as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS))
+            yield image
+
+
+@contextmanager
+def failing_as(name: str) -> Iterator[None]:
+    """Turn what Pillow and numpy raise for a damaged image into an ImageError: decoders raise errors of any kind."""
+    try:
+        yield
+    except ImageError as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        raise ImageError(f"{name}: {error}") from error
+    except Exception as error:
+        if (raised := handlers_error(error)) is not None:
+            raise raised from raised.__cause__
+        if type(error).__name__ in ("DecompressionBombWarning", "DecompressionBombError"):
+            from PIL import Image
+
+            raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS)) from error
+        reason = "out of memory" if isinstance(error, MemoryError) else describe(error)
+        raise ImageError(f"{name}: cannot be read ({reason})") from error
+
+
+def _too_many(name: str, most: int | None) -> str:
+    return f"{name}: larger than {most} pixels; shrink it first"

@@ -1,0 +1,267 @@
+"""What an application may pass as images, turned into the tensor that a graph takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.bundle.preprocessing import Interpolation, Preprocessing
+from mtl_deploy.runtime.cuda.arrays import is_on_device
+from mtl_deploy.runtime.errors import ImageError
+
+from .files import failing_as, opened_image
+from .fit import Placement, place
+from .resize import resize
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+    ImageLike = str | os.PathLike[str] | PillowImage.Image | Array
+    Images = ImageLike | Sequence[ImageLike]
+
+Pixels = npt.NDArray[np.uint8]
+
+_MOST_PIXELS = 1 << 27  # that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
+_MOST_WEIGHTS = 1 << 27  # of one axis, in pixels before times after, where numpy resizes: 1 GB
+_EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images as the graph takes them.
+
+    Attributes:
+        batches: C-contiguous tensors, each with the positions of its images among those given. One, but where sizes are free and
+            images of several sizes were given.
+        placements: where each image lies in its tensor, in the order given.
+        single: whether one image was given, not a list or a batch.
+    """
+
+    batches: tuple[tuple[Array, tuple[int, ...]], ...]
+    placements: tuple[Placement, ...]
+    single: bool
+
+
+def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
+    """Turn images into the graph's input.
+
+    Args:
+        images: as :func:`prepare_all`'s; where sizes are free, all of the size of the first.
+        preprocessing: the graph's.
+
+    Returns:
+        The C-contiguous tensor, and whether ``images`` was one image. An array that is ready is not copied.
+
+    Raises:
+        ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
+    """
+    prepared = prepare_all(images, preprocessing)
+    if len(prepared.batches) > 1:
+        sizes = ", ".join("{}x{}".format(*size) for size in dict.fromkeys(place.input for place in prepared.placements))
+        raise ImageError(
+            f"got images that become {sizes}; one call takes one size: pass them one by one, or use predict"
+        )
+    return prepared.batches[0][0], prepared.single
+
+
+def prepare_all(images: Images, preprocessing: Preprocessing) -> Prepared:
+    """Turn images of any sizes into the graph's inputs.
+
+    Args:
+        images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
+            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``, which is taken as ready where it has the network's
+            size: it is passed on as it is, and nothing is cropped from it. Where the graph's input is float, also the ready
+            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
+            is ready on the GPU (PyTorch, CuPy, pycuda, ...).
+        preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
+            images are brought to multiples.
+
+    Raises:
+        ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
+    """
+    if isinstance(images, np.ndarray):
+        return _from_array(images, preprocessing)
+    if isinstance(images, (str, os.PathLike)) or _is_pillow(images):
+        return _stacked([load_pixels(images, preprocessing)], preprocessing, single=True)
+    if is_on_device(images):
+        return _on_device(images, preprocessing)
+    if not isinstance(images, Sequence):
+        raise ImageError(f"got {type(images).__name__}; {_EXPECTED}, or a list of them")
+    if not images:
+        raise ImageError("got an empty list; pass at least one image")
+    return _stacked([load_pixels(image, preprocessing) for image in images], preprocessing)
+
+
+def _from_array(array: Array, preprocessing: Preprocessing) -> Prepared:
+    if array.dtype == np.uint8:
+        if array.ndim == 3:
+            return _stacked([load_pixels(array, preprocessing)], preprocessing, single=True)
+        if array.ndim != 4 or array.shape[3] != 3 or not array.size:
+            raise ImageError(f"got uint8 of shape {array.shape}; expected (H, W, 3) or a batch (N, H, W, 3), RGB")
+        if preprocessing.multiple:
+            _check_sides(array.shape, array.shape[1:3], preprocessing)
+        elif array.shape[1:3] != (preprocessing.height, preprocessing.width):
+            return _stacked([load_pixels(image, preprocessing) for image in array], preprocessing)
+        return _ready(_tensor(np.ascontiguousarray(array), preprocessing), array.shape[1:3])
+    expected = ", ".join(_sides(preprocessing))
+    if preprocessing.input == "float" and array.dtype == np.float32:
+        sides = array.shape[-2:]
+        wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
+        if array.ndim in (3, 4) and array.shape[-3:] == (3, *wanted) and array.size:
+            _check_sides(array.shape, sides, preprocessing)
+            tensor = np.ascontiguousarray(array if array.ndim == 4 else array[None])
+            return _ready(tensor, sides, single=array.ndim == 3)
+        raise ImageError(f"got float32 of shape {array.shape}; expected (N, 3, {expected}), normalised")
+    ready = f" or ready float32 (N, 3, {expected})" if preprocessing.input == "float" else ""
+    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, 3) or (N, H, W, 3), RGB{ready}")
+
+
+def _on_device(array: Any, preprocessing: Preprocessing) -> Prepared:
+    """Check a batch on the GPU as far as its shape tells; the backend checks the rest."""
+    uint8 = preprocessing.input == "uint8"
+    shape = tuple(array.shape)
+    sides = shape[1:3] if uint8 else shape[2:4]
+    wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
+    if len(shape) != 4 or shape[1:] != ((*wanted, 3) if uint8 else (3, *wanted)) or shape[0] < 1:
+        names = (*_sides(preprocessing), "3") if uint8 else ("3", *_sides(preprocessing))
+        raise ImageError(f"got an array of shape {shape} on the GPU; expected (N, {', '.join(names)})")
+    _check_sides(shape, sides, preprocessing)
+    return _ready(array, sides)
+
+
+def _sides(preprocessing: Preprocessing) -> tuple[str, str]:
+    """For errors: the sides that a tensor has."""
+    return ("height", "width") if preprocessing.multiple else (str(preprocessing.height), str(preprocessing.width))
+
+
+def _check_sides(shape: tuple[int, ...], sides: tuple[int, ...], preprocessing: Preprocessing) -> None:
+    step = preprocessing.multiple
+    if step and any(side < 1 or side % step for side in sides):
+        raise ImageError(f"got an array of shape {shape}; height and width must be multiples of {step}")
+
+
+def _ready(tensor: Any, sides: tuple[int, ...], *, single: bool = False) -> Prepared:
+    height, width = sides
+    placement = Placement((height, width), (height, width), (0, 0, height, width))
+    count = int(tensor.shape[0])
+    return Prepared(((tensor, tuple(range(count))),), (placement,) * count, single)
+
+
+def _stacked(
+    images: Sequence[tuple[Pixels, Placement]], preprocessing: Preprocessing, *, single: bool = False
+) -> Prepared:
+    """Make a batch of the images of each size."""
+    positions: dict[tuple[int, int], list[int]] = {}
+    for position, (_, placement) in enumerate(images):
+        positions.setdefault(placement.input, []).append(position)
+    batches = []
+    for found in positions.values():
+        pixels = images[found[0]][0][None] if len(found) == 1 else np.stack([images[position][0] for position in found])
+        batches.append((_tensor(pixels, preprocessing), tuple(found)))
+    return Prepared(tuple(batches), tuple(placement for _, placement in images), single)
+
+
+def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
+    if preprocessing.input == "uint8":
+        return pixels
+    scale = (1 / (255 * np.asarray(preprocessing.std, np.float64))).astype(np.float32)
+    shift = (-np.asarray(preprocessing.mean, np.float64) / preprocessing.std).astype(np.float32)
+    return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+    """Return one image at the network's size, ``(height, width, 3) uint8``, RGB, and where the image lies in it.
+
+    Args:
+        image: a path, a PIL image, or an array ``(H, W, 3) uint8``, RGB.
+        preprocessing: the graph's.
+
+    Raises:
+        ImageError: it cannot be read, or is of another kind.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
+            raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
+        placement = _placed(image.shape[0], image.shape[1], preprocessing)
+        sides = zip(image.shape, placement.box[2:], strict=False)
+        if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
+            raise ImageError(
+                f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
+                "with numpy; pass it as a file or as an image of Pillow's, or resize it yourself"
+            )
+        pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
+        return _boxed(pixels, placement, preprocessing), placement
+    if isinstance(image, (str, os.PathLike)):
+        with opened_image(image) as opened:
+            return _from_pillow(opened, preprocessing)
+    if _is_pillow(image):
+        with failing_as("the image"):
+            return _from_pillow(image, preprocessing)
+    raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
+
+
+def _placed(height: int, width: int, preprocessing: Preprocessing) -> Placement:
+    placement = place(height, width, preprocessing)
+    high, wide = placement.box[2:]
+    if preprocessing.fit == "crop" and high * wide > _MOST_PIXELS:
+        raise ImageError(
+            f"an image of {height}x{width} becomes {high}x{wide} before its centre is cut out; cut it yourself"
+        )
+    return placement
+
+
+def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -> Pixels:
+    """Put an image into its letterbox, or crop it; one that just fills the input is the input already."""
+    if not placement.bordered:
+        return pixels
+    canvas = np.empty((*placement.input, 3), np.uint8)
+    canvas[...] = preprocessing.fill
+    placement.paste(pixels, canvas)
+    return canvas
+
+
+def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+    upright = _upright(image)
+    placement = _placed(upright.height, upright.width, preprocessing)
+    pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
+    return _boxed(pixels, placement, preprocessing), placement
+
+
+def original_pixels(path: str | os.PathLike[str]) -> Pixels:
+    """Read an image file at its own size, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
+
+    Raises:
+        ImageError: the file is missing, truncated, no image, or so large that it may be a decompression bomb.
+    """
+    with opened_image(path) as image:
+        return np.asarray(_upright(image))
+
+
+def _upright(image: PillowImage.Image) -> PillowImage.Image:
+    """Return the image as RGB, by its EXIF orientation: grey is tripled, alpha dropped, 16 bits become 8."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, sometimes held in 32; convert("RGB") would clip them to white
+        levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        image = Image.fromarray(levels)
+    if image.mode == "F":
+        raise ImageError("the image holds floating-point pixels, whose range is not known; save it as 8-bit RGB")
+    return image.convert("RGB")
+
+
+def _resized(image: PillowImage.Image, height: int, width: int, interpolation: Interpolation) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(image.resize((width, height), Image.Resampling[interpolation.upper()]))
+
+
+def _is_pillow(value: object) -> bool:
+    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(value).__mro__)

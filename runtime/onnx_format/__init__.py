@@ -1,0 +1,1 @@
+"""ONNX without the onnx package: reading, checking and cutting graphs as bytes."""

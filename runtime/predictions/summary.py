@@ -1,0 +1,84 @@
+"""A value a pixel said in a line, or in a few numbers: for tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.bundle.tasks import Kind
+
+NAMED = 3  # classes that a line names
+
+
+def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
+    """Return a line: the largest classes, the range of depth, or the mean direction of normals.
+
+    Args:
+        kind: a dense task's.
+        value: its prediction's, as :func:`~mtl_deploy.runtime.predictions.maps.dense_values` gives it.
+        labels: a segmentation's; may be empty.
+        unit: of depth.
+        unseen: a segmentation's index of pixels that the network has not seen; None where there are none.
+    """
+    if kind == "segmentation":
+        shares = class_shares(value, labels, unseen)
+        named = ", ".join(f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:NAMED])
+        return named + (f", {len(shares) - NAMED} more" if len(shares) > NAMED else "")
+    if kind == "depth":
+        found = depth_range(value)
+        if found is None:
+            return "no finite depth"
+        least, median, greatest = found
+        return f"{least:.3g} to {greatest:.3g}{f' {unit}' if unit else ''}, median {median:.3g}"
+    direction = mean_direction(value)
+    return f"mean direction ({', '.join(f'{part:.2f}' for part in direction)})"
+
+
+def summarize(
+    kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None
+) -> dict[str, object]:
+    """Return the same in full, JSON-ready; arguments as :func:`describe`'s."""
+    data: dict[str, object] = {"shape": list(value.shape)}
+    if kind == "segmentation":
+        return data | {
+            "shares": {label: round(share, 6) for label, share in class_shares(value, labels, unseen).items()}
+        }
+    if kind == "depth":
+        found = depth_range(value)
+        numbers: tuple[float | None, ...] = (None, None, None) if found is None else found
+        return data | dict(zip(("min", "median", "max"), numbers, strict=True)) | {"unit": unit}
+    return data | {"mean_direction": [round(part, 6) for part in mean_direction(value)]}
+
+
+def class_shares(value: Array, labels: Sequence[str], unseen: int | None = None) -> dict[str, float]:
+    """Return the share of the pixels of each class that has some, the largest first; an index where there are no labels.
+
+    Pixels that the network has not seen are left out of the count.
+    """
+    seen = value.ravel() if unseen is None else value[value != unseen]
+    if value.dtype == np.uint8:
+        counts = dict(enumerate(np.bincount(seen, minlength=1).tolist()))
+    else:  # of a graph that is not ours they may be anything
+        counts = {int(index): int(count) for index, count in zip(*np.unique(seen, return_counts=True), strict=True)}
+    order = sorted((index for index, count in counts.items() if count), key=lambda index: (-counts[index], index))
+    return {labels[index] if 0 <= index < len(labels) else str(index): counts[index] / seen.size for index in order}
+
+
+def depth_range(value: Array) -> tuple[float, float, float] | None:
+    """Return least value, median and greatest of the finite ones; None where there are none."""
+    depth = value[np.isfinite(value)].astype(np.float32, copy=False)
+    if not depth.size:
+        return None
+    return float(depth.min()), float(np.median(depth)), float(depth.max())
+
+
+def mean_direction(value: Array) -> tuple[float, float, float]:
+    """Return the unit vector along the sum of ``(H, W, 3)`` normals; zeros where they cancel out."""
+    vectors = value.reshape(-1, 3)
+    if not np.isfinite(total := vectors.sum(axis=0, dtype=np.float64)).all():
+        total = vectors[np.isfinite(vectors).all(axis=1)].sum(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(total))
+    x, y, z = (float(part) for part in (total / length if length > 0 else np.zeros(3)))
+    return x, y, z

@@ -1,0 +1,1 @@
+"""Predictions for the eye: pictures, colours and video."""

@@ -1,0 +1,114 @@
+"""The emulation rounds as FP16 does, where ONNX Runtime on a CPU does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
+
+from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.fp16.typing import to_half
+
+
+def elementwise(sketch: Any, factor: float) -> onnx.ModelProto:
+    """``x * factor / factor`` in FP16, between two layers that only copy."""
+    graph = sketch(image="float", size=2)
+    graph.weight("copy", np.ones((3, 1, 1, 1), np.float32))
+    graph.weight("factor", np.float32(factor))
+    data = graph.node("Conv", "image", "copy", name="first", group=3)
+    data = graph.node("Div", graph.node("Mul", data, "factor", name="larger"), "factor", name="back")
+    graph.node("Conv", data, "copy", name="y", group=3)
+    return to_half(graph.model({"y": ("batch", 3, 2, 2)}), {}).model
+
+
+IMAGE = np.array([0.1, 1 / 3, 2049, 1e-6, 60000, -7, 0.7, 3, 12.34, 1e-8, 65519, 5], np.float32).reshape(1, 3, 2, 2)
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_values_are_those_of_fp16_arithmetic(sketch: Any, run: Any, optimize: bool) -> None:
+    emulated = emulate_half(elementwise(sketch, 3.0))
+    onnx.checker.check_model(emulated, full_check=True)
+    with np.errstate(over="ignore"):
+        expected = (IMAGE.astype(np.float16) * np.float16(3) / np.float16(3)).astype(np.float32)
+    assert np.isinf(expected).sum() == 2
+    np.testing.assert_array_equal(run(emulated, IMAGE, optimize=optimize)["y"], expected)
+
+
+def test_onnx_runtime_hides_rounding_and_overflow_on_a_cpu(sketch: Any, run: Any) -> None:
+    """Why the emulation exists. Where this fails, ONNX Runtime has learned FP16, and ``docs/fp16.md`` wants an update."""
+    values = run(elementwise(sketch, 3.0), IMAGE, optimize=False)["y"]
+    assert np.isfinite(values).all()
+    assert values.max() > 60000
+
+
+def test_a_network_agrees_with_the_reference(multi_head: Any, run: Any, photos: np.ndarray) -> None:
+    half = to_half(multi_head(), {}).model
+    expected = dict(
+        zip([o.name for o in half.graph.output], ReferenceEvaluator(half).run(None, {"image": photos}), strict=True)
+    )
+    for name, values in run(emulate_half(half), photos).items():
+        np.testing.assert_allclose(values, expected[name], rtol=2e-3, atol=1e-3 * np.abs(expected[name]).max())
+
+
+def test_the_borders_stay(multi_head: Any) -> None:
+    half = to_half(multi_head(), {}).model
+    emulated = emulate_half(half)
+    assert [value.SerializeToString() for value in emulated.graph.input] == [
+        v.SerializeToString() for v in half.graph.input
+    ]
+    assert [(v.name, v.type) for v in emulated.graph.output] == [(v.name, v.type) for v in half.graph.output]
+    assert {weight.data_type for weight in emulated.graph.initializer} == {TensorProto.FLOAT}
+
+
+def test_an_fp32_graph_stays_as_it_is(multi_head: Any) -> None:
+    model = multi_head()
+    assert [node.op_type for node in emulate_half(model).graph.node] == [node.op_type for node in model.graph.node]
+
+
+def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() -> None:
+    from mtl_deploy.calibration.fp16.emulate import widen_half
+    from mtl_deploy.runtime.errors import VerificationError
+
+    original = _two_layers()
+    half = to_half(original, {}).model
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in original.graph.initializer}
+    assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in half.graph.initializer)
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+    def run(model: onnx.ModelProto) -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": x})[0]
+
+    np.testing.assert_allclose(run(widen_half(half, weights)), run(original), rtol=1e-6)
+    for tensor in half.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array.flat[0] = np.nextafter(array.flat[0], np.float16(np.inf))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+            break
+    with pytest.raises(VerificationError, match=f"weight '{tensor.name}' is not the FP32 graph's"):
+        widen_half(half, weights)
+
+
+def _two_layers() -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    weights = {name: rng.standard_normal((4, 3 if name == "a" else 4, 3, 3)).astype(np.float32) for name in "abc"}
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "a"], ["p"], name="a", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["p"], ["q"], name="relu"),
+        onnx.helper.make_node("Conv", ["q", "b"], ["r"], name="b", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Conv", ["r", "c"], ["y"], name="c", pads=[1, 1, 1, 1]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "layers",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 6, 6])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)

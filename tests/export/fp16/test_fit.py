@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from mtl_deploy.export.fp16.fit import LEAST_SHARE, fit
+
+LAYERS = [f"layer{number}" for number in range(50)]
+COST = {name: 1.0 + 3.0 * (number > 25) for number, name in enumerate(LAYERS)}
+TOTAL = sum(COST.values())
+
+
+class Rounding:
+    """A network whose layers' rounding errors add up as independent ones do, with a little that does not add up."""
+
+    def __init__(self, errors: Mapping[str, Mapping[str, float]], seed: int = 0) -> None:
+        self.errors, self.seed = errors, seed
+        self.runs = 0
+
+    def __call__(self, kept: frozenset[str]) -> dict[str, float]:
+        self.runs += 1
+        random = np.random.default_rng((self.seed, len(kept)))
+        return {
+            task: math.sqrt(sum(error**2 for name, error in of.items() if name not in kept))
+            * random.uniform(0.97, 1.03)
+            for task, of in self.errors.items()
+        }
+
+
+def test_the_layers_that_cost_most_stay_in_fp32_and_few_others() -> None:
+    loud = dict.fromkeys(LAYERS, 0.05) | {"layer3": 3.0, "layer4": 2.0}
+    network = Rounding({"age": loud, "gender": dict.fromkeys(LAYERS, 0.1)})
+    result = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert result.fits
+    assert {"layer3", "layer4"} <= result.keep
+    assert result.share > 0.9
+    assert all(value <= 1 for value in result.excess.values())
+    assert network(result.keep)["age"] <= 1
+    assert result.before["age"] > 3
+
+
+def test_every_task_that_is_over_is_helped() -> None:
+    age = dict.fromkeys(LAYERS, 0.02) | {"layer3": 3.0}
+    race = dict.fromkeys(LAYERS, 0.02) | {"layer40": 3.0}
+    network = Rounding({"age": age, "race": race})
+    result = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert result.fits
+    assert {"layer3", "layer40"} <= result.keep
+
+
+def test_an_error_that_all_layers_share_needs_as_many_as_it_takes_and_no_more() -> None:
+    error = dict.fromkeys(LAYERS, 0.18)  # 1.27 of what is allowed
+    network = Rounding({"age": error}, seed=2)
+    result = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert result.fits
+    assert 0.6 < result.share < 0.95
+    assert network.runs < 90
+
+
+def test_what_half_of_the_work_in_fp32_does_not_mend_is_said_not_to_fit() -> None:
+    network = Rounding({"age": dict.fromkeys(LAYERS, 0.5)})
+    result = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert not result.fits
+    assert result.keep == frozenset()
+    assert result.excess == result.before
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_error_that_is_no_number_does_not_fit(bad: float) -> None:
+    def broken(kept: frozenset[str]) -> dict[str, float]:
+        return {"age": bad}
+
+    assert not fit(LAYERS, COST, TOTAL, {"age": bad}, broken, broken).fits
+
+
+def test_no_list_leaves_less_than_half_in_fp16() -> None:
+    asked: list[frozenset[str]] = []
+
+    def hopeless(kept: frozenset[str]) -> dict[str, float]:
+        asked.append(kept)
+        return {"age": 5.0}
+
+    fit(LAYERS, COST, TOTAL, {"age": 5.0}, hopeless, lambda kept: {"age": 1.0})
+    assert asked
+    assert all(sum(COST[name] for name in LAYERS if name not in kept) >= LEAST_SHARE * TOTAL for kept in asked)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtl_deploy.runtime.console.command import Progress, run_command, table
+from mtl_deploy.runtime.console.interrupts import held
+from mtl_deploy.runtime.errors import MtlError, OptionError, VerificationError
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (OptionError("no such\n  option"), 2, "error: no such option"),
+        (VerificationError("wrong"), 1, "error: wrong"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_become_one_line_and_an_exit_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(lambda: raising(error)) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
+
+
+def test_an_interrupt_that_a_library_turns_into_an_error_is_still_an_interrupt() -> None:
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console.command import run_command
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except KeyboardInterrupt:
+        raise AttributeError("half imported") from None
+sys.exit(run_command(work))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_signals_end_a_command_the_tidy_way(name: str, times: int) -> None:
+    """A second one does no harm to the tidying up; the exit code is the shell's for the first."""
+    code = f"""
+import os, signal, sys, time
+from mtl_deploy.runtime.console.command.command.command import run_command
+def work():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(5)
+    finally:
+        for _ in range({times - 1}):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        print("tidy", flush=True)
+sys.exit(run_command(work))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (
+        128 + getattr(signal, name),
+        "tidy\n",
+        "interrupted\n",
+    )
+
+
+def test_a_command_that_handles_an_interrupt_itself_has_the_signal_s_exit_code() -> None:
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console.command import INTERRUPTED, run_command
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+sys.exit(run_command(work))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 143
+
+
+def test_nohup_keeps_its_effect() -> None:
+    code = """
+import os, signal, sys
+from mtl_deploy.runtime.console.command import run_command
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def work():
+    os.kill(os.getpid(), signal.SIGHUP)
+    return 0
+sys.exit(run_command(work))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_terminal_that_goes_away_ends_a_command_tidily() -> None:
+    """Its standard error cannot be written to then; nor can its progress lines."""
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console.command import Progress, run_command
+def work():
+    progress = Progress()
+    try:
+        print("begun", flush=True)
+        time.sleep(20)
+    finally:
+        with progress.step("Tidying up"):
+            pass
+        with open(sys.argv[1], "w") as file:
+            file.write("tidy")
+sys.exit(run_command(work))
+"""
+    import pty
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", code, file.name])
+        assert b"begun" in os.read(terminal, 100)
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+        assert Path(file.name).read_text() == "tidy"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_signals_wait_for_steps_that_belong_together() -> None:
+    seen: list[str] = []
+
+    def steps() -> None:
+        with held():
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append("done")
+        seen.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        steps()
+    assert seen == ["done"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
+    code = """
+import sys
+from mtl_deploy.runtime.console.command import run_command
+sys.exit(run_command(lambda: [print("line") for _ in range(100000)] and 0))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 0
+    assert process.stderr.read() == b""
+
+
+def test_every_error_has_an_exit_code() -> None:
+    def below(error: type[MtlError]) -> set[type[MtlError]]:
+        return {error}.union(*(below(child) for child in error.__subclasses__()))
+
+    assert {error.exit_code for error in below(MtlError)} == {1, 2}
+
+
+def test_tables_align_numbers_to_the_right() -> None:
+    text = table(["task", "error"], [["age", "1.5"], ["gender", "12.25"]])
+    assert text.splitlines() == ["task    error", "------  -----", "age       1.5", "gender  12.25"]
+    assert table(["task"], []).splitlines() == ["task", "----"]
+
+
+def test_progress_is_silent_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress().step("Working") as say:
+        say("done")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_progress_shows_each_step_with_its_result_on_a_terminal() -> None:
+    leader, follower = os.openpty()
+    code = """
+from mtl_deploy.runtime.console.command import Progress
+with Progress().step("Working") as say:
+    say("all of it")
+"""
+    subprocess.run([sys.executable, "-c", code], stderr=follower, check=True)
+    os.close(follower)
+    text = os.read(leader, 4096).decode()
+    os.close(leader)
+    assert "Working ..." in text
+    assert "Working: all of it; 0.0 s" in text
+
+
+@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench"])
+def test_commands_print_their_completion(room: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib
+
+    pytest.importorskip("shtab")
+    main = importlib.import_module(f"mtl_deploy.{room}.cli").main
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    assert "complete" in capsys.readouterr().out
