@@ -7,11 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from mtl_deploy.runtime.backends.base import Backend, TensorSpec
+from mtl_deploy.runtime.backends.base import Backend
+from mtl_deploy.runtime.backends.specs import check_specs
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import (
     ENGINE_SUFFIXES,
@@ -22,9 +20,7 @@ from mtl_deploy.runtime.bundle.manifest import (
     manifest_state,
     open_bundle,
 )
-from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
-from mtl_deploy.runtime.bundle.schema import MOST_BATCH
-from mtl_deploy.runtime.bundle.signature import INPUT_NAME, METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
 from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.onnx_format.check import check_graph
@@ -34,7 +30,6 @@ from .model import Model, unique_names
 from .selection import BACKENDS, select
 
 _ATTEMPTS = 100  # while a bundle is replaced again and again
-_MOST_INPUT = 4 << 30  # bytes
 
 
 def load(
@@ -251,62 +246,3 @@ def _signature(backend: Backend, found: _Found) -> Signature:
         raise BundleError(f"{found.where}: a graph without tasks in its metadata; export the network with mtl-export")
     check_specs(backend, signature, found.where)
     return signature
-
-
-def check_specs(backend: Backend, signature: Signature, where: str) -> None:
-    """Check that what a backend runs takes and gives what a signature says, as far as that is known before it runs.
-
-    Args:
-        backend: with its inputs and outputs, all of the signature's tasks or some.
-        signature: what they must be.
-        where: how errors call the file.
-
-    Raises:
-        BundleError: names, types or sizes are others.
-    """
-    outputs = {spec.name for spec in backend.outputs}
-    if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
-        raise BundleError(f"{where}: its inputs and outputs are not those of its metadata; export it again")
-    _check_input(backend.inputs[0], signature.preprocessing, where)
-    for spec in backend.outputs:
-        _check_output(spec, signature, where)
-
-
-def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> None:
-    uint8 = preprocessing.input == "uint8"
-    dtype = np.dtype(np.uint8 if uint8 else np.float32)
-    free = bool(preprocessing.multiple)
-    sides = (None, None) if free else (preprocessing.height, preprocessing.width)
-    _check_spec(spec, dtype, (None, *sides, 3) if uint8 else (None, 3, *sides), where)
-    batch = spec.shape[0] or 1
-    if (
-        not 1 <= batch <= MOST_BATCH
-        or batch * preprocessing.height * preprocessing.width * 3 * dtype.itemsize > _MOST_INPUT
-    ):
-        raise BundleError(
-            f"{where}: takes batches of {batch} images of {preprocessing.height}x{preprocessing.width}, more than "
-            f"{_MOST_INPUT >> 20} MiB; export it for smaller batches"
-        )
-
-
-def _check_output(spec: TensorSpec, signature: Signature, where: str) -> None:
-    task = signature.task(spec.name)
-    shape: tuple[int | None, ...] = signature.sample_shape(spec.name)
-    if task.dense and signature.preprocessing.multiple:
-        shape = (*shape[:-2], None, None)
-    _check_spec(spec, signature.dtype(spec.name), (None, *shape), where)
-
-
-def _check_spec(spec: TensorSpec, dtype: np.dtype[Any], shape: tuple[int | None, ...], where: str) -> None:
-    """Compare what a graph says of a tensor with what its tasks say; a size that one of them leaves open fits any."""
-    fits = len(spec.shape) == len(shape) and all(
-        one is None or other is None or one == other for one, other in zip(spec.shape, shape, strict=True)
-    )
-    if spec.dtype != dtype or not fits:
-        raise BundleError(
-            f"{where}: {spec.name!r} is {spec.dtype} {_shape(spec.shape)}, by its metadata {dtype} {_shape(shape)}; export it again"
-        )
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in shape)})"

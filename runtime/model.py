@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_deploy.runtime.backends.base import Array, Backend
+from mtl_deploy.runtime.arrays import Array
+from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature

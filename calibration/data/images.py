@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe, read_text

@@ -10,10 +10,10 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.runtime.backends.specs import check_specs
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.errors import BundleError, RunError
 from mtl_deploy.runtime.files.reading import describe
-from mtl_deploy.runtime.loading import check_specs
 from mtl_deploy.runtime.signals import handlers_error
 
 

@@ -3,28 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.generic]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, dtype and shape of a tensor at a model's border.
-
-    Attributes:
-        name: the graph's name for it.
-        dtype: numpy's.
-        shape: a size a dimension; None where it is free (the batch).
-    """
-
-    name: str
-    dtype: np.dtype[np.generic]
-    shape: tuple[int | None, ...]
+from mtl_deploy.runtime.arrays import TensorSpec
 
 
 class Backend(Protocol):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files import disk
-from mtl_deploy.runtime.files.claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
-from mtl_deploy.runtime.files.in_place import own_files
 
+from .claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
+from .in_place import own_files
 from .manifest import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
 
 __all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_file", "write_manifest", "writing"]
@@ -36,7 +36,7 @@ def updating(
 
     Raises:
         BundleError: the source is no bundle.
-        OptionError: see :func:`~mtl_deploy.runtime.files.claims.claimed`; or one of the two places lies in the other.
+        OptionError: see :func:`~mtl_deploy.runtime.bundle.claims.claimed`; or one of the two places lies in the other.
     """
     target = open_bundle(source).path if output is None else output
     here, there = (Path(os.path.realpath(path)) for path in (open_bundle(source).path, target))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Interpolation, Preprocessing
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import ImageError

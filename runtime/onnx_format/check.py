@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from mtl_deploy.runtime.errors import BundleError
 
-from .cut import DEEPEST, Field, fields, read_varint, text
+from .wire import DEEPEST, LENGTH, Field, fields, read_varint, text
 
 MOST_FIELDS = 1_000_000  # a network of 2,000 operators has 50,000
 MOST_BYTES = 2 << 30  # protobuf reads no more
@@ -31,7 +31,6 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _NODE_NAME, _NODE_OP_TYPE = 3, 4
 _ENGINE = "EPContext"  # com.microsoft: an engine of an execution provider, in the node or in a file that it names
 _ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it reads whatever the file is called
-_LENGTH = 2
 
 
 def check_graph(content: bytes, where: str) -> None:
@@ -72,7 +71,7 @@ def _problem(content: memoryview) -> str:
                     return problem
             elif kind == _NODE and field.number == _NODE_OP_TYPE and field.value == _ENGINE.encode():
                 return f"node {_shown(message, _NODE_NAME)} holds an engine ({_ENGINE})"
-            inner = _INSIDE.get(kind, {}).get(field.number) if field.wire_type == _LENGTH else None
+            inner = _INSIDE.get(kind, {}).get(field.number) if field.wire_type == LENGTH else None
             if inner is not None:
                 deeper = depth + (inner == _GRAPH)
                 if deeper > DEEPEST:
@@ -82,7 +81,7 @@ def _problem(content: memoryview) -> str:
 
 
 def _elsewhere(tensor: memoryview, field: Field) -> str:
-    if field.number == _TENSOR_LOCATION and field.wire_type != _LENGTH and not read_varint(field.value, 0)[0]:
+    if field.number == _TENSOR_LOCATION and field.wire_type != LENGTH and not read_varint(field.value, 0)[0]:
         return ""  # "here", written out
     entries = [entry.value for entry in fields(tensor) if entry.number == _TENSOR_EXTERNAL]
     places = [_shown(entry, _ENTRY_VALUE) for entry in entries if text(entry, _ENTRY_KEY) == "location"]

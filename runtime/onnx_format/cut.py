@@ -9,30 +9,16 @@ else is copied as it stands.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from mtl_deploy.runtime.errors import BundleError, TaskError
+
+from .wire import DEEPEST, LENGTH, Field, encoded_varint, fields, text, texts
 
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO = 1, 5, 12, 13
 _NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
 _VALUE_NAME, _TENSOR_NAME = 1, 8
-_MOST_NUMBER, _MOST_LENGTH = (1 << 29) - 1, (1 << 31) - 1  # of fields, https://protobuf.dev/programming-guides/proto3/
-_VARINT_BYTES, _KEY_BYTES = 10, 5
-DEEPEST = 16  # graphs inside graphs; protobuf's own readers end at about 33
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a message: its number and wire type, its whole encoding, and what it holds."""
-
-    number: int
-    wire_type: int
-    encoded: memoryview
-    value: memoryview
 
 
 def cut(content: bytes, outputs: Collection[str]) -> bytes:
@@ -52,7 +38,7 @@ def cut(content: bytes, outputs: Collection[str]) -> bytes:
         for field in model:
             if field.number == _MODEL_GRAPH:
                 graph = _cut_graph(field.value, outputs)
-                parts += [_varint(_MODEL_GRAPH << 3 | _LENGTH), _varint(len(graph)), graph]
+                parts += [encoded_varint(_MODEL_GRAPH << 3 | LENGTH), encoded_varint(len(graph)), graph]
             else:
                 parts.append(field.encoded)
     except TaskError:
@@ -105,70 +91,3 @@ def _reads(node: memoryview, depth: int) -> Iterator[str]:
                         yield from _reads(field.value, depth - 1)
                     elif field.number == _GRAPH_OUTPUT:
                         yield text(field.value, _VALUE_NAME)
-
-
-def texts(message: memoryview, number: int) -> Iterator[str]:
-    """Yield the strings that a message holds under a field number."""
-    return (str(field.value, "utf-8") for field in fields(message) if field.number == number)
-
-
-def text(message: memoryview, number: int) -> str:
-    """Return the first string that a message holds under a field number; empty: there is none."""
-    return next(texts(message, number), "")
-
-
-def fields(message: memoryview) -> Iterator[Field]:
-    """Yield a message's fields as they stand.
-
-    What protobuf's own readers would understand in another way (a key or a length of more bits than they keep) is refused, so that
-    nothing is hidden from who looks for it here.
-
-    Raises:
-        IndexError, ValueError: the bytes are no protocol buffer message.
-    """
-    position = 0
-    while position < len(message):
-        start = position
-        key, position = read_varint(message, position)
-        wire_type, value = key & 7, position
-        if position - start > _KEY_BYTES or not 0 < key >> 3 <= _MOST_NUMBER:
-            raise ValueError(f"a field's key at byte {start} that is none")
-        if wire_type == _VARINT:
-            _, position = read_varint(message, position)
-        elif wire_type == _LENGTH:
-            length, value = read_varint(message, position)
-            if length > _MOST_LENGTH:
-                raise ValueError(f"a field at byte {start} reaches beyond its message")
-            position = value + length
-        elif wire_type in (_FIXED64, _FIXED32):
-            position += 8 if wire_type == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {start}")
-        if position > len(message):
-            raise ValueError(f"a field at byte {start} reaches beyond its message")
-        yield Field(key >> 3, wire_type, message[start:position], message[value:position])
-
-
-def read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return the number that is encoded at a position, and the position behind it.
-
-    Raises:
-        IndexError, ValueError: the message ends before, or the number has more than ten bytes, which 64 bits never take.
-    """
-    value = 0
-    for shift in range(0, 7 * _VARINT_BYTES, 7):
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError(f"a number of more than {_VARINT_BYTES} bytes at byte {position - _VARINT_BYTES}")
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

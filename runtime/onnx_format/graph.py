@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl_deploy.runtime.errors import BundleError
 
-from .cut import DEEPEST, Field, fields, read_varint, text, texts
+from .wire import DEEPEST, Field, children, fields, integer, integers, string, text, texts
 
 #: ONNX's element types by their numbers, under the names that numpy and ml_dtypes use.
 ELEMENT_TYPES: Mapping[int, str] = {
@@ -37,7 +37,6 @@ _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE
 _DIM_VALUE, _DIM_PARAM = 1, 2
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 5, 7, 8, 9
 _TENSOR_FLOAT, _TENSOR_DOUBLE, _TENSOR_UINT64, _TENSOR_LOCATION = 4, 10, 11, 14
-_LENGTH = 2  # the wire type
 
 _IN_INT32_DATA = {"int32", "int16", "int8", "uint16", "uint8", "bool", "float16"}
 _ELSEWHERE = {"int64": _TENSOR_INT64, "float32": _TENSOR_FLOAT, "float64": _TENSOR_DOUBLE, "uint64": _TENSOR_UINT64}
@@ -69,7 +68,7 @@ class OnnxTensor:
             BundleError: there are more or fewer values than the shape says.
         """
         parts = list(fields(self._encoded))
-        if any(part.number == _TENSOR_LOCATION and _integer(part) for part in parts):
+        if any(part.number == _TENSOR_LOCATION and integer(part) for part in parts):
             return None
         if self.element_type not in _IN_INT32_DATA and self.element_type not in _ELSEWHERE:
             return None
@@ -85,14 +84,14 @@ class OnnxTensor:
 
     def _typed(self, parts: list[Field], kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
         if self.element_type in _IN_INT32_DATA:
-            integers = np.array(_integers(parts, _TENSOR_INT32), np.int64)
+            numbers = np.array(integers(parts, _TENSOR_INT32), np.int64)
             return (
-                integers.astype(np.uint16).view(np.float16) if self.element_type == "float16" else integers.astype(kind)
+                numbers.astype(np.uint16).view(np.float16) if self.element_type == "float16" else numbers.astype(kind)
             )
         number = _ELSEWHERE[self.element_type]
         if number in (_TENSOR_FLOAT, _TENSOR_DOUBLE):
             return np.frombuffer(b"".join(part.value for part in parts if part.number == number), kind)
-        return np.array(_integers(parts, number), np.int64).astype(kind)
+        return np.array(integers(parts, number), np.int64).astype(kind)
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def read_graph(content: bytes) -> OnnxGraph:
         for part in parts:
             if part.number == _MODEL_OPSET:
                 domain = text(part.value, _OPSET_DOMAIN)
-                versions = _integers(fields(part.value), _OPSET_VERSION)
+                versions = integers(fields(part.value), _OPSET_VERSION)
                 opsets["" if domain == "ai.onnx" else domain] = versions[-1] if versions else 0
         functions = dict(_function(part.value, opsets) for part in parts if part.number == _MODEL_FUNCTION)
         graphs = [part.value for part in parts if part.number == _MODEL_GRAPH]
@@ -237,89 +236,51 @@ def _node(
 
 def _attribute(parts: list[Field]) -> int | float | str | tuple[Any, ...] | OnnxTensor | None:
     """Return an attribute's value; None: a kind that no one here asks for."""
-    kind = (_integers(parts, _ATTRIBUTE_TYPE) or [0])[-1]
+    kind = (integers(parts, _ATTRIBUTE_TYPE) or [0])[-1]
     last = {part.number: part for part in parts}
     if kind == 1:
         return float(np.frombuffer(last[_ATTRIBUTE_F].value, "<f4")[0]) if _ATTRIBUTE_F in last else 0.0
     if kind == 2:
-        return _integer(last[_ATTRIBUTE_I]) if _ATTRIBUTE_I in last else 0
+        return integer(last[_ATTRIBUTE_I]) if _ATTRIBUTE_I in last else 0
     if kind == 3:
-        return _string(last[_ATTRIBUTE_S]) if _ATTRIBUTE_S in last else ""
+        return string(last[_ATTRIBUTE_S]) if _ATTRIBUTE_S in last else ""
     if kind == 4 and _ATTRIBUTE_T in last:
         return _tensor(last[_ATTRIBUTE_T].value)
     if kind == 6:
         floats = b"".join(part.value for part in parts if part.number == _ATTRIBUTE_FLOATS)
         return tuple(np.frombuffer(floats, "<f4").tolist())
     if kind == 7:
-        return tuple(_integers(parts, _ATTRIBUTE_INTS))
+        return tuple(integers(parts, _ATTRIBUTE_INTS))
     if kind == 8:
-        return tuple(_string(part) for part in parts if part.number == _ATTRIBUTE_STRINGS)
+        return tuple(string(part) for part in parts if part.number == _ATTRIBUTE_STRINGS)
     return None
 
 
 def _value(message: memoryview) -> OnnxValue:
     element_type, shape = None, None
-    for kind in _children(message, _VALUE_TYPE, _TYPE_TENSOR):
+    for kind in children(message, _VALUE_TYPE, _TYPE_TENSOR):
         for part in fields(kind):
             if part.number == _TENSOR_TYPE_ELEMENT:
-                element_type = _element_type(_integer(part))
+                element_type = _element_type(integer(part))
             elif part.number == _TENSOR_TYPE_SHAPE:
-                shape = tuple(_dimension(dim) for dim in _children(part.value, _SHAPE_DIM))
+                shape = tuple(_dimension(dim) for dim in children(part.value, _SHAPE_DIM))
     return OnnxValue(text(message, _VALUE_NAME), element_type, shape)
 
 
 def _dimension(message: memoryview) -> int | str | None:
     for part in fields(message):
         if part.number == _DIM_VALUE:
-            return _integer(part)
+            return integer(part)
         if part.number == _DIM_PARAM and len(part.value):
-            return _string(part)
+            return string(part)
     return None
 
 
 def _tensor(message: memoryview) -> OnnxTensor:
     parts = [part for part in fields(message) if part.number in (_TENSOR_DIMS, _TENSOR_TYPE)]
-    kind = _element_type((_integers(parts, _TENSOR_TYPE) or [0])[-1])
-    return OnnxTensor(text(message, _TENSOR_NAME), kind or "", tuple(_integers(parts, _TENSOR_DIMS)), message)
+    kind = _element_type((integers(parts, _TENSOR_TYPE) or [0])[-1])
+    return OnnxTensor(text(message, _TENSOR_NAME), kind or "", tuple(integers(parts, _TENSOR_DIMS)), message)
 
 
 def _element_type(number: int) -> str | None:
     return ELEMENT_TYPES.get(number, f"type {number}") if number else None
-
-
-def _children(message: memoryview, *numbers: int) -> Iterator[memoryview]:
-    if not numbers:
-        yield message
-        return
-    for part in fields(message):
-        if part.number == numbers[0]:
-            yield from _children(part.value, *numbers[1:])
-
-
-def _string(part: Field) -> str:
-    return str(part.value, "utf-8", "replace")
-
-
-def _integer(part: Field) -> int:
-    return _signed(read_varint(part.value, 0)[0])
-
-
-def _integers(parts: Iterator[Field] | list[Field], number: int) -> list[int]:
-    """Return the integers under a field number, one a field or many packed into one."""
-    found: list[int] = []
-    for part in parts:
-        if part.number != number:
-            continue
-        if part.wire_type != _LENGTH:
-            found.append(_integer(part))
-            continue
-        position = 0
-        while position < len(part.value):
-            value, position = read_varint(part.value, position)
-            found.append(_signed(value))
-    return found
-
-
-def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value

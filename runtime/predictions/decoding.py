@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.activation import probabilities
 from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import DENSE_KINDS, Kind, Task

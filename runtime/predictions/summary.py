@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.tasks import Kind
 
 NAMED = 3  # classes that a line names

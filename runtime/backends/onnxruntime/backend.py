@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_deploy.runtime.backends.base import Array, TensorSpec
+from mtl_deploy.runtime.arrays import Array, TensorSpec
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError

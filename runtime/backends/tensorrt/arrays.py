@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtl_deploy.runtime.backends.base import TensorSpec
+from mtl_deploy.runtime.arrays import TensorSpec
 from mtl_deploy.runtime.cuda.arrays import DeviceView, named_device, view
 from mtl_deploy.runtime.cuda.driver import ALIGNMENT, device_of
 from mtl_deploy.runtime.errors import ImageError

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.runtime.backends.base import Array, TensorSpec
+from mtl_deploy.runtime.arrays import Array, TensorSpec
 from mtl_deploy.runtime.cuda.arrays import LEGACY_STREAM, DeviceArray, DeviceView, is_on_device
 from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.cuda.driver import DeviceMemory, PinnedMemory

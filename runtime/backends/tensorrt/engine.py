@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtl_deploy.runtime.backends.base import TensorSpec
+from mtl_deploy.runtime.arrays import TensorSpec
 from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.cuda.driver import DeviceMemory
 from mtl_deploy.runtime.errors import DeviceMemoryError, RunError

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.cuda.arrays import DeviceView
 from mtl_deploy.runtime.cuda.driver import (
     ALIGNMENT,

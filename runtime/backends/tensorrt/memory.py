@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_deploy.runtime.backends.base import Array, TensorSpec
+from mtl_deploy.runtime.arrays import Array, TensorSpec
 from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.cuda.driver import ALIGNMENT, DeviceMemory, PinnedMemory
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.cuda.driver import DeviceMemory, Stream, copy_to_device, synchronize
 from mtl_deploy.runtime.errors import RunError
 

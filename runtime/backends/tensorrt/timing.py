@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mtl_deploy.runtime.backends.base import Array
+from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.cuda.driver import DeviceMemory, Event, Graph, Stream, copy_to_device, copy_to_host, synchronize
 from mtl_deploy.runtime.errors import DeviceLostError, RunError
 

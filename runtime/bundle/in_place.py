@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, UNLISTED, digest
+from mtl_deploy.runtime.files import disk
 
-from . import disk
+from .manifest import FORMER, MANIFEST, UNLISTED, digest
 
 NEXT = ".mtl-next"
 _ADDED = ".added"  # in FORMER: the files that were not there before, one per line

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mtl_deploy.runtime.bundle import in_place
 from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, open_bundle
 from mtl_deploy.runtime.bundle.writing import claimed, copy_files, updating, write_file, write_manifest, writing
 from mtl_deploy.runtime.errors import BundleError, IntegrityError, LeftoverWarning, OptionError
-from mtl_deploy.runtime.files import disk, in_place
+from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.locks import Owner
 
 MakeBundle = Callable[..., Path]
