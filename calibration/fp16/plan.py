@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from mtl_deploy.calibration.int8.expectation import is_expectation
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
+from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED, is_weighted
 
 FP16_MAX = float(np.finfo(np.float16).max)
 FP16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
@@ -27,8 +28,6 @@ LONGEST_SUM = 1024
 STEPS = 512
 """Steps of FP16 that the values of a map must span for its last layer to be FP16: its error is a thousandth of the span."""
 
-WEIGHTED = frozenset(("Conv", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"))
-
 SENSITIVE = frozenset(
     (
         *("Exp", "Log", "LogSoftmax", "Mish", "Pow", "Reciprocal", "Softmax", "Softplus"),
@@ -40,8 +39,6 @@ SENSITIVE = frozenset(
     )
 )
 """What PyTorch's autocast runs in FP32, in ONNX's operators; and the attention that holds a softmax."""
-
-_BIAS = 2  # its position among the inputs of Conv, ConvTranspose and Gemm
 
 _SUMS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
 
@@ -140,7 +137,7 @@ def _before_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
     raw: set[ir.Value | None] = set(graph.inputs)
     for node in graph:
         data = [value for value in node.inputs if is_float(value) and not value.is_initializer()]
-        if raw.issuperset(data) and node.op_type not in WEIGHTED:
+        if raw.issuperset(data) and not is_weighted(node.op_type):
             raw.update(node.outputs)
             yield node, "comes before any weighted layer"
 
@@ -196,7 +193,7 @@ def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]
 
 def _is_layer(node: ir.Node) -> bool:
     """Whether a node is a weighted layer; a fixed expectation is none, see :mod:`mtl_deploy.calibration.int8.expectation`."""
-    return node.op_type in WEIGHTED and not is_expectation(node)
+    return is_weighted(node.op_type) and not is_expectation(node)
 
 
 def _borders(nodes: Iterable[ir.Node]) -> Iterator[tuple[ir.Node, str]]:
@@ -264,8 +261,8 @@ def _is_lost_beside(value: ir.Value, absmax: float, statistics: Mapping[str, Ten
     """
     readers = value.uses()
     return bool(readers) and all(
-        position == _BIAS
-        and node.op_type in WEIGHTED
+        (operator := WEIGHTED.get(node.op_type)) is not None
+        and position == operator.bias
         and absmax < np.spacing(np.float16(min(_observed(node.outputs[0], statistics), FP16_MAX))) / 2
         for node, position in readers
     )
@@ -296,7 +293,7 @@ def _observed(value: ir.Value, statistics: Mapping[str, TensorStatistics]) -> fl
 
 def _enclosed(plan: Plan) -> Iterator[tuple[ir.Node, str]]:
     """Find islands of light operations that only FP32 nodes feed and use: two casts around them would gain nothing."""
-    island = {node for node in plan.half if node.op_type not in WEIGHTED}
+    island = {node for node in plan.half if not is_weighted(node.op_type)}
     while True:
         inside = {node for node in island if _is_enclosed(node, island | plan.kept.keys())}
         if inside == island:

@@ -19,10 +19,11 @@ import onnx_ir.passes.common
 from mtl_deploy.calibration.fp16.plan import is_float
 from mtl_deploy.calibration.observe.statistics import typed
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 from .integer_regions import Regions
 from .residual import skip_branch
-from .weighted import WEIGHTED, last_of_heads, obstacle
+from .weighted import last_of_heads, obstacle
 
 Style = Literal["tensorrt", "cpu"]
 STYLES: tuple[Style, ...] = ("tensorrt", "cpu")
@@ -82,7 +83,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     if style not in STYLES:
         raise OptionError(f"there is no Q/DQ style {style!r}; the styles are {', '.join(STYLES)}")
     graph = prepared(model).graph
-    weighted = [node for node in graph if node.op_type in WEIGHTED]
+    weighted = [node for node in graph if is_weighted(node.op_type)]
     unknown = set(skip) - {str(node.name) for node in weighted}
     if unknown:
         known = ", ".join(str(node.name) for node in weighted[:3])

@@ -7,8 +7,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from mtl_deploy.calibration.fp16.plan import is_float
-
-from .weighted import WEIGHTED
+from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 
 def skip_branch(node: ir.Node, quantized: Collection[ir.Node]) -> int | None:
@@ -40,7 +39,7 @@ def skip_branch(node: ir.Node, quantized: Collection[ir.Node]) -> int | None:
         skip = ends.index(None)
     else:
         before = [_ancestors(value) for value in (first, second)]
-        lengths = [sum(one.op_type in WEIGHTED for one in own - other) for own, other in (before, before[::-1])]
+        lengths = [sum(is_weighted(one.op_type) for one in own - other) for own, other in (before, before[::-1])]
         skip = 0 if lengths[0] < lengths[1] else 1
     main = ends[1 - skip]
     return skip if main in quantized else None

@@ -1,22 +1,27 @@
-"""Which layers hold weights, which of them can compute in INT8, and which are the last of a head."""
+"""Which layers with weights can compute in INT8, and which are the last of a head."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
+from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED, is_weighted
+
 from .expectation import is_expectation
 
-WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+INT8 = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+"""Those of :data:`~mtl_deploy.runtime.onnx_format.weighted.WEIGHTED` that are quantized; the others stay in higher precision."""
 
 
 def obstacle(node: ir.Node, *, integer_bias: bool) -> str | None:
     """Say why a weighted node cannot compute in INT8; None: it can.
 
     Args:
-        node: one of :data:`WEIGHTED`.
+        node: one whose operator carries weights.
         integer_bias: for ONNX Runtime, whose kernels read a bias in INT32, and which has none for transposed convolutions.
     """
+    if node.op_type not in INT8:
+        return f"{node.op_type} is not quantized"
     weight = node.inputs[1]
     if weight is None or weight.const_value is None or not weight.is_initializer():
         return "its second operand is no constant weight"
@@ -45,12 +50,13 @@ def output_axis(node: ir.Node) -> int:
 
 def bias_of(node: ir.Node) -> ir.Value | None:
     """Return a weighted node's bias; None: it has none."""
-    return node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else None
+    position = WEIGHTED[node.op_type].bias
+    return None if position is None or position >= len(node.inputs) else node.inputs[position]
 
 
 def last_of_heads(graph: ir.Graph) -> set[ir.Node]:
     """Return the weighted nodes that no other weighted node follows; a fixed expectation (:mod:`.expectation`) is none."""
-    layers = {node for node in graph if node.op_type in WEIGHTED and not is_expectation(node)}
+    layers = {node for node in graph if is_weighted(node.op_type) and not is_expectation(node)}
     leads_on: set[ir.Node] = set()
     last: set[ir.Node] = set()
     for node in reversed(graph):

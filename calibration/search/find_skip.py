@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, reduce
+from math import prod
 from typing import Any
-
-import numpy as np
 
 from mtl_deploy.calibration.accuracy.evaluate import Source, evaluate, stored
 from mtl_deploy.calibration.accuracy.metrics import is_share, main_metric
@@ -19,6 +18,7 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
+from mtl_deploy.runtime.onnx_format.weighted import multiply_adds
 
 from .budgets import error_shares, parse_budgets
 from .confirmation import Look, confirmed_search
@@ -140,14 +140,20 @@ def _heads(graph: OnnxGraph, nodes: Sequence[str], signature: Signature) -> dict
 
 
 def _cost(graph: OnnxGraph, nodes: Sequence[str]) -> dict[str, float]:
-    """Return by node its multiply-adds for one image: the kernel's size times the positions that it is applied at."""
-    sizes = {name: float(np.prod(tensor.shape)) for name, tensor in graph.initializers.items()}
-    shapes = {value.name: value.shape or () for value in graph.values}
+    """Return by node its multiply-adds for one image; a free size counts as 1."""
+    shapes: dict[str, list[int]] = {name: list(tensor.shape) for name, tensor in graph.initializers.items()}
+    for value in (*graph.values, *graph.inputs, *graph.outputs):
+        if value.shape is not None:
+            shapes[value.name] = [size if isinstance(size, int) else 1 for size in value.shape]
+    first = graph.inputs[0].shape or ()
+    images = first[0] if first and isinstance(first[0], int) else 1
     found = {}
     for node in graph.nodes:
         if node.name in set(nodes):
-            weights = max((sizes.get(name, 0.0) for name in node.inputs), default=0.0)
-            at = {"Conv": node.outputs[0], "ConvTranspose": node.inputs[0]}.get(node.op_type, "")
-            positions = [size for size in shapes.get(at, ())[2:] if isinstance(size, int)]
-            found[node.name] = weights * float(np.prod(positions))
+            inputs, outputs = ([shapes.get(name) for name in names] for names in (node.inputs, node.outputs))
+            count = multiply_adds(node.op_type, inputs, outputs, node.attributes, node.domain)
+            if count is None:  # the graph does not give the shapes between its nodes
+                weights = (graph.initializers[name].shape for name in node.inputs if name in graph.initializers)
+                count = images * max(map(prod, weights), default=0)
+            found[node.name] = count / images
     return found

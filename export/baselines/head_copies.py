@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.export.graph.borders import LOGITS_SUFFIX
-from mtl_deploy.export.graph.cost import WEIGHTED
 from mtl_deploy.export.graph.split import ancestors
 from mtl_deploy.runtime.errors import TraceError
+from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -95,7 +95,8 @@ class _Copy:
             return None if value is None else self._values[value]
         if not value.is_initializer() or value in common:
             return value
-        weight = node.op_type in WEIGHTED or (
+        operator = None if node.domain else WEIGHTED.get(node.op_type)
+        weight = (operator is not None and operator.may_be_parameter(place)) or (
             node.op_type in _ON_WEIGHTS and place == 0
         )  # not scales, sizes and the like
         copied = self._constant(value, weight=weight)

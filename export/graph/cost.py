@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.errors import TraceError
+from mtl_deploy.runtime.onnx_format import weighted
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-WEIGHTED = ("Attention", "Conv", "ConvTranspose", "Gemm", "MatMul")
-
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some nodes of a graph.
+    """The cost of some nodes of a graph.
 
     Attributes:
-        multiply_adds: of one image, in convolutions and matrix products (the rest is not counted, as is the custom).
+        multiply_adds: of one image, in convolutions, matrix products, recurrent layers and attention (the rest is not counted, as
+            is the custom).
         parameters: floating-point weights and biases that the nodes read, each counted once.
     """
 
@@ -32,7 +31,7 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
     """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image.
 
     Raises:
-        TraceError: a convolution or matrix product has a size that is not known, so that it cannot be counted.
+        TraceError: a size is not known that the count needs.
     """
     nodes = list(nodes)
     parameters = {value: None for node in nodes for value in node.inputs if value is not None and is_parameter(value)}
@@ -43,27 +42,38 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
 
 
 def multiply_adds(node: ir.Node) -> int:
-    """Count one node's multiply-adds for one image; 0 where it is neither a convolution nor a matrix product."""
-    if node.domain or node.op_type not in WEIGHTED:
-        return 0
-    output, inputs, images = node.outputs[0], node.inputs, _images(node)
-    if node.op_type == "Conv":
-        return prod(_sizes(output, node)) * prod(_sizes(inputs[1], node)[1:]) // images
-    if node.op_type == "ConvTranspose":
-        return prod(_sizes(inputs[0], node)) * prod(_sizes(inputs[1], node)[1:]) // images
-    if node.op_type == "Attention":  # of opset 23: queries by keys, and their weights by values
-        keys = _sizes(inputs[1], node)[-2]
-        return (prod(_sizes(inputs[0], node)) + prod(_sizes(output, node))) * keys // images
-    transposed = node.op_type == "Gemm" and "transA" in node.attributes and node.attributes["transA"].as_int()
-    inner = _sizes(inputs[0], node)[0 if transposed else -1]
-    return prod(_sizes(output, node)) * inner // images
+    """Count one node's multiply-adds for one image; 0 where it carries no weights.
+
+    Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`.
+
+    Raises:
+        TraceError: a size that the count needs is not known.
+    """
+    count = weighted.multiply_adds(
+        node.op_type,
+        [_shape(value) for value in node.inputs],
+        [_shape(value) for value in node.outputs],
+        {name: attribute.value for name, attribute in node.attributes.items()},
+        node.domain,
+    )
+    if count is None:
+        shapes = ", ".join(
+            "left out" if value is None else f"{value.shape or 'unknown'}" for value in (*node.inputs, *node.outputs)
+        )
+        raise TraceError(
+            f"node {node.name!r} ({node.op_type}): its work cannot be counted, as sizes of its inputs or outputs are not known "
+            f"({shapes}); give the network fixed sizes there"
+        )
+    return count // _images(node)
 
 
 def weight(node: ir.Node) -> ir.Value | None:
-    """Return the constant weight of a convolution or matrix product; None for any other node."""
-    if node.domain or node.op_type not in WEIGHTED:
+    """Return the constant weight of a node that carries weights, the first of several; None for any other node."""
+    operator = None if node.domain else weighted.WEIGHTED.get(node.op_type)
+    if operator is None:
         return None
-    return next((value for value in node.inputs[:2] if value is not None and value.is_initializer()), None)
+    inputs = (value for place, value in enumerate(node.inputs) if operator.may_be_weight(place))
+    return next((value for value in inputs if value is not None and value.is_initializer()), None)
 
 
 def is_parameter(value: ir.Value | None) -> bool:
@@ -84,16 +94,8 @@ def _images(node: ir.Node) -> int:
     return shape[0] if shape is not None and len(shape) > 0 and isinstance(shape[0], int) else 1
 
 
-def _sizes(value: ir.Value | None, node: ir.Node) -> list[int]:
-    shape = None if value is None else value.shape
-    if shape is None:
-        raise TraceError(f"node {node.name!r} ({node.op_type}): its shape is not known, so its work cannot be counted")
-    sizes = []
-    for position, size in enumerate(shape):
-        if isinstance(size, int):
-            sizes.append(size)
-        elif position == 0:
-            sizes.append(1)
-        else:
-            raise TraceError(f"node {node.name!r} ({node.op_type}): its shape {shape} is free beyond the batch")
-    return sizes
+def _shape(value: ir.Value | None) -> list[object] | None:
+    """Return a value's sizes; a free batch counts as one image."""
+    if value is None or value.shape is None:
+        return None
+    return [size if isinstance(size, int) or position else 1 for position, size in enumerate(value.shape)]

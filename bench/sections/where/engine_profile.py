@@ -21,9 +21,10 @@ from mtl_deploy.bench.statistics.nested import Samples
 from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
 from mtl_deploy.runtime.backends.tensorrt.profile import Layer, LayerTimes
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
+from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 from .graph_profile import Profile, read_file
-from .parts import BACKBONE, BORDERS, UNASSIGNED, assign, is_weighted, summarise
+from .parts import BACKBONE, BORDERS, UNASSIGNED, assign, summarise
 
 CALLS = 50  # of a chunk
 CHUNKS = 3

@@ -12,10 +12,10 @@ import numpy as np
 from mtl_deploy.bench.statistics.derived import derived
 from mtl_deploy.bench.statistics.nested import Interval, Samples
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, OnnxNode, OnnxTensor
+from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 BACKBONE, BORDERS, UNASSIGNED, OVERHEAD = "backbone", "borders", "unassigned", "between nodes"
 OPERATORS = 5  # named, a part
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "Attention")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Part:
 
     Attributes:
         name: ``backbone`` (what two tasks or more need), ``head TASK`` (what one needs), ``borders`` (what is done to
-            the input before the first convolution or matrix product: preprocessing in the graph), ``between nodes`` (the call's
+            the input before the first layer with weights: preprocessing in the graph), ``between nodes`` (the call's
             time outside of every node) or ``unassigned``.
         task: a head's; None otherwise.
         ms: of a call, while the profiler was on: the median.
@@ -61,11 +61,6 @@ class Part:
 def head(task: str) -> str:
     """Return the name of a task's part."""
     return f"head {task}"
-
-
-def is_weighted(op_type: str) -> bool:
-    """Return whether an operator is a layer with weights, whatever it was fused with: ``QLinearConv``, ``FusedGemm``."""
-    return any(word in op_type for word in _WEIGHTED)
 
 
 def assign(graph: OnnxGraph) -> list[str]:

@@ -1,0 +1,177 @@
+"""The work of real networks, counted from their graphs and by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from mtl_deploy.bench.sections.where.parts import BACKBONE, BORDERS, assign, head
+from mtl_deploy.calibration.fp16.typing import to_half
+from mtl_deploy.calibration.int8.qdq_placement import place
+from mtl_deploy.export.graph import passes
+from mtl_deploy.export.graph.cost import cost, multiply_adds
+from mtl_deploy.export.graph.sizes import at_size
+from mtl_deploy.export.graph.split import sharing
+from mtl_deploy.export.graph.trace import trace
+from mtl_deploy.runtime.errors import TraceError
+from mtl_deploy.runtime.onnx_format.graph import read_graph
+
+PLACES = 16  # 4 x 4 behind the stem
+STEM = PLACES * 8 * 27
+
+
+class Deformable(nn.Module):
+    work = PLACES * (8 * 18 * 9 + 8 * 9 * 9 + 8 * 12 * 9)  # offsets, mask, the deformable convolution
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset, self.mask = nn.Conv2d(8, 18, 3, padding=1), nn.Conv2d(8, 9, 3, padding=1)
+        self.conv = torchvision.ops.DeformConv2d(8, 12, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x, self.offset(x), self.mask(x).sigmoid()).mean((2, 3))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer: nn.Module, work: int) -> None:
+        super().__init__()
+        self.layer, self.work = layer, work
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(2).transpose(1, 2))[0][:, -1]
+
+
+class Einsums(nn.Module):
+    work = PLACES * 8 * 5 + PLACES * 5 * 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(8, 5)), nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.einsum("nchw,ck->nkhw", x, self.first).relu()
+        return torch.einsum("nkhw,kd->ndhw", x, self.second).mean((2, 3))
+
+
+class Encoder(nn.Module):
+    # queries, keys and values; queries by keys and their weights by values; the projection; the two layers behind
+    work = 2 * (PLACES * 8 * 24 + 2 * PLACES * PLACES * 8 + PLACES * 8 * 8 + 2 * PLACES * 8 * 16)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x.flatten(2).transpose(1, 2)).mean(1)
+
+
+class TwoTasks(nn.Module):
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.layers, self.linear = nn.Conv2d(3, 8, 3, 4, 1), layers, nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.stem(x).relu()
+        return self.layers(x), self.linear(x.mean((2, 3)))
+
+
+HEADS = [
+    pytest.param(Deformable, 19, {"DeformConv": 1}, id="deformable-convolution"),
+    pytest.param(
+        lambda: Recurrent(nn.LSTM(8, 6, batch_first=True), PLACES * 4 * 6 * (8 + 6)), 18, {"LSTM": 1}, id="lstm"
+    ),
+    pytest.param(
+        lambda: Recurrent(
+            nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True),
+            PLACES * 2 * 4 * 6 * (8 + 6) + PLACES * 2 * 4 * 6 * (12 + 6),
+        ),
+        18,
+        {"LSTM": 2},
+        id="lstm-of-two-layers-and-directions",
+    ),
+    pytest.param(lambda: Recurrent(nn.GRU(8, 6, batch_first=True), PLACES * 3 * 6 * (8 + 6)), 18, {"GRU": 1}, id="gru"),
+    pytest.param(Einsums, 18, {"Einsum": 2}, id="einsum"),
+    pytest.param(Encoder, 18, {"MatMul": 10}, id="transformer-encoder"),
+    pytest.param(Encoder, 23, {"Attention": 2}, id="transformer-encoder-with-attention-operators"),
+]
+
+
+def traced(network: nn.Module, opset: int) -> ir.Model:
+    """Return a network's graph as the exporter goes on with it, with the sizes of one image."""
+    torch.manual_seed(0)
+    found = trace(network.eval(), 16, 16, opset=opset).model
+    merged = passes.merge_copies(found)
+    passes.clean(found)
+    passes.infer_shapes(found)
+    found = at_size(found)
+    assert merged.before.multiply_adds == merged.after.multiply_adds == sharing(found).shared.multiply_adds
+    return found
+
+
+@pytest.mark.parametrize(("make", "opset", "operators"), HEADS)
+def test_a_heads_work_is_what_is_counted_by_hand_and_all_rooms_know_its_layers(
+    make: type[nn.Module], opset: int, operators: dict[str, int]
+) -> None:
+    layers = make()
+    model = traced(TwoTasks(layers), opset)
+    first, second = (str(output.name) for output in model.graph.outputs)
+
+    found = Counter(node.op_type for node in model.graph)
+    assert {name: found[name] for name in operators} == operators
+    shares = sharing(model)
+    assert shares.backbone.multiply_adds == STEM
+    assert shares.heads[first].multiply_adds == layers.work
+    assert shares.heads[second].multiply_adds == 16
+    assert shares.shared.multiply_adds == STEM + layers.work + 16
+    assert shares.ideal_ratio == pytest.approx((2 * STEM + layers.work + 16) / (STEM + layers.work + 16))
+
+    proto = ir.to_proto(model)
+    worked = {str(node.name) for node in model.graph if multiply_adds(node)}
+    kinds = {str(node.name): node.op_type for node in model.graph}
+
+    placement = place(proto, "tensorrt", heads=True)
+    assert {*placement.nodes, *placement.kept} == worked
+    assert set(operators) - {"MatMul"} == {kinds[name] for name in placement.kept} - {"MatMul"}  # each with its reason
+    typed = to_half(proto, {})
+    assert not any("before any weighted layer" in typed.kept.get(name, "") for name in worked)
+    parts = dict(zip((node.name for node in model.graph), assign(read_graph(proto.SerializeToString())), strict=True))
+    assert all(parts[name] == head(first) for name, kind in kinds.items() if kind in set(operators) - {"MatMul"})
+
+
+def test_a_network_that_begins_with_an_operator_of_the_table_has_its_backbone_there() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.heads = nn.Parameter(torch.randn(3, 4)), nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 3)])
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            x = torch.einsum("nchw,ck->nkhw", x / 255, self.weight).relu().mean((2, 3))
+            return tuple(layer(x) for layer in self.heads)
+
+    model = traced(First(), 18)
+    parts = dict(
+        zip(
+            (node.op_type for node in model.graph),
+            assign(read_graph(ir.to_proto(model).SerializeToString())),
+            strict=True,
+        )
+    )
+    assert parts["Einsum"] == BACKBONE
+    assert parts["Div"] == BORDERS
+
+
+def test_a_size_that_is_not_known_is_refused_and_named() -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["c"], name="product")],
+        "free",
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", "k", "k"]) for name in "ab"],
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["n", "k", "k"])],
+    )
+    with pytest.raises(TraceError, match=r"node 'product' \(MatMul\): its work cannot be counted"):
+        cost(ir.from_proto(onnx.helper.make_model(graph)).graph)
