@@ -14,8 +14,8 @@ from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cuda.arrays import DeviceArray
 from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.cuda.driver import (
+    CudaGraph,
     DeviceMemory,
-    Graph,
     PinnedMemory,
     Stream,
     copy_to_device,
@@ -100,7 +100,7 @@ def callers_stream(machine: Machine) -> dict[str, Any]:
 def _captured(call: Any, stream: Stream) -> str:
     """Capture a call into a graph of one's own and launch it; say what came of it. Nothing promises that it works."""
     try:
-        graph = Graph(stream.handle, call)
+        graph = CudaGraph(stream.handle, call)
     except MtlError as error:
         return f"refused: {error}"
     graph.launch(stream.handle)

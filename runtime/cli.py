@@ -22,27 +22,27 @@ from .loading import load
 from .model import Model
 
 _DESCRIPTION = """\
-Predict all tasks of a bundle on images, with one pass of the network an image; and show them in a picture. Video files and cameras
+Predict all tasks of a bundle on images, with one pass of the network per image, and show them in a picture. Video files and cameras
 are read through OpenCV (pip install 'mtl-deploy[video]')."""
 
 _EPILOG = """\
 examples:
   mtl-infer model.mtl face.jpg
   mtl-infer model.mtl photos/ --tasks age,gender
-      all images of a folder and below it; the work of the other tasks is not done
+      all images of a folder and below it; the other tasks are not computed
   mtl-infer model.mtl face.jpg --json
   mtl-infer model.mtl/separate/age.onnx face.jpg
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
-      on its engine, or not at all; without the option a graph runs where no engine fits, with a warning
+      on its engine, or not at all; without the option, a graph runs where no engine fits, with a warning
   mtl-infer model.mtl street.jpg --show overlay.png
-      a picture: classes with their legend, depth with its scale, normals, and what the other tasks say; of a folder: to a folder
+      a picture: classes with their legend, depth with its scale, normals, and the other tasks in words; of a folder: to a folder
   mtl-infer model.mtl street.mp4 --show out.mp4
   mtl-infer model.mtl camera:0 --show window
       a video or a camera, with the frame rate on each frame; q ends it
 
-An image that cannot be read is named on standard error and left out; the others are predicted, each as it comes.
-exit codes: 0 done; 1 the work failed; 2 input that cannot be used, a single image among it; 130 interrupted
+An image that cannot be read is named on standard error and left out; the others are predicted one by one.
+exit codes: 0 done; 1 the work failed; 2 input that cannot be used, even a single image; 130 interrupted
 (143 by TERM, 129 by HUP)."""
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-infer", _DESCRIPTION, _EPILOG)
-    made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl), or a graph or engine of one")
+    made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl), or a graph or engine in one")
     made.add_argument(
         "images",
         nargs="+",
@@ -64,20 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--show", metavar="PATH", help="draw the predictions: to an image file, a folder, a video file, or window"
     )
-    made.add_argument("-f", "--force", action="store_true", help="replace files that --show finds; never an input")
+    made.add_argument("-f", "--force", action="store_true", help="replace existing files at --show; never an input")
     made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
     made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
-    made.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
-    made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    made.add_argument(
+        "--provider", action="append", metavar="NAME", help="ONNX Runtime's execution providers, in order of preference"
+    )
+    made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one per core)")
     return made
 
 
 def _infer(arguments: argparse.Namespace) -> int:
     videos = [path for path in arguments.images if is_video(path)]
     if videos and len(arguments.images) > 1:
-        raise OptionError(f"{videos[0]}: pass a video or camera alone")
+        raise OptionError(f"{videos[0]}: pass a video or camera by itself")
     files = [] if videos else list(_files(arguments.images))
     targets = show_targets(arguments.show, files, videos, force=arguments.force)
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
@@ -95,7 +97,7 @@ def _infer(arguments: argparse.Namespace) -> int:
 
 
 def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], *, as_json: bool, force: bool) -> int:
-    """Predict image by image, and let go of each before the next: maps are large."""
+    """Predict image by image, and free each before the next: maps are large."""
     artifact = None if model.artifact is None else model.artifact.path
     names = [task.name for task in model.tasks]
     output = Document(sys.stdout, artifact, model.backend.details) if as_json else Table(sys.stdout, names)
@@ -134,7 +136,7 @@ def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: 
 
 
 def _video(model: Model, source: str, target: Path | None, *, as_json: bool, force: bool) -> int:
-    """Predict every frame; a line a frame, so that another program can follow."""
+    """Predict every frame and print one line per frame, so that another program can follow."""
     from mtl_deploy.runtime.show.video import play
 
     def told(number: int, predictions: Mapping[str, Prediction], rate: float) -> None:
@@ -144,7 +146,7 @@ def _video(model: Model, source: str, target: Path | None, *, as_json: bool, for
             line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
         else:
             said = "; ".join(f"{name} {prediction}" for name, prediction in predictions.items())
-            line = visible(f"frame {number}, {rate:.1f} a second: {said}")
+            line = visible(f"frame {number}, {rate:.1f} per second: {said}")
         sys.stdout.write(line + "\n")
 
     count = play(model, source, target, told, force=force)

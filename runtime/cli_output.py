@@ -1,4 +1,4 @@
-"""What ``mtl-infer`` prints: a row or an entry for each image as it comes, so that memory does not grow with their number."""
+"""What ``mtl-infer`` prints: one row or entry per image as it comes, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
 JSON_VERSION = 1
-_WIDTHS_FROM = 64  # rows that set the columns' widths; those behind them come one by one
+_WIDTHS_FROM = 64  # rows that set the columns' widths; later ones are printed one by one
 
 
 class Table:
     """A table: the first rows together, as their cells set the widths, the others as they come.
 
     Args:
-        out: written to.
+        out: where to write.
         names: of the tasks.
     """
 
@@ -45,9 +45,9 @@ class Table:
         )
 
     def leave_out(self, file: Path, reason: str) -> None:
-        """Take note of an image that was not predicted: standard error has it."""
+        """Note an image that was not predicted; standard error names it."""
 
-    def finish(self, stopped: str | None = None) -> None:  # noqa: ARG002 - standard error has it
+    def finish(self, stopped: str | None = None) -> None:  # noqa: ARG002 - standard error names it
         """Print what is left."""
         if self._widths is None:
             self._print_first()
@@ -67,7 +67,7 @@ class Document:
     """A JSON document, written piece by piece.
 
     Args:
-        out: written to.
+        out: where to write.
         artifact: path of the artifact that runs; None: a lone graph.
         backend: what runs it.
     """
@@ -87,7 +87,7 @@ class Document:
         self._count += 1
 
     def leave_out(self, file: Path, reason: str) -> None:
-        """Take note of an image that was not predicted."""
+        """Note an image that was not predicted."""
         self._left_out.write(_entry({"image": str(file), "reason": reason}, first=not self._left_count))
         self._left_count += 1
 
@@ -118,6 +118,6 @@ def _end(count: int) -> str:
 
 
 def _dump(value: Any) -> str:
-    """Return JSON for people and programs. Halves of surrogate pairs, from file names that are no text, are escaped."""
+    """Return JSON for people and programs. Halves of surrogate pairs, from file names that are not text, are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -12,12 +12,12 @@
     ├── CheckpointError         a file that holds no usable network
     ├── OptionError             options that contradict one another or a file
     └── WorkError               the work itself failed: exit code 1
-        ├── TraceError          a network that does not become a graph
+        ├── TraceError          a network that cannot be turned into a graph
         ├── VerificationError   a graph that does not match its network
-        ├── BuildError          an engine that the library does not build
+        ├── BuildError          an engine that the library cannot build
         └── RunError            a backend that failed while running
             ├── DeviceMemoryError   the GPU's or the machine's memory is full
-            ├── DeviceLostError     the GPU or its context is unusable from now on
+            ├── DeviceLostError     the GPU or its context is unusable from then on
             └── DriverFunctionError a driver older than cuda-bindings; a BackendError too
 
 Every message says what was wrong, where, and what to do. Commands print it as one line, without a traceback.
@@ -53,7 +53,7 @@ class BackendError(MtlError):
 
 
 class NoGpuError(BackendError):
-    """This machine has no GPU that CUDA can use; the message is the reason alone, such as ``no CUDA driver``."""
+    """This machine has no GPU that CUDA can use; the message is only the reason, such as ``no CUDA driver``."""
 
 
 class CheckpointError(MtlError):
@@ -65,7 +65,7 @@ class OptionError(MtlError, ValueError):
 
 
 class WorkError(MtlError):
-    """The input was fine, the work itself failed."""
+    """The input was fine, but the work itself failed."""
 
     exit_code = 1
 
@@ -87,13 +87,13 @@ class BuildError(WorkError):
 
 
 class DeviceMemoryError(RunError):
-    """The memory of the GPU, or of the machine, does not suffice. Nothing is lost: free some, or use smaller batches, and go on."""
+    """The memory of the GPU, or of the machine, is not enough. Nothing is lost: free some, or use smaller batches, and continue."""
 
 
 class DeviceLostError(RunError):
-    """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that is gone. Start the process again.
+    """The CUDA context is unusable: an illegal access, a hardware fault, a GPU that has disappeared. Start the process again.
 
-    Models close all the same. Loading one again in the same process is an attempt, no more: CUDA asks for a new process.
+    Models can still be closed. Loading one again in the same process may fail: CUDA asks for a new process.
     """
 
 
@@ -102,11 +102,11 @@ class DriverFunctionError(BackendError, RunError):
 
 
 class MtlWarning(UserWarning):
-    """Something that the user should know and the work goes on with; commands show it as one line on standard error."""
+    """Something that the user should know, but that does not stop the work; commands show it as one line on standard error."""
 
 
 class ActivationWarning(MtlWarning):
-    """What a network gives looks like probabilities, but nothing says that it has applied a sigmoid or softmax."""
+    """A network's output looks like probabilities, but nothing says that it has applied a sigmoid or softmax."""
 
 
 class FallbackWarning(MtlWarning):
@@ -114,8 +114,8 @@ class FallbackWarning(MtlWarning):
 
 
 class UnsignedWarning(MtlWarning):
-    """A command wrote a bundle anew and without a signature, where the one that it was made from or replaced had one."""
+    """A command wrote a bundle anew and without a signature, where the one that it was made from, or that it replaced, had one."""
 
 
 class LeftoverWarning(MtlWarning):
-    """What an earlier command left when it was killed was restored, removed, or is left alone; the message says which."""
+    """What a killed command left behind was restored, removed or left alone; the message says which."""

@@ -29,7 +29,7 @@ from .errors import BackendError, BundleError, FallbackWarning, OptionError
 from .model import Model, unique_names
 from .selection import BACKENDS, select
 
-_ATTEMPTS = 100  # while a bundle is replaced again and again
+_ATTEMPTS = 100  # while a bundle keeps being replaced
 
 
 def load(
@@ -49,7 +49,7 @@ def load(
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
-    A file of a bundle is read only if its SHA-256 is the manifest's; with ``verify_key``, only if the manifest is signed, too.
+    A file of a bundle is read only if its SHA-256 is the manifest's; with ``verify_key``, only if the manifest is also signed.
 
     Args:
         path: a bundle (its folder or its ``manifest.json``), a graph or engine in one (such as ``separate/age.onnx``), or a lone
@@ -57,24 +57,24 @@ def load(
         precision: ``fp32`` or ``fp16``; None: fp16 on a GPU where the bundle has it, otherwise fp32 (processors compute FP16
             graphs in FP32, with conversions on top).
         backend: ``tensorrt`` or ``onnxruntime``; None: an engine where one fits this machine, else the graph, with a
-            :class:`FallbackWarning` that says what of the engine does not fit.
+            :class:`FallbackWarning` that says why no engine fits.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
-            where the machine has a device, then CPU. Naming some asks for ONNX Runtime.
-        tasks: the tasks that will be asked for; None: all. ONNX Runtime never computes the others.
-        threads: ONNX Runtime's inside an operator; None: one a physical core.
-        spinning: whether ONNX Runtime's idle threads spin: less latency, at the price of the processor.
+            where the machine has a device, then CPU. Naming any selects ONNX Runtime.
+        tasks: the tasks that will be used; None: all. ONNX Runtime never computes the others.
+        threads: ONNX Runtime's threads inside an operator; None: one per physical core.
+        spinning: whether ONNX Runtime's idle threads spin: lower latency, more load.
         device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0.
-        contexts: an engine's execution contexts at most: calls of more threads wait.
-        cuda_graphs: CUDA graphs that a context of an engine keeps, one a batch size and set of buffers; 0 turns them off.
+        contexts: the most execution contexts of an engine: calls from more threads wait.
+        cuda_graphs: CUDA graphs that a context of an engine keeps, one per batch size and set of buffers; 0 turns them off.
         runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine, or none where ``verify_key`` is given, as
             that file is not signed; False: none.
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
-            in bytes, or its 32 bytes. None: signatures are not asked for.
+            in bytes, or its 32 bytes. None: no signature is required.
 
     Raises:
-        BundleError: no bundle or graph of ours, or another release's; :class:`IntegrityError` for a changed file, or one
-            that is not signed as ``verify_key`` demands.
-        BackendError: nothing installed here can run it as asked.
+        BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
+            or one that is not signed as ``verify_key`` demands.
+        BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
         DeviceMemoryError: the GPU's memory is full.
     """
@@ -98,7 +98,7 @@ def load(
 
 
 def _of_one_bundle(path: str | os.PathLike[str], read: Callable[[], Model]) -> Model:
-    """Return what ``read`` does, once the bundle was not replaced while it read: a manifest and its files belong together."""
+    """Return the result of ``read``; repeat it if the bundle was replaced meanwhile: a manifest and its files belong together."""
     for _ in range(_ATTEMPTS):
         state = manifest_state(path)
         try:
@@ -151,7 +151,7 @@ def _load(
             misfit = str(error)
             try:
                 choice = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers)
-            except BackendError:  # no graph to go on with
+            except BackendError:  # no graph to continue with
                 raise error from None
             artifact = choice.artifact
             found = replace(found, artifact=artifact)
@@ -175,8 +175,8 @@ class _Found:
     """A file to run.
 
     Attributes:
-        bundle: that it was chosen from; None where the file itself was named.
-        around: the bundle that it lies in; None for a lone graph.
+        bundle: the one that it was chosen from; None where the file itself was named.
+        around: the bundle that it is in; None for a lone graph.
         artifact: its entry there.
         lone: a lone graph's path.
         misfit: why an engine was not chosen.
@@ -196,7 +196,7 @@ class _Found:
         return str(self.around.path / self.artifact.path)
 
     def read(self) -> bytes:
-        """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph holds all its weights."""
+        """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph must hold all its weights."""
         if self.around is None or self.artifact is None:
             try:
                 content = read_bytes(self.lone, None)
@@ -219,16 +219,18 @@ def _find(
     if not file.is_file():
         raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
     if precision is not None:
-        raise OptionError(f"{file} is one file, precision={precision!r} chooses among a bundle's; leave it out")
+        raise OptionError(
+            f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
+        )
     if (found := find_bundle(file)) is not None:
         around, artifact = found
         if backend not in (None, artifact.backend):
-            raise OptionError(f"{file} runs on {artifact.backend}, backend={backend!r} was asked for; leave it out")
+            raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
         return _Found(None, around, artifact, file)
     if file.suffix in ENGINE_SUFFIXES:
         raise BundleError(
             f"{file}: an engine runs only from its bundle, whose manifest says what it computes and holds its SHA-256 (an engine "
-            "can run code); pass the path that it has there"
+            "can run code); pass its path there"
         )
     if file.suffix != ".onnx":
         raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")

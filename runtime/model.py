@@ -1,4 +1,4 @@
-"""A loaded network: call it, let it predict, close it."""
+"""A loaded network: call it, predict with it, close it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
-from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.loading import prepare, prepare_all
 from mtl_deploy.runtime.predictions.decoding import Prediction, decode
 
@@ -32,7 +32,7 @@ class Model:
 
     Attributes:
         backend: what runs it.
-        signature: its tasks, preprocessing and form of outputs.
+        signature: its tasks, preprocessing and form of its outputs.
         artifact: its entry in the bundle's manifest; None for a lone graph.
         tasks: the tasks that it computes, in the order of the network's outputs.
     """
@@ -66,27 +66,27 @@ class Model:
         Args:
             images: one image or several; see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. An array
                 ``(N, height, width, 3) uint8`` of the network's size goes to the backend without a copy. An engine also takes
-                such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), likewise without one.
-                Where sizes are free, all images of a call become one size.
-            tasks: which to give; None: all of :attr:`tasks`. ONNX Runtime does not compute what serves the others alone (the
-                first call for a choice of tasks makes a session of its own for it); an engine computes all.
+                such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), also without a copy.
+                Where sizes are free, all images of a call are brought to one size.
+            tasks: which to return; None: all of :attr:`tasks`. ONNX Runtime does not compute what only the others need (the first
+                call for a selection of tasks makes a session for it); an engine computes all.
             out: arrays to write to, by task, of the result's shapes and types, C-contiguous, writable. The result holds the same
                 arrays. ONNX Runtime writes straight into them. With an engine they may be on the GPU, at addresses that are
                 multiples of 256.
             stream: for an engine, the CUDA stream to work on: its handle as an integer, or a stream of PyTorch, CuPy, pycuda or
-                cuda.core. None: the runtime's own, ordered behind the input's producer and waited for.
+                cuda.core. None: the runtime's own, which waits for the input's producer, and which the call waits for.
             on_device: leave an engine's outputs on the GPU, as :class:`~mtl_deploy.runtime.DeviceArray`. With a ``stream`` the
-                call then returns without waiting; an input that the CPU writes next must not change before the stream is done.
+                call then returns without waiting; the CPU must not overwrite the input before the stream is done.
 
         Returns:
             by task, ``(N, size) float32``: probabilities and scaled values, or logits (``signature.outputs`` says which). Dense
-            tasks have maps at the network's size, letterbox's border included: ``(N, *signature.sample_shape(name))`` of type
-            ``signature.dtype(name)``. A later call does not touch them.
+            tasks have maps at the network's size, including the border of a letterbox: ``(N, *signature.sample_shape(name))`` of
+            type ``signature.dtype(name)``. Later calls do not change them.
 
         Raises:
             ImageError: images or buffers have another shape or dtype than expected, or there are too many.
             TaskError: a task does not exist, or was left out at loading.
-            RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` tell the GPU's troubles apart.
+            RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` distinguish the GPU's failures.
             BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs on ONNX Runtime.
         """
         tensor, _ = prepare(images, self._preprocessing)
@@ -110,7 +110,7 @@ class Model:
         """
         make = getattr(self.backend, "pinned", None)
         if make is None:
-            raise OptionError("page-locked memory serves engines alone; this model runs on ONNX Runtime: use any array")
+            raise OptionError("page-locked memory is for engines only; this model runs on ONNX Runtime: use any array")
         of = self._preprocessing
         array: Array = make(batch, (of.height, of.width, 3) if of.input == "uint8" else (3, of.height, of.width))
         return array
@@ -119,15 +119,14 @@ class Model:
         """Run on any number of images and decode.
 
         Args:
-            images: see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. More than one batch can hold are run in several, and
-                where sizes are free, so are images of several sizes.
+            images: see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. More images than one batch holds are run in several
+                batches; so are images of several sizes, where sizes are free.
             tasks: which to compute; None: all of :attr:`tasks`.
 
         Returns:
             For one image a dict, by task a :class:`~mtl_deploy.runtime.predictions.decoding.Prediction`; for a list or a batch
-            a list of
-            such dicts. (Which of them depends on an array's dimensions, so it cannot be told by the types.) Dense tasks' values
-            are arrays at each image's original size.
+            a list of such dicts. (Which of the two depends on an array's dimensions, so types cannot tell.) Values of dense
+            tasks are arrays at each image's original size.
 
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
@@ -178,7 +177,7 @@ class Model:
             raise ImageError(f"got a batch of {count}; this artifact takes {self.batch_range}")
 
     def _pieces(self, tensor: Any) -> Iterator[Any]:
-        if not isinstance(tensor, np.ndarray):  # on the GPU: not ours to cut
+        if not isinstance(tensor, np.ndarray):  # on the GPU: cannot be cut here
             self._check_batch(tensor.shape[0])
             yield tensor
             return
@@ -190,19 +189,21 @@ class Model:
             yield piece
 
     def _check_outputs(self, outputs: Mapping[str, Array], tensor: tuple[int, ...]) -> None:
-        """Check what cannot be known before a graph has run: sizes that it leaves open."""
+        """Check what is only known once a graph has run: sizes that it leaves open."""
         for name, output in outputs.items():
             if output.shape != (shape := self._output_shape(name, tensor)):
                 raise RunError(
-                    f"task {name!r}: the graph gives {output.shape} for {tensor[0]} images, by its metadata {shape}; export again"
+                    f"task {name!r}: the graph returns {output.shape} for {tensor[0]} images, by its metadata {shape}; export again"
                 )
 
     def _output_shape(self, name: str, tensor: tuple[int, ...]) -> tuple[int, ...]:
         sides = tensor[1:3] if self._preprocessing.input == "uint8" else tensor[2:4]
         return tensor[0], *self.signature.sample_shape(name, *sides)
 
-    def _decode(self, outputs: Mapping[str, Array], placements: Sequence[Placement]) -> list[dict[str, Prediction]]:
-        """Decode what was computed of the images, and leave what was computed of a padded batch's last ones."""
+    def _decode(
+        self, outputs: Mapping[str, Array], placements: Sequence[ImagePlacement]
+    ) -> list[dict[str, Prediction]]:
+        """Decode the outputs of the images, and drop those of a batch's padding."""
         form = self.signature.outputs
         columns = [
             decode(self._outputs[name], output[: len(placements)], form, placements) for name, output in outputs.items()
@@ -221,10 +222,10 @@ class Model:
         for name, buffer in out.items():
             if name not in names:
                 raise TaskError(
-                    f"out has a buffer for {name!r}, which is not computed; computed are {', '.join(names)}"
+                    f"out has a buffer for {name!r}, which is not computed; this call computes {', '.join(names)}"
                 )
             if is_on_device(buffer):
-                continue  # the backend looks at it
+                continue  # the backend checks it
             shape, dtype = self._output_shape(name, tensor), self.signature.dtype(name)
             if buffer.shape != shape or buffer.dtype != dtype:
                 raise ImageError(f"out[{name!r}] is {buffer.dtype} {buffer.shape}; expected {dtype} {shape}")
@@ -234,15 +235,15 @@ class Model:
 
 
 def _check_apart(buffers: Mapping[str, Any]) -> None:
-    """Check that no two arrays share memory: what is written to one would be in the other."""
+    """Check that no two arrays share memory: writing to one would change the other."""
     spans = sorted((*span, name) for name, buffer in buffers.items() if (span := memory_span(buffer)) is not None)
     for (where, _, end, name), (there, start, _, other) in pairwise(spans):
         if where == there and start < end:
-            raise ImageError(f"{name} and {other} share memory; pass an array of its own for each task")
+            raise ImageError(f"{name} and {other} share memory; pass a separate array for each task")
 
 
 def _of_backend(preprocessing: Preprocessing, image: tuple[int | None, ...]) -> Preprocessing:
-    """Return the preprocessing for what runs: an artifact may have fixed sizes where the network's are free."""
+    """Return the preprocessing for this artifact: it may have fixed sizes where the network's are free."""
     height, width = image[1:3] if preprocessing.input == "uint8" else image[2:4]
     if not preprocessing.multiple or height is None or width is None:
         return preprocessing
@@ -250,7 +251,7 @@ def _of_backend(preprocessing: Preprocessing, image: tuple[int | None, ...]) -> 
 
 
 def unique_names(tasks: Iterable[str]) -> list[str]:
-    """Return the names of tasks that were asked for, each once.
+    """Return the names of the requested tasks, each once.
 
     Raises:
         TaskError: there are none, or one string stands in for a list.
@@ -259,5 +260,5 @@ def unique_names(tasks: Iterable[str]) -> list[str]:
         raise TaskError(f"tasks={tasks!r} is one string; pass a sequence of names, such as ({tasks!r},)")
     names = list(dict.fromkeys(tasks))
     if not names:
-        raise TaskError("no task is asked for; name at least one, or leave tasks out for all")
+        raise TaskError("no task is named; name at least one, or leave tasks out for all")
     return names

@@ -38,15 +38,15 @@ def select(
 
     Args:
         bundle: the bundle.
-        precision: the one wanted, where ``int8`` means the style that fits the backend; None: the fastest that the device computes
-            natively without a loss of accuracy that anybody would notice.
-        backend: the one wanted; None: an engine where one fits this machine, else ONNX Runtime. ``providers`` ask for the latter.
-        providers: ONNX Runtime's; they tell the device.
+        precision: the wanted one, where ``int8`` means the style that fits the backend; None: the fastest that the device computes
+            natively without a noticeable loss of accuracy.
+        backend: the wanted one; None: an engine where one fits this machine, else ONNX Runtime. ``providers`` select the latter.
+        providers: ONNX Runtime's; they name the device.
         device: CUDA's number of the GPU that engines would run on; None: 0.
 
     Raises:
-        BackendError: the bundle has no such artifact, and names those that it has; or an engine was asked for and does not fit
-            this machine, and says why.
+        BackendError: the bundle has no such artifact (the message names those that it has); or an engine was asked for and does
+            not fit this machine (the message says why).
     """
     if backend not in (None, *BACKENDS):
         raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
@@ -91,10 +91,10 @@ def _shared(bundle: Bundle, backend: str, preferred: Sequence[str]) -> Iterator[
 
 
 def _preferred(providers: Sequence[str] | None, precision: str | None) -> tuple[str, ...]:
-    """Return the precisions of graphs that serve, the best first.
+    """Return the precisions of graphs that can be used, the best first.
 
-    Processors have no FP16 kernels, so there FP32 is faster, and run INT8 fastest in a style of their own. INT8 is never chosen
-    unless it is asked for: it costs accuracy.
+    Processors have no FP16 kernels, so FP32 is faster there, and they run INT8 fastest in a style of their own. INT8 is never
+    chosen unless asked for: it costs accuracy.
     """
     if precision not in (None, "int8"):
         return (precision,)

@@ -6,15 +6,15 @@ from types import FrameType
 
 
 def handlers_error(error: BaseException) -> BaseException | None:
-    """Return what a signal handler written in Python raised: an exception itself, or the cause that it names; None: neither is.
+    """Return what a signal handler written in Python raised: the exception itself, or one of its causes; None: neither.
 
-    Python runs such a handler wherever the main thread happens to be, so a library call may seem to raise what it knows nothing of:
-    an application's own timeout must reach the application, and not be taken for a damaged file. A handler is told by how it is
-    called: with the signal's number and the frame that was interrupted (https://docs.python.org/3/library/signal.html#signal.signal).
+    Python runs such a handler wherever the main thread happens to be, so that a library call may seem to raise an exception that it
+    knows nothing of. An application's own timeout must reach the application, and not be taken for a damaged file. A handler is
+    recognised by how it is called: with the signal's number and the frame that was interrupted (https://docs.python.org/3/library/signal.html#signal.signal).
     """
     found: BaseException | None = error
     while found is not None and not _is_handlers(found):
-        found = found.__cause__  # codecs put errors of their own around any
+        found = found.__cause__  # codecs wrap any exception in errors of their own
     return found
 
 

@@ -17,7 +17,7 @@ from mtl_deploy.calibration.data.labels import known
 from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Kind, Task
-from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.predictions.maps import dense_values
 
 from .map_cells import DenseScore
@@ -162,7 +162,7 @@ def in_step(
 def pictures_of(task: Task, output: Array, signature: Signature) -> list[Array]:
     """Return a dense task's decoded maps at the input's size: class indices, depth in its unit, unit normals ``(H, W, 3)``."""
     size = (signature.preprocessing.height, signature.preprocessing.width)
-    return dense_values(task, output, signature.outputs, [Placement(size, size, (0, 0, *size))] * len(output))
+    return dense_values(task, output, signature.outputs, [ImagePlacement(size, size, (0, 0, *size))] * len(output))
 
 
 def relative_errors(

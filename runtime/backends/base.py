@@ -32,17 +32,17 @@ class Backend(Protocol):
         """Run once.
 
         Args:
-            inputs: a C-contiguous array an input, of the declared dtype and shape. A backend of a GPU also takes arrays on it.
-            outputs: names of the outputs to give. ONNX Runtime computes no more than these; an engine always computes all.
-            into: C-contiguous arrays to write outputs to, by name; the same arrays are then in the result. Those on the GPU
-                are written there.
-            stream: handle of the caller's CUDA stream; None: the backend's own, which is waited for.
+            inputs: one C-contiguous array per input, of the declared dtype and shape. A backend on a GPU also takes arrays there.
+            outputs: names of the outputs to return. ONNX Runtime computes no more than these; an engine always computes all.
+            into: C-contiguous arrays to write outputs to, by name; the result then holds the same arrays. They may be on the
+                GPU.
+            stream: handle of the caller's CUDA stream; None: the backend's own, which the call waits for.
             on_device: leave the outputs that have no array in ``into`` on the GPU, as
                 :class:`~mtl_deploy.runtime.cuda.arrays.DeviceArray`.
 
         Raises:
-            RunError: the library failed; its message is in the error.
-            BackendError: the backend has no GPU, and was asked for one.
+            RunError: the library failed; the error holds its message.
+            BackendError: the backend has no GPU, and the call asks for one.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Whether what a backend has loaded takes and gives what its signature says, as far as that is known before it runs."""
+"""Checks that a loaded graph or engine has the inputs and outputs that its signature says, as far as is known before it runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MOST_INPUT = 4 << 30  # bytes
 
 
 def check_specs(backend: Backend, signature: Signature, where: str) -> None:
-    """Check that what a backend runs takes and gives what a signature says, as far as that is known before it runs.
+    """Check a loaded artifact's inputs and outputs against a signature, as far as they are known before it runs.
 
     Args:
-        backend: with its inputs and outputs, all of the signature's tasks or some.
-        signature: what they must be.
+        backend: its outputs are all of the signature's tasks, or some of them.
+        signature: says what they must be.
         where: how errors call the file.
 
     Raises:
-        BundleError: names, types or sizes are others.
+        BundleError: names, types or sizes differ.
     """
     outputs = {spec.name for spec in backend.outputs}
     if [spec.name for spec in backend.inputs] != [INPUT_NAME] or not outputs <= {task.name for task in signature.tasks}:
@@ -62,7 +62,7 @@ def _check_output(spec: TensorSpec, signature: Signature, where: str) -> None:
 
 
 def _check_spec(spec: TensorSpec, dtype: np.dtype[Any], shape: tuple[int | None, ...], where: str) -> None:
-    """Compare what a graph says of a tensor with what its tasks say; a size that one of them leaves open fits any."""
+    """Compare a tensor of the graph with what its task says; a size that one of them leaves open matches any size."""
     fits = len(spec.shape) == len(shape) and all(
         one is None or other is None or one == other for one, other in zip(spec.shape, shape, strict=True)
     )

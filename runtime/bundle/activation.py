@@ -1,4 +1,4 @@
-"""What a network has already applied to an output: which activations a kind of task can have, and how they are undone and done."""
+"""What a network has already applied to an output: which activations a kind of task can have, how to apply and invert them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CLASS_KINDS = frozenset(("binary", "multiclass", "segmentation"))
 """The kinds whose output a sigmoid or softmax turns into probabilities."""
 
 FLOOR = -80.0
-"""Log-probabilities below it are not told apart: float32 holds no smaller normal number than e to the -87."""
+"""Log-probabilities below it count as equal: the smallest normal number of float32 is e to the -87."""
 CEILING = 5.0
-"""Log-odds of a sigmoid above it are not told apart: float32 has steps of 6e-8 below 1, which are 9e-6 in the log-odds there."""
+"""Log-odds of a sigmoid above it count as equal: float32 has steps of 6e-8 below 1, which are 9e-6 in the log-odds there."""
 BOTTOM = -10.0
-"""Log-odds of a sigmoid below it are not told apart: float32 could, but runtimes compute a sigmoid to about 6e-8, however small
-it is (ONNX Runtime gives 0 for all below -18), which is 1e-3 in the log-odds there."""
+"""Log-odds of a sigmoid below it count as equal: float32 could tell them apart, but runtimes compute a sigmoid to about 6e-8,
+however small it is (ONNX Runtime gives 0 for all below -18), which is 1e-3 in the log-odds there."""
 
 
 def misfit(kind: str, size: int, activation: Activation) -> str | None:
@@ -35,21 +35,21 @@ def misfit(kind: str, size: int, activation: Activation) -> str | None:
         return None
     if kind not in CLASS_KINDS:
         return (
-            f"{kind} is a value that is taken as it is, whatever the network applied; leave activation out (scale and offset "
-            "bring a value to its unit)"
+            f"{kind} is taken as it is, whatever the network applied; leave activation out (scale and offset "
+            "convert a value to its unit)"
         )
     if kind == "binary" and size == 1 and activation != "sigmoid":
         return f"{activation} of one value is always the same; one value has sigmoid or none"
     if kind == "binary" and size == 2 and activation == "sigmoid":
         return (
-            "two sigmoids are two answers that need not sum to 1, so a threshold for one of them says nothing; declare it "
-            "multiclass (the larger one counts), or give one of the two as the output"
+            "two sigmoids are two answers that need not sum to 1, so a threshold on one of them means nothing; declare it "
+            "multiclass (the larger one counts), or return one of the two as the output"
         )
     return None
 
 
 def probabilities(activation: Activation, values: npt.NDArray[Any], axis: int = 1) -> npt.NDArray[Any]:
-    """Return the probabilities that raw outputs stand for.
+    """Return the probabilities that raw outputs represent.
 
     Args:
         activation: what the network has applied to them. After ``none`` a single value gets a sigmoid, several a softmax.
@@ -72,10 +72,10 @@ def probabilities(activation: Activation, values: npt.NDArray[Any], axis: int = 
 
 
 def log_odds(activation: Activation, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return the logits that probabilities were made of, as far as they can be known: what saturation hides.
+    """Return the logits that probabilities were computed from, as far as they can be recovered from saturated values.
 
-    After a softmax, log-probabilities: the logits up to a number that all classes share. They keep their digits however
-    sure the network is, since float32 holds small numbers as precisely as large ones; below :data:`FLOOR` they are held there.
+    After a softmax, log-probabilities: the logits up to a constant that all classes share. They keep their digits however
+    sure the network is, since float32 holds small numbers as precisely as large ones; below :data:`FLOOR` they are clipped to it.
     After a sigmoid, ``log(p / (1 - p))``, from :data:`BOTTOM` to :data:`CEILING`: beyond, p or 1 - p has too few digits.
 
     Args:

@@ -1,4 +1,4 @@
-"""Claiming a bundle's folder: one writer, what dead ones left is mended, and the new bundle comes in one step or not at all."""
+"""Claiming a bundle's folder: one writer at a time, clean-up after dead ones, and replacement in one step or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mtl_deploy.runtime.files.locks import STAGED, Lock, Owner, is_disposable, l
 from . import in_place
 from .manifest import MANIFEST, SIGNATURE_FILE
 
-_INSIDE = ".mtl-"  # names of what is ours in a bundle's own folder, where none can be made beside it
+_INSIDE = ".mtl-"  # how our own names begin inside a bundle's folder, where none can be made beside it
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -40,16 +40,16 @@ def check_target(target: Path, *, force: bool) -> None:
 
 
 class Claim:
-    """A target that this process alone may write: locked, looked at, and with a work folder on its disk.
+    """A target that only this process may write: locked, checked, and with a work folder on the same disk.
 
     Args:
-        target: the bundle's folder. A link to one stays, and what it leads to is replaced.
+        target: the bundle's folder. A link to a bundle stays a link; what it points to is replaced.
         force: replace an existing bundle.
-        update: replace the bundle that is there now, and no other one.
+        update: replace only the bundle that is there now.
 
     Attributes:
         target: as it was given.
-        folder: the real one, which is replaced.
+        folder: the real folder, which is replaced.
         update: as it was given.
     """
 
@@ -70,11 +70,11 @@ class Claim:
         On any exception, Ctrl-C included, the target is as it was.
 
         Raises:
-            OptionError: what is at the target by then may not be replaced, or the file system refuses: a full disk.
+            OptionError: what is at the target by then may not be replaced, or writing fails, as on a full disk.
         """
         with self._errors():
             if self._work is None:
-                raise RuntimeError("a claim that was not taken")
+                raise RuntimeError("the claim has not been taken")
             staged = self._work / STAGED
             with held():
                 disk.make_folder(staged)
@@ -89,7 +89,7 @@ class Claim:
             warn_unsigned(self.target)
 
     def take(self, inputs: Iterable[Path | None] = ()) -> None:
-        """Take the target, and mend what a dead process has left there.
+        """Take the target, and clean up what a dead process has left there.
 
         Args:
             inputs: files and folders that the work reads.
@@ -124,7 +124,7 @@ class Claim:
             self._lock = None
         if not self.folder.exists():
             for folder in self._made:
-                with suppress(OSError):  # not empty: somebody else's by now
+                with suppress(OSError):  # not empty: somebody else uses it by now
                     disk.remove_folder(folder)
 
     @contextmanager
@@ -136,7 +136,7 @@ class Claim:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 advice = "choose a place that you may write to with --output"
             raise OptionError(
-                f"cannot write {self.target}: {error.strerror or error}; nothing was kept: {advice}"
+                f"cannot write {self.target}: {error.strerror or error}; nothing was written: {advice}"
             ) from error
 
     def _make_place(self) -> tuple[Path, str]:
@@ -154,18 +154,18 @@ class Claim:
         """Restore or remove what dead processes left of this target, and say so."""
         locked = self._lock is not None and self._lock.held
         for work, owner in leftovers(place, prefix, ".partial"):
-            if owner is None:  # an earlier release's, whose process is not known
-                _say(f"{work} is left of a command of an earlier release: remove it, unless that runs still")
+            if owner is None:  # of an earlier release, whose process is not known
+                _say(f"{work} is left from a command of an earlier release: remove it, unless that command still runs")
             elif not owner.is_dead(locked=locked):
                 if not locked:
                     raise OptionError(
                         f"{self.target} is being written by another command (process {owner.pid}); wait until it has ended, or, "
-                        f"if it runs no more, remove {work}"
+                        f"if it is no longer running, remove {work}"
                     )
-                _say(f"{work} is left of a command on another computer: remove it, unless that runs still")
+                _say(f"{work} is left from a command on another computer: remove it, unless that command still runs")
             elif is_disposable(work, (work / STAGED / MANIFEST).is_file()):
                 disk.remove_tree(work)
-                _say(f"removed {work}, left of a command that was killed (process {owner.pid})")
+                _say(f"removed {work}, left by a command that was killed (process {owner.pid})")
             else:
                 _say(f"{work / STAGED} was at {self.target} when a command was killed: move it to where it belongs")
         for work, _ in leftovers(place, prefix, ".old"):  # earlier releases retired bundles there
@@ -173,9 +173,9 @@ class Claim:
             if retired.is_dir() and not self.folder.exists():
                 disk.rename_new(retired, self.folder)
                 disk.remove_tree(work)
-                _say(f"restored {self.target} from {work}, left of a command that was killed")
+                _say(f"restored {self.target} from {work}, left by a command that was killed")
             else:
-                _say(f"{work} is left of a command of an earlier release: remove it, unless that runs still")
+                _say(f"{work} is left from a command of an earlier release: remove it, unless that command still runs")
         if self.folder.is_dir() and in_place.recover(self.folder):
             _say(f"{self.target} is whole again: a command was killed while it replaced the files")
 
@@ -187,13 +187,13 @@ class Claim:
                 )
 
     def _put(self, staged: Path) -> None:
-        """Put the bundle in its place: by renames that cannot race, or file by file where the folder cannot be exchanged."""
+        """Move the bundle to its place: by renames that cannot race, or file by file where the folder cannot be exchanged."""
         try:
             disk.rename_new(staged, self.folder)
         except FileExistsError:
             if not self._force:
                 raise OptionError(
-                    f"{self.target} appeared during the work and is left as it is; choose another place with --output, or pass "
+                    f"{self.target} appeared during the work and was left as it is; choose another place with --output, or pass "
                     "--force if it is a bundle to replace"
                 ) from None
             self._replace(staged)
@@ -204,7 +204,7 @@ class Claim:
         if self._may_go(self.folder):
             with suppress(OSError):  # a private bundle stays private
                 staged.chmod(stat.S_IMODE(self.folder.stat().st_mode))
-            if _is_current(self.folder):  # a shell in there would find itself in a folder that is gone
+            if _is_current(self.folder):  # a shell in there would end up in a deleted folder
                 in_place.replace_files(staged, self.folder)
                 return
             try:
@@ -217,13 +217,13 @@ class Claim:
             if self._may_go(staged):
                 mark(staged.parent, staged)  # while it is still whole
                 return
-            disk.exchange(staged, self.folder)  # it was exchanged for something else between the two looks
+            disk.exchange(staged, self.folder)  # it was replaced by something else between the two checks
         raise OptionError(
-            f"{self.target} became something else during the work and is left as it is; nothing was kept: try again"
+            f"{self.target} became something else during the work and was left as it is; nothing was written: try again"
         )
 
     def _may_go(self, folder: Path) -> bool:
-        """Return whether a folder is what was to be replaced: the same bundle for an update, otherwise any bundle."""
+        """Return whether a folder is what should be replaced: the same bundle for an update, otherwise any bundle."""
         if folder.is_symlink() or not _replaceable(folder):
             return False
         return not self.update or _manifest(folder) == self._manifest
@@ -231,12 +231,12 @@ class Claim:
 
 @contextmanager
 def claimed(target: Path, *, force: bool, update: bool = False, inputs: Iterable[Path | None] = ()) -> Iterator[Claim]:
-    """Claim a target for the time of the work that is done for it.
+    """Claim a target for as long as the work for it takes.
 
     Args:
         target: the bundle's folder.
         force: replace an existing bundle.
-        update: replace the bundle that is there now, and no other one.
+        update: replace only the bundle that is there now.
         inputs: files and folders that the work reads; none of them may lie in a bundle that is replaced.
 
     Raises:
@@ -260,14 +260,14 @@ def writing(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def is_signed(folder: Path) -> bool:
-    """Return whether a bundle has a signature, of whatever key."""
+    """Return whether a bundle has a signature, by any key."""
     return (folder / SIGNATURE_FILE).is_file()
 
 
 def warn_unsigned(target: Path) -> None:
-    """Say that a bundle has lost its signature: what was signed is another manifest."""
+    """Warn that a bundle has lost its signature: another manifest was signed."""
     warnings.warn(
-        f"{target} is not signed any more, as its manifest is a new one: sign it again with mtl-export {target} --engine none "
+        f"{target} is no longer signed, as its manifest is a new one: sign it again with mtl-export {target} --engine none "
         "--sign KEY",
         UnsignedWarning,
         stacklevel=2,
@@ -293,7 +293,7 @@ def _manifest(folder: Path) -> bytes | None:
 def _is_current(folder: Path) -> bool:
     try:
         return Path.cwd().is_relative_to(folder)
-    except OSError:  # it is gone
+    except OSError:  # it no longer exists
         return False
 
 

@@ -1,7 +1,7 @@
 """A bundle whose folder cannot be exchanged (a mount point, a container image's layer) is replaced file by file.
 
-At each moment the bundle reads as the old one or as the new one: what a new file displaces is kept in :data:`FORMER` first, where
-readers look for a file that is not their manifest's, and the manifest comes last. A process that dies on the way leaves what
+At any moment, readers find the old bundle or the new one: a file is kept in :data:`FORMER` before a new one displaces it, readers
+look there for a file that does not match their manifest, and the manifest comes last. A process that dies on the way leaves what
 :func:`recover` needs to finish or undo its work.
 """
 
@@ -22,7 +22,7 @@ _ADDED = ".added"  # in FORMER: the files that were not there before, one per li
 
 
 def own_files(folder: Path) -> Iterator[Path]:
-    """Yield the paths, relative to a bundle's folder, of all files in it but for those of an unfinished replacement."""
+    """Yield the paths, relative to a bundle's folder, of all files in it, except those of an unfinished replacement."""
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
         if not path.parts[0].startswith(".mtl-") and (file.is_symlink() or not file.is_dir()):
@@ -30,11 +30,11 @@ def own_files(folder: Path) -> Iterator[Path]:
 
 
 def replace_files(staged: Path, target: Path) -> None:
-    """Make a folder's bundle the staged one. The folder's other files stay as they are.
+    """Replace the bundle in a folder by the staged one. The folder's other files stay as they are.
 
     Args:
         staged: the folder of the new bundle, synced. Its files are moved, or copied to another file system.
-        target: the folder, which holds a bundle or nothing.
+        target: the folder, which holds a bundle or is empty.
 
     Raises:
         OSError: a step failed; the old bundle is as it was.
@@ -56,7 +56,7 @@ def replace_files(staged: Path, target: Path) -> None:
         recover(target)
         raise
     recover(target)
-    for path in sorted(gone):  # the old bundle's alone
+    for path in sorted(gone):  # only the old bundle had them
         disk.remove(target / path)
     with suppress(OSError):  # not there, or not empty
         disk.remove_folder(target / "separate")
@@ -65,7 +65,7 @@ def replace_files(staged: Path, target: Path) -> None:
 def recover(target: Path) -> bool:
     """Finish or undo a replacement that stopped on its way; return whether there was one.
 
-    The manifest decides: where it is the old one, displaced files come back and added ones go.
+    The manifest decides: where it is the old one, displaced files are restored and added ones removed.
     """
     former, following = target / FORMER, target / NEXT
     if not former.is_dir() and not following.is_dir():
@@ -94,7 +94,7 @@ def recover(target: Path) -> bool:
 
 
 def _prepare(staged: Path, target: Path, changed: list[Path]) -> None:
-    """Bring the new files into the target's file system, and give the old ones a second name; both durable."""
+    """Move the new files to the target's file system, and give the old ones a second name; both are synced."""
     for folder in (NEXT, FORMER):
         disk.make_folder(target / folder)
     for path in changed:
@@ -110,14 +110,14 @@ def _prepare(staged: Path, target: Path, changed: list[Path]) -> None:
                 disk.copy(target / path, target / FORMER / path)
     added = [path.as_posix() for path in changed if path not in present]
     disk.write_new(target / FORMER / f"{_ADDED}.partial", "\n".join(added).encode())
-    disk.rename(target / FORMER / f"{_ADDED}.partial", target / FORMER / _ADDED)  # whole, or not there
+    disk.rename(target / FORMER / f"{_ADDED}.partial", target / FORMER / _ADDED)  # whole, or not at all
     disk.sync_tree(target / NEXT)
     disk.sync_tree(target / FORMER)
     disk.sync(target)
 
 
 def _belongs(former: Path, present: Path, sha256: str | None, *, done: bool) -> bool:
-    """Return whether a displaced file comes back: the manifest's, or one that it does not list, where it is the old manifest."""
+    """Return whether to restore a displaced file: it is the manifest's, or the manifest is the old one and does not list it."""
     if sha256 is None:
         return not done
     return _digest(present) != sha256 and _digest(former) == sha256

@@ -68,7 +68,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says of itself.
+    """What a bundle says about itself.
 
     Attributes:
         name: the deployment's name, the folder's without ``.mtl``.
@@ -76,13 +76,13 @@ class Manifest:
         artifacts: every runnable file.
         sharing: copies of the backbone found in the network, multiply-adds and parameters of the network, the shared graph,
             the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
-        verification: a row an artifact and task: errors against the PyTorch network.
+        verification: one row per artifact and task: errors against the PyTorch network.
         provenance: checkpoint and its SHA-256, how it was read, versions of the libraries, the command.
         reference: ``path``, ``sha256`` and ``size_bytes`` of the generated images with PyTorch's outputs, which engines are
-            verified with on the device; empty in bundles without.
+            verified with on the device; empty where the bundle has none.
         calibration: of the INT8 graphs: the cached ranges' ``path`` and ``sha256``, the data, the method, what was kept in
             higher precision.
-        accuracy: of each task at each precision, as :mod:`mtl_deploy.calibration.accuracy.matrix` gives it.
+        accuracy: of each task in each precision, as :mod:`mtl_deploy.calibration.accuracy.matrix` gives it.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Manifest:
         for artifact in artifacts:
             if artifact.batch_max is not None and artifact.batch_max < artifact.batch_min:
                 raise BundleError(
-                    f"{where}: {artifact.path} takes batches from {artifact.batch_min} to {artifact.batch_max}, which are none; "
+                    f"{where}: {artifact.path} takes batches from {artifact.batch_min} to {artifact.batch_max}, which is no range; "
                     "export again"
                 )
         return manifest
@@ -169,13 +169,13 @@ class Bundle:
     manifest: Manifest
 
     def read(self, artifact: Artifact) -> bytes:
-        """Return an artifact's bytes, once their SHA-256 is known to be the manifest's.
+        """Return an artifact's bytes, once their SHA-256 is checked against the manifest's.
 
-        What is checked is what is returned, so a file that changes in between cannot slip through.
+        The bytes that are checked are those that are returned, so a file that changes in between cannot slip through.
 
         Raises:
             BundleError: the file is missing or unreadable, or a graph that
-                :func:`~mtl_deploy.runtime.onnx_format.check.check_graph` refuses: one that reads weights from another file.
+                :func:`~mtl_deploy.runtime.onnx_format.check.check_graph` refuses, such as one that reads weights from another file.
             IntegrityError: its content is not the one that the manifest describes.
         """
         content = self.read_checked(artifact.path, artifact.sha256)
@@ -184,11 +184,11 @@ class Bundle:
         return content
 
     def read_checked(self, path: str, sha256: str) -> bytes:
-        """Return the bytes of any file of the bundle, once their SHA-256 is known to be the one given.
+        """Return the bytes of any file of the bundle, once their SHA-256 is checked against the given one.
 
         Raises:
             BundleError: the file is missing or unreadable.
-            IntegrityError: its content is another.
+            IntegrityError: its content differs.
         """
         file = self.path / path
         try:
@@ -239,7 +239,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 def _content_of(folder: Path) -> bytes:
-    """Return the manifest's bytes; of a folder that is exchanged for another while it is looked into, the other one's."""
+    """Return the manifest's bytes; if the folder is exchanged for another while it is read, those of the new one."""
     while True:
         before = _state(folder)
         try:
@@ -262,7 +262,7 @@ def _state(file: Path) -> tuple[int, ...] | None:
 
 
 def manifest_state(path: str | os.PathLike[str]) -> tuple[tuple[int, ...] | None, ...]:
-    """Return what changes where the bundle at a path, or around it, is replaced: which files its folder and manifest are."""
+    """Return a value that changes when the bundle at a path, or around it, is replaced: which files its folder and manifest are."""
     file = Path(path)
     folders = [file, *list(file.parents)[:2]]
     return tuple(_state(place) for folder in folders for place in (folder, folder / MANIFEST))

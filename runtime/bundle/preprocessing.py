@@ -1,4 +1,4 @@
-"""From images to the tensor that a graph takes: sizes, resizing and normalisation."""
+"""From images to the tensor that a graph takes: size, resizing and normalisation."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Preprocessing:
         std: per channel, of pixel values scaled to 0..1; divided by.
         input: ``uint8``: the graph takes ``(N, height, width, 3) uint8, RGB`` and normalises inside;
             ``float``: it takes ``(N, 3, height, width) float32``, normalised by the caller (the runtime does it).
-        fit: how an image of another size is brought to the network's: ``stretch``: both axes each by a factor of its own;
+        fit: how an image of another size is brought to the network's: ``stretch``: each axis by its own factor;
             ``letterbox``: both by one factor, centred, the border filled with the mean colour; ``crop``: resized to
-            ``resize_to``, then the centre of it cut out, as torchvision's ``Resize`` and ``CenterCrop`` do.
+            ``resize_to``, then its centre cut out, as torchvision's ``Resize`` and ``CenterCrop`` do.
         multiple: 0: the graph's height and width are fixed. Otherwise they are free, each a multiple of this (the network's
-            largest stride), and ``height`` and ``width`` are the default: of verification, calibration and benchmarks.
-        resize_to: of ``crop``: pixels of the shorter side before the crop, ``(256,)``, or height and width, ``(256, 256)``, both by
-            factors of their own; empty for the others.
+            largest stride), and ``height`` and ``width`` are the default, for verification, calibration and benchmarks.
+        resize_to: for ``crop``: pixels of the shorter side before the crop, ``(256,)``, or height and width, ``(256, 256)``, each
+            by its own factor; empty for the others.
         interpolation: of the resizing, antialiased as Pillow does it: ``bilinear``, ``bicubic`` or ``nearest`` (which no
             release antialiases).
     """
@@ -58,9 +58,9 @@ class Preprocessing:
         """Check the values.
 
         Raises:
-            OptionError: a size or a standard deviation is not positive, a count of channels is not 3, mean and std are of
-                pixel values from 0 to 255, the default size does not fit the multiple, or a crop has no size to resize to, or
-                free sizes.
+            OptionError: a size or a standard deviation is not positive, the number of channels is not 3, mean and std are for
+                pixel values from 0 to 255, the default size is not a multiple of ``multiple``, or a crop has no size to resize
+                to, or free sizes.
         """
         if self.height < 1 or self.width < 1:
             raise OptionError(f"image size {self.height}x{self.width}: both must be at least 1")
@@ -73,7 +73,7 @@ class Preprocessing:
         if of_bytes(self.mean, self.std):
             mean, std = as_fractions(self.mean, self.std)
             raise OptionError(
-                f"mean {shown(self.mean)} and std {shown(self.std)} are of pixel values from 0 to 255; here they are of 0 to 1: "
+                f"mean {shown(self.mean)} and std {shown(self.std)} are for pixel values from 0 to 255; here they are for 0 to 1: "
                 f"mean {shown(mean)} and std {shown(std)}"
             )
         if self.input not in get_args(InputFormat):
@@ -94,7 +94,7 @@ class Preprocessing:
         if self.fit != "crop":
             if self.resize_to:
                 raise OptionError(
-                    f"resize_to {self.resize_to}: only fit 'crop' resizes to another size than the network's"
+                    f"resize_to {self.resize_to}: only fit 'crop' resizes to a size other than the network's"
                 )
             return
         if len(self.resize_to) not in (1, 2) or min(self.resize_to) < 1:
@@ -150,16 +150,16 @@ class Preprocessing:
 
 
 def of_bytes(mean: Sequence[float], std: Sequence[float]) -> bool:
-    """Return whether mean and std can only be of pixel values from 0 to 255: of 0 to 1 no image has such ones."""
+    """Return whether mean and std can only be of pixel values from 0 to 255: no image has such ones at 0 to 1."""
     return max(mean) > _LARGEST_MEAN or max(std) > _LARGEST_STD
 
 
 def as_fractions(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return what is meant, of pixel values from 0 to 1, where :func:`of_bytes` says that mean or std is of 0 to 255.
+    """Return the mean and std of pixel values from 0 to 1 where :func:`of_bytes` says that one of them is of 0 to 255.
 
-    One of the two that is of 0 to 1 already stays: a mean up to 1 beside a std above 4, a std below 1 beside a mean above 1.
+    One of the two that is already of 0 to 1 stays: a mean up to 1 beside a std above 4, a std below 1 beside a mean above 1.
     """
     keep_mean, keep_std = max(mean) <= _LARGEST_MEAN and any(mean), max(std) < 1
     red, green, blue = (value / (1 if keep_mean else 255) for value in mean)

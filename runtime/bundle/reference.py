@@ -1,4 +1,4 @@
-"""The reference in a bundle: generated images with what PyTorch gives, so that a device without PyTorch can verify an engine."""
+"""The reference in a bundle: generated images with PyTorch's outputs, so that a device without PyTorch can verify an engine."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Outputs = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Reference:
-    """What engines are verified with.
+    """The images and outputs that engines are verified with.
 
     Attributes:
         images: ``(N, H, W, 3) uint8, RGB``.
         outputs: PyTorch's, by task, in the graphs' form.
         int8: the INT8 graph's own, by task; empty where there is no such graph.
-        margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: of maps of class indices by how much the
-            class leads the next, in logits; of normals their length before it was made 1.
-        floors: the noise floor of each image, ``(N, K) float64``, by task: how far PyTorch's own float32 is off its float64, for
+        margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: for class indices, by how many logits the
+            class leads the next one; for normals, their length before normalisation.
+        floors: the noise floor of each image, ``(N, K) float64``, by task: how far PyTorch's float32 is from its float64, for
             each value or for all together. Empty in bundles of earlier releases.
     """
 
@@ -59,7 +59,7 @@ def pack(
     Args:
         images: ``(N, H, W, 3) uint8, RGB``.
         outputs: PyTorch's, by task, in the graphs' form.
-        int8: of the INT8 graph in TensorRT's style, as ONNX Runtime gives them: what an INT8 engine must match.
+        int8: of the INT8 graph in TensorRT's style, as ONNX Runtime computes them: what an INT8 engine must match.
         margins: see :class:`Reference`.
         floors: see :class:`Reference`.
     """
@@ -83,7 +83,7 @@ def read(bundle: Bundle) -> Reference | None:
     """Return the reference; None where the bundle has none.
 
     Raises:
-        BundleError: the file is not the manifest's, or malformed.
+        BundleError: the file does not match the manifest, or is malformed.
     """
     record = bundle.manifest.reference
     if not record:

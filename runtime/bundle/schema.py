@@ -1,9 +1,8 @@
 """What a manifest, a signature, a task and an engine's record look like: JSON Schemas (draft 2020-12), in this one place.
 
-:mod:`mtl_deploy.runtime.files.json_schema` checks documents against them. They say what readers rely on, not more: fields that
-they do not
-name are passed over, so that bundles of later releases load, and all that earlier releases left out may be missing. What no single
-field tells (a batch range's order, labels that fit a size) is checked where the records are made.
+:mod:`mtl_deploy.runtime.files.json_schema` checks documents against them. They say no more than what readers rely on: unknown
+fields are ignored, so that bundles of later releases load, and fields that earlier releases did not write may be missing. What
+concerns several fields (the order of a batch range, labels that match a size) is checked where the records are made.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any
 from mtl_deploy.runtime.files.json_schema import Schema
 
 MOST_SIDE = 1 << 14
-"""Pixels of an image's side."""
+"""Pixels of one side of an image."""
 MOST_PIXELS = 1 << 26
-"""Of a network's input."""
+"""Pixels of a network's input."""
 MOST_BATCH = 1 << 16
 MOST_SIZE = 1 << 24
-"""Values a sample."""
+"""Values per sample."""
 
 _TEXT: Schema = {"type": "string"}
 _OBJECT: Schema = {"type": "object"}
@@ -76,7 +75,7 @@ TASK: Schema = _object(
     activation=_nullable(_TEXT),
     valid_range=_nullable(_list(_NUMBER, minItems=2, maxItems=2)),
 )
-"""A task: of a signature, or a table of a task file."""
+"""A task: in a signature, or a table of a task file."""
 
 PREPROCESSING: Schema = _object(
     "height width mean std input",
@@ -218,7 +217,7 @@ _CELL: Schema = _object(
     unit=_nullable(_TEXT),
 )
 ACCURACY: Schema = _object(labelled=_FLAG, cells=_list(_CELL))
-"""Of each task at each precision; empty where it was not measured."""
+"""The accuracy of each task in each precision; empty where it was not measured."""
 
 MANIFEST: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,6 +1,6 @@
 """What a deployed graph takes and gives: its tasks, its preprocessing, and whether its outputs are decoded.
 
-The same record stands in a bundle's manifest and in each graph's ONNX metadata, so that a lone ``.onnx`` still decodes.
+The same record stands in a bundle's manifest and in each graph's ONNX metadata, so that a lone ``.onnx`` can still be decoded.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Signature:
     Attributes:
         tasks: the tasks, in the order of the graph's outputs; each output has its task's name.
         preprocessing: what happens to an image before the network sees it, and which part of it the graph does.
-        outputs: ``decoded`` where the graph ends in probabilities and scaled values, ``logits`` where it gives the
-            network's raw outputs.
+        outputs: ``decoded`` where the graph ends in probabilities and scaled values, ``logits`` where it returns
+            the network's raw outputs.
     """
 
     tasks: tuple[Task, ...]
@@ -43,7 +43,7 @@ class Signature:
     outputs: Outputs = "decoded"
 
     def __post_init__(self) -> None:
-        """Check that the strides of dense tasks fit the sizes of images.
+        """Check that the strides of dense tasks divide the sizes of images.
 
         Raises:
             TaskError: the multiple of free sizes, or a fixed size, is not a multiple of a stride.
@@ -64,7 +64,7 @@ class Signature:
                 )
 
     def task(self, name: str) -> Task:
-        """Return the task of a name.
+        """Return the task of this name.
 
         Raises:
             TaskError: there is none.
@@ -75,7 +75,7 @@ class Signature:
         raise TaskError(f"no task is called {name!r}; the tasks are {', '.join(task.name for task in self.tasks)}")
 
     def sample_shape(self, task_name: str, height: int | None = None, width: int | None = None) -> tuple[int, ...]:
-        """Return the shape of a task's output for one image, as the graph gives it.
+        """Return the shape of a task's output for one image, as the graph returns it.
 
         Args:
             task_name: the task's name.
@@ -83,9 +83,9 @@ class Signature:
             width: likewise.
 
         Returns:
-            ``(size,)``, and of a dense task: ``(C, h, w)`` for raw outputs, logits of a segmentation and normals, ``(H', W')`` for
-            class indices and decoded depth. ``h`` is the input's height divided by the task's stride, ``H'`` the input's height
-            where the graph brings the output to it, otherwise ``h``.
+            ``(size,)``; for a dense task ``(C, h, w)`` (raw outputs, logits of a segmentation, normals) or ``(H', W')`` (class
+            indices, decoded depth). ``h`` is the input's height divided by the task's stride, ``H'`` the input's height where
+            the graph resizes the output to it, otherwise ``h``.
 
         Raises:
             TaskError: there is no such task, or the sides are no multiples of its stride.
@@ -107,7 +107,7 @@ class Signature:
         return size if plane else (task.size, *size)
 
     def dtype(self, task_name: str) -> np.dtype[Any]:
-        """Return the type of a task's output: float32, and of class indices uint8, or int32 where there are more than 256 classes.
+        """Return the type of a task's output: float32; for class indices uint8, or int32 where there are more than 256 classes.
 
         Raises:
             TaskError: there is no such task.
@@ -159,12 +159,10 @@ class Signature:
             check(data, SIGNATURE)
             outputs = data["outputs"]
             if outputs not in get_args(Outputs):
-                raise BundleError(f"{where}: outputs {shown(outputs)} is neither of {', '.join(get_args(Outputs))}")
+                raise BundleError(f"{where}: outputs {shown(outputs)} is none of {', '.join(get_args(Outputs))}")
             pixels = data["preprocessing"]["height"] * data["preprocessing"]["width"]
             if pixels > MOST_PIXELS:
-                raise BundleError(
-                    f"{where}: images of {pixels} pixels; {MOST_PIXELS} are the most that the runtime takes"
-                )
+                raise BundleError(f"{where}: images of {pixels} pixels; the runtime takes {MOST_PIXELS} at most")
             return cls(
                 tasks=check_tasks(Task.from_dict(task, where=f"{where}: task") for task in data["tasks"]),
                 preprocessing=Preprocessing.from_dict(data["preprocessing"]),

@@ -1,7 +1,7 @@
-"""Signed bundles: an Ed25519 signature (RFC 8032) of ``manifest.json``, beside it, and the check of it.
+"""Signed bundles: an Ed25519 signature (RFC 8032) of ``manifest.json``, in a file beside it, and how it is checked.
 
-The manifest holds the SHA-256 of every file that the runtime reads, so that one signature covers them all. A SHA-256 alone guards
-against damage: who can change a file can change the manifest. The signature is the 64 bytes that OpenSSL writes too::
+The manifest holds the SHA-256 of every file that the runtime reads, so that one signature covers them all. A SHA-256 alone only
+guards against damage: whoever can change a file can change the manifest. The signature is the 64 bytes that OpenSSL writes too::
 
     openssl pkeyutl -verify -pubin -inkey fleet.pub -rawin -in model.mtl/manifest.json -sigfile model.mtl/manifest.json.sig
 
@@ -40,7 +40,7 @@ def load_signer(file: Path) -> Callable[[Path], None]:
         file: an Ed25519 private key in PEM (PKCS #8), such as ``openssl genpkey -algorithm ed25519`` writes; not encrypted.
 
     Raises:
-        OptionError: it is no such key, or the cryptography package is not installed.
+        OptionError: it is not such a key, or the cryptography package is not installed.
     """
     key = _private_key(file)
 
@@ -54,9 +54,9 @@ def require_signed(bundle: Bundle | None, verify_key: VerifyKey, where: str) -> 
     """Check that a bundle's manifest is the one that the holder of a key signed.
 
     Args:
-        bundle: the bundle; None: a file that lies in none, which nothing vouches for.
+        bundle: the bundle; None: the file lies in none, so that nothing vouches for it.
         verify_key: the public key: a PEM file, PEM text as bytes, or its 32 bytes.
-        where: how errors call the file that is to be run.
+        where: how errors call the file that should run.
 
     Raises:
         IntegrityError: there is no signature, or it is not that key's of this manifest.
@@ -66,7 +66,7 @@ def require_signed(bundle: Bundle | None, verify_key: VerifyKey, where: str) -> 
     from cryptography.exceptions import InvalidSignature
 
     if bundle is None:
-        raise IntegrityError(f"{where}: a lone graph, which nothing signs; load the bundle that it belongs to")
+        raise IntegrityError(f"{where}: a lone graph, which has no signature; load the bundle that it belongs to")
     file = bundle.path / SIGNATURE_FILE
     try:
         content = (bundle.path / MANIFEST).read_bytes()
@@ -96,7 +96,7 @@ def require_signed(bundle: Bundle | None, verify_key: VerifyKey, where: str) -> 
 
 
 def _signatures(bundle: Bundle) -> list[bytes]:
-    """Return a bundle's signature and, while it is replaced file by file, the one that is displaced: the manifest comes last."""
+    """Return a bundle's signature and, while it is replaced file by file, the displaced one: the manifest comes last."""
     found = []
     for folder in (bundle.path, bundle.path / FORMER):
         with suppress(FileNotFoundError), (folder / SIGNATURE_FILE).open("rb") as stream:
@@ -112,10 +112,10 @@ def _private_key(file: Path) -> Ed25519PrivateKey:
     content = _read(file)
     try:
         key = load_pem_private_key(content, password=None)
-    except Exception as error:  # ValueError, TypeError where there is a password, or the library's own
-        raise OptionError(f"{file}: no private key in PEM without a password ({error}); {_MAKE}") from error
+    except Exception as error:  # ValueError, TypeError where there is a password, or an error of the library
+        raise OptionError(f"{file}: not a private key in PEM without a password ({error}); {_MAKE}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise OptionError(f"{file}: another kind of key than Ed25519; {_MAKE}")
+        raise OptionError(f"{file}: not an Ed25519 key; {_MAKE}")
     return key
 
 
@@ -129,12 +129,12 @@ def _public_key(given: VerifyKey) -> Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(content)
     try:
         key = load_pem_public_key(content)
-    except Exception as error:  # ValueError, or the library's own of kinds of keys that it does not know
+    except Exception as error:  # ValueError, or an error of the library for kinds of keys that it does not know
         raise OptionError(
-            f"{name}: no public key in PEM ({error}); write it with: openssl pkey -in key.pem -pubout -out key.pub"
+            f"{name}: not a public key in PEM ({error}); write it with: openssl pkey -in key.pem -pubout -out key.pub"
         ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise OptionError(f"{name}: another kind of key than Ed25519; give the public half of the key that signs")
+        raise OptionError(f"{name}: not an Ed25519 key; give the public half of the key that signs")
     return key
 
 

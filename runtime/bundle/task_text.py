@@ -1,4 +1,4 @@
-"""Tasks written in a word, as on a command line: ``gender=binary:male,female;activation=sigmoid``."""
+"""Tasks written as one word, as on a command line: ``gender=binary:male,female;activation=sigmoid``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ FORM = "NAME=KIND[:LABEL,...][;FIELD=VALUE...]"
 
 
 def parse_task(text: str) -> Task:
-    """Read a task written as ``NAME=KIND``, ``NAME=KIND:label,label`` or, of a regression and depth, ``NAME=regression:unit``.
+    """Read a task written as ``NAME=KIND``, ``NAME=KIND:label,label`` or, for a regression or depth, ``NAME=regression:unit``.
 
     Other fields follow, each behind a semicolon: ``age=regression:years;scale=100;offset=1;output=2``. Fields are those of
-    :class:`~mtl_deploy.runtime.bundle.tasks.Task` but ``size`` and ``stride``, which the network says. ``output`` of digits
-    alone is a
-    position; ``upsample`` and ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between; spaces
-    around values do not count. A label with a semicolon in it needs a task file.
+    :class:`~mtl_deploy.runtime.bundle.tasks.Task` except ``size`` and ``stride``, which come from the network. ``output`` of digits
+    only is a position; ``upsample`` and ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between
+    them. Spaces around values are ignored. A label with a semicolon needs a task file.
 
     Raises:
-        TaskError: the text has another form, a field is unknown, given twice or malformed, or the task is.
+        TaskError: the text has another form, a field is unknown, given twice or malformed, or the task itself is.
     """
     head, *parts = text.split(";")
     name, equals, rest = head.partition("=")

@@ -18,9 +18,9 @@ from .schema import TASK
 Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DENSE_KINDS: frozenset[Kind] = frozenset(("segmentation", "depth", "normals"))
-"""The kinds with a value a pixel."""
+"""The kinds with one value per pixel."""
 MANY_CLASSES = 256
-"""Up to so many classes, indices are uint8; beyond, int32."""
+"""Up to this many classes, indices are uint8; beyond, int32."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED = {"image"}  # the name of the graph's input
@@ -33,25 +33,25 @@ class Task:
     Attributes:
         name: unique in its network; the name of the graph's output and of ``separate/<name>.onnx``.
         kind: ``regression`` (value = raw * scale + offset), ``binary`` (one logit, or two for a softmax head) or
-            ``multiclass`` (a logit a class). Dense kinds, with a value a pixel: ``segmentation`` (a logit a class), ``depth``
-            (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length).
+            ``multiclass`` (one logit per class). Dense kinds, with one value per pixel: ``segmentation`` (one logit per class),
+            ``depth`` (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length).
         labels: class names in the order of the network's outputs; for ``binary``: negative, positive. May be empty.
         unit: the unit of a regression's or depth's value, for example ``years`` or ``metres``.
-        output: the network's own key (dict, named tuple) or position (tuple) of this output; None: the key that is
-            called like the task, or the place in the list of tasks.
-        size: number of values a sample, the last dimension of the raw output; of a dense task its channels (classes, 1 for
+        output: the network's own key (dict, named tuple) or position (tuple) of this output; None: the key that
+            has the task's name, or the position in the list of tasks.
+        size: number of values per sample, the last dimension of the raw output; for a dense task its channels (classes, 1 for
             depth, 3 for normals). 0 until it is known.
         scale: factor from the network's raw output to the unit (regression and depth only).
         offset: added after ``scale``, in the unit (regression and depth only).
         threshold: probability from which a binary task says "positive".
-        stride: of a dense task, pixels of the network's input a pixel of its raw output, along both axes; 0 until it is known.
-        upsample: whether a decoded graph brings a dense output to the input's size (bilinear, half-pixel centres, as PyTorch
+        stride: of a dense task: pixels of the network's input per pixel of its raw output, along both axes; 0 until it is known.
+        upsample: whether a decoded graph resizes a dense output to the input's size (bilinear, half-pixel centres, as PyTorch
             with ``align_corners=False``); otherwise it stays at ``stride``.
-        argmax: whether a decoded graph gives a segmentation's class indices; otherwise it gives logits.
-        valid_range: of depth, least and greatest value in ``unit``; decoded values are clipped to it. None: they are not.
+        argmax: whether a decoded graph returns a segmentation's class indices; otherwise it returns logits.
+        valid_range: of depth: least and greatest value in ``unit``; decoded values are clipped to it. None: they are not.
         activation: what the network itself has already applied to the output (classes only): ``none`` (logits), ``sigmoid`` (each
-            value a probability by itself), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms). None:
-            not said; the exporter finds it in the network's graph, and whoever reads a bundle takes it for ``none``.
+            value is a probability by itself), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms).
+            None: not given; the exporter finds it in the network's graph, and readers of a bundle take it for ``none``.
     """
 
     name: str
@@ -71,17 +71,17 @@ class Task:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether the network's own output is probabilities, so that nothing decodes it any more."""
+        """Whether the network's own output is probabilities, which need no decoding."""
         return self.applied in GIVES_PROBABILITIES
 
     @property
     def applied(self) -> Activation:
-        """What the network has applied: :attr:`activation`, and ``none`` where nothing is said."""
+        """What the network has applied: :attr:`activation`, or ``none`` where that is not given."""
         return self.activation or "none"
 
     @property
     def dense(self) -> bool:
-        """Whether there is a value a pixel."""
+        """Whether there is one value per pixel."""
         return self.kind in DENSE_KINDS
 
     def __post_init__(self) -> None:
@@ -146,40 +146,40 @@ class Task:
             self._check_channels(size)
         if self.kind == "binary" and size not in (1, 2):
             raise TaskError(
-                f"task {self.name!r} is binary but the network gives {size} values a sample; "
+                f"task {self.name!r} is binary but the network returns {size} values per sample; "
                 "a binary head gives 1 (a logit) or 2; declare it multiclass"
             )
         if self.kind == "multiclass" and size < 2:
             raise TaskError(
-                f"task {self.name!r} is multiclass but the network gives {size} value a sample; "
+                f"task {self.name!r} is multiclass but the network returns {size} value per sample; "
                 "declare it binary or regression"
             )
         if self.kind == "multiclass" and self.labels and len(self.labels) != size:
             raise TaskError(
-                f"task {self.name!r} has {len(self.labels)} labels but the network gives {size} values a sample"
+                f"task {self.name!r} has {len(self.labels)} labels but the network returns {size} values per sample"
             )
 
     def _check_channels(self, size: int) -> None:
         expected = {"depth": 1, "normals": 3}.get(self.kind)
         if expected is not None and size != expected:
             raise TaskError(
-                f"task {self.name!r} is {self.kind} but the network gives {size} channels; "
-                f"{self.kind} {'is one value' if expected == 1 else 'are three values'} a pixel"
+                f"task {self.name!r} is {self.kind} but the network returns {size} channels; "
+                f"{self.kind} {'is one value' if expected == 1 else 'are three values'} per pixel"
             )
         if self.kind == "segmentation" and size < 2:
             raise TaskError(
-                f"task {self.name!r} is segmentation but the network gives {size} channel; it needs one a class, two or more "
-                "(for one value a pixel declare it depth)"
+                f"task {self.name!r} is segmentation but the network returns {size} channel; it needs one per class, two or more "
+                "(for one value per pixel declare it depth)"
             )
         if self.kind == "segmentation" and self.labels and len(self.labels) != size:
-            raise TaskError(f"task {self.name!r} has {len(self.labels)} labels but the network gives {size} channels")
+            raise TaskError(f"task {self.name!r} has {len(self.labels)} labels but the network returns {size} channels")
 
     def with_size(self, size: int, stride: int = 0) -> Task:
-        """Return the task with the size of its raw output: values a sample, or a dense task's channels.
+        """Return the task with the size of its raw output: values per sample, or a dense task's channels.
 
         Args:
             size: see :attr:`size`.
-            stride: a dense task's; 0: as it is.
+            stride: a dense task's; 0: leave it as it is.
 
         Raises:
             TaskError: the size does not fit the kind or the labels, or there is a stride and the task is not dense.
@@ -256,7 +256,7 @@ def _called(kind: Kind) -> str:
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:
-    """Return the tasks as a tuple, once their names are known to differ.
+    """Return the tasks as a tuple, once it is checked that their names differ.
 
     Raises:
         TaskError: there is none, or two share a name (names that differ in case alone count as one: they name files).

@@ -1,4 +1,4 @@
-"""Writing a bundle: the files that go into its folder, before they come into their place as one."""
+"""Writing a bundle: the files that go into its folder, before it is moved into place as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_
 def updating(
     source: Path, output: Path | None, *, force: bool, inputs: Iterable[Path | None] = ()
 ) -> Iterator[tuple[Bundle, Claim]]:
-    """Claim a bundle that is replaced by one made from it, or another place for that one.
+    """Claim a bundle to replace it by one made from it, or another place for that one.
 
     Args:
         source: the bundle.
@@ -32,11 +32,11 @@ def updating(
         inputs: other files and folders that the work reads.
 
     Yields:
-        the bundle, as nobody else can write it now, and the claim to write the new one with.
+        the bundle, which nobody else can write meanwhile, and the claim to write the new one with.
 
     Raises:
         BundleError: the source is no bundle.
-        OptionError: see :func:`~mtl_deploy.runtime.bundle.claims.claimed`; or one of the two places lies in the other.
+        OptionError: see :func:`~mtl_deploy.runtime.bundle.claims.claimed`; or one of the two places is inside the other.
     """
     target = open_bundle(source).path if output is None else output
     here, there = (Path(os.path.realpath(path)) for path in (open_bundle(source).path, target))
@@ -45,14 +45,14 @@ def updating(
     itself = output is None or (there == here and force)
     outside = () if itself else (source, *inputs)  # an update keeps all files of the folder
     with claimed(target, force=force, update=itself, inputs=outside) as claim:
-        was_signed = is_signed(here) and not is_signed(there)  # the claim says so of its own target
+        was_signed = is_signed(here) and not is_signed(there)  # the claim warns about its own target
         yield open_bundle(source), claim
         if was_signed and not is_signed(claim.folder):
             warn_unsigned(target)
 
 
 def write_file(folder: Path, path: str, content: bytes) -> None:
-    """Write a file of a bundle that is being written; one of this name makes way, and keeps its content under other names."""
+    """Write a file of a bundle that is being written; an existing one is unlinked, and keeps its content under its other names."""
     file = folder / path
     if not file.parent.exists():
         disk.make_folder(file.parent)
@@ -67,16 +67,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
-    """Put a bundle's files, but for its manifest and that one's signature, into another folder.
+    """Copy a bundle's files, except for the manifest and its signature, into another folder.
 
     Args:
-        bundle: whose.
-        folder: a new one.
-        share: give the files a second name instead of a copy, where that is possible: for a folder that replaces the bundle.
+        bundle: the one to copy.
+        folder: a new folder.
+        share: hard-link the files instead of copying them, where that is possible: for a folder that replaces the bundle.
 
     Raises:
         BundleError: a file is missing.
-        IntegrityError: a file is not the manifest's: nothing damaged is passed on.
+        IntegrityError: a file does not match the manifest: nothing damaged is passed on.
     """
     hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
     for own in own_files(bundle.path):

@@ -1,1 +1,1 @@
-"""What all commands share: one way to start and end, progress, tables, and text that no terminal obeys."""
+"""What all commands share: one way to start and end, progress, tables, and text that no terminal executes."""

@@ -59,8 +59,8 @@ def run_command(command: Callable[[], int]) -> int:
 
     A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
     termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
-    away (``| head``) ends quietly. Anything else is a bug and keeps its traceback. Control characters in what is printed are
-    written visibly, see :mod:`~mtl_deploy.runtime.console.visible`.
+    away (``| head``) ends the command quietly. Anything else is a bug and keeps its traceback. Control characters in the output are
+    printed visibly, see :mod:`~mtl_deploy.runtime.console.visible`.
     """
     interrupts: list[int] = []
     with visible_output(), noting(interrupts), warnings.catch_warnings():
@@ -73,7 +73,7 @@ def run_command(command: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (Exception, KeyboardInterrupt) as error:
-            # a library may turn the interrupt into an error of its own
+            # a library may turn the interrupt into its own error
             if interrupts or isinstance(error, KeyboardInterrupt):
                 _say("interrupted")
                 return 128 + interrupts[0] if interrupts else INTERRUPTED
@@ -91,7 +91,7 @@ def _say(line: str) -> None:
 
 
 def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
-    """Return how warnings are shown: ours as one line, without the place in the code that they came from."""
+    """Return a function that shows warnings: ours as one line, without the line of code that they came from."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if not issubclass(category, MtlWarning):
@@ -110,7 +110,7 @@ class Progress:
 
     @contextmanager
     def step(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show ``text`` while the block runs, then its seconds; yields a function that adds a result to the line."""
+        """Show ``text`` while the block runs, then its seconds; yield a function that adds a result to the line."""
         started = time.perf_counter()
         text = visible(text)
         results: list[str] = []
@@ -134,7 +134,7 @@ class Progress:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a plain-text table: columns whose cells look like numbers are set to the right, the others to the left."""
+    """Return a plain-text table: columns whose cells look like numbers are right-aligned, the others left-aligned."""
     cells = [[visible(str(cell)) for cell in row] for row in rows]
     widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
     right = [bool(cells) and all(is_number(row[i]) for row in cells) for i in range(len(columns))]
@@ -150,5 +150,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def is_number(cell: str) -> bool:
-    """Return whether a cell is a number, with or without a unit behind a space."""
+    """Return whether a cell is a number, with or without a unit after a space."""
     return not cell or cell == "n/a" or _NUMBER.fullmatch(cell) is not None

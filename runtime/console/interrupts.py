@@ -1,4 +1,4 @@
-"""Ctrl-C (INT), a termination (TERM) and a terminal that goes away (HUP): all three end a command the same tidy way."""
+"""Ctrl-C (INT), a termination (TERM) and a terminal that goes away (HUP): all three end a command in the same tidy way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @contextmanager
 def noting(interrupts: list[int]) -> Iterator[None]:
-    """Note each signal's number, and raise KeyboardInterrupt at the first alone: a second one must not break the tidying up.
+    """Note each signal's number, and raise KeyboardInterrupt at the first one only: a second one must not interrupt the tidying up.
 
     A HUP or TERM that is ignored (``nohup``) stays ignored.
     """
@@ -30,7 +30,7 @@ def noting(interrupts: list[int]) -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Put signals off until the block has ended, for steps that belong together; then they have the effect that they had before."""
+    """Delay signals until the block has ended, for steps that belong together; then they take their usual effect."""
     pending: list[int] = []
     with _handled_by(lambda number, _: pending.append(number)):
         yield

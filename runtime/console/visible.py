@@ -1,7 +1,7 @@
-r"""Text that somebody else chose, printed so that a terminal obeys none of it.
+r"""Text that somebody else chose, printed so that a terminal executes none of it.
 
-Labels, units, file and contestant names may hold escape sequences that move the cursor, hide what is printed after them, or more.
-On the way to a terminal such characters become ``\u001b``: what people can see, and what JSON reads back as the character.
+Labels, units, file and contestant names may hold escape sequences that move the cursor, hide what is printed after them, or worse.
+Before a terminal gets them, such characters become ``\u001b``: people can see that, and JSON reads it back as the character.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode's categories of controls, formats (marks of direction among them), surrogates, and ends of lines and paragraphs."""
-_JOINERS = frozenset("\u200c\u200d")  # that scripts and emoji need, and that do no harm
+"""Unicode's categories of controls, formats (marks of direction among them), surrogates, and line and paragraph separators."""
+_JOINERS = frozenset("\u200c\u200d")  # which scripts and emoji need, and which are harmless
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -41,10 +41,10 @@ def _escaped(character: str) -> str:
 
 
 class VisibleStream:
-    """A text stream that prints all control characters visibly but line ends and tabs.
+    """A text stream that prints control characters visibly, except line ends and tabs.
 
     Args:
-        stream: that it writes to; whatever else it can is passed on.
+        stream: the one that it writes to; all other attributes are passed on.
     """
 
     def __init__(self, stream: TextIO) -> None:

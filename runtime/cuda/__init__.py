@@ -1,1 +1,1 @@
-"""CUDA's driver API: which GPU there is, contexts, memory, streams and callers' arrays."""
+"""CUDA's driver API: which GPU there is, contexts, memory, streams, and callers' arrays."""

@@ -22,13 +22,13 @@ _KINDS = {0: "i", 1: "u", 2: "f"}  # kDLInt, kDLUInt, kDLFloat
 
 @dataclass(frozen=True)
 class DeviceView:
-    """Somebody's C-contiguous array on the GPU.
+    """A caller's C-contiguous array on the GPU.
 
     Attributes:
         address: of its first element.
         shape: its size in each dimension.
         dtype: numpy's.
-        stream: the stream whose work must be waited for; None where the producer has ordered it already.
+        stream: the stream whose work must be done first; None where the producer has already taken care of that.
         writable: whether it may be written to.
         owner: keeps the memory alive.
     """
@@ -53,13 +53,13 @@ class DeviceArray:
         shape: its size in each dimension.
         dtype: numpy's.
         address: of its first element.
-        stream: the stream that computes it; work on other streams must wait for that. None: it is computed already.
+        stream: the stream that computes it; work on other streams must wait for it. None: it is already computed.
     """
 
     def __init__(
         self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int | None, free: Callable[[], None]
     ) -> None:
-        """Made by the runtime; ``free`` is called when the array is gone."""
+        """Made by the runtime; ``free`` is called when the array is deleted."""
         self.address = address
         self.shape = shape
         self.dtype = dtype
@@ -95,7 +95,7 @@ def is_on_device(value: object) -> bool:
 
 
 def named_device(value: object) -> int | None:
-    """Return CUDA's number of the GPU that an array says it is on; None where it does not say, or where every GPU reaches it."""
+    """Return CUDA's number of the GPU that an array says it is on; None where it does not say, or where every GPU can reach it."""
     device = getattr(value, "__dlpack_device__", None)
     if device is None:
         return None
@@ -104,9 +104,9 @@ def named_device(value: object) -> int | None:
 
 
 def memory_span(value: Any) -> tuple[str, int, int] | None:
-    """Return where a C-contiguous array lies: in whose memory, its first address and the one behind its last; None: not known.
+    """Return where a C-contiguous array lies: in whose memory, its first address and the one after its last; None: not known.
 
-    Only what tells it without touching the GPU is asked: numpy's arrays, and those with a CUDA Array Interface.
+    Only what is known without touching the GPU: of numpy's arrays, and of those with a CUDA Array Interface.
     """
     if isinstance(value, np.ndarray):
         start = int(value.__array_interface__["data"][0])
@@ -121,21 +121,21 @@ def memory_span(value: Any) -> tuple[str, int, int] | None:
 
 
 def view(value: Any, stream: int, where: str) -> DeviceView:
-    """Look at an array on the GPU.
+    """Return a view of an array on the GPU.
 
     Args:
         value: has ``__cuda_array_interface__`` or ``__dlpack__``.
-        stream: of the work that will use it; a DLPack producer orders itself before it.
+        stream: of the work that will use it; a DLPack producer makes it wait for its own work.
         where: how errors call the array.
 
     Raises:
-        ImageError: it is not C-contiguous, of a type that numpy does not have, or its library does not give it away.
+        ImageError: it is not C-contiguous, of a type that numpy does not have, or its library refuses to export it.
     """
     try:
         interface = getattr(value, "__cuda_array_interface__", None)
         if interface is not None and ("stream" in interface or not hasattr(value, "__dlpack__")):
             return _from_interface(value, interface, where)
-        # PyTorch's interface is version 2 and names no stream; its DLPack orders the stream that it works on before ours
+        # PyTorch's interface is version 2 and names no stream; its DLPack makes our stream wait for its current one
         return _from_dlpack(value.__dlpack__(stream=stream or LEGACY_STREAM), where)  # 0 is not allowed there
     except (RuntimeError, BufferError) as error:  # PyTorch's, for tensors that need a gradient
         raise ImageError(f"{where} cannot be used: {error}") from error
@@ -148,7 +148,7 @@ def _from_interface(owner: object, interface: Mapping[str, Any], where: str) -> 
     if strides is not None and not _contiguous(shape, tuple(stride // dtype.itemsize for stride in strides)):
         raise ImageError(f"{where} is not C-contiguous; pass a contiguous copy of it")
     address, read_only = interface["data"]
-    # Version 2 has no stream: what the producer does on the default stream is waited for.
+    # Version 2 names no stream: wait for what the producer does on the default stream.
     stream = interface.get("stream", LEGACY_STREAM if interface.get("version", 0) < 3 else None)
     return DeviceView(int(address or 0), shape, dtype, stream, not read_only, owner)
 
@@ -169,13 +169,13 @@ class _DlTensor(ctypes.Structure):
 
 
 def _from_dlpack(capsule: object, where: str) -> DeviceView:
-    """Read a capsule. It is not consumed: its own destructor releases the memory once the view is gone."""
+    """Read a capsule. It is not consumed: its own destructor releases the memory once the view is deleted."""
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     tensor = _DlTensor.from_address(pointer(capsule, b"dltensor"))
     if tensor.code not in _KINDS or tensor.lanes != 1 or tensor.bits not in (8, 16, 32, 64):
         raise ImageError(
-            f"{where} has DLPack type code {tensor.code} with {tensor.bits} bits; integers and floats are taken"
+            f"{where} has DLPack type code {tensor.code} with {tensor.bits} bits; only integers and floats are supported"
         )
     dtype = np.dtype(f"{_KINDS[tensor.code]}{tensor.bits // 8}")
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))

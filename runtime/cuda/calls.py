@@ -1,4 +1,4 @@
-"""Calling cuda-bindings: what comes back is a value or one of our errors, whichever release of it meets whichever driver.
+"""Calling cuda-bindings: a call returns a value or raises one of our errors, with any release of it and any driver.
 
 cuda-bindings 13 asks the driver for functions by version and raises a plain ``RuntimeError`` for those that an older driver lacks
 (``FunctionNotFoundError`` of its own since 12.9), and every release raises ``ValueError`` for a return code that it does not know.
@@ -31,7 +31,7 @@ _MISSING = re.compile(r"function \W?(\w+)\W? (?:is )?not found", re.IGNORECASE)
 
 
 class Driver:
-    """cuda-bindings' driver module, with errors of ours.
+    """cuda-bindings' driver module, raising our errors.
 
     Args:
         module: ``cuda.bindings.driver``.
@@ -44,7 +44,7 @@ class Driver:
         found = getattr(self._module, name)
         if name.startswith("cu"):
             found = _guarded(found)
-        self.__dict__[name] = found  # the next time it is found without this
+        self.__dict__[name] = found  # the next access does not come here
         return found
 
 
@@ -62,7 +62,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _translated(error: Exception) -> RunError | None:
-    """Return our error for one that cuda-bindings raised of itself; None where it is something else."""
+    """Return our error for one that cuda-bindings raised itself; None where it is something else."""
     text = str(error)
     if (found := _UNKNOWN.search(text)) is not None:
         return error_of(int(found[1]))
@@ -91,7 +91,7 @@ def driver() -> Any:
 
 
 def check(result: tuple[Any, ...]) -> Any:
-    """Return what a driver call gave, once its return code is success.
+    """Return the result of a driver call, once its return code is checked.
 
     Raises:
         DeviceMemoryError: the memory is full.
@@ -105,18 +105,18 @@ def check(result: tuple[Any, ...]) -> Any:
 
 
 def error_of(code: Any) -> RunError:
-    """Return the error for a return code: cuda-bindings' member, or the bare number where it knows none."""
+    """Return the error for a return code: cuda-bindings' member, or the bare number where it has none."""
     name = getattr(code, "name", None) or gpu.error_name(int(code))
     if name == "CUDA_ERROR_OUT_OF_MEMORY":
         return DeviceMemoryError(f"the GPU's memory is full ({name}); close other models, or use smaller batches")
     if name in _LOST:
         return DeviceLostError(
-            f"the GPU's context is unusable ({name}); its models can be closed, and then the process must be started again: CUDA "
-            "does not promise that anything else works in it"
+            f"the GPU's context is unusable ({name}); close its models and start the process again: CUDA "
+            "does not promise that anything else works in this one"
         )
     if name == "CUDA_ERROR_NOT_INITIALIZED":  # cuInit was called, so this is a child of the process that called it
         return RunError(
-            f"CUDA failed: {name}; it does not survive a fork: start processes by 'spawn', and load models in them"
+            f"CUDA failed: {name}; it does not survive a fork: start processes with 'spawn', and load models in them"
         )
     return RunError(f"CUDA failed: {name}")
 

@@ -1,6 +1,6 @@
 """The CUDA context that a model lives in: whichever the caller has made current, else the device's primary one.
 
-So the runtime shares PyTorch's and CuPy's context (the primary one), or pycuda's own, and makes none beside it.
+So the runtime shares the context of PyTorch and CuPy (the primary one), or pycuda's own, and never makes another.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from .gpu import find_gpu
 class Context:
     """The CUDA context that a model lives in: the thread's current one, else the device's primary one.
 
-    A primary context is retained, also where it is the current one: whoever made it current may let it go first. It goes when the
-    last model has been closed and the last array in its memory is gone. After an error that made it unusable it is then reset: an
-    attempt to give the next model a sound one, which CUDA does not promise (its process "must be terminated and relaunched").
+    A primary context is retained, even where it is the current one: whoever made it current may release it first. It is released
+    when the last model is closed and the last array in its memory is deleted. After an error that made it unusable it is then
+    reset: an attempt to give the next model a working one, which CUDA does not promise (its process "must be terminated and
+    relaunched").
 
     Args:
         device: CUDA's number of the GPU, or None: the one of the thread's current context, else 0.
 
     Raises:
         NoGpuError: there is no driver, or no such device.
-        BackendError: cuda-bindings is missing, or the current context is another device's and not a primary one.
+        BackendError: cuda-bindings is missing, or the current context is on another device and not a primary one.
     """
 
     def __init__(self, device: int | None = None) -> None:
@@ -38,17 +39,17 @@ class Context:
         check(cuda.cuInit(0))
         self._context, here = _current(cuda)
         self.borrowed = self._context is not None
-        """Whether somebody else made the context, and keeps it."""
+        """Whether somebody else made the context, and owns it."""
         if self.borrowed and device not in (None, here):
             raise BackendError(
-                f"device {device} was asked for, but this thread's CUDA context is on device {here}; make a context "
+                f"device={device}, but this thread's CUDA context is on device {here}; make a context "
                 "on the device that you want current first, or leave device out"
             )
         self.device: int = here if device is None else device
         if not self.borrowed:
             self._context = self.hold()
         self._key = int(self._context)
-        self._threads: set[int] = set()  # that it was made current in for good
+        self._threads: set[int] = set()  # in which it was made current for good
         self._closed = False
         self.gpu = find_gpu(self.device)
 
@@ -76,7 +77,7 @@ class Context:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Have the context current inside the block, and what was current before after it."""
+        """Make the context current inside the block, and restore the previous one after it."""
         check(self._cuda.cuCtxPushCurrent(self._context))
         try:
             yield
@@ -91,7 +92,7 @@ class Context:
         return int(free), int(total)
 
     def hold(self) -> Any:
-        """Keep the primary context until :meth:`drop`, as an array does that outlives its model."""
+        """Retain the primary context until :meth:`drop`, for an array that outlives its model."""
         if self.borrowed:
             return None
         with _lock:
@@ -111,12 +112,14 @@ class Context:
         with _lock, suppress(RunError):
             _holds[self.device] -= 1
             check(self._cuda.cuDevicePrimaryCtxRelease(self.device))
-            if not _holds[self.device] and self.device in _lost:  # other models' handles must not meet a new context
+            if (
+                not _holds[self.device] and self.device in _lost
+            ):  # other models' handles must not be used in a new context
                 _lost.discard(self.device)
                 check(self._cuda.cuDevicePrimaryCtxReset(self.device))
 
     def close(self, *, lost: bool = False) -> None:
-        """Let go of the primary context; a borrowed one is left alone. Closing twice is allowed.
+        """Release the primary context; a borrowed one is left alone. Closing twice is allowed.
 
         Args:
             lost: whether an error made the context unusable.
@@ -126,7 +129,7 @@ class Context:
         self._closed = True
         if lost:
             _lost.add(self.device)
-        if threading.get_ident() in self._threads:  # a primary context that goes stays current, and unusable
+        if threading.get_ident() in self._threads:  # a released primary context stays current, but unusable
             with suppress(RunError):
                 if int(check(self._cuda.cuCtxGetCurrent())) == self._key:
                     check(self._cuda.cuCtxSetCurrent(0))
@@ -134,26 +137,26 @@ class Context:
 
 
 _lock = threading.RLock()  # finalizers take it, too
-_holds: Counter[int] = Counter()  # by device: how often this process' models and arrays hold its primary context
+_holds: Counter[int] = Counter()  # by device: how often models and arrays of this process hold its primary context
 _lost: set[int] = set()  # devices whose primary context is unusable
 _primaries: dict[int, int] = {}  # devices, by the handle of their primary context
 
 
 def _current(cuda: Any) -> tuple[Any, int]:
-    """Return the thread's current context where it lives and is not a primary one, else None; and its device, else 0."""
+    """Return the thread's current context where it is alive and not a primary one, else None; and its device, else 0."""
     current = check(cuda.cuCtxGetCurrent())
     if int(current) == 0:
         return None, 0
-    if int(current) in _primaries:  # also where it has gone since: it stays current in a thread all the same
+    if int(current) in _primaries:  # even where it has been released since: it stays current in a thread all the same
         return None, _primaries[int(current)]
     code, found = cuda.cuCtxGetDevice()
     if getattr(code, "name", "") in ("CUDA_ERROR_CONTEXT_IS_DESTROYED", "CUDA_ERROR_INVALID_CONTEXT"):
-        return None, 0  # somebody has let it go
+        return None, 0  # somebody has released it
     device = int(check((code, found)))
     code, _, active = cuda.cuDevicePrimaryCtxGetState(device)
     check((code,))
-    if not active:  # asked first, for retaining would make one
+    if not active:  # asked first, as retaining would make one
         return current, device
     primary = check(cuda.cuDevicePrimaryCtxRetain(device))
-    check(cuda.cuDevicePrimaryCtxRelease(device))  # somebody else keeps it
+    check(cuda.cuDevicePrimaryCtxRelease(device))  # somebody else owns it
     return (None if int(primary) == int(current) else current), device

@@ -22,7 +22,7 @@ from .calls import check, driver, elapsed_time, error_of
 if TYPE_CHECKING:
     from .context import Context
 
-ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address
+ALIGNMENT = 256  # bytes; TensorRT requires it of every tensor's address
 
 
 class Stream:
@@ -51,7 +51,7 @@ class Event:
     """A CUDA event.
 
     Args:
-        timing: whether it measures time; events that do not are cheaper.
+        timing: whether it measures time; other events are cheaper.
     """
 
     def __init__(self, *, timing: bool = False) -> None:
@@ -60,11 +60,11 @@ class Event:
         self._event = check(cuda.cuEventCreate(flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING))
 
     def record(self, stream: int) -> None:
-        """Mark the point that a stream's work has come to."""
+        """Mark the current point of a stream's work."""
         check(self._cuda.cuEventRecord(self._event, stream))
 
     def make_wait(self, stream: int) -> None:
-        """Let a stream's further work wait for the mark."""
+        """Make a stream's later work wait for the mark."""
         check(self._cuda.cuStreamWaitEvent(stream, self._event, 0))
 
     def synchronize(self) -> None:
@@ -75,7 +75,7 @@ class Event:
         """Return the milliseconds of GPU time between two marks; both have ``timing``."""
         try:
             return float(check(self._cuda.cuEventElapsedTime(earlier._event, self._event)))
-        except DriverFunctionError:  # cuda-bindings 13 asks for CUDA 12.8's
+        except DriverFunctionError:  # cuda-bindings 13 asks for the one of CUDA 12.8
             return elapsed_time(int(earlier._event), int(self._event))
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class DeviceMemory:
 
 
 class PinnedMemory:
-    """Page-locked host memory: the only kind that is copied asynchronously. Freed when its last array is gone.
+    """Page-locked host memory: the only kind that is copied asynchronously. Freed with its last array.
 
     Attributes:
         address: on the host.
@@ -118,8 +118,8 @@ class PinnedMemory:
         self.size = max(size, 1)
         flags = int(cuda.CU_MEMHOSTALLOC_PORTABLE)  # pinned for every context of the process
         self.address = int(check(cuda.cuMemHostAlloc(self.size, flags)))
-        context.hold()  # with its context the memory would go, and whoever reads the array crash
-        # a class of our own, for finalizers need weak references
+        context.hold()  # the memory would be freed with its context, and whoever reads the array would crash
+        # a class of our own, as finalizers need weak references
         kind: Any = type("Block", (ctypes.c_uint8 * self.size,), {})
         block = kind.from_address(self.address)
         weakref.finalize(block, _free_pinned, context, self.address).atexit = False
@@ -127,7 +127,7 @@ class PinnedMemory:
         self._bytes: Array = np.frombuffer(block, np.uint8)
 
     def when_freed(self, call: Callable[[int], None], argument: int) -> None:
-        """Call a function when the last array is gone."""
+        """Call a function when the last array is deleted."""
         weakref.finalize(self._block, call, argument).atexit = False
 
     def array(self, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> Array:
@@ -163,9 +163,9 @@ def copy_on_device(target: int, source: int, size: int, stream: int) -> None:
 
 
 def device_of(address: int) -> int | None:
-    """Return CUDA's number of the GPU whose memory an address is in; None where there is only one, and where it is no GPU's alone.
+    """Return CUDA's number of the GPU whose memory an address is in; None where there is one GPU only, or others can reach it.
 
-    What every GPU can reach, and what the driver does not know, is none of its business: managed and pinned memory, or a host's.
+    None is also the answer for managed, pinned and host memory, and for addresses that the driver does not know.
     """
     cuda = driver()
     if check(cuda.cuDeviceGetCount()) < 2:
@@ -184,7 +184,7 @@ def device_of(address: int) -> int | None:
     return found[2] if found[0] == int(cuda.CUmemorytype.CU_MEMORYTYPE_DEVICE) and not found[1] else None
 
 
-class Graph:
+class CudaGraph:
     """A stream's work, recorded once and launched as a whole.
 
     Args:
@@ -192,7 +192,7 @@ class Graph:
         work: enqueues the work on the stream; it must not wait or allocate.
 
     Raises:
-        RunError: the work cannot be captured; nothing of it has run, and the stream can be used.
+        RunError: the work cannot be captured; none of it has run, and the stream can be used.
     """
 
     def __init__(self, stream: int, work: Callable[[], None]) -> None:

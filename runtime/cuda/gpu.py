@@ -1,6 +1,6 @@
-"""What the CUDA driver says of the GPU, asked with the standard library alone.
+"""What the CUDA driver says about the GPU, asked with the standard library only.
 
-So a machine without a driver, or without cuda-bindings, can be told apart before anything heavy is imported. Work on the GPU goes
+So a machine without a driver, or without cuda-bindings, is recognised before anything heavy is imported. Work on the GPU goes
 through :mod:`~mtl_deploy.runtime.cuda.driver`.
 """
 
@@ -22,7 +22,7 @@ class Gpu:
     """A GPU, as the CUDA driver describes it.
 
     Attributes:
-        index: CUDA's number of it.
+        index: its CUDA number.
         name: the product's.
         compute_capability: major and minor, such as ``(8, 7)``.
         memory_bytes: of the device; on a Jetson it is shared with the processor.
@@ -49,7 +49,7 @@ def find_gpu(index: int = 0) -> Gpu:
         index: CUDA's number; ``CUDA_VISIBLE_DEVICES`` renumbers.
 
     Raises:
-        NoGpuError: there is no driver, or no such device; its message is the reason.
+        NoGpuError: there is no driver, or no such device; the message is the reason.
     """
     driver = libcuda()
     if (code := driver.cuInit(0)) == _NO_DEVICE:

@@ -1,1 +1,1 @@
-"""Files: what others wrote is read within bounds, what we write comes whole or not at all."""
+"""Files: what others wrote is read within bounds, what we write is written whole or not at all."""

@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` and ``.npz`` files that somebody else wrote: no objects, which are pickles, and no more than is expected."""
+"""Arrays in ``.npy`` and ``.npz`` files that somebody else wrote: no objects, which are pickles, and no more data than expected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .reading import DocumentError, describe, open_file, shown
 Array = npt.NDArray[Any]
 
 MOST_BYTES = 4 << 30
-"""Of all arrays that are read from one archive, unpacked."""
+"""Bytes of all arrays that are read from one archive, unpacked."""
 _MANY = 10_000  # files in an archive
 
 
@@ -38,7 +38,7 @@ def read_archive(
         the arrays by name, and the names of the others, sorted.
 
     Raises:
-        DocumentError: the file is damaged, no archive of arrays, or holds more.
+        DocumentError: the file is damaged, is no archive of arrays, or holds more.
         OSError: it cannot be read, or is no regular file.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open_file(source) as stream:
@@ -59,11 +59,11 @@ def _read(archive: zipfile.ZipFile, wanted: Collection[str], most: int) -> tuple
         raise DocumentError(f"an archive of {len(members)} files")
     chosen = {name: info for name, info in members.items() if name in wanted}
     if (size := sum(info.file_size for info in chosen.values())) > most:
-        raise DocumentError(f"its arrays take {size >> 20} MiB unpacked; {most >> 20} MiB are the most that is read")
+        raise DocumentError(f"its arrays take {size >> 20} MiB unpacked; at most {most >> 20} MiB are read")
     arrays = {}
     for name, info in chosen.items():
         try:
-            arrays[name] = _parsed(io.BytesIO(archive.read(info)))  # no more than the size that it gives
+            arrays[name] = _parsed(io.BytesIO(archive.read(info)))  # no more than the size that it states
         except DocumentError as error:  # noqa: PERF203 - to say which
             raise DocumentError(f"array {shown(name)}: {error.problem}") from error
     return arrays, sorted(set(members) - set(chosen))
@@ -71,18 +71,18 @@ def _read(archive: zipfile.ZipFile, wanted: Collection[str], most: int) -> tuple
 
 def _parsed(stream: BinaryIO) -> Array:
     if stream.read(6) != b"\x93NUMPY":  # np.load would take anything else for a pickle or an archive
-        raise DocumentError("no array in numpy's format")
+        raise DocumentError("not an array in numpy's format")
     stream.seek(0)
     found: Array = np.lib.format.read_array(stream, allow_pickle=False)
     if found.dtype.kind == "U" and found.size:
         numbers = np.ascontiguousarray(found).reshape(-1).view(np.dtype("u4").newbyteorder(found.dtype.byteorder))
         if numbers.size and int(numbers.max()) > sys.maxunicode:
-            raise DocumentError("text with characters that are none")
+            raise DocumentError("text with invalid characters")
     return found
 
 
 def map_array(file: Path) -> Array:
-    """Return the array in an ``.npy`` file, mapped rather than read.
+    """Return the array in an ``.npy`` file, memory-mapped rather than read.
 
     Raises:
         DocumentError: the file is damaged or holds no plain array.
@@ -90,7 +90,7 @@ def map_array(file: Path) -> Array:
     """
     with open_file(file) as stream:
         if stream.read(6) != b"\x93NUMPY":
-            raise DocumentError("no array in numpy's format")
+            raise DocumentError("not an array in numpy's format")
     try:
         found: Array = np.lib.format.open_memmap(file, mode="r")
     except OSError:
@@ -111,5 +111,5 @@ def read_array(file: Path, most: int = 1 << 30) -> Array:
     """
     mapped = map_array(file)
     if mapped.nbytes > most:
-        raise DocumentError(f"an array of {mapped.nbytes >> 20} MiB; {most >> 20} MiB are the most that is read")
+        raise DocumentError(f"an array of {mapped.nbytes >> 20} MiB; at most {most >> 20} MiB are read")
     return np.array(mapped)

@@ -1,4 +1,4 @@
-"""The file system, as the writing of bundles changes it: one function per kind of call, and a hook before each call.
+"""All changes to the file system that writing a bundle makes: one function per kind of call, and a hook before each call.
 
 Renames come in two kinds that cannot race: one that never replaces anything, and one that exchanges two entries (Linux's
 ``renameat2`` with ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``, see its manual page).
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 before: Callable[[str, Path], None] | None = None
-"""Called before each change with its kind and its path; None outside tests, which end the process there or note the order."""
+"""Called before each change with its kind and its path; None except in tests, which end the process there or note the order."""
 
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -29,19 +29,19 @@ _BLOCK = 1 << 20
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder; its parent exists, itself it does not."""
+    """Make a folder; its parent exists, the folder itself does not."""
     _step("mkdir", folder)
     folder.mkdir()
 
 
 def open_or_make(file: Path) -> int:
-    """Open a file for reading and writing, an empty one where there is none; return its descriptor."""
+    """Open a file for reading and writing, creating an empty one where there is none; return its descriptor."""
     _step("create", file)
     return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def write_new(file: Path, content: bytes) -> None:
-    """Write a file that does not exist yet. It is durable after :func:`sync` of it and of its folder.
+    """Write a file that does not exist yet. It is durable once it and its folder are synced (:func:`sync`).
 
     Raises:
         FileExistsError: it does.
@@ -61,7 +61,7 @@ def write_new(file: Path, content: bytes) -> None:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Give a file another content, whole or not at all, and wait until it is on the disk. A link stays a link."""
+    """Replace a file's content, whole or not at all, and wait until it is on the disk. A link stays a link."""
     real = Path(os.path.realpath(file))
     beside = real.with_name(f".{real.name}.{os.getpid()}.partial")
     try:
@@ -75,7 +75,7 @@ def replace_file(file: Path, content: bytes) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a regular file with its mode and times to a path where there is none; as a reflink where the file system has them.
+    """Copy a regular file with its mode and times to a free path; as a reflink where the file system supports that.
 
     Raises:
         FileExistsError: there is something at the target.
@@ -90,7 +90,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name."""
+    """Give a file a second name, a hard link."""
     _step("link", target)
     os.link(source, target)
 
@@ -118,7 +118,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with all that is in it, as far as that can be done; links are removed, not followed."""
+    """Remove a folder with everything in it, as far as possible; links are removed, not followed."""
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -136,10 +136,10 @@ def rename(source: Path, target: Path) -> None:
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename a file or folder, in one step, to a path where there is nothing.
+    """Rename a file or folder, in one step, to a free path.
 
     Raises:
-        FileExistsError: there is something. (Where the system has no such call, an empty folder there makes way for a folder.)
+        FileExistsError: there is something. (Where the system has no such call, a folder replaces an empty folder.)
     """
     _step("rename_new", target)
     try:
@@ -164,19 +164,19 @@ def exchange(one: Path, other: Path) -> None:
 
 
 NOT_EXCHANGED = frozenset((*_NO_FLAGS, errno.EXDEV, errno.EBUSY, errno.EPERM, errno.EACCES))
-"""Numbers of the errors that say that a folder stays where it is, while what is in it may change."""
+"""Numbers of the errors that mean: the folder itself cannot be exchanged, but its contents may be changed."""
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content or a folder's entries are on the disk (fsync); where folders cannot be synced, they are not.
+    """Wait until a file's content or a folder's entries are on the disk (fsync); skip folders on systems that cannot sync them.
 
     Raises:
-        OSError: it is neither, or the disk fails.
+        OSError: it is neither a file nor a folder, or the disk fails.
     """
     _step("sync", path)
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe in its place must not make it wait
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # must not wait, should it be a pipe
     try:
         os.fsync(number)
     except OSError as error:
@@ -215,7 +215,7 @@ def _clone(source: int, target: int) -> bool:
 
 
 def _rename_file(source: Path, target: Path) -> None:
-    """Give a file a name that nothing has, in one step where the file system has links; FAT has none."""
+    """Give a file a free name, in one step where the file system has links; FAT has none."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -1,9 +1,9 @@
-"""Checks documents against JSON Schemas (draft 2020-12), as far as this package's own schemas use it.
+"""Checks documents against JSON Schemas (draft 2020-12), as far as this package's own schemas need it.
 
-Devices install numpy and one backend, no validator. So this one is small, knows the keywords of :data:`KEYWORDS` alone, stops at
-the first problem, and says where in the document it is. A test checks it against the ``jsonschema`` package on thousands of
-mutated documents. It is stricter in one thing: an integer is written without a point (``1.0`` is none), as what reads the
-documents relies on it.
+Devices install numpy and one backend, but no validator. So this one is small, knows only the keywords of :data:`KEYWORDS`, stops
+at the first problem, and says where in the document it is. A test checks it against the ``jsonschema`` package on thousands of
+mutated documents. It is stricter in one point: an integer has no decimal point (``1.0`` is none), since the
+readers of the documents rely on that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check(document: object, schema: Schema) -> None:
 
 
 def is_of(kind: str, value: object) -> bool:
-    """Return whether a value is of one of JSON Schema's types; an integer of more than 64 bits and NaN are of none."""
+    """Return whether a value has one of JSON Schema's types; an integer of more than 64 bits and NaN have none."""
     if kind in ("integer", "number"):
         if isinstance(value, bool):
             return False
@@ -89,12 +89,12 @@ def _check(value: Any, schema: Schema, root: Schema) -> None:
 
 
 def _check_any(value: Any, branches: list[Schema], root: Schema) -> None:
-    """Say of what matches no branch what the branch that it comes closest to finds wrong."""
+    """Report what is wrong by the closest branch, where the value matches none."""
     errors: list[DocumentError] = []
     for branch in branches:
         try:
             _check(value, branch, root)
-        except DocumentError as error:  # noqa: PERF203 - a branch each
+        except DocumentError as error:  # noqa: PERF203 - once per branch
             errors.append(error)
         else:
             return

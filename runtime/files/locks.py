@@ -1,8 +1,8 @@
 """One writer per target: a lock beside it, a work folder that names its process, and what dead processes left behind.
 
 The lock is ``flock(2)``'s: the kernel frees it when its process ends, however it ends, and it holds between containers that share
-a kernel. What it cannot tell (another host's process on a network file system) is told by the work folder's name, which holds the
-process, its start time, and the kernel's boot: a number that was given to another process since is no mistake for it.
+a kernel. For what it cannot tell (a process on another host, with a network file system) there is the work folder's name. It holds
+the process number, when the process started, and the kernel's boot, so that a reused process number is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mtl_deploy.runtime.errors import OptionError
 from . import disk
 
 STAGED = "bundle"  # in a work folder: the bundle that is being written
-_MARK = "staged"  # in a work folder: which folder that is, so that another one in its place is not removed
+_MARK = "staged"  # in a work folder: identifies that folder, so that another one in its place is not removed
 _NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, so that no other one is taken for it.
+    """Identifies a process, so that no other one is taken for it.
 
     Attributes:
         pid: its number.
         started: in clock ticks since the kernel's start; 0 where that is not known.
         boot: a digest of the kernel's boot identifier.
-        namespace: of process numbers; 0 where there is none.
+        namespace: the namespace of process numbers; 0 where there is none.
         host: a digest of the host's name and identity.
     """
 
@@ -50,7 +50,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """Read ``str``'s result back; None where it is none."""
+        """Parse the result of ``str``; None where it is none."""
         if (found := _NAME.fullmatch(text)) is None:
             return None
         pid, started, boot, namespace, host = found.groups()
@@ -71,10 +71,10 @@ class Owner:
         """Return whether the process has certainly ended.
 
         Args:
-            locked: this process holds the lock, which the other one held while it was alive.
+            locked: this process holds the lock that the other one held while it was alive.
         """
         here = Owner.here()
-        if self.boot != here.boot:  # another host, or this one before it was started anew
+        if self.boot != here.boot:  # another host, or this one before it was rebooted
             return locked and self.host == here.host
         if self.namespace != here.namespace:  # another container on this kernel: its numbers mean nothing here
             return locked
@@ -89,7 +89,7 @@ class Lock:
 
     Attributes:
         file: it; removed when the lock is given back.
-        held: whether the file system could give it; without, work folders alone tell who is there.
+        held: whether the file system supports it; otherwise only the work folders tell who is at work.
     """
 
     file: Path
@@ -112,7 +112,7 @@ class Lock:
             number = disk.open_or_make(self.file)
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _same(number, self.file):  # its holder has removed it in the meantime
+                if not _same(number, self.file):  # its holder has removed it meanwhile
                     os.close(number)
                     continue
             except BlockingIOError:
@@ -142,24 +142,24 @@ class Lock:
                     disk.remove(self.file)
             os.close(self._number)
             self._number, self.held = None, False
-        elif self._unsupported:  # it says nothing; of a lock that another process has, the file must stay
+        elif self._unsupported:  # it says nothing; the file of a lock that another process holds must stay
             with suppress(OSError):
                 disk.remove(self.file)
 
 
 def mark(work: Path, staged: Path) -> None:
-    """Note in a work folder which folder is the process's own: the bundle that is being written, or the one that it replaced."""
+    """Note in a work folder which folder belongs to the process: the bundle that it writes, or the one that it replaced."""
     disk.remove(work / _MARK)
     disk.write_new(work / _MARK, str(staged.stat().st_ino).encode())
 
 
 def leftovers(folder: Path, prefix: str, suffix: str) -> Iterator[tuple[Path, Owner | None]]:
-    """Yield work folders of a target: those that this release made, with their owners, and those of earlier ones.
+    """Yield work folders of a target: those of this release with their owners, and those of earlier releases.
 
     Args:
-        folder: that they lie in.
-        prefix: of their names, such as ``.model.mtl.``.
-        suffix: of their names.
+        folder: the one that they are in.
+        prefix: how their names begin, such as ``.model.mtl.``.
+        suffix: how their names end.
     """
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(prefix) and entry.name.endswith(suffix) and not entry.is_symlink() and entry.is_dir():
@@ -172,7 +172,7 @@ def leftovers(folder: Path, prefix: str, suffix: str) -> Iterator[tuple[Path, Ow
 def is_disposable(work: Path, is_bundle: bool) -> bool:
     """Return whether a dead process's work folder holds nothing but its work and a bundle that it has replaced.
 
-    What was exchanged for the new bundle and turned out to be none is somebody's: the process died before it put it back.
+    If it exchanged something else for the new bundle, that belongs to somebody: the process died before it put it back.
     """
     staged = work / STAGED
     try:

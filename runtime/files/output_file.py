@@ -1,4 +1,4 @@
-"""Files that a command writes for the user: whole, never over what it reads, and over what exists only when told so."""
+"""Files that a command writes for the user: whole, never over an input, and over existing files only when told so."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def check_outputs(option: str, targets: Iterable[Path], inputs: Iterable[Path], 
     """Refuse targets that may not be written, before any work is done for them.
 
     Args:
-        option: that names them, for messages.
+        option: the option that names them, for messages.
         targets: files to write.
-        inputs: files that the command reads: they are never written over, by no name that leads to them.
+        inputs: files that the command reads: they are never overwritten, under any of their names.
         force: other files that exist are replaced.
 
     Raises:
@@ -29,7 +29,7 @@ def check_outputs(option: str, targets: Iterable[Path], inputs: Iterable[Path], 
     for target in targets:
         found = _identity(target)
         if found is not None and found in read:
-            raise OptionError(f"{option} {target}: that is an input, which is never written over; name another place")
+            raise OptionError(f"{option} {target}: that is an input, which is never overwritten; name another place")
         if target.is_dir():
             raise OptionError(f"{option} {target}: a folder; name a file")
         if not force and (found is not None or target.is_symlink()):
@@ -37,7 +37,7 @@ def check_outputs(option: str, targets: Iterable[Path], inputs: Iterable[Path], 
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what all names of a file have in common; None where there is none."""
+    """Return what identifies a file under all its names; None where there is no file."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -47,14 +47,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def placed(option: str, target: Path, *, force: bool) -> Iterator[Path]:
-    """Write a file whole: yield a name beside it with the same suffix, and give what is there its own name in the end.
+    """Write a file whole: yield a name beside it with the same suffix, and rename that file to its own name at the end.
 
-    Where the block fails, nothing is left.
+    Where the block fails, nothing is left behind.
 
     Args:
-        option: that names it, for messages.
+        option: the option that names it, for messages.
         target: the file.
-        force: replace it where it exists. Without, what has come to be there in the meantime stays.
+        force: replace it where it exists. Without, a file that has appeared there meanwhile stays.
 
     Raises:
         OptionError: it cannot be written, or exists.

@@ -1,8 +1,7 @@
 """Files that somebody else wrote: bounded in size, no pipe or device where a file is expected, and JSON without traps.
 
-A trap is what JSON may hold and what breaks a program later on, far from the file: thousands of brackets in one another, numbers
-of thousands of digits, NaN, halves of surrogate pairs. :func:`parse_json` refuses them, so that whoever goes on with a document
-need not think of them.
+A trap is something that JSON allows and that breaks a program later, far from the file: thousands of nested brackets, numbers
+of thousands of digits, NaN, halves of surrogate pairs. :func:`parse_json` refuses them, so that later code need not handle them.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MOST_BYTES = 256 << 20
-"""Of a document: a manifest, a result, a cache, a table of labels."""
+"""Bytes of a document: a manifest, a result, a cache, a table of labels."""
 MOST_DEPTH = 64
-"""Lists and objects in one another."""
+"""Levels of nested lists and objects."""
 MOST_INTEGER = 2**63 - 1
 
-_DIGITS = 19  # of the integers that 64 bits hold
+_DIGITS = 19  # the integers that fit in 64 bits
 _SHOWN = 60  # characters of a value or name that an error shows
 
 
 class DocumentError(ValueError):
-    """A document has another form than expected: what is wrong, and where in the document.
+    """A document does not have the expected form: what is wrong, and where in the document.
 
     Attributes:
         path: keys and positions that lead to the place, from the outside in.
@@ -39,7 +38,7 @@ class DocumentError(ValueError):
         self.path: list[str | int] = []
 
     def below(self, key: str | int) -> DocumentError:
-        """Return the error, once it knows that its place lies below a key or position."""
+        """Return the error with a key or position put in front of its path."""
         self.path.insert(0, key)
         return self
 
@@ -50,7 +49,7 @@ class DocumentError(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: as JSON where it is such, short, without control characters."""
+    """Return a value as an error shows it: as JSON where possible, short, without control characters."""
     if isinstance(value, (dict, list, tuple)):
         return "an object" if isinstance(value, dict) else "a list"
     if value is None or isinstance(value, bool):
@@ -70,21 +69,21 @@ def open_file(path: str | os.PathLike[str], *, regular: bool = True) -> BinaryIO
 
     Args:
         path: its path.
-        regular: refuse pipes, devices and sockets, without waiting for them or touching what they hold.
+        regular: refuse pipes, devices and sockets, without waiting for them or reading from them.
 
     Raises:
         OSError: it cannot be opened, is a folder, or another kind of file than was asked for; ``strerror`` says which.
     """
     try:
-        if regular and not stat.S_ISREG(kind := os.stat(path).st_mode):  # noqa: PTH116 - first: a device acts on being opened
+        if regular and not stat.S_ISREG(kind := os.stat(path).st_mode):  # noqa: PTH116 - first: opening a device can have effects
             raise _not_regular(kind, path)
         return open(path, "rb", opener=_regular if regular else None)
     except ValueError as error:  # a NUL, or a character that no file name can hold
-        raise OSError(errno.EINVAL, "no file can be called so", os.fspath(path)) from error
+        raise OSError(errno.EINVAL, "no file can have this name", os.fspath(path)) from error
 
 
 def _regular(path: str, flags: int) -> int:
-    """Open a file as :func:`open` asks for it, and look at what was opened."""
+    """Open a file with the flags that :func:`open` passes, and check what was opened."""
     number = os.open(path, flags | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(kind := os.fstat(number).st_mode):
@@ -132,7 +131,7 @@ def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
 
     Raises:
         OSError: it cannot be read; ``strerror`` says why.
-        UnicodeDecodeError: it is no such text.
+        UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, regular=False).decode(encoding)
 
@@ -148,7 +147,7 @@ def parse_json(content: bytes | str) -> Any:
         content: the text, in UTF-8.
 
     Raises:
-        DocumentError: it is no JSON, or holds what :func:`check_plain` refuses.
+        DocumentError: it is not JSON, or holds what :func:`check_plain` refuses.
     """
     try:
         text = content if isinstance(content, str) else str(content, "utf-8")
@@ -176,7 +175,7 @@ def read_json(path: Path, *, regular: bool = True) -> Any:
 
 
 def check_plain(document: object) -> None:
-    """Check that a document can be gone through, printed and written again.
+    """Check that a document can be traversed, printed and written again.
 
     Raises:
         DocumentError: it is nested deeper than :data:`MOST_DEPTH`, or holds an integer of more than 64 bits, NaN, infinity, or text
@@ -212,7 +211,7 @@ def _check_text(text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DocumentError("text with half of a surrogate pair, which is no character") from error
+            raise DocumentError("text with half of a surrogate pair, which is not a character") from error
 
 
 def _integer(digits: str) -> int:
@@ -222,10 +221,10 @@ def _integer(digits: str) -> int:
 
 
 def _no_constant(name: str) -> float:
-    raise DocumentError(f"{name} is no number of JSON's")
+    raise DocumentError(f"{name} is not a JSON number")
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's own words in one line: the system's where it has some, else its text, else its kind."""
+    """Return an error's message in one line: the system's where there is one, else its text, else its type."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(words).split())

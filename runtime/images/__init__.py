@@ -1,1 +1,1 @@
-"""What goes in: image files, resizing and placement, as the network was trained."""
+"""What goes in: image files, resized and placed as in the network's training."""

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are opened, whatever a file is called. Not all that it knows: some start other programs (EPS
-starts Ghostscript), others are rare and little tested."""
+"""Pillow's names of the formats that are opened, whatever a file is called. Not all that it supports: some start other programs
+(EPS starts Ghostscript), others are rare and little tested."""
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-"""Of the files that are looked for in a folder."""
+"""The suffixes of the files that are looked for in a folder."""
 MOST_BYTES = 1 << 30
-"""Of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
+"""Bytes of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
 
 
 def label_pixels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Read a picture whose pixels are labels, ``(H, W)`` or ``(H, W, C)``, as it stands: indices of a palette, 16 bits.
+    """Read a picture whose pixels are labels, ``(H, W)`` or ``(H, W, C)``, as it is: palette indices, 16 bits.
 
     Raises:
         ImageError: as :func:`original_pixels`.
@@ -50,7 +50,7 @@ def opened_image(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
         try:
             opened = Image.open(stream, formats=FORMATS)
         except UnidentifiedImageError as error:
-            raise ImageError(f"{name}: not an image of a format that is read ({', '.join(FORMATS)})") from error
+            raise ImageError(f"{name}: not an image in a supported format ({', '.join(FORMATS)})") from error
         with opened as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS))

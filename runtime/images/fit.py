@@ -1,4 +1,4 @@
-"""Where an image lies in a network's input: stretched over all of it, in a letterbox, or its centre alone."""
+"""Where an image lies in a network's input: stretched over all of it, in a letterbox, or cropped to its centre."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
-class Placement:
-    """How one image was brought to the network's input, and so how a value a pixel is brought back.
+class ImagePlacement:
+    """How one image was fitted to the network's input, and so how the values of its pixels are mapped back.
 
     Attributes:
         original: height and width of the image in pixels, upright by its EXIF orientation.
         input: height and width of the network's input.
-        box: top, left, height and width of the image in that input; what is around it is a border. Of a cropped image the box
-            reaches beyond the input: top and left are below 0 then.
+        box: top, left, height and width of the image in that input; what is around it is a border. The box of a cropped
+            image reaches beyond the input: its top and left are negative.
     """
 
     original: tuple[int, int]
@@ -27,12 +27,12 @@ class Placement:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels of the network's input a pixel of the image, along height and width."""
+        """Pixels of the network's input per pixel of the image, along height and width."""
         return self.box[2] / self.original[0], self.box[3] / self.original[1]
 
     @property
     def bordered(self) -> bool:
-        """Whether the image does not just fill the input: there is a border around it, or parts of it lie outside."""
+        """Whether the image does not fill the input exactly: there is a border around it, or parts of it lie outside."""
         return self.box != (0, 0, *self.input)
 
     @property
@@ -42,11 +42,11 @@ class Placement:
         return top < 0 or left < 0 or top + height > self.input[0] or left + width > self.input[1]
 
     def paste(self, image: npt.NDArray[Any], canvas: npt.NDArray[Any]) -> None:
-        """Write an image into a canvas of the input's size, as far as it lies inside.
+        """Copy an image into a canvas of the input's size, as far as it lies inside.
 
         Args:
-            image: of the box's height and width.
-            canvas: of the input's.
+            image: has the box's height and width.
+            canvas: has the input's.
         """
         top, left, height, width = self.box
         above, before = max(top, 0), max(left, 0)
@@ -54,11 +54,11 @@ class Placement:
         canvas[above:below, before:behind] = image[above - top : below - top, before - left : behind - left]
 
 
-def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
-    """Return where an image of a size goes.
+def place(height: int, width: int, preprocessing: Preprocessing) -> ImagePlacement:
+    """Return where an image of this size goes.
 
     With free sizes a stretched image goes to the nearest multiple in each direction, and one in a letterbox keeps its size in the
-    next larger multiple. Of an odd border the smaller part is above, or on the left. A cropped image goes where torchvision's
+    next larger multiple. The smaller part of an odd border is above, or on the left. A cropped image goes where torchvision's
     ``Resize`` and ``CenterCrop`` put it (``torchvision/transforms/functional.py``, ``_compute_resized_output_size`` and
     ``center_crop``): the longer side is rounded down, a crop that begins between two pixels begins at the even one, and
     a side that is shorter than the crop gets a border, its smaller part above or on the left.
@@ -73,11 +73,11 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
     if preprocessing.fit == "crop":
         inner = _resized(height, width, preprocessing.resize_to)
         offsets = [_offset(side, crop) for side, crop in zip(inner, target, strict=True)]
-        return Placement((height, width), target, (offsets[0], offsets[1], *inner))
+        return ImagePlacement((height, width), target, (offsets[0], offsets[1], *inner))
     if preprocessing.fit == "stretch":
         if step:
             target = _nearest(height, step), _nearest(width, step)
-        return Placement((height, width), target, (0, 0, *target))
+        return ImagePlacement((height, width), target, (0, 0, *target))
     if step:
         target = -(-height // step) * step, -(-width // step) * step
         inner = height, width
@@ -85,7 +85,7 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> Placement:
         inner = target[0], _scaled(width, target[0], height, target[1])
     else:
         inner = _scaled(height, target[1], width, target[0]), target[1]
-    return Placement((height, width), target, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2, *inner))
+    return ImagePlacement((height, width), target, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2, *inner))
 
 
 def _resized(height: int, width: int, resize_to: tuple[int, ...]) -> tuple[int, int]:
@@ -99,7 +99,7 @@ def _resized(height: int, width: int, resize_to: tuple[int, ...]) -> tuple[int, 
 
 
 def _offset(side: int, crop: int) -> int:
-    """Return where a side begins in the crop: at 0 or below where it is longer, else behind the smaller half of the border."""
+    """Return where a side begins in the crop: at 0 or below where it is longer, else after the smaller half of the border."""
     return (crop - side) // 2 if side < crop else -round((side - crop) / 2)
 
 

@@ -16,7 +16,7 @@ from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import ImageError
 
 from .files import failing_as, opened_image
-from .fit import Placement, place
+from .fit import ImagePlacement, place
 from .resize import resize
 
 if TYPE_CHECKING:
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
-_MOST_PIXELS = 1 << 27  # that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
-_MOST_WEIGHTS = 1 << 27  # of one axis, in pixels before times after, where numpy resizes: 1 GB
+_MOST_PIXELS = 1 << 27  # pixels that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
+_MOST_WEIGHTS = 1 << 27  # along one axis, pixels before times after, where numpy resizes: 1 GB
 _EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImages:
     """Images as the graph takes them.
 
     Attributes:
-        batches: C-contiguous tensors, each with the positions of its images among those given. One, but where sizes are free and
-            images of several sizes were given.
+        batches: C-contiguous tensors, each with the positions of its images among those given. Just one, unless sizes are
+            free and the images have several.
         placements: where each image lies in its tensor, in the order given.
-        single: whether one image was given, not a list or a batch.
+        single: whether a single image was given, not a list or a batch.
     """
 
     batches: tuple[tuple[Array, tuple[int, ...]], ...]
-    placements: tuple[Placement, ...]
+    placements: tuple[ImagePlacement, ...]
     single: bool
 
 
@@ -52,11 +52,11 @@ def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
     """Turn images into the graph's input.
 
     Args:
-        images: as :func:`prepare_all`'s; where sizes are free, all of the size of the first.
+        images: see :func:`prepare_all`; where sizes are free, all have the size of the first.
         preprocessing: the graph's.
 
     Returns:
-        The C-contiguous tensor, and whether ``images`` was one image. An array that is ready is not copied.
+        The C-contiguous tensor, and whether ``images`` was a single image. A ready array is not copied.
 
     Raises:
         ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
@@ -70,15 +70,15 @@ def prepare(images: Images, preprocessing: Preprocessing) -> tuple[Array, bool]:
     return prepared.batches[0][0], prepared.single
 
 
-def prepare_all(images: Images, preprocessing: Preprocessing) -> Prepared:
+def prepare_all(images: Images, preprocessing: Preprocessing) -> PreparedImages:
     """Turn images of any sizes into the graph's inputs.
 
     Args:
         images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
-            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``, which is taken as ready where it has the network's
-            size: it is passed on as it is, and nothing is cropped from it. Where the graph's input is float, also the ready
-            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a batch that
-            is ready on the GPU (PyTorch, CuPy, pycuda, ...).
+            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``, which counts as ready where it has the network's
+            size: it is passed on as it is, without any crop. Where the graph's input is float, also the ready
+            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a ready
+            batch on the GPU (PyTorch, CuPy, pycuda, ...).
         preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
             images are brought to multiples.
 
@@ -98,7 +98,7 @@ def prepare_all(images: Images, preprocessing: Preprocessing) -> Prepared:
     return _stacked([load_pixels(image, preprocessing) for image in images], preprocessing)
 
 
-def _from_array(array: Array, preprocessing: Preprocessing) -> Prepared:
+def _from_array(array: Array, preprocessing: Preprocessing) -> PreparedImages:
     if array.dtype == np.uint8:
         if array.ndim == 3:
             return _stacked([load_pixels(array, preprocessing)], preprocessing, single=True)
@@ -122,8 +122,8 @@ def _from_array(array: Array, preprocessing: Preprocessing) -> Prepared:
     raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, 3) or (N, H, W, 3), RGB{ready}")
 
 
-def _on_device(array: Any, preprocessing: Preprocessing) -> Prepared:
-    """Check a batch on the GPU as far as its shape tells; the backend checks the rest."""
+def _on_device(array: Any, preprocessing: Preprocessing) -> PreparedImages:
+    """Check the shape of a batch on the GPU; the backend checks the rest."""
     uint8 = preprocessing.input == "uint8"
     shape = tuple(array.shape)
     sides = shape[1:3] if uint8 else shape[2:4]
@@ -146,17 +146,17 @@ def _check_sides(shape: tuple[int, ...], sides: tuple[int, ...], preprocessing: 
         raise ImageError(f"got an array of shape {shape}; height and width must be multiples of {step}")
 
 
-def _ready(tensor: Any, sides: tuple[int, ...], *, single: bool = False) -> Prepared:
+def _ready(tensor: Any, sides: tuple[int, ...], *, single: bool = False) -> PreparedImages:
     height, width = sides
-    placement = Placement((height, width), (height, width), (0, 0, height, width))
+    placement = ImagePlacement((height, width), (height, width), (0, 0, height, width))
     count = int(tensor.shape[0])
-    return Prepared(((tensor, tuple(range(count))),), (placement,) * count, single)
+    return PreparedImages(((tensor, tuple(range(count))),), (placement,) * count, single)
 
 
 def _stacked(
-    images: Sequence[tuple[Pixels, Placement]], preprocessing: Preprocessing, *, single: bool = False
-) -> Prepared:
-    """Make a batch of the images of each size."""
+    images: Sequence[tuple[Pixels, ImagePlacement]], preprocessing: Preprocessing, *, single: bool = False
+) -> PreparedImages:
+    """Make one batch per size of the images."""
     positions: dict[tuple[int, int], list[int]] = {}
     for position, (_, placement) in enumerate(images):
         positions.setdefault(placement.input, []).append(position)
@@ -164,7 +164,7 @@ def _stacked(
     for found in positions.values():
         pixels = images[found[0]][0][None] if len(found) == 1 else np.stack([images[position][0] for position in found])
         batches.append((_tensor(pixels, preprocessing), tuple(found)))
-    return Prepared(tuple(batches), tuple(placement for _, placement in images), single)
+    return PreparedImages(tuple(batches), tuple(placement for _, placement in images), single)
 
 
 def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
@@ -175,7 +175,7 @@ def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
     return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
     """Return one image at the network's size, ``(height, width, 3) uint8``, RGB, and where the image lies in it.
 
     Args:
@@ -183,7 +183,7 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
         preprocessing: the graph's.
 
     Raises:
-        ImageError: it cannot be read, or is of another kind.
+        ImageError: it cannot be read, or is something else.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -194,7 +194,7 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
         if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
             raise ImageError(
                 f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
-                "with numpy; pass it as a file or as an image of Pillow's, or resize it yourself"
+                "with numpy; pass it as a file or as a Pillow image, or resize it yourself"
             )
         pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
         return _boxed(pixels, placement, preprocessing), placement
@@ -207,18 +207,18 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Place
     raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
 
 
-def _placed(height: int, width: int, preprocessing: Preprocessing) -> Placement:
+def _placed(height: int, width: int, preprocessing: Preprocessing) -> ImagePlacement:
     placement = place(height, width, preprocessing)
     high, wide = placement.box[2:]
     if preprocessing.fit == "crop" and high * wide > _MOST_PIXELS:
         raise ImageError(
-            f"an image of {height}x{width} becomes {high}x{wide} before its centre is cut out; cut it yourself"
+            f"an image of {height}x{width} becomes {high}x{wide} before its centre is cut out; crop it yourself"
         )
     return placement
 
 
-def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -> Pixels:
-    """Put an image into its letterbox, or crop it; one that just fills the input is the input already."""
+def _boxed(pixels: Pixels, placement: ImagePlacement, preprocessing: Preprocessing) -> Pixels:
+    """Put an image into its letterbox, or crop it; one that fills the input exactly is returned as it is."""
     if not placement.bordered:
         return pixels
     canvas = np.empty((*placement.input, 3), np.uint8)
@@ -227,7 +227,7 @@ def _boxed(pixels: Pixels, placement: Placement, preprocessing: Preprocessing) -
     return canvas
 
 
-def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
     upright = _upright(image)
     placement = _placed(upright.height, upright.width, preprocessing)
     pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
@@ -238,7 +238,7 @@ def original_pixels(path: str | os.PathLike[str]) -> Pixels:
     """Read an image file at its own size, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
 
     Raises:
-        ImageError: the file is missing, truncated, no image, or so large that it may be a decompression bomb.
+        ImageError: the file is missing, truncated, not an image, or so large that it may be a decompression bomb.
     """
     with opened_image(path) as image:
         return np.asarray(_upright(image))
@@ -249,7 +249,7 @@ def _upright(image: PillowImage.Image) -> PillowImage.Image:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, sometimes held in 32; convert("RGB") would clip them to white
+    if image.mode.startswith("I"):  # 16 bits, sometimes stored in 32; convert("RGB") would clip them to white
         levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         image = Image.fromarray(levels)
     if image.mode == "F":

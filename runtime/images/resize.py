@@ -1,4 +1,4 @@
-"""Antialiased resizing with numpy alone, equal to Pillow's.
+"""Antialiased resizing with numpy only, equal to Pillow's.
 
 Networks are trained on images that Pillow has resized (torchvision's ``Resize``); shrinking without antialiasing, as
 ``cv2.INTER_LINEAR`` does, shifts their predictions.
@@ -18,8 +18,8 @@ Weights = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _UNIT = 2.0**22  # Pillow's weights are integers over this
-_ROWS = 256  # taken at a time, so that a large photograph does not become a large float array
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the filter's width, in pixels of the image that is larger
+_ROWS = 256  # at a time, so that a large photograph does not become a large float array
+_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the filter's width, in pixels of the larger image
 _CUBIC = -0.5  # Keys' parameter, as Pillow has it
 
 
@@ -28,9 +28,9 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
 
     Method: Pillow's ``src/libImaging/Resample.c`` with its triangle or bicubic filter (R. Keys: Cubic Convolution Interpolation,
     1981): one axis, then the other, each with a support that grows with the reduction, weights rounded to 22 bits, and 8 bits
-    in between. The sums are exact: they are integers over 2**22 that fit a double. Along one axis the result is Pillow's to
-    the bit. Along both it is Pillow 13's, which takes rows first where that saves work; releases that always take columns first
-    differ there, bilinear by one level of 255 at most. ``nearest`` is Pillow's to the bit.
+    in between. The sums are exact: they are integers over 2**22 that fit a double. Along one axis the result equals Pillow's to
+    the bit. Along both it equals that of Pillow 13, which resizes rows first where that saves work; releases that always start
+    with columns differ there, by at most one level of 255 with bilinear. ``nearest`` equals Pillow's to the bit.
     """
     if interpolation == "nearest":
         rows, columns = nearest_pixels(image.shape[0], height), nearest_pixels(image.shape[1], width)
@@ -89,7 +89,7 @@ def _cubic(x: Weights) -> Weights:
 
 @lru_cache(maxsize=64)
 def nearest_pixels(size: int, target: int) -> Indices:
-    """Return the source pixel of each target pixel: Pillow's ``Geometry.c`` adds up the step, and its roundings with it."""
+    """Return the source pixel of each target pixel: Pillow's ``Geometry.c`` accumulates the step, with its rounding errors."""
     step = size / target
     positions = np.add.accumulate(np.concatenate([[step * 0.5], np.full(target - 1, step)]))
     found: Indices = np.minimum(positions.astype(np.intp), size - 1)

@@ -1,1 +1,1 @@
-"""ONNX without the onnx package: reading, checking and cutting graphs as bytes."""
+"""ONNX without the onnx package: reading, checking and cutting graphs as bytes, and which operators carry weights."""

@@ -1,8 +1,8 @@
-"""Checking a graph before any library reads it: bounds, and that all its weights are its own.
+"""Checking a graph before any library reads it: its size, and that it holds all its weights itself.
 
 ONNX lets a tensor lie in another file, by a path from the current folder: such a graph passes its SHA-256 and computes with
-weights that nobody checked. A bundle's graphs are single files, so every tensor in them is looked at, in graphs inside nodes and in
-functions too. Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+weights that nobody checked. A bundle's graphs are single files, so every tensor in them is checked, also in graphs inside nodes and
+in functions. Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _NODE_NAME, _NODE_OP_TYPE = 3, 4
 _ENGINE = "EPContext"  # com.microsoft: an engine of an execution provider, in the node or in a file that it names
-_ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it reads whatever the file is called
+_ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it accepts whatever the file is called
 
 
 def check_graph(content: bytes, where: str) -> None:
-    """Check that an ONNX file is small enough to be looked through, and refers to no other file.
+    """Check that an ONNX file is small enough to be searched, and refers to no other file.
 
     Args:
         content: an ``.onnx`` file.
@@ -45,7 +45,7 @@ def check_graph(content: bytes, where: str) -> None:
             than 1,000,000 fields or 2 GiB, or the bytes are no ONNX file.
     """
     if content[4:8] == _ORT_FORMAT:
-        raise BundleError(f"{where}: in ONNX Runtime's own format, which is not looked through; use the .onnx file")
+        raise BundleError(f"{where}: in ONNX Runtime's own format, which is not checked; use the .onnx file")
     if len(content) > MOST_BYTES:
         raise BundleError(f"{where}: {len(content)} bytes; a graph has {MOST_BYTES} at most")
     try:
@@ -82,7 +82,7 @@ def _problem(content: memoryview) -> str:
 
 def _elsewhere(tensor: memoryview, field: Field) -> str:
     if field.number == _TENSOR_LOCATION and field.wire_type != LENGTH and not read_varint(field.value, 0)[0]:
-        return ""  # "here", written out
+        return ""  # "here", stated explicitly
     entries = [entry.value for entry in fields(tensor) if entry.number == _TENSOR_EXTERNAL]
     places = [_shown(entry, _ENTRY_VALUE) for entry in entries if text(entry, _ENTRY_KEY) == "location"]
     return (

@@ -1,9 +1,9 @@
-"""Cutting an ONNX file down to some of its outputs, and checking that it is whole, on devices that have no onnx package.
+"""Cutting an ONNX file down to some of its outputs, on devices that have no onnx package.
 
-ONNX Runtime computes every output of a graph whatever it is asked for (its ``only_execute_path_to_fetches`` changes nothing in
+ONNX Runtime computes every output of a graph, whichever it is asked for (its ``only_execute_path_to_fetches`` changes nothing in
 releases), and keeps nodes that no output needs. So a graph for fewer tasks is made before it is loaded. Only the few fields of
-the format that this takes are read, by their numbers in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; everything
-else is copied as it stands.
+the format that this needs are read, by their numbers in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; everything
+else is copied as it is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _cut_graph(graph: memoryview, outputs: Collection[str]) -> bytes:
         raise TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(has)}")
     needed = set(outputs)
     nodes: set[int] = set()
-    for position in reversed(range(len(parts))):  # ONNX demands that a node stand behind those that it reads from
+    for position in reversed(range(len(parts))):  # ONNX requires that a node comes after those that it reads from
         field = parts[position]
         if field.number == _GRAPH_NODE and not needed.isdisjoint(texts(field.value, _NODE_OUTPUT)):
             nodes.add(position)

@@ -1,4 +1,4 @@
-"""Reading what an ONNX file says of its nodes and types, on devices that have no onnx package.
+"""Reading the nodes, types and weights of an ONNX file, on devices that have no onnx package.
 
 Weights are not copied: a tensor is a view of the file until :meth:`OnnxTensor.values` is asked for. Field numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
@@ -45,7 +45,7 @@ _ELSEWHERE |= {"uint32": _TENSOR_UINT64}
 
 @dataclass(frozen=True)
 class OnnxValue:
-    """What a graph says of one of its tensors."""
+    """What a graph says about one of its tensors."""
 
     name: str
     element_type: str | None  # None: no tensor, or a type that is not given
@@ -54,7 +54,7 @@ class OnnxValue:
 
 @dataclass(frozen=True)
 class OnnxTensor:
-    """A tensor whose values stand in the file: a weight, or a constant."""
+    """A tensor whose values are in the file: a weight, or a constant."""
 
     name: str
     element_type: str
@@ -62,7 +62,7 @@ class OnnxTensor:
     _encoded: memoryview = field(repr=False, compare=False)
 
     def values(self) -> np.ndarray[Any, Any] | None:
-        """Return a copy of the values; None where numpy has no such type, or where they stand in another file.
+        """Return a copy of the values; None where numpy has no such type, or where they are in another file.
 
         Raises:
             BundleError: there are more or fewer values than the shape says.
@@ -96,7 +96,7 @@ class OnnxTensor:
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One node, with what is known of the types around it."""
+    """One node, with the types around it as far as they are known."""
 
     name: str
     op_type: str
@@ -121,7 +121,7 @@ class OnnxGraph:
     nodes: tuple[OnnxNode, ...]
     inputs: tuple[OnnxValue, ...]
     outputs: tuple[OnnxValue, ...]
-    values: tuple[OnnxValue, ...]  # those between, as far as the file says anything of them
+    values: tuple[OnnxValue, ...]  # those between, as far as the file lists them
     initializers: Mapping[str, OnnxTensor]
     functions: Mapping[tuple[str, str], tuple[OnnxNode, ...]] = field(default_factory=dict)  # by domain and name
 
@@ -235,7 +235,7 @@ def _node(
 
 
 def _attribute(parts: list[Field]) -> int | float | str | tuple[Any, ...] | OnnxTensor | None:
-    """Return an attribute's value; None: a kind that no one here asks for."""
+    """Return an attribute's value; None: a kind that nothing here needs."""
     kind = (integers(parts, _ATTRIBUTE_TYPE) or [0])[-1]
     last = {part.number: part for part in parts}
     if kind == 1:

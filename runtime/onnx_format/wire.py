@@ -36,13 +36,13 @@ def text(message: memoryview, number: int) -> str:
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Yield a message's fields as they stand.
+    """Yield a message's fields as they are.
 
-    What protobuf's own readers would understand in another way (a key or a length of more bits than they keep) is refused, so that
-    nothing is hidden from who looks for it here.
+    What protobuf's own readers would understand differently (a key or a length of more bits than they keep) is refused, so that
+    nothing can be hidden from a search here.
 
     Raises:
-        IndexError, ValueError: the bytes are no protocol buffer message.
+        IndexError, ValueError: the bytes are not a protocol buffer message.
     """
     position = 0
     while position < len(message):
@@ -50,7 +50,7 @@ def fields(message: memoryview) -> Iterator[Field]:
         key, position = read_varint(message, position)
         wire_type, value = key & 7, position
         if position - start > _KEY_BYTES or not 0 < key >> 3 <= _MOST_NUMBER:
-            raise ValueError(f"a field's key at byte {start} that is none")
+            raise ValueError(f"an invalid field key at byte {start}")
         if wire_type == VARINT:
             _, position = read_varint(message, position)
         elif wire_type == LENGTH:
@@ -68,10 +68,10 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return the number that is encoded at a position, and the position behind it.
+    """Return the number that is encoded at a position, and the position after it.
 
     Raises:
-        IndexError, ValueError: the message ends before, or the number has more than ten bytes, which 64 bits never take.
+        IndexError, ValueError: the message ends too early, or the number has more than ten bytes, which 64 bits never need.
     """
     value = 0
     for shift in range(0, 7 * _VARINT_BYTES, 7):

@@ -1,1 +1,1 @@
-"""What comes out: decoded outputs, maps brought back to the image, and summaries."""
+"""What comes out: decoded outputs, maps resampled to the image, and summaries."""

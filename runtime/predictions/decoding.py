@@ -14,7 +14,7 @@ from mtl_deploy.runtime.bundle.activation import probabilities
 from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import DENSE_KINDS, Kind, Task
 from mtl_deploy.runtime.console.visible import visible
-from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.fit import ImagePlacement
 
 from .maps import dense_values, unseen_class
 from .summary import describe, summarize
@@ -26,24 +26,24 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one image for one task.
+    """What a network says about one image for one task.
 
     Attributes:
         task: the task's name.
         kind: the task's kind.
         value: for a regression the value in its unit (an array where the task has several), for classes the class's index. For
             dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) float32``
-            depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not seen, as ``--fit crop`` cut them
-            off, have the class ``unseen``, depth NaN and normals of zeros. It may share its memory with other images of its batch.
+            depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not seen, because ``--fit crop``
+            cut them off, have the class ``unseen``, depth NaN and zero normals. It may share memory with other images of its batch.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
         probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and
-            dense kinds. They sum to 1, unless the network gives each class a sigmoid of its own.
+            dense kinds. They sum to 1, unless the network applies a sigmoid to each class.
         unit: of a regression's or depth's value; None where it has none.
         labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
-        unseen: of a segmentation the index of pixels outside the crop: 255, or -1 where indices are int32; None where all were
-            seen.
-        finite: False where the network gave NaN or an infinite number for this image. A class is then not known: ``value`` is -1,
-            ``label`` None; a regression's value and maps are as they came, and of a segmentation some pixels' classes mean nothing.
+        unseen: of a segmentation: the index of pixels outside the crop, 255, or -1 where indices are int32; None where all
+            were seen.
+        finite: False where the network returned NaN or an infinite number for this image. A class is then not known: ``value`` is
+            -1, ``label`` None; a regression's value and maps are as they came, and some classes of a segmentation mean nothing.
     """
 
     task: str
@@ -65,16 +65,16 @@ class Prediction:
 
     @property
     def dense(self) -> bool:
-        """Whether the value is a value a pixel."""
+        """Whether there is one value per pixel."""
         return self.kind in DENSE_KINDS
 
     @property
     def probability(self) -> float | None:
-        """The probability of the class that was chosen; None for a regression and dense kinds, and where none was chosen."""
+        """The probability of the chosen class; None for a regression and dense kinds, and where none was chosen."""
         return None if self.probabilities is None or not self.finite else float(self.probabilities[int(self.value)])
 
     def __str__(self) -> str:
-        """For people: ``31.4 years``, ``female (97.1 %)``; of dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
+        """For people: ``31.4 years``, ``female (97.1 %)``; for dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
         words = self._words()
         return visible(words if self.finite else f"{words} {_NOT_FINITE}".strip())
 
@@ -87,9 +87,9 @@ class Prediction:
         return f"{values} {self.unit}" if self.unit else values
 
     def to_dict(self) -> dict[str, object]:
-        """Return a JSON-ready dict; fields that do not apply to the kind are left out, and of dense kinds there is a summary.
+        """Return a JSON-ready dict; fields that do not apply to the kind are left out, and dense kinds have a summary.
 
-        Where the network gave NaN or infinite numbers, there is ``"finite": False``, and None stands for each of them.
+        Where the network returned NaN or infinite numbers, there is ``"finite": False``, and None stands for each of them.
         """
         mark: dict[str, object] = {} if self.finite else {"finite": False}
         if self.dense:
@@ -102,15 +102,16 @@ class Prediction:
         return {"value": self.value if self.finite else None, "label": self.label, "probabilities": shares} | mark
 
 
-def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placement] | None = None) -> list[Prediction]:
-    """Turn a task's output into a prediction an image.
+def decode(
+    task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None = None
+) -> list[Prediction]:
+    """Turn a task's output into one prediction per image.
 
     Args:
         task: with its size.
         output: ``(N, size)``, or a dense task's maps; see :meth:`~mtl_deploy.runtime.bundle.signature.Signature.sample_shape`.
-        form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it gives the
-            network's
-            own outputs: logits, or what the task's activation says.
+        form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it returns
+            the network's own outputs: logits, or what the task's activation says.
         placements: where each image lies in the network's input, for dense tasks; None: it has the input's size.
     """
     if task.dense:
@@ -124,16 +125,16 @@ def decode(task: Task, output: Array, form: Outputs, placements: Sequence[Placem
     return _decode_values(task, output.astype(np.float32, copy=False), form)
 
 
-def _dense(task: Task, value: Array, placement: Placement) -> Prediction:
+def _dense(task: Task, value: Array, placement: ImagePlacement) -> Prediction:
     unseen = unseen_class(value) if task.kind == "segmentation" and placement.cropped else None
     return Prediction(task.name, task.kind, value, unit=task.unit, labels=task.labels, unseen=unseen)
 
 
-def _whole(task: Task, output: Array, form: Outputs) -> Placement:
+def _whole(task: Task, output: Array, form: Outputs) -> ImagePlacement:
     height, width = output.shape[-2:]
     if form == "logits" or not task.upsample:
         height, width = height * max(task.stride, 1), width * max(task.stride, 1)
-    return Placement((height, width), (height, width), (0, 0, height, width))
+    return ImagePlacement((height, width), (height, width), (0, 0, height, width))
 
 
 def _decode_values(task: Task, output: FloatArray, form: Outputs) -> list[Prediction]:
@@ -162,12 +163,12 @@ def is_finite(values: Array) -> bool:
 
 
 def _number(value: float) -> float | None:
-    """Return a number as JSON holds it, which knows neither NaN nor infinity."""
+    """Return a number for JSON, which has neither NaN nor infinity."""
     return value if math.isfinite(value) else None
 
 
 def _probabilities(task: Task, output: FloatArray, form: Outputs) -> FloatArray:
     """Return ``(N, classes)``; a single value per sample is the positive class's."""
-    with np.errstate(invalid="ignore"):  # NaN stays NaN, and infinite logits give NaN
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, and infinite logits become NaN
         found = output if form == "decoded" else probabilities(task.applied, output)
     return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found

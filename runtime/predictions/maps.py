@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
-from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.fit import ImagePlacement
 
 from .sampling import Labels, Map, Sampling
 
@@ -20,24 +20,24 @@ UNSEEN_CLASS = 255
 LEAST_LENGTH = 1e-6  # vectors shorter than this are not made unit length, as in the graphs
 
 
-def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[Placement]) -> list[Array]:
-    """Return each image's map at the image's own size, without its letterbox's border; what a crop left out has no value.
+def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement]) -> list[Array]:
+    """Return each image's map at the image's own size, without the border of a letterbox; what a crop left out has no value.
 
-    What is already of that size is not copied. Logits and raw values are interpolated first and decoded then.
+    A map that already has that size is not copied. Logits and raw values are interpolated first, then decoded.
 
     Args:
         task: with its size.
-        output: ``(N, ...)`` as the graph gives it; see :meth:`~mtl_deploy.runtime.bundle.signature.Signature.sample_shape`.
-        form: ``decoded`` where the graph ends in decoded maps, ``logits`` where it gives the network's own.
+        output: ``(N, ...)`` as the graph returns it; see :meth:`~mtl_deploy.runtime.bundle.signature.Signature.sample_shape`.
+        form: ``decoded`` where the graph ends in decoded maps, ``logits`` where it returns the network's own.
         placements: where each image lies in the network's input; no more are decoded than there are.
 
     Returns:
-        An image: ``(H, W) uint8`` class indices (``int32`` where there are more than 256 classes), ``(H, W) float32`` depth in its
+        Per image: ``(H, W) uint8`` class indices (``int32`` where there are more than 256 classes), ``(H, W) float32`` depth in its
         unit, or ``(H, W, 3) float32`` unit normals. Pixels outside the crop have the class :func:`unseen_class`, depth NaN and
-        normals of zeros; a segmentation of 256 classes is int32 then, as no index is free.
+        zero normals; a segmentation of 256 classes is int32 then, as no index is free.
     """
     decode = {"segmentation": _classes, "depth": _depth, "normals": _normals}[task.kind]
-    samplings: dict[Placement, Sampling] = {}
+    samplings: dict[ImagePlacement, Sampling] = {}
     values = []
     for sample, placement in zip(output, placements, strict=False):
         sampling = samplings.get(placement)
@@ -52,7 +52,7 @@ def dense_values(task: Task, output: Array, form: Outputs, placements: Sequence[
 
 
 def unseen_class(value: Array) -> int:
-    """Return the index of pixels outside the crop in a map of classes of that type."""
+    """Return the index that pixels outside the crop have in a map of classes of this type."""
     return UNSEEN_CLASS if value.dtype == np.uint8 else -1
 
 
@@ -71,7 +71,7 @@ def _classes(task: Task, sample: Array, form: Outputs, sampling: Sampling) -> Ar
 
 
 def _argmax(logits: Map, sampling: Sampling, dtype: npt.DTypeLike) -> Array:
-    """Return the index of the largest of the interpolated logits, the first of equal ones. Holds two classes' maps at a time."""
+    """Return the index of the largest interpolated logit, the first of equal ones. It holds the maps of two classes at a time."""
     best = sampling.bilinear(logits[0]).copy()
     found = np.zeros(best.shape, dtype)
     for index in range(1, len(logits)):

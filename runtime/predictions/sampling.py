@@ -1,7 +1,7 @@
-"""Maps of values brought from a network's grid back to an image's pixels, in numpy, one axis after the other.
+"""Maps resampled from a network's grid to an image's pixels, in numpy, one axis after the other.
 
 The positions are PyTorch's ``interpolate(..., align_corners=False)`` and ONNX's ``half_pixel``: pixel ``i`` of ``n`` lies at
-``(i + 0.5) / n`` of the side, and beyond the outermost pixels' centres the outermost value holds.
+``(i + 0.5) / n`` of the side, and beyond the centres of the outermost pixels their value continues.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.images.fit import Placement
+from mtl_deploy.runtime.images.fit import ImagePlacement
 
 Map = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.integer]
@@ -32,11 +32,11 @@ class Sampling:
 
     Attributes:
         identity: whether the grid's pixels are the image's.
-        unseen: ``(H, W) bool``, which pixels of the image lie outside the network's input by their centres; None where none do.
-            What :meth:`nearest` and :meth:`bilinear` give for them is no answer.
+        unseen: ``(H, W) bool``, which pixels of the image have their centres outside the network's input; None where none do.
+            What :meth:`nearest` and :meth:`bilinear` return for them is meaningless.
     """
 
-    def __init__(self, grid: tuple[int, int], placement: Placement) -> None:
+    def __init__(self, grid: tuple[int, int], placement: ImagePlacement) -> None:
         """Take the grid's height and width, and where the image lies in the network's input."""
         self.identity = grid == placement.original and not placement.bordered
         sides = zip(grid, placement.original, placement.input, placement.box[:2], placement.box[2:], strict=True)
@@ -97,12 +97,15 @@ def _axis(grid: int, original: int, side: int, start: int, length: int) -> _Axis
         grid: pixels of the grid.
         original: pixels of the image.
         side: pixels of the network's input.
-        start: of the image in it, in its pixels.
-        length: likewise.
+        start: where the image begins in the input, in the input's pixels.
+        length: of the image in the input, likewise.
     """
     ratio = grid / side
     position = (start + (np.arange(original) + 0.5) * (length / original)) * ratio - 0.5
-    least, greatest = start * ratio, (start + length) * ratio - 1  # of what the image covers: the border has no share
+    least, greatest = (
+        start * ratio,
+        (start + length) * ratio - 1,
+    )  # only those that the image covers: the border does not count
     if least > greatest:  # less than a pixel of the grid
         least = greatest = (least + greatest) / 2
     position = np.clip(np.clip(position, least, greatest), 0, grid - 1)
@@ -121,7 +124,7 @@ def _nearest(grid: int, original: int, side: int, start: int, length: int) -> In
 
 
 def _inside(original: int, side: int, start: int, length: int) -> npt.NDArray[np.bool_]:
-    """Return which of an image's pixels lie inside the network's input; arguments as :func:`_axis`'s."""
+    """Return which pixels of an image lie inside the network's input; arguments as :func:`_axis`'s."""
     position = start + (np.arange(original) + 0.5) * (length / original)
     return (position >= 0) & (position < side)
 

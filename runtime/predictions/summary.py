@@ -1,4 +1,4 @@
-"""A value a pixel said in a line, or in a few numbers: for tables and JSON."""
+"""A map summed up in one line, or in a few numbers: for tables and JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NAMED = 3  # classes that a line names
 
 
 def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
-    """Return a line: the largest classes, the range of depth, or the mean direction of normals.
+    """Return one line: the largest classes, the range of depth, or the mean direction of normals.
 
     Args:
         kind: a dense task's.
         value: its prediction's, as :func:`~mtl_deploy.runtime.predictions.maps.dense_values` gives it.
         labels: a segmentation's; may be empty.
         unit: of depth.
-        unseen: a segmentation's index of pixels that the network has not seen; None where there are none.
+        unseen: the index of pixels that the network has not seen; None where there are none.
     """
     if kind == "segmentation":
         shares = class_shares(value, labels, unseen)
@@ -53,21 +53,21 @@ def summarize(
 
 
 def class_shares(value: Array, labels: Sequence[str], unseen: int | None = None) -> dict[str, float]:
-    """Return the share of the pixels of each class that has some, the largest first; an index where there are no labels.
+    """Return each present class's share of the pixels, the largest first; by its index where there are no labels.
 
-    Pixels that the network has not seen are left out of the count.
+    Pixels that the network has not seen are not counted.
     """
     seen = value.ravel() if unseen is None else value[value != unseen]
     if value.dtype == np.uint8:
         counts = dict(enumerate(np.bincount(seen, minlength=1).tolist()))
-    else:  # of a graph that is not ours they may be anything
+    else:  # in a graph that is not ours they may be anything
         counts = {int(index): int(count) for index, count in zip(*np.unique(seen, return_counts=True), strict=True)}
     order = sorted((index for index, count in counts.items() if count), key=lambda index: (-counts[index], index))
     return {labels[index] if 0 <= index < len(labels) else str(index): counts[index] / seen.size for index in order}
 
 
 def depth_range(value: Array) -> tuple[float, float, float] | None:
-    """Return least value, median and greatest of the finite ones; None where there are none."""
+    """Return the least, median and greatest finite value; None where there is none."""
     depth = value[np.isfinite(value)].astype(np.float32, copy=False)
     if not depth.size:
         return None

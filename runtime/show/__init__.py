@@ -1,1 +1,1 @@
-"""Predictions for the eye: pictures, colours and video."""
+"""Predictions made visible: pictures, colours and video."""

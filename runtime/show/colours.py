@@ -1,4 +1,4 @@
-"""Colours for what a network says of every pixel: a palette for classes, a map for numbers, the usual code for normals."""
+"""Colours for maps: a palette for classes, a colour map for numbers, the usual code for normals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OKABE_ITO = (
     (240, 228, 66),
     (112, 112, 112),
 )
-"""Okabe, Ito: Color Universal Design, 2008: told apart with any colour vision; grey stands in for its black."""
+"""Okabe, Ito: Color Universal Design, 2008: distinguishable with any colour vision; grey replaces its black."""
 _GOLDEN = 0.61803398875
 _VIRIDIS = (
     (68, 1, 84),
@@ -40,15 +40,15 @@ _VIRIDIS = (
     (210, 226, 27),
     (253, 231, 37),
 )
-"""Sixteen of viridis' colours at equal steps (S. van der Walt, N. Smith, matplotlib 1.5, CC0): its lightness grows evenly."""
+"""Sixteen of viridis' colours at equal steps (S. van der Walt, N. Smith, matplotlib 1.5, CC0): its lightness increases evenly."""
 
 
 @lru_cache(maxsize=32)
 def palette(classes: int) -> Pixels:
-    """Return a colour a class, ``(classes, 3) uint8``, RGB; the same number of classes always gets the same colours.
+    """Return one colour per class, ``(classes, 3) uint8``, RGB; the same number of classes always gets the same colours.
 
-    Up to eight are Okabe and Ito's. More follow with hues a golden section of the circle apart, at lightnesses and strengths that
-    alternate, in Oklab (B. Ottosson: A perceptual color space for image processing, 2020), so that neighbours differ.
+    Up to eight are Okabe and Ito's. More follow with hues a golden section of the circle apart, with alternating lightness and
+    saturation, in Oklab (B. Ottosson: A perceptual color space for image processing, 2020), so that neighbours differ.
     """
     found = [np.array(colour, np.float64) for colour in _OKABE_ITO[:classes]]
     for number in range(len(found), classes):
@@ -78,7 +78,7 @@ def _srgb(lightness: float, a: float, b: float) -> npt.NDArray[np.float64]:
 
 
 def of_classes(indices: npt.NDArray[np.integer], classes: int) -> Pixels:
-    """Return the picture ``(H, W, 3) uint8`` of class indices ``(H, W)``; an index that is no class's is black."""
+    """Return the picture ``(H, W, 3) uint8`` of class indices ``(H, W)``; an index without a class is black."""
     colours = np.concatenate([palette(classes), np.zeros((1, 3), np.uint8)])
     known = (indices >= 0) & (indices < classes)
     picture: Pixels = colours[np.where(known, indices, classes)]
@@ -86,7 +86,7 @@ def of_classes(indices: npt.NDArray[np.integer], classes: int) -> Pixels:
 
 
 def of_numbers(values: Floats, low: float, high: float) -> Pixels:
-    """Return the picture ``(H, W, 3) uint8`` of numbers ``(H, W)``: dark at ``low``, bright at ``high``, black where none is."""
+    """Return the picture ``(H, W, 3) uint8`` of numbers ``(H, W)``: dark at ``low``, bright at ``high``, black for none."""
     finite = np.isfinite(values)
     span = high - low if high > low else 1.0
     place = np.where(finite, np.clip((np.where(finite, values, low).astype(np.float64) - low) / span, 0, 1), 0.0)

@@ -1,4 +1,4 @@
-"""Predictions as one picture: the image with what was said of it, and a panel with its key for every dense task."""
+"""Predictions as one picture: the image with its predictions in words, and a panel with a key for every dense task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
     Picture = Image.Image
 
-SMALLEST = 320  # pixels of a panel's shorter side at least: text must be read
+SMALLEST = 320  # pixels of a panel's shorter side at least: text must be readable
 LARGEST = 960  # pixels of a panel's longer side at most
 BLEND = 0.6  # share of the class's colour over the image
 LISTED = 12  # classes in a legend
@@ -34,11 +34,11 @@ def show(image: npt.NDArray[np.uint8], predictions: Mapping[str, Prediction], ta
 
     Args:
         image: ``(H, W, 3) uint8``, RGB, as it was given to ``predict``.
-        predictions: by task, of this image; dense ones at its size.
+        predictions: by task, for this image; dense ones at its size.
         tasks: the model's.
 
     Returns:
-        an RGB picture (``PIL.Image``): the image, what the vector tasks say written below it, then a panel a dense task.
+        an RGB picture (``PIL.Image``): the image with the vector tasks written below it, then one panel per dense task.
 
     Raises:
         ImageError: Pillow is not installed, or a dense prediction has another size than the image.
@@ -83,7 +83,7 @@ def show(image: npt.NDArray[np.uint8], predictions: Mapping[str, Prediction], ta
 
 
 def caption(picture: Picture, text: str) -> None:
-    """Write a line into a picture's upper left corner, in place, on a plate that keeps it readable on anything."""
+    """Write a line into a picture's upper left corner, in place, on a background that keeps it readable."""
     if not text:
         return
     _, drawing, _ = _pillow()
@@ -102,7 +102,7 @@ def panel_size(width: int, height: int) -> tuple[int, int]:
 
 
 def value_range(values: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the ends of a scale that shows ``values``: their 1st and 99th percentile, so that single pixels do not set it."""
+    """Return the ends of a scale for ``values``: their 1st and 99th percentile, so that single pixels do not set it."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
@@ -137,7 +137,7 @@ def _resized(pixels: Pixels, width: int, height: int) -> Picture:
 
 
 def _panel(picture: Picture, title: str | None, key: Picture | None, unit: int) -> Picture:
-    """Return a picture under its title and above its key. An empty title leaves its place; None takes none."""
+    """Return a picture with its title above and its key below. An empty title leaves its place blank; None takes no place."""
     image_module, drawing, _ = _pillow()
     top = 0 if title is None else round(1.6 * unit)
     panel: Picture = image_module.new(

@@ -18,13 +18,13 @@ _LONGEST = 200  # bytes of a name without suffix
 
 
 def show_targets(show: str | None, files: Sequence[Path], videos: Sequence[Path], *, force: bool) -> list[Path | None]:
-    """Return the picture of each file, or the one video's, once it is known that they can be written; None for nowhere.
+    """Return the path of each file's picture, or of the video's, once it is checked that they can be written; None for none.
 
     Args:
         show: the option's value: a file, a folder where there are several images, or a window for a video.
         files: the images.
         videos: the video or camera, or none.
-        force: existing files are replaced. An input is never.
+        force: replace existing files. An input is never replaced.
 
     Raises:
         OptionError: pictures cannot go there.
@@ -34,7 +34,7 @@ def show_targets(show: str | None, files: Sequence[Path], videos: Sequence[Path]
     target = Path(show)
     if videos:
         if show != WINDOW and target.suffix.lower() not in VIDEOS:
-            raise OptionError(f"--show {show}: a video is shown in another video file, such as out.mp4, or in a window")
+            raise OptionError(f"--show {show}: a video goes to another video file, such as out.mp4, or to a window")
         if show != WINDOW:
             check_outputs("--show", [target], videos, force=force)
         return [target]
@@ -55,10 +55,10 @@ def show_targets(show: str | None, files: Sequence[Path], videos: Sequence[Path]
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's picture, without suffix: no two are the same, not even but for upper and lower case.
+    """Return a name for each file's picture, without suffix: no two are the same, not even when case is ignored.
 
     A file's own name without its suffix, where no other has it; otherwise with the folders before it and with the suffix, as far
-    as that tells the files apart; and numbers where it does not.
+    as needed to tell the files apart; and with numbers where that is not enough.
     """
     forms = [
         [_short(file.stem) for file in files],

@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 CAMERA = "camera:"
 WINDOW = "window"
-_RECENT = 30  # frames that a frame rate is the mean of
+_RECENT = 30  # frames over which the frame rate is averaged
 
 
 def is_video(source: str | Path) -> bool:
@@ -40,7 +40,7 @@ class Frames:
         source: a file, or ``camera:N``, N being the system's number of the camera.
 
     Attributes:
-        rate: frames a second that the source says it has; 0.0 where it does not know.
+        rate: frames per second by the source's own word; 0.0 where it does not know.
 
     Raises:
         ImageError: OpenCV is missing or cannot open the source.
@@ -75,7 +75,7 @@ class Frames:
             yield np.ascontiguousarray(frame[:, :, ::-1])
 
     def close(self) -> None:
-        """Let go of the file or camera."""
+        """Release the file or camera."""
         self._capture.release()
 
     def __enter__(self) -> Frames:
@@ -87,8 +87,8 @@ class Frames:
         self.close()
 
 
-class Meter:
-    """The rate at which something happens: the mean over the last thirty times.
+class FrameRate:
+    """The frame rate: the mean over the last thirty frames.
 
     Args:
         clock: seconds.
@@ -99,12 +99,12 @@ class Meter:
         self._times: deque[float] = deque(maxlen=_RECENT + 1)
 
     def tick(self) -> None:
-        """Say that it happened."""
+        """Count a frame."""
         self._times.append(self._clock())
 
     @property
     def rate(self) -> float:
-        """Times a second; 0.0 until it happened twice."""
+        """Frames per second; 0.0 until there were two."""
         if len(self._times) < 2 or self._times[-1] <= self._times[0]:
             return 0.0
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
@@ -129,7 +129,7 @@ class Screen:
             ) from error
 
     def write(self, picture: Pixels) -> bool:
-        """Show ``(H, W, 3) uint8``, RGB; return False once the user wants no more."""
+        """Show ``(H, W, 3) uint8``, RGB; return False once the user has closed it."""
         self._cv2.imshow(self._title, picture[:, :, ::-1])
         pressed = self._cv2.waitKey(1) & 0xFF
         closed = self._cv2.getWindowProperty(self._title, self._cv2.WND_PROP_VISIBLE) < 1
@@ -140,12 +140,12 @@ class Screen:
         self._cv2.destroyAllWindows()
 
 
-class Recorder:
+class VideoWriter:
     """A video file that pictures of one size are written to.
 
     Args:
         file: its name; the suffix chooses the container (``.mp4``, ``.avi``, ...).
-        rate: frames a second at which it will play.
+        rate: frames per second at which it will play.
         called: how errors call it; None: by its name.
 
     Raises:
@@ -160,7 +160,7 @@ class Recorder:
         self._size = (0, 0)
 
     def write(self, picture: Pixels) -> bool:
-        """Append ``(H, W, 3) uint8``, RGB; always returns True. Pictures of another size than the first are brought to it."""
+        """Append ``(H, W, 3) uint8``, RGB; always returns True. Pictures of another size are resized to that of the first."""
         if self._writer is None:
             self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)  # encoders want even sizes
             code = "MJPG" if self._file.suffix.lower() == ".avi" else "mp4v"
@@ -217,7 +217,7 @@ def play(
     with placed("--show", Path(show), force=force) as beside:
         try:
             count = _play(model, source, beside, told)
-        except KeyboardInterrupt as error:  # what was recorded stays: it is how a camera is stopped without a window
+        except KeyboardInterrupt as error:  # the recording stays: this is how a camera is stopped without a window
             interrupt = error
     if interrupt is not None:
         raise interrupt
@@ -233,13 +233,15 @@ def _play(
     from .picture import caption
     from .picture import show as draw
 
-    meter = Meter()
+    meter = FrameRate()
     count = 0
     with Frames(source) as frames:
-        output: Screen | Recorder | None = None
+        output: Screen | VideoWriter | None = None
         if show is not None:
             output = (
-                Screen(str(source)) if str(show) == WINDOW else Recorder(Path(show), frames.rate or 25.0, "the video")
+                Screen(str(source))
+                if str(show) == WINDOW
+                else VideoWriter(Path(show), frames.rate or 25.0, "the video")
             )
         with nullcontext() if output is None else closing(output):
             for frame in frames:
@@ -249,7 +251,7 @@ def _play(
                 told(count, predictions, meter.rate)
                 if output is not None:
                     picture = draw(frame, predictions, model.tasks)
-                    caption(picture, f"{meter.rate:.1f} frames a second" if meter.rate else "")
+                    caption(picture, f"{meter.rate:.1f} frames per second" if meter.rate else "")
                     if not output.write(np.asarray(picture)):
                         break
     if count == 0:

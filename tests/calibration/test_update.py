@@ -118,5 +118,5 @@ def test_a_signed_bundle_says_that_it_is_not_signed_any_more(
 ) -> None:
     (bundle / SIGNATURE_FILE).write_bytes(b"x" * 64)
     assert main([str(bundle), *options]) == 0
-    assert f"warning: {bundle} is not signed any more" in capsys.readouterr().err
+    assert f"warning: {bundle} is no longer signed" in capsys.readouterr().err
     assert not (bundle / SIGNATURE_FILE).exists()

@@ -122,16 +122,16 @@ def test_a_video_is_predicted_and_shown(
 ) -> None:
     from contextlib import closing
 
-    from mtl_deploy.runtime.show.video import Frames, Recorder
+    from mtl_deploy.runtime.show.video import Frames, VideoWriter
 
     pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
-    with closing(Recorder(tmp_path / "in.mp4", 5.0)) as recorder:
+    with closing(VideoWriter(tmp_path / "in.mp4", 5.0)) as recorder:
         for level in (0, 128, 255):
             recorder.write(np.full((48, 64, 3), level, np.uint8))
     bundle = str(make_bundle())
     assert main([bundle, str(tmp_path / "in.mp4"), "--show", str(tmp_path / "out.mp4")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("frame 1, 0.0 a second: age ")
+    assert lines[0].startswith("frame 1, 0.0 per second: age ")
     assert lines[-1] == "3 frames"
     with Frames(tmp_path / "out.mp4") as frames:
         assert len(list(frames)) == 3

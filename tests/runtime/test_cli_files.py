@@ -57,7 +57,7 @@ def test_an_input_is_never_written_over(
     ):
         assert main([bundle, *map(str, images), "--show", str(show), *force]) == 2
         captured = capsys.readouterr()
-        assert "that is an input, which is never written over" in captured.err
+        assert "that is an input, which is never overwritten" in captured.err
         assert captured.out == ""
     assert {name: content for name, content in contents(tmp_path).items() if "tiny.mtl" not in name} == before
 
@@ -146,9 +146,9 @@ def test_images_that_differ_in_their_suffix_alone_get_a_picture_each(make_bundle
 
 def test_a_video_is_not_written_over_itself_nor_over_another(make_bundle: MakeBundle, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
-    from mtl_deploy.runtime.show.video import Recorder
+    from mtl_deploy.runtime.show.video import VideoWriter
 
-    with closing(Recorder(tmp_path / "in.mp4", 5.0)) as recorder:
+    with closing(VideoWriter(tmp_path / "in.mp4", 5.0)) as recorder:
         for level in (0, 255):
             recorder.write(np.full((48, 64, 3), level, np.uint8))
     (tmp_path / "out.mp4").write_text("mine")

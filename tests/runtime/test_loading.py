@@ -123,9 +123,9 @@ def test_an_engine_outside_its_bundle_is_refused(trt: Any, engine_bundle: Engine
 
 def test_a_file_takes_no_choice_among_files(trt: Any, engine_bundle: EngineBundle) -> None:
     file = engine_bundle() / "fp16.trt"
-    with pytest.raises(OptionError, match="precision='fp32' chooses among a bundle's"):
+    with pytest.raises(OptionError, match="precision='fp32' chooses among those of a bundle"):
         load(file, precision="fp32")
-    with pytest.raises(OptionError, match="runs on tensorrt, backend='onnxruntime' was asked for"):
+    with pytest.raises(OptionError, match="runs on tensorrt, not on backend='onnxruntime'"):
         load(file, backend="onnxruntime")
 
 

@@ -1,1 +1,1 @@
-"""ONNX Runtime: sessions, and what each node takes."""
+"""ONNX Runtime: sessions, and how long each node takes."""

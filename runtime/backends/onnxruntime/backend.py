@@ -36,16 +36,16 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
 class OnnxRuntimeBackend:
     """Runs one ONNX graph. Safe to call from several threads: a session's ``run`` is.
 
-    ONNX Runtime computes all outputs of a graph whichever are asked for. So a subset of them gets a graph and a session of its own,
-    made when it is first asked for.
+    ONNX Runtime computes all outputs of a graph, whichever the call asks for. So each subset of outputs gets a graph and a session
+    of its own, made when it is first needed.
 
     Args:
         read: returns the ``.onnx`` file's bytes; called again for each subset of outputs.
         where: how errors call the file.
         providers: ONNX Runtime's execution providers, in order of preference; None: :func:`default_providers`.
-        threads: threads inside an operator; None: one a physical core.
-        outputs: the outputs that will ever be asked for; None: all. The others are left out from the start.
-        spinning: whether idle threads wait by spinning: faster for one model, a burden to others on the machine.
+        threads: threads inside an operator; None: one per physical core.
+        outputs: the only outputs that will ever be needed; None: all. The others are left out from the start.
+        spinning: whether idle threads wait by spinning: faster for one model, but takes processor time from others.
 
     Raises:
         BackendError: onnxruntime is missing or broken, or a provider is not available.
@@ -98,7 +98,7 @@ class OnnxRuntimeBackend:
             or any(is_on_device(value) for value in (*inputs.values(), *(into or {}).values()))
         ):
             raise BackendError(
-                "ONNX Runtime is given arrays in host memory here; CUDA streams and arrays on the GPU need an engine "
+                "ONNX Runtime takes only arrays in host memory here; CUDA streams and arrays on the GPU need an engine "
                 "(backend='tensorrt')"
             )
         session = self._session_for(frozenset(outputs))
@@ -106,7 +106,7 @@ class OnnxRuntimeBackend:
             if into:
                 return _run_into(session, inputs, outputs, into)
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
-        except Exception as error:  # its exceptions share no base of their own
+        except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
             if _is_memory(error):
@@ -136,7 +136,7 @@ class OnnxRuntimeBackend:
         options = self._options()
         try:
             session = ort.InferenceSession(content, options, providers=self._providers)
-        except Exception as error:  # its exceptions share no base of their own
+        except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
             if _is_memory(error):
@@ -156,14 +156,14 @@ class OnnxRuntimeBackend:
         return session
 
     def _options(self) -> onnxruntime.SessionOptions:
-        """Return what every session is made with."""
+        """Return the options that every session is made with."""
         options: onnxruntime.SessionOptions = self._ort.SessionOptions()
         options.log_severity_level = (
-            4  # errors come as exceptions in our own words; its log would print the file's names
+            4  # errors come as exceptions in our own words; its log would print names from the file
         )
         options.add_session_config_entry(
             "session.load_model_format", "ONNX"
-        )  # not its own format, whatever the bytes say
+        )  # never its own format, whatever the bytes look like
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         if not self._spinning:
@@ -177,7 +177,7 @@ def _run_into(
     outputs: Sequence[str],
     into: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """Run with the caller's buffers bound; the other outputs get memory of their own."""
+    """Run with the caller's buffers bound; the other outputs get new memory."""
     binding = session.io_binding()
     for name, array in inputs.items():
         binding.bind_cpu_input(name, array)
@@ -201,7 +201,7 @@ def available_providers() -> list[str]:
 
 
 def default_providers() -> list[str]:
-    """Return CUDA where ONNX Runtime has it and the machine has a CUDA device, and the CPU behind it.
+    """Return CUDA where ONNX Runtime has it and the machine has a CUDA device, followed by the CPU.
 
     Raises:
         BackendError: onnxruntime is missing or broken.
@@ -258,7 +258,7 @@ def _spec(value: Any, where: str) -> TensorSpec:
     dtype = _DTYPES.get(value.type)
     if dtype is None:
         raise BundleError(
-            f"{where}: {value.name!r} is of type {value.type}; the runtime takes and gives {', '.join(_DTYPES)}: export it again"
+            f"{where}: {value.name!r} is of type {value.type}; the runtime supports {', '.join(_DTYPES)}: export it again"
         )
     shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
     return TensorSpec(value.name, dtype, shape)

@@ -1,10 +1,9 @@
 """One graph on ONNX Runtime with its profiler on: how long each node of the optimized graph took in each call.
 
-For measurements. ONNX Runtime writes one JSON event a node and call, which costs time of its own
-(``bench/sections/where/graph_profile.py`` says how
-much). The graph that it executes is not the file: constants are folded, nodes fused and reordered; so the session also writes the
-graph as optimized. That file has its nodes in the order in which the session executes them, so events and nodes are matched by
-position, and checked by operator and name.
+For measurements. ONNX Runtime writes one JSON event per node and call, which takes time itself
+(``bench/sections/where/graph_profile.py`` says how much). The graph that it executes is not the one in the file: constants are
+folded, nodes fused and reordered. So the session also writes the optimized graph. That file lists the nodes in the order in which
+the session executes them, so events and nodes are matched by position, and checked by operator and name.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ class ProfiledBackend(OnnxRuntimeBackend):
         read: returns the ``.onnx`` file's bytes.
         where: how errors call the file.
         providers: ONNX Runtime's; the first must be the CPU's. None: its default here.
-        threads: threads inside an operator; None: one a physical core.
+        threads: threads inside an operator; None: one per physical core.
         spinning: whether idle threads wait by spinning.
 
     Raises:
-        BackendError: onnxruntime is missing or broken, or the graph would run elsewhere than on the processor: the profile then
-            holds how long a node took to be enqueued.
+        BackendError: onnxruntime is missing or broken, or the graph would not run on the processor: the profile would then
+            only hold how long it took to enqueue each node.
         BundleError: the bytes are not a graph that it can load.
     """
 
@@ -55,14 +54,14 @@ class ProfiledBackend(OnnxRuntimeBackend):
         first = (default_providers() if providers is None else list(providers) or [_CPU])[0]
         if first not in (_CPU, _CPU.removesuffix("ExecutionProvider")):
             raise BackendError(
-                f"{where}: ONNX Runtime's profile holds what nodes cost the processor, and {first} works elsewhere; profile with "
+                f"{where}: ONNX Runtime's profile times nodes on the processor only, and {first} does not run there; profile with "
                 "provider CPU"
             )
         self._folder = tempfile.TemporaryDirectory(prefix="mtl-profile-")
         try:
             super().__init__(read, where=where, providers=providers, threads=threads, spinning=spinning)
             self.graph = read_graph((Path(self._folder.name) / "optimized.onnx").read_bytes())
-            """As optimized; its nodes are in the order of execution."""
+            """The optimized graph; its nodes are in the order of execution."""
         except OSError as error:
             self._folder.cleanup()
             raise RunError(f"{where}: ONNX Runtime wrote no optimized graph ({error})") from error
@@ -86,7 +85,7 @@ class ProfiledBackend(OnnxRuntimeBackend):
             dropped: calls at the beginning to leave out, the warm-up.
 
         Raises:
-            RunError: the profile and the graph do not fit together, or nothing was called.
+            RunError: the profile and the graph do not match, or there was no call.
         """
         sessions = list(self._sessions.values())
         if not sessions:
@@ -107,7 +106,7 @@ class ProfiledBackend(OnnxRuntimeBackend):
 
 
 def _by_call(events: list[dict[str, Any]], nodes: Sequence[OnnxNode], where: str) -> npt.NDArray[np.float64]:
-    """Return the nodes' milliseconds, a row a call. Events stand in the order in which they ended."""
+    """Return the nodes' milliseconds, one row per call. Events are in the order in which they ended."""
     calls: list[list[float]] = []
     current: list[dict[str, Any]] = []
     for event in events:
@@ -134,7 +133,9 @@ def _in_order(events: Sequence[dict[str, Any]], nodes: Sequence[OnnxNode], where
         found.append(float(events[position]["dur"]) / 1e3)
         position += 1
     if position < len(events):
-        raise RunError(f"{where}: ONNX Runtime's profile shows {len(events) - position} nodes that its graph has not")
+        raise RunError(
+            f"{where}: ONNX Runtime's profile shows {len(events) - position} nodes that its graph does not have"
+        )
     return found
 
 

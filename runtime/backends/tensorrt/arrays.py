@@ -15,7 +15,7 @@ from .memory import Shape, sizes_of
 def accept(
     value: Any, stream: int, where: str, device: int, spec: TensorSpec, shape: Shape | None = None
 ) -> DeviceView:
-    """Return a caller's array once it is known to serve as a tensor; the model's CUDA context is current.
+    """Return a caller's array once it is checked that it can serve as a tensor; the model's CUDA context is current.
 
     Args:
         value: the array, see :func:`~mtl_deploy.runtime.cuda.arrays.view`.
@@ -28,7 +28,7 @@ def accept(
     Raises:
         ImageError: it is on another GPU, of another shape or type, read-only, or not aligned.
     """
-    _require_device(named_device(value), device, where)  # first: a producer need not know a stream of another GPU
+    _require_device(named_device(value), device, where)  # first: a producer need not know a stream on another GPU
     array = view(value, stream, where)
     _require_device(device_of(array.address), device, where)
     expected = shape
@@ -49,7 +49,7 @@ def accept(
 
 
 def _require_device(found: int | None, device: int, where: str) -> None:
-    """Refuse another GPU's array: the model's would read or write at a stranger's address."""
+    """Refuse an array on another GPU: the model's GPU would read or write at an address that is not its own."""
     if found not in (None, device):
         raise ImageError(
             f"{where} is on GPU {found}, the model is on GPU {device}; copy it there, or load the model with device={found}"

@@ -28,8 +28,8 @@ from .record import EngineRecord
 from .start import start_runtime
 
 _CLOSED = "the model is closed; load it again"
-CONTEXTS = 4  # at most, unless told: calls of more threads wait for one another
-GRAPHS = 8  # recorded a context, unless told
+CONTEXTS = 4  # at most, by default: calls from more threads wait for one another
+GRAPHS = 8  # recorded per context, by default
 
 
 class TensorRTBackend:
@@ -37,12 +37,12 @@ class TensorRTBackend:
 
     Args:
         read: returns the plan's bytes, checked against the manifest: a plan can run code.
-        record: what the manifest says of it.
+        record: what the manifest says about it.
         where: how errors call the file.
         device: CUDA's number of the GPU; None: the one of the thread's current CUDA context, else 0.
         contexts: execution contexts at most. Each has activation memory of its own.
-        graphs: CUDA graphs that a context keeps, one a batch size and set of buffers; 0 turns them off. Each is captured from a
-            further execution context of its own, which shares the activation memory.
+        graphs: CUDA graphs that a context keeps, one per batch size and set of buffers; 0 turns them off. Each is captured from
+            another execution context of its own, which shares the activation memory.
         runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine; False: none.
 
     Raises:
@@ -82,7 +82,7 @@ class TensorRTBackend:
                 self._made = 1
         except BaseException as error:
             self._lost = isinstance(error, DeviceLostError)
-            _clear_frames(error)  # they hold the engine, which must go before its context
+            _clear_frames(error)  # they hold the engine, which must be freed before its context
             self.close()
             raise
         self.details = f"{library.title}, {self._context.gpu.name}"
@@ -110,7 +110,7 @@ class TensorRTBackend:
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime along
         engine = self._runtime.deserialize_cuda_engine(read())
         if engine is None:
-            self._context.memory()  # says so where the cause is an unusable context
+            self._context.memory()  # raises where the cause is an unusable context
             if messages.out_of_memory:
                 raise DeviceMemoryError(f"{where}: no GPU memory is left for it ({messages.reason()})")
             gpu = self._context.gpu
@@ -125,7 +125,9 @@ class TensorRTBackend:
             self._cache = KernelCache(file, cache)
         image, outputs = _tensors(library, engine)
         if image is None or not outputs:
-            raise BackendError(f"{where}: an engine has one input and an output a task; build it again with mtl-export")
+            raise BackendError(
+                f"{where}: an engine has one input and one output per task; build it again with mtl-export"
+            )
         return LoadedEngine(library, engine, self._context, image, outputs, messages, graphs, config)
 
     def run(
@@ -139,7 +141,7 @@ class TensorRTBackend:
     ) -> dict[str, Any]:
         """Run once; see :meth:`~mtl_deploy.runtime.backends.base.Backend.run`."""
         try:
-            lane = self._acquire()  # from here on nobody closes the model
+            lane = self._acquire()  # from here on nobody can close the model
             try:
                 image = inputs[self._loaded.input.name]
                 pushed = self._context.enter()
@@ -153,7 +155,7 @@ class TensorRTBackend:
                 self._release(lane)
         except DeviceLostError as error:
             self._lost = True
-            _clear_frames(error)  # they hold pinned memory, and the caller may hold the error while he loads again
+            _clear_frames(error)  # they hold pinned memory, and callers may hold the error while they load again
             raise
 
     def _run_device(
@@ -191,7 +193,7 @@ class TensorRTBackend:
 
         def free() -> None:
             with suppress(RunError), context.active():
-                memory.close()  # waits for the device's work, so nothing still uses it
+                memory.close()  # waits for the work on the device, so nothing uses it any more
             context.drop()
 
         on = LEGACY_STREAM if stream == 0 else stream  # the array interface has no stream 0
@@ -200,7 +202,7 @@ class TensorRTBackend:
     # pinned memory for callers
 
     def pinned(self, batch: int, sample: Shape | None = None) -> Array:
-        """Return an input array in pinned memory: a call with it copies to the GPU without a detour.
+        """Return an input array in pinned memory: a call copies it to the GPU directly.
 
         Args:
             batch: number of images.
@@ -231,7 +233,7 @@ class TensorRTBackend:
                 if self._free:
                     return self._free.pop()
                 self._made += 1
-            try:  # unlocked: calls on the other lanes go on meanwhile
+            try:  # unlocked: calls on the other lanes continue meanwhile
                 with self._context.active():
                     return Lane(self._loaded)
             except BaseException as error:
@@ -240,7 +242,7 @@ class TensorRTBackend:
                     self._condition.notify_all()
                     if not isinstance(error, DeviceMemoryError):
                         raise
-                    self._limit = self._made  # go on with those that fit
+                    self._limit = self._made  # continue with those that fit
 
     def _release(self, lane: Lane) -> None:
         with self._condition:
@@ -248,7 +250,7 @@ class TensorRTBackend:
             self._condition.notify()
 
     def close(self) -> None:
-        """Free contexts, memory and engine, once running calls have ended. After a lost device, what can be freed is."""
+        """Free contexts, memory and engine, once running calls have ended. After a lost device, it frees what it can."""
         with self._condition:
             if self._closed:
                 return
@@ -259,7 +261,7 @@ class TensorRTBackend:
         try:
             with self._context.active():
                 self._let_go()
-        except MtlError:  # a borrowed context that is gone
+        except MtlError:  # a borrowed context that no longer exists
             self._let_go()
         self._context.close(lost=self._lost)
 
@@ -268,12 +270,12 @@ class TensorRTBackend:
             self._free.pop().close()
         if self._cache is not None and not self._lost:
             self._cache.save()
-        for name in ("_loaded", "_cache", "_runtime"):  # an engine must go before its runtime
+        for name in ("_loaded", "_cache", "_runtime"):  # an engine must be freed before its runtime
             self.__dict__.pop(name, None)
 
     def __del__(self) -> None:
         if "_condition" in self.__dict__:
-            with suppress(Exception):  # the interpreter may be going down
+            with suppress(Exception):  # the interpreter may be shutting down
                 self.close()
 
     @property
@@ -289,14 +291,14 @@ class TensorRTBackend:
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Let go of what the frames of an error, and of those of ours that led to it, hold; but for frames that still run."""
+    """Clear the frames of an error, and of the errors that led to it, except for frames that still run."""
     traceback.clear_frames(error.__traceback__)
     if isinstance(error.__context__, MtlError):
         _clear_frames(error.__context__)
 
 
 def _tensors(library: Library, engine: Any) -> tuple[TensorSpec | None, tuple[TensorSpec, ...]]:
-    """Return the engine's one input, or None where it has another number of them, and its outputs."""
+    """Return the engine's input, or None where it does not have exactly one, and its outputs."""
     trt = library.module
     specs: dict[Any, list[TensorSpec]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
     for index in range(engine.num_io_tensors):

@@ -21,12 +21,12 @@ class LoadedEngine:
     """A deserialized engine and what all its lanes need.
 
     Attributes:
-        library: that runs it.
+        library: the one that runs it.
         engine: the library's object.
         context: the CUDA context that it lives in.
         input: the image's tensor.
         outputs: the tasks' tensors.
-        messages: what the library says.
+        messages: what the library has said.
         graphs: number of CUDA graphs that a lane keeps; 0: none.
         runtime_config: TensorRT-RTX's; None for TensorRT.
         making: held while an execution context is made.
@@ -43,11 +43,11 @@ class LoadedEngine:
     making: threading.Lock = field(default_factory=threading.Lock)
 
     def make_execution(self, activations: DeviceMemory) -> Any:
-        """Return an execution context that works in the memory given. The CUDA context is current.
+        """Return an execution context that works in the given memory. The CUDA context is current.
 
         Raises:
             DeviceMemoryError: the GPU's memory is full.
-            RunError: the library gives none.
+            RunError: the library returns none.
         """
         with self.making:
             self.messages.clear()
@@ -61,7 +61,7 @@ class LoadedEngine:
         """Tell an execution context its shapes and addresses.
 
         Raises:
-            RunError: it does not take them.
+            RunError: it refuses them.
         """
         self.messages.clear()
         ok = execution.set_input_shape(self.input.name, binding.shape)
@@ -79,17 +79,17 @@ class LoadedEngine:
         """
         self.messages.clear()
         done = execution.execute_async_v3(stream)
-        del execution  # whoever keeps the error keeps this frame, and a context must go before its engine
+        del execution  # whoever keeps the error keeps this frame, and a context must be freed before its engine
         if not done:
             raise self.failure("enqueue")
 
     def output_shapes(self, execution: Any, shape: Shape) -> tuple[Shape, ...]:
-        """Return the outputs' shapes for an input's. Where they do not follow from the batch, the execution context is asked.
+        """Return the outputs' shapes for a shape of the input. Where they do not follow from the batch, ask the execution context.
 
         It then has that input shape, and must be bound again before it is enqueued.
 
         Raises:
-            RunError: the engine does not take the shape.
+            RunError: the engine refuses the shape.
         """
         if not any(is_free(spec) for spec in self.outputs):
             return tuple((shape[0], *sizes_of(spec)) for spec in self.outputs)
@@ -102,7 +102,7 @@ class LoadedEngine:
         return shapes
 
     def failure(self, what: str) -> RunError:
-        """Return the error for a call of the library that failed, with its own reason."""
+        """Return the error for a failed call of the library, with the reason that it gave."""
         text = f"{self.library.title} failed ({what}): {self.messages.reason()}"
         if self.messages.out_of_memory:
             return DeviceMemoryError(f"{text}; use smaller batches or fewer models")

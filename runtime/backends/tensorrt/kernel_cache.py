@@ -1,4 +1,4 @@
-"""TensorRT-RTX's compiled kernels, kept on disk so that the next start need not compile them."""
+"""TensorRT-RTX's compiled kernels, kept on disk so that the next start does not compile them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtl_deploy.runtime.files.reading import read_bytes
 
 
 def cache_path(engine: str, chosen: str | os.PathLike[str] | bool | None) -> Path | None:
-    """Return the cache's file: beside the engine, or the one that was chosen; None where ``chosen`` is False."""
+    """Return the cache's file: beside the engine, or the chosen one; None where ``chosen`` is False."""
     if chosen is False:
         return None
     return Path(f"{engine}.cache") if chosen is None or chosen is True else Path(os.fspath(chosen))
@@ -39,7 +39,7 @@ class KernelCache:
         self._cache = cache
 
     def save(self) -> None:
-        """Write what was compiled, where it is new: whole or not at all. A read-only folder or a full disk is no error."""
+        """Write newly compiled kernels, whole or not at all. A read-only folder or a full disk is no error."""
         content = self._cache.serialize()
         if self._file is None or content is None or not content.nbytes:
             return

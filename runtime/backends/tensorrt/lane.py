@@ -11,9 +11,9 @@ from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.cuda.arrays import DeviceView
 from mtl_deploy.runtime.cuda.driver import (
     ALIGNMENT,
+    CudaGraph,
     DeviceMemory,
     Event,
-    Graph,
     Stream,
     copy_on_device,
     copy_to_device,
@@ -23,20 +23,20 @@ from mtl_deploy.runtime.cuda.driver import (
 from mtl_deploy.runtime.errors import DeviceLostError, RunError
 
 from .engine import LoadedEngine
-from .memory import Binding, Buffers, Layout, Shape
+from .memory import Binding, BufferLayout, Buffers, Shape
 
 _Resource = TypeVar("_Resource")
-_SEEN = 64  # bindings remembered as used once
+_SEEN = 64  # bindings that are remembered as used once
 
 
 class _Recorded(NamedTuple):
     """A graph, and the execution context that it was captured from.
 
-    That context serves nothing else: once another shape is set, its graph may compute nonsense. NVIDIA's advice is a context a
-    graph, which share their activation memory (Developer Guide, "CUDA Graphs").
+    That context serves nothing else: once another shape is set, its graph may compute nonsense. NVIDIA advises one context per
+    graph, all sharing their activation memory (Developer Guide, "CUDA Graphs").
     """
 
-    graph: Graph
+    graph: CudaGraph
     execution: Any
 
 
@@ -45,7 +45,7 @@ class Lane:
 
     Raises:
         DeviceMemoryError: the GPU's memory is full.
-        RunError: the library gives no context.
+        RunError: the library returns no context.
     """
 
     def __init__(self, loaded: LoadedEngine) -> None:
@@ -57,7 +57,7 @@ class Lane:
         self._bound: Binding | None = None
         self._pending: int | None = None  # a caller's stream whose work still uses this lane
         self._execution: Any = None
-        self._uncaptured: Any = None  # an execution context that gave no graph, and whose work may go on
+        self._uncaptured: Any = None  # an execution context that could not be captured, and whose work may still run
         self._closers: list[Any] = []
         try:
             self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context, self._output_shapes))
@@ -90,11 +90,11 @@ class Lane:
 
         Args:
             image: the input, on the device or the host. A host array is copied to pinned memory first, unless it is ``pinned``.
-            targets: device memory to leave outputs in, by name.
-            names: outputs to bring to host memory.
+            targets: device memory to write outputs to, by name.
+            names: outputs to copy to host memory.
             into: arrays for those, by name.
             pinned: whether a host ``image`` lies in pinned memory.
-            stream: the caller's; None: the lane's own, which is waited for. With a caller's stream, only a call that brings
+            stream: the caller's; None: the lane's own, which the call waits for. With a caller's stream, only a call that copies
                 outputs to host memory waits.
         """
         on_device = isinstance(image, DeviceView)
@@ -134,10 +134,10 @@ class Lane:
         return found
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """Return the outputs' shapes for an input's, by name.
+        """Return the outputs' shapes for a shape of the input, by name.
 
         Raises:
-            RunError: the engine does not take the shape.
+            RunError: the engine refuses the shape.
         """
         return self._buffers.output_shapes(shape)
 
@@ -146,7 +146,7 @@ class Lane:
         return self._loaded.output_shapes(self._execution, shape)
 
     def _begin(self, shape: Shape, on: int, *, staging: bool) -> None:
-        """Wait for what an earlier call, on a caller's stream, still does with this lane; make room for the batch."""
+        """Wait until an earlier call, on a caller's stream, is done with this lane; make room for the batch."""
         fits = self._buffers.fits(shape)
         if self._pending is not None:
             if staging or not fits:
@@ -160,10 +160,10 @@ class Lane:
             self._buffers.grow(shape)
 
     def _settle(self, on: int) -> None:
-        """Wait for what a call that failed has enqueued: its memory is used again.
+        """Wait for what a failed call has enqueued: its memory will be reused.
 
         Raises:
-            DeviceLostError: the cause lies deeper than the library said.
+            DeviceLostError: the context is unusable, which the library did not say.
         """
         try:
             synchronize(on)
@@ -173,7 +173,7 @@ class Lane:
             pass
 
     def _wait_for(self, array: DeviceView, on: int) -> None:
-        """Order a stream behind the one that an array's producer, or reader, works on."""
+        """Make a stream wait for the one that an array's producer, or reader, works on."""
         if array.stream is not None and array.stream != on:
             self._arrived.record(array.stream)
             self._arrived.make_wait(on)
@@ -182,12 +182,12 @@ class Lane:
         self._wait_for(image, on)
         if image.address % ALIGNMENT == 0:
             return image.address
-        copy_on_device(binding.device_input, image.address, image.size, on)  # TensorRT reads aligned addresses alone
+        copy_on_device(binding.device_input, image.address, image.size, on)  # TensorRT reads aligned addresses only
         return binding.device_input
 
     # enqueueing
 
-    def _enqueue(self, binding: Binding, layout: Layout, on: int) -> None:
+    def _enqueue(self, binding: Binding, layout: BufferLayout, on: int) -> None:
         recorded = self._graphs.get(binding)
         if recorded is not None:
             self._graphs.move_to_end(binding)
@@ -202,23 +202,23 @@ class Lane:
                 self._seen.popitem(last=False)
         self._plain(binding, layout, on)
 
-    def _plain(self, binding: Binding, layout: Layout, on: int) -> None:
+    def _plain(self, binding: Binding, layout: BufferLayout, on: int) -> None:
         if binding != self._bound:
             self._bound = None
             self._loaded.bind(self._execution, binding)
             self._bound = binding
         self._work(self._execution, binding, layout, on)
 
-    def _work(self, execution: Any, binding: Binding, layout: Layout, on: int) -> None:
-        """Enqueue copies and engine for the binding that is in force."""
+    def _work(self, execution: Any, binding: Binding, layout: BufferLayout, on: int) -> None:
+        """Enqueue the copies and the engine for the current binding."""
         if binding.host_input:
             copy_to_device(binding.device_input, binding.host_input, layout.input_bytes, on)
         self._loaded.enqueue(execution, on)
         if binding.to_host:
             copy_to_host(self._buffers.result_address(), layout.binding.outputs[0], layout.output_bytes, on)
 
-    def _record(self, binding: Binding, layout: Layout, on: int) -> None:
-        """Enqueue, and then record a graph of the same, in the order that TensorRT asks; without a graph where it cannot be."""
+    def _record(self, binding: Binding, layout: BufferLayout, on: int) -> None:
+        """Enqueue, then record a graph of the same, in the order that TensorRT asks for; without a graph where that fails."""
         try:
             execution = self._loaded.make_execution(self._activations)
             self._loaded.bind(execution, binding)
@@ -235,7 +235,7 @@ class Lane:
         try:
             if capturable is not None and not capturable(handle):
                 raise RunError(f"{self._loaded.library.title} says that this engine cannot be captured")
-            graph = Graph(handle, lambda: self._work(execution, binding, layout, handle))
+            graph = CudaGraph(handle, lambda: self._work(execution, binding, layout, handle))
         except DeviceLostError:
             raise
         except RunError as error:
@@ -246,7 +246,7 @@ class Lane:
         del self._seen[binding]
         while len(self._graphs) > self._loaded.graphs:
             _, oldest = self._graphs.popitem(last=False)
-            synchronize(on)  # its launches are done then: what they ran on, this stream has waited for
+            synchronize(on)  # its launches are done then: this stream has waited for what they ran on
             oldest.graph.close()
 
     def _forget_graphs(self) -> None:
@@ -255,14 +255,14 @@ class Lane:
         self._seen.clear()
 
     def close(self) -> None:
-        """Free everything, once the lane's work is done. After a lost device, what can be freed is."""
+        """Free everything, once the lane's work is done. After a lost device, it frees what it can."""
         if self._pending is not None:
             with suppress(RunError):
                 self._done.synchronize()
         with suppress(RunError):
             self._forget_graphs()
         self._execution = self._uncaptured = None
-        self.__dict__.pop("_loaded", None)  # a lane that an exception's traceback keeps must not keep the engine
+        self.__dict__.pop("_loaded", None)  # a lane that is kept by an exception's traceback must not keep the engine
         for resource in reversed(self._closers):
             with suppress(RunError):
                 resource.close()

@@ -1,6 +1,6 @@
 """The TensorRT that is installed: TensorRT 8.6, 10, 11 or TensorRT-RTX. All differences between them are in this module.
 
-Only how they start is elsewhere (:mod:`~mtl_deploy.runtime.backends.tensorrt.start`).
+Only how to start them is elsewhere (:mod:`~mtl_deploy.runtime.backends.tensorrt.start`).
 
 The graph carries the precision. TensorRT 10, 11 and TensorRT-RTX build it strongly typed; 8.6 gets the flags that fit the
 graph, and for each layer the type that the graph gives it. See docs/engines.md for the differences and their sources.
@@ -53,7 +53,7 @@ class Library:
 
     @property
     def strongly_typed(self) -> bool:
-        """Whether it takes a graph's types as they stand."""
+        """Whether it computes with a graph's types as they are."""
         return hasattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") or self.major >= 10
 
     @property
@@ -64,14 +64,14 @@ class Library:
     # running
 
     def numpy_dtype(self, dtype: Any) -> np.dtype[Any]:
-        """Return numpy's word for a type; ``nptype`` of TensorRT 8.6 fails with NumPy 1.24 and later releases of 1.
+        """Return numpy's type for one of the library's; ``nptype`` of TensorRT 8.6 fails with NumPy 1.24 and later.
 
         Raises:
             BackendError: numpy has none.
         """
         if dtype.name not in _DTYPES:
             raise BackendError(
-                f"an engine with a tensor of type {dtype.name} at its border; build it again with mtl-export"
+                f"an engine with an input or output of type {dtype.name}; build it again with mtl-export"
             )
         return np.dtype(_DTYPES[dtype.name])
 
@@ -84,7 +84,7 @@ class Library:
     def create_context(self, engine: Any, runtime_config: Any = None) -> Any:
         """Return an execution context without activation memory, or None where the library fails.
 
-        The caller gives it memory. TensorRT asks for that where CUDA graphs are captured and shapes then change
+        The caller gives it memory. TensorRT requires that where CUDA graphs are captured and shapes change afterwards
         (NVIDIA, Developer Guide, "CUDA Graphs").
         """
         if not hasattr(self.module, "ExecutionContextAllocationStrategy"):  # TensorRT 8.6; deprecated in 10, gone in 11
@@ -105,8 +105,8 @@ class Library:
     def runtime_config(self, engine: Any, cached: bytes | None) -> tuple[Any, Any]:
         """Return TensorRT-RTX's configuration of contexts, and its cache of compiled kernels.
 
-        Kernels for a new shape are compiled before they first run, not behind it: a CUDA graph that was recorded meanwhile would
-        keep the slower stand-ins for good (its guide, "Working with RTX CUDA Graphs").
+        Kernels for a new shape are compiled before their first run, not in the background: a CUDA graph that was recorded meanwhile
+        would keep the slower stand-ins for good (its guide, "Working with RTX CUDA Graphs").
 
         Args:
             engine: TensorRT-RTX's.
@@ -123,9 +123,9 @@ class Library:
         return config, cache
 
     def inspect(self, engine: Any) -> str:
-        """Return what the library's inspector says of an engine's layers, as JSON.
+        """Return what the library's inspector says about an engine's layers, as JSON.
 
-        Where shapes are free, it says types and formats for the shapes of an execution context alone: here the profile's optimum.
+        Where shapes are free, it gives types and formats only for the shapes of an execution context: here the profile's optimum.
         The engine's CUDA context is current.
         """
         trt = self.module
@@ -150,12 +150,12 @@ class Library:
         return 1 << int(getattr(flags, name)) if hasattr(flags, name) else 0
 
     def obey_types(self, network: Any, config: Any, types: Mapping[str, str]) -> None:
-        """Make a library that is not strongly typed compute each layer in the type that the graph gives it.
+        """Make a library that is not strongly typed compute each layer in the graph's type.
 
         Args:
             network: parsed.
             config: the builder's.
-            types: by ONNX node, which TensorRT names its layers after: ``fp32``, ``fp16`` or ``int8`` (a Q/DQ node).
+            types: by ONNX node, as TensorRT names its layers after nodes: ``fp32``, ``fp16`` or ``int8`` (a Q/DQ node).
         """
         if self.strongly_typed:
             return
@@ -180,12 +180,12 @@ class Library:
                 layer.set_output_type(output, dtype)
 
     def prepare(self, config: Any) -> None:
-        """Set what an engine needs for this project's runtime, whatever the user chose."""
+        """Set what this project's runtime needs of an engine, whatever the user chose."""
         trt = self.module
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector then tells each layer's type
         if hasattr(
             trt.PreviewFeature, "PROFILE_SHARING_0806"
-        ):  # a profile serves several contexts; always so from 10 on
+        ):  # one profile serves several contexts; always so from 10 on
             config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
         if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # TensorRT-RTX: what stream capture needs
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
@@ -206,7 +206,7 @@ class Library:
         """Let later versions of the library run the engine."""
         if self.is_rtx:
             raise OptionError(
-                "TensorRT-RTX has no version-compatible engines: each release reads its own alone; leave --version-compatible out"
+                "TensorRT-RTX has no version-compatible engines: each release reads only its own; leave --version-compatible out"
             )
         config.set_flag(self.module.BuilderFlag.VERSION_COMPATIBLE)
 
@@ -220,7 +220,7 @@ class Library:
         config.hardware_compatibility_level = getattr(levels, level.upper())
 
     def set_gpus(self, config: Any, gpus: Sequence[str]) -> None:
-        """Name the compute capabilities (``sm86``) that an engine is built for ahead of time."""
+        """Set the compute capabilities (``sm86``) that an engine is built for ahead of time."""
         if not self.is_rtx:
             raise OptionError(
                 f"--gpu is TensorRT-RTX's: {self.title} builds for this machine's GPU; build on the device, or pass --engine "
@@ -250,7 +250,7 @@ class Library:
         """
         if self.is_rtx:
             raise OptionError(
-                "TensorRT-RTX measures no tactics when it builds, so it has no timing cache; leave --timing-cache out"
+                "TensorRT-RTX does not time tactics when it builds, so it has no timing cache; leave --timing-cache out"
             )
         try:
             content = file.read_bytes() if file.exists() else b""
@@ -289,7 +289,7 @@ def import_library(name: str) -> Library:
     try:
         module = importlib.import_module(_MODULES[name])
         version = str(module.__version__)
-        module.Runtime  # noqa: B018 - missing where the bindings found no libraries
+        module.Runtime  # noqa: B018 - missing where the bindings find no libraries
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise BackendError(
             f"{TITLES[name]} is installed but does not load ({' '.join(str(error).split()) or type(error).__name__}); install it "

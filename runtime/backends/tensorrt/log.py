@@ -1,4 +1,4 @@
-"""TensorRT's own messages, filtered and in our voice."""
+"""TensorRT's own messages, filtered and cleaned."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LOGGER = logging.getLogger("mtl_deploy.tensorrt")
 
 _NOISE = (
     "Thread context has not been set",  # an internal note of TensorRT-RTX's
-    "is unsupported in TensorRT-RTX",  # said of getters that print and inspect; setters are checked one by one
+    "is unsupported in TensorRT-RTX",  # about getters that print and inspect; setters are checked one by one
     "CUDA lazy loading is not enabled",
     "Unable to determine GPU memory usage",
     "TensorRT was linked against",
-    "Using an engine plan file across different models of devices",  # said in our own words, see engine_record
+    "Using an engine plan file across different models of devices",  # said in our own words, see record.py
     "Context memory is required to be set",
 )
 _CONTINUED = re.compile(r"^(--- Begin node ---|--- End node ---|Node name:|While parsing node)")
@@ -37,16 +37,18 @@ _PREFIXES = (
 
 
 class Messages:
-    """What TensorRT said of one model or build since the last :meth:`clear`.
+    """What TensorRT said about one model or build since the last :meth:`clear`.
 
-    A model is called from several threads, and several models speak through one logger (:func:`logger_for`). What is said in a
-    thread that works for this model (:meth:`listen`) belongs to that thread's call; what the library's own threads say is heard by
-    everyone, and counts where the thread itself heard nothing.
+    A model is called from several threads, and several models log through one logger (:func:`logger_for`). A message from a thread
+    that works for this model (:meth:`listen`) belongs to that thread's call. A message from the library's own threads goes to
+    all models, and counts where the thread itself got none.
     """
 
     def __init__(self) -> None:
-        self._said: list[tuple[int | None, bool, str]] = []  # thread that it was said in, whether an error, text
-        self._lock = threading.RLock()  # a collected engine speaks too
+        self._said: list[
+            tuple[int | None, bool, str]
+        ] = []  # the thread that it came from, whether it is an error, its text
+        self._lock = threading.RLock()  # an engine logs when it is collected, too
 
     @property
     def errors(self) -> list[str]:
@@ -59,7 +61,7 @@ class Messages:
         return self._texts(errors=False)
 
     def listen(self) -> None:
-        """Have what is said in this thread from now on come here alone."""
+        """Have the messages of this thread go here only, from now on."""
         _thread.listener = weakref.ref(self)
 
     def add(self, severity: int, text: str, thread: int | None = None) -> None:
@@ -68,11 +70,11 @@ class Messages:
         Args:
             severity: TensorRT's, 0 (internal error) to 4 (verbose).
             text: the message.
-            thread: that it was said in, where that one works for this model; None: the library's own.
+            thread: the one that it came from, where that works for this model; None: the library's own.
         """
         if any(noise in text for noise in _NOISE):
             severity = 4
-        elif CUDA_FAILED in text:  # TensorRT 8.6 only warns of it, and then crashes
+        elif CUDA_FAILED in text:  # TensorRT 8.6 only warns about it, and then crashes
             severity = min(severity, 1)
         cleaned = clean(text)
         _LOGGER.debug("%s", cleaned)
@@ -85,7 +87,7 @@ class Messages:
                 del self._said[:-_KEPT]
 
     def clear(self) -> None:
-        """Forget what this thread and the library's own have said, and listen."""
+        """Forget the messages of this thread and of the library's own, and listen."""
         self.listen()
         if self._said:
             own = threading.get_ident()
@@ -93,18 +95,18 @@ class Messages:
                 self._said = [entry for entry in self._said if entry[0] not in (own, None)]
 
     def reason(self) -> str:
-        """Return the first error of this thread's call, which is the cause of those that follow it."""
+        """Return the first error of this thread's call, which is the cause of the later ones."""
         errors = self._heard()
         return errors[0] if errors else "the library gave no reason"
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether an error of this thread's call speaks of memory that could not be had."""
+        """Whether an error of this thread's call says that memory could not be allocated."""
         return any(re.search(r"out of ?memory|OutOfMemory", text, re.IGNORECASE) for text in self._heard())
 
     @property
     def cuda_failed(self) -> bool:
-        """Whether CUDA did not start for the library. What it returned is then not to be touched, nor freed."""
+        """Whether CUDA did not start for the library. What it returned must then be neither used nor freed."""
         return any(CUDA_FAILED in text for text in self.errors)
 
     def _heard(self) -> list[str]:
@@ -122,7 +124,7 @@ class Messages:
 
 
 def clean(text: str) -> str:
-    """Take source positions, function names and error codes off the front of a message, and put it on one line."""
+    """Remove source positions, function names and error codes from the front of a message, and put it on one line."""
     line = " ".join(text.split())
     changed = True
     while changed:
@@ -135,14 +137,14 @@ def clean(text: str) -> str:
 
 
 def logger_for(module: Any, messages: Messages) -> Any:
-    """Return the logger of a TensorRT module, once it passes messages on to these too, for as long as they are held.
+    """Return the logger of a TensorRT module, which from now on passes messages on to these too, for as long as they exist.
 
-    There is one for the life of the process. TensorRT keeps a bare pointer to the first that it is given, and speaks through it
-    whichever model works (``nvinfer1::getLogger``): a logger that went with its model would leave that pointer dangling.
+    There is one for the life of the process. TensorRT keeps a bare pointer to the first that it is given, and logs through it
+    whichever model works (``nvinfer1::getLogger``): a logger that was freed with its model would leave that pointer dangling.
 
     Args:
         module: ``tensorrt`` or ``tensorrt_rtx``; its logger class is only known once it is imported.
-        messages: take in what is said from now on. Messages come from any thread.
+        messages: where to pass messages from now on. They come from any thread.
     """
     with _lock:
         if module not in _loggers:
@@ -176,7 +178,7 @@ def _make_logger(module: Any) -> tuple[Any, weakref.WeakSet[Messages]]:
 
 
 def keep_forever(thing: object) -> None:
-    """Have an object outlive the interpreter: where its destructor, or who still points to it, would end the process."""
+    """Let an object outlive the interpreter: its destructor, or what still points to it, would crash the process."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
@@ -185,5 +187,5 @@ def _nobody() -> Messages | None:
 
 
 _thread = threading.local()
-_lock = threading.RLock()  # a collected engine speaks, too
+_lock = threading.RLock()  # an engine logs when it is collected, too
 _loggers: dict[Any, tuple[Any, weakref.WeakSet[Messages]]] = {}  # by module

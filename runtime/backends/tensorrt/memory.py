@@ -1,4 +1,4 @@
-"""The memory of a lane: pinned staging and device buffers for one batch of inputs and outputs, laid out once a size of input."""
+"""The memory of a lane: pinned staging and device buffers for one batch, laid out once per size of the input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Binding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class BufferLayout:
     """Where an input of one shape, and its outputs, lie.
 
     Attributes:
@@ -54,15 +54,15 @@ class Layout:
 
 
 class Buffers:
-    """Buffers that grow to the largest batch seen. The outputs lie in one block, so that one copy brings all of them.
+    """Buffers that grow to the largest batch seen. The outputs lie in one block, so that one copy moves all of them.
 
-    Shapes are the input's. A number stands for the shape of so many images where no other size is free.
+    Shapes are the input's. A number stands for the shape of that many images where no other size is free.
 
     Args:
         image: the input's tensor.
         outputs: the outputs' tensors.
         context: current whenever a method is called.
-        shapes: returns the outputs' shapes for an input's; None: they follow from the batch.
+        shapes: returns the outputs' shapes for a shape of the input; None: they follow from the batch.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Buffers:
         self._pinned: list[PinnedMemory] = []  # likewise
         self._capacity = (0, 0)  # bytes of them
         self._plans: dict[Shape, _Plan] = {}
-        self._layouts: dict[Shape, Layout] = {}
+        self._layouts: dict[Shape, BufferLayout] = {}
 
     def fits(self, shape: Shape | int) -> bool:
         """Return whether an input of a shape needs no new memory."""
@@ -86,10 +86,10 @@ class Buffers:
         return plan.input_bytes <= self._capacity[0] and plan.offsets[-1] <= self._capacity[1]
 
     def grow(self, shape: Shape | int) -> None:
-        """Make room for a shape. All addresses change; work that uses the old ones is done.
+        """Make room for a shape. All addresses change, so the work that uses the old ones must be done.
 
         Raises:
-            DeviceMemoryError: there is no such room; the buffers are then empty.
+            DeviceMemoryError: there is not enough memory; the buffers are then empty.
         """
         plan = self._plan(shape)
         sizes = max(self._capacity[0], plan.input_bytes), max(self._capacity[1], plan.offsets[-1])
@@ -103,8 +103,8 @@ class Buffers:
             raise
         self._capacity = sizes
 
-    def layout(self, shape: Shape | int) -> Layout:
-        """Return where an input of a shape that fits lies."""
+    def layout(self, shape: Shape | int) -> BufferLayout:
+        """Return the layout for an input of a shape that fits."""
         plan = self._plan(shape)
         found = self._layouts.get(plan.shape)
         if found is None:
@@ -114,7 +114,7 @@ class Buffers:
         return found
 
     def output_shapes(self, shape: Shape | int) -> dict[str, Shape]:
-        """Return the outputs' shapes for an input's, by name."""
+        """Return the outputs' shapes for a shape of the input, by name."""
         return {spec.name: own for spec, own in zip(self._outputs, self._plan(shape).outputs, strict=True)}
 
     def _plan(self, shape: Shape | int) -> _Plan:
@@ -134,10 +134,10 @@ class Buffers:
             offsets.append(offsets[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
         return _Plan(shape, outputs, size_in_bytes(self._image, shape), tuple(offsets))
 
-    def _lay_out(self, plan: _Plan) -> Layout:
+    def _lay_out(self, plan: _Plan) -> BufferLayout:
         (input_memory, output_memory), (staging, results) = self._device, self._pinned
         addresses = tuple(output_memory.address + offset for offset in plan.offsets[:-1])
-        return Layout(
+        return BufferLayout(
             binding=Binding(plan.shape, staging.address, input_memory.address, addresses, to_host=True),
             staging=staging.array(self._image.dtype, plan.shape),
             results={
@@ -153,7 +153,7 @@ class Buffers:
         return self._pinned[1].address
 
     def close(self) -> None:
-        """Free the memory; pinned memory goes when the last array over it does."""
+        """Free the memory; pinned memory is freed with the last array over it."""
         device, self._device, self._pinned = self._device, [], []
         self._capacity = (0, 0)
         self._layouts.clear()

@@ -22,12 +22,12 @@ _Resource = TypeVar("_Resource")
 
 @dataclass(frozen=True)
 class Layer:
-    """What the library says of one layer of an engine.
+    """What the library says about one layer of an engine.
 
     Attributes:
         name: as its profiler reports it; ``conv1 + relu1`` where nodes were fused.
-        metadata: where it comes from, such as ``[ONNX Layer: conv1]``; empty where the library does not tell.
-        type: the library's own, such as ``CaskConvolution``; empty where it does not tell.
+        metadata: where it comes from, such as ``[ONNX Layer: conv1]``; empty where the library does not say.
+        type: the library's own, such as ``CaskConvolution``; empty where it does not say.
     """
 
     name: str
@@ -46,7 +46,7 @@ class LayerTimes:
 
     Raises:
         DeviceMemoryError: the GPU's memory is full.
-        RunError: the library gives no context, or does not take the batch.
+        RunError: the library returns no context, or refuses the batch.
     """
 
     def __init__(self, backend: TensorRTBackend, images: Array) -> None:
@@ -72,7 +72,9 @@ class LayerTimes:
                 self._profiler = make_profiler(self._loaded.library.module, self._report)
                 self._execution.profiler = self._profiler
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # they hold the execution context, which must go before CUDA's
+            traceback.clear_frames(
+                error.__traceback__
+            )  # they hold the execution context, which must be freed before CUDA's
             self.close()
             raise
 
@@ -88,7 +90,7 @@ class LayerTimes:
         synchronize(self._stream.handle)
 
     def measure(self) -> dict[str, float]:
-        """Make one call and return each layer's milliseconds, by name in the order of execution; of one name, their sum.
+        """Make one call and return each layer's milliseconds, by name in the order of execution; layers of one name are summed.
 
         Raises:
             RunError: the GPU or the library failed, or it reported nothing.
@@ -107,7 +109,7 @@ class LayerTimes:
         return found
 
     def layers(self) -> list[Layer]:
-        """Return what the library's inspector tells of the layers; empty where it tells nothing that is understood."""
+        """Return what the library's inspector says about the layers; empty where its answer is not understood."""
         trt = self._loaded.library.module
         try:
             inspector = self._loaded.engine.create_engine_inspector()
@@ -139,7 +141,7 @@ def make_profiler(module: Any, report: Callable[[str, float], None]) -> Any:
         def __init__(self, report: Callable[[str, float], None]) -> None:
             module.IProfiler.__init__(self)
             self.report = (
-                report  # not the class's: a class is freed by garbage collection alone, and the engine must go before
+                report  # not the class's: only garbage collection frees a class, and the engine must be freed earlier
             )
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:

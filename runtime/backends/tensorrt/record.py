@@ -1,4 +1,4 @@
-"""What a bundle says of an engine, and whether the engine fits this machine."""
+"""What a bundle says about an engine, and whether the engine fits this machine."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What a bundle's manifest says of an engine, beside what it says of every artifact.
+    """What a bundle's manifest says about an engine, beside what it says about every artifact.
 
     Attributes:
-        library: that built it: ``tensorrt`` or ``tensorrt-rtx``.
+        library: the one that built it: ``tensorrt`` or ``tensorrt-rtx``.
         version: the library's.
         compute_capabilities: of the GPUs that it was built for (``8.7``); empty: TensorRT-RTX's default, Ampere and later.
         gpu: the product that it was built on; None where it was built without one.
-        driver: CUDA version of the driver that it was built with; None without a GPU.
+        driver: CUDA version of the driver that it was built with; None where it was built without a GPU.
         hardware_compatibility: ``none``, ``ampere_plus`` or ``same_compute_capability``.
         version_compatible: whether later versions of the library run it: those of its major version, and the next (10 after 8).
         batch_opt: the batch that it is tuned for.
-        source: path of the graph that it was built from, and ``source_sha256`` its content's.
-        rest: what serves people and reports alone.
+        source: path of the graph that it was built from; ``source_sha256`` is of its content.
+        rest: what only people and reports read.
     """
 
     library: str
@@ -77,13 +77,13 @@ class EngineRecord:
     def require_fit(self, device: int | None = None) -> tuple[Library, Gpu]:
         """Return the library and the GPU that run the engine here.
 
-        What the record cannot tell is left to the library, which refuses what it cannot run.
+        What the record does not say is left to the library, which refuses what it cannot run.
 
         Args:
             device: CUDA's number of the GPU; None: 0.
 
         Raises:
-            BackendError: says what the engine was built for and what of it this machine has not.
+            BackendError: says what the engine was built for and which part of it this machine lacks.
         """
         try:
             gpu = find_gpu(device or 0)
@@ -107,7 +107,7 @@ class EngineRecord:
         here = gpu.compute_capability
         wanted = [_capability(text) for text in self.compute_capabilities]
         if self.library == "tensorrt-rtx" and not wanted:
-            # "8.0, 8.6, 8.9, 12.0, and later" (its guide, "CPU-Only AOT"); those between are the library's to judge
+            # "8.0, 8.6, 8.9, 12.0, and later" (its guide, "CPU-Only AOT"); the library judges those between
             fits = here >= (8, 0)
         elif self.hardware_compatibility == "ampere_plus":
             fits = here >= (8, 0)

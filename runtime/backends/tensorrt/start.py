@@ -1,8 +1,8 @@
-"""Starting TensorRT. What it cannot start on would otherwise end the process, so it is asked before it is imported and touched.
+"""Starting TensorRT. Where it cannot start, it may crash the process, so that is checked before it is imported or used.
 
 On a driver that is too old TensorRT 8.6 crashes inside ``Runtime(logger)``, the lean runtimes of 10.16 and 11.4 return an object
 that crashes when it is used or freed, and ``Builder(logger)`` of newer ones aborts. TensorRT-RTX survives it, and builds without a
-driver. (tests/conformance holds the lean runtime and RTX to it.)
+driver. (tests/conformance checks the lean runtime and RTX.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def built_for(name: str) -> int | None:
         name: ``tensorrt`` or ``tensorrt-rtx``.
 
     Returns:
-        The lowest, where wheels of several are installed; None where no wheel says it, such as for JetPack's own.
+        The lowest, where wheels of several are installed; None where no wheel says it, as on JetPack.
     """
     majors: set[int] = set()
     for project in (name, f"{name}-libs", f"{name}-bindings", *(f"{name}-cu{major}" for major in _MAJORS)):
@@ -49,7 +49,7 @@ def _majors(texts: Iterable[str]) -> set[int]:
 def require_driver(name: str, driver: str) -> None:
     """Check that the GPU's driver is new enough for an installed library.
 
-    Any driver of a major version of CUDA runs what is built for that major version (CUDA's minor version compatibility).
+    Any driver of a major version of CUDA runs what was built for that major version (CUDA's minor version compatibility).
 
     Args:
         name: ``tensorrt`` or ``tensorrt-rtx``.
@@ -90,7 +90,7 @@ def _start(library: Library, make: Any, messages: Messages, fault: str) -> Any:
     found = None
     try:
         found = make(logger)
-    except TypeError as error:  # what the bindings make of an object that is null
+    except TypeError as error:  # what the bindings raise for a null pointer
         raise BackendError(_not_started(library, messages, fault)) from error
     if messages.cuda_failed:
         keep_forever(found)  # its destructor crashes

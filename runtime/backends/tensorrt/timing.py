@@ -1,6 +1,6 @@
-"""Engines seen from inside: one call taken apart on the GPU's clock, and several engines at work at once.
+"""Engines seen from inside: the parts of one call on the GPU's clock, and several engines running at once.
 
-For measurements. Everything here has execution contexts, streams and memory of its own beside those of the models that it is given.
+For measurements. Everything here has its own execution contexts, streams and memory, apart from those of the given models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mtl_deploy.runtime.arrays import Array
-from mtl_deploy.runtime.cuda.driver import DeviceMemory, Event, Graph, Stream, copy_to_device, copy_to_host, synchronize
+from mtl_deploy.runtime.cuda.driver import (
+    CudaGraph,
+    DeviceMemory,
+    Event,
+    Stream,
+    copy_to_device,
+    copy_to_host,
+    synchronize,
+)
 from mtl_deploy.runtime.errors import DeviceLostError, RunError
 
 from .backend import TensorRTBackend
@@ -28,7 +36,7 @@ class Timing:
     """The parts of one call in milliseconds, as trtexec names them.
 
     Attributes:
-        enqueue: "Enqueue Time": the processor's time to enqueue the engine, or to launch its CUDA graph; no copies.
+        enqueue: "Enqueue Time": the time that the CPU takes to enqueue the engine, or to launch its CUDA graph; no copies.
         h2d: "H2D Latency": copy of the input, pinned memory to GPU; 0 without transfers.
         compute: "GPU Compute Time": from the end of that copy, or the call's beginning, to the engine's last kernel.
         d2h: "D2H Latency": copy of the outputs, GPU to pinned memory; 0 without transfers.
@@ -41,7 +49,7 @@ class Timing:
 
     @property
     def latency(self) -> float:
-        """Of the GPU: the sum of the three, trtexec's "Latency" ("Host Latency" in its older words)."""
+        """The GPU's time: the sum of the three, trtexec's "Latency" ("Host Latency" in its older words)."""
         return self.h2d + self.compute + self.d2h
 
     def __add__(self, other: Timing) -> Timing:
@@ -60,15 +68,15 @@ class _Instance:
 
     Raises:
         DeviceMemoryError: the GPU's memory is full.
-        RunError: the library gives no context, or does not take the batch.
+        RunError: the library returns no context, or refuses the batch.
     """
 
     def __init__(self, loaded: LoadedEngine, shape: Shape | int, device_input: int | None = None) -> None:
         self._loaded = loaded
         self._execution: Any = None
         self._closers: list[Any] = []
-        self.graph: Graph | None = None
-        """The engine's work, recorded; None: it is enqueued anew each time."""
+        self.graph: CudaGraph | None = None
+        """The engine's recorded work; None: it is enqueued again each time."""
         try:
             self.stream = self._keep(Stream())
             self.done = self._keep(Event())
@@ -81,10 +89,12 @@ class _Instance:
             loaded.bind(
                 self._execution, binding if device_input is None else binding._replace(device_input=device_input)
             )
-            self.execute(self.stream.handle)  # TensorRT asks for a plain enqueue before a capture
+            self.execute(self.stream.handle)  # TensorRT requires a plain enqueue before a capture
             synchronize(self.stream.handle)
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # they hold the execution context, which must go before CUDA's
+            traceback.clear_frames(
+                error.__traceback__
+            )  # they hold the execution context, which must be freed before CUDA's
             self.close()
             raise
 
@@ -105,7 +115,7 @@ class _Instance:
         self._loaded.enqueue(self._execution, on)
 
     def launch(self, on: int) -> None:
-        """Enqueue the engine's kernels, as a graph where one is recorded."""
+        """Launch the recorded graph, or enqueue the engine's kernels where there is none."""
         if self.graph is None:
             self.execute(on)
         else:
@@ -122,11 +132,11 @@ class _Instance:
             raise RunError(f"{self._loaded.library.title} says that this engine cannot be captured")
 
     def record(self) -> str | None:
-        """Record the engine alone as a graph, as trtexec does. Return the reason where it cannot be."""
+        """Record the engine alone as a graph, as trtexec does. Return the reason where that fails."""
         handle = self.stream.handle
         try:
             self.require_capturable()
-            self.graph = Graph(handle, lambda: self.execute(handle))
+            self.graph = CudaGraph(handle, lambda: self.execute(handle))
         except DeviceLostError:
             raise
         except RunError as error:
@@ -134,11 +144,11 @@ class _Instance:
         return None
 
     def results(self) -> dict[str, Array]:
-        """Return copies of the outputs that were brought to the host."""
+        """Return copies of the outputs that were copied to the host."""
         return {name: array.copy() for name, array in self.layout.results.items()}
 
     def close(self) -> None:
-        """Free everything, once its work is done. After a lost device, what can be freed is."""
+        """Free everything, once its work is done. After a lost device, it frees what it can."""
         graph, self.graph = self.graph, None
         self._execution = None
         for name in ("layout", "_loaded"):
@@ -150,7 +160,7 @@ class _Instance:
 
 
 class Timeline:
-    """Takes one engine's calls apart on the GPU's clock. For one thread and one batch.
+    """Times the parts of one engine's calls on the GPU's clock. For one thread and one batch.
 
     Args:
         backend: a loaded engine, which must stay open.
@@ -184,7 +194,7 @@ class Timeline:
         """Make one call and wait for it.
 
         Args:
-            transfers: copy the input to the GPU and the outputs back. Without them the engine reads what lies there.
+            transfers: copy the input to the GPU and the outputs back. Without, the engine reads what is already there.
             graph: launch the engine as a CUDA graph.
 
         Raises:
@@ -230,10 +240,12 @@ class Timeline:
 
 
 class Together:
-    """Runs several engines on the same images at once: on a stream each, or as one CUDA graph. For one thread and one batch size.
+    """Runs several engines on the same images at once: each on its own stream, or all as one CUDA graph.
+
+    For one thread and one batch size.
 
     The images are put into pinned memory and copied to the GPU once; every engine reads them there, on a stream of its own, and
-    brings its outputs back. The caller waits for all.
+    copies its outputs back. The caller waits for all.
 
     Args:
         backends: loaded engines with different outputs, which must stay open.
@@ -252,7 +264,7 @@ class Together:
         self._context = backends[0].loaded.context
         self._instances: list[_Instance] = []
         self._closers: list[Any] = []
-        self._whole: Graph | None = None
+        self._whole: CudaGraph | None = None
         self.graphs_off: str | None = None
         """Why an engine is enqueued kernel by kernel; None where all are graphs."""
         try:
@@ -266,7 +278,7 @@ class Together:
                 if whole:
                     for instance in self._instances:
                         instance.require_capturable()
-                    self._whole = Graph(self._instances[0].stream.handle, self._enqueue)
+                    self._whole = CudaGraph(self._instances[0].stream.handle, self._enqueue)
                     self._closers.append(self._whole)
                 elif graphs:
                     reasons = [instance.record() for instance in self._instances]

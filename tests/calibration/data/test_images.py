@@ -69,7 +69,7 @@ def test_bad_images_are_named_and_replaced(folder: Path) -> None:
     assert len(loaded.array) == 8
     assert loaded.skipped.keys() == {folder / "a/3.png", folder / "b/c/1.JPG"}
     assert loaded.skipped[folder / "a/3.png"] == (
-        "not an image of a format that is read (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"
+        "not an image in a supported format (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"
     )
     assert "cannot be read" in loaded.skipped[folder / "b/c/1.JPG"]
 

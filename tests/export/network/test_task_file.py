@@ -141,8 +141,8 @@ def test_the_networks_own_tasks_hold_until_others_are_given() -> None:
     ("tasks", "message"),
     [
         ((AGE, GENDER, RACE, Task("hair", "multiclass")), "4 tasks .* for 3 outputs of the network"),
-        ((AGE, RACE, GENDER), "'race' is multiclass but the network gives 1 value"),
-        ((AGE, GENDER, Task("race", "multiclass", labels=("a", "b"))), "2 labels but the network gives 3"),
+        ((AGE, RACE, GENDER), "'race' is multiclass but the network returns 1 value"),
+        ((AGE, GENDER, Task("race", "multiclass", labels=("a", "b"))), "2 labels but the network returns 3"),
         ((AGE, GENDER, Task("race", "multiclass", output=0)), "'age' and 'race' are both bound to output 0"),
         ((AGE, GENDER, Task("race", "multiclass", output=3)), "no output 3; its outputs are 0, 1, 2"),
         ((AGE, GENDER, Task("race", "multiclass", output=-1)), "no output -1"),

@@ -267,7 +267,7 @@ def end_in(work: Callable[[], None], step: tuple[str, str]) -> Owner:
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (("write", "fp32.onnx"), r"removed .*\.partial, left of a command that was killed \(process "),
+        (("write", "fp32.onnx"), r"removed .*\.partial, left by a command that was killed \(process "),
         (("exchange", "model.mtl"), r"removed .*\.partial"),
         (("rmdir", "bundle"), r"removed .*\.partial"),
     ],

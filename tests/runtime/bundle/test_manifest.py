@@ -127,7 +127,7 @@ def test_a_bundle_is_replaced_by_force_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="No space left on device; nothing was kept"):
+    with pytest.raises(OptionError, match="No space left on device; nothing was written"):
         write(tmp_path / "out.mtl", error=OSError(28, "No space left on device"))
     assert list(tmp_path.iterdir()) == []
 

@@ -128,7 +128,7 @@ def test_a_damaged_signature_is_refused(content: bytes, signed: Path, public: Pa
 def test_a_lone_graph_is_refused(signed: Path, public: Path, tmp_path: Path) -> None:
     lone = shutil.copy(signed / "fp32.onnx", tmp_path / "lone.onnx")
     load(lone).close()
-    with pytest.raises(IntegrityError, match=r"lone\.onnx: a lone graph, which nothing signs"):
+    with pytest.raises(IntegrityError, match=r"lone\.onnx: a lone graph, which has no signature"):
         load(lone, verify_key=public)
 
 
@@ -159,18 +159,18 @@ def test_keys_that_cannot_be_used(signed: Path, key: Path, tmp_path: Path) -> No
     text = tmp_path / "text.pem"
     text.write_text("no key")
     for file, message in (
-        (elliptic, "another kind of key"),
+        (elliptic, "not an Ed25519 key"),
         (locked, "without a password"),
-        (text, "no private key"),
+        (text, "not a private key"),
         (tmp_path / "none.pem", "No such file"),
         (tmp_path, "Is a directory"),
-        (key.with_suffix(".pub"), "no private key"),
+        (key.with_suffix(".pub"), "not a private key"),
     ):
         with pytest.raises(OptionError, match=message):
             load_signer(file)
     for given, message in (
-        (elliptic.with_suffix(".pub"), "another kind of key"),
-        (key, "no public key"),
+        (elliptic.with_suffix(".pub"), "not an Ed25519 key"),
+        (key, "not a public key"),
         (b"", "verify_key: no public key"),
         (tmp_path / "none.pub", "No such file"),
     ):
@@ -238,7 +238,7 @@ def test_a_signed_bundle_loads_at_each_step_of_its_replacement_by_another(
 def test_a_bundle_that_loses_its_signature_says_so(elsewhere: bool, signed: Path, public: Path, tmp_path: Path) -> None:
     output = tmp_path / "new.mtl" if elsewhere else None
     with (  # noqa: PT031 - the warning comes at its end
-        pytest.warns(UnsignedWarning, match=f"{output or signed} is not signed any more.*--engine none --sign KEY"),
+        pytest.warns(UnsignedWarning, match=f"{output or signed} is no longer signed.*--engine none --sign KEY"),
         updating(signed, output, force=False) as (bundle, claim),
         claim.writing() as staged,
     ):

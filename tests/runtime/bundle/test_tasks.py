@@ -142,10 +142,10 @@ def test_malformed_fields_are_named(fields: dict[str, Any], message: str) -> Non
     [
         (Task("a", "binary"), 3, "declare it multiclass"),
         (Task("a", "multiclass"), 1, "declare it binary or regression"),
-        (Task("a", "multiclass", labels=("x", "y")), 3, "2 labels but the network gives 3"),
+        (Task("a", "multiclass", labels=("x", "y")), 3, "2 labels but the network returns 3"),
         (Task("a", "segmentation"), 1, "declare it depth"),
-        (Task("a", "segmentation", labels=("x", "y")), 3, "2 labels but the network gives 3 channels"),
-        (Task("a", "depth"), 3, "depth but the network gives 3 channels; depth is one value a pixel"),
+        (Task("a", "segmentation", labels=("x", "y")), 3, "2 labels but the network returns 3 channels"),
+        (Task("a", "depth"), 3, "depth but the network returns 3 channels; depth is one value per pixel"),
         (Task("a", "normals"), 1, "normals are three values a pixel"),
         (Task("a", "binary", activation="softmax"), 1, "softmax of one value is always the same"),
         (Task("a", "binary", activation="log_softmax"), 1, "log_softmax of one value is always the same"),

@@ -80,7 +80,7 @@ def test_the_default_stream_has_another_number_in_dlpack(memory: GpuArray) -> No
 @pytest.mark.parametrize(("code", "bits", "lanes"), [(4, 16, 1), (2, 32, 4), (0, 4, 1), (6, 8, 1)])
 def test_types_that_numpy_has_not_are_refused(memory: GpuArray, code: int, bits: int, lanes: int) -> None:
     with pytest.raises(
-        ImageError, match=f"x has DLPack type code {code} with {bits} bits; integers and floats are taken"
+        ImageError, match=f"x has DLPack type code {code} with {bits} bits; only integers and floats are supported"
     ):
         view(memory.dlpack(code=code, bits=bits, lanes=lanes), 1, "x")
 

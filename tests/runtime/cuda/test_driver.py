@@ -12,7 +12,7 @@ from mtl_deploy.runtime import BackendError, DeviceLostError, DeviceMemoryError,
 from mtl_deploy.runtime.cuda import calls as cuda_calls
 from mtl_deploy.runtime.cuda import driver as cuda
 from mtl_deploy.runtime.cuda.context import Context
-from mtl_deploy.runtime.cuda.driver import DeviceMemory, Event, Graph, PinnedMemory, Stream
+from mtl_deploy.runtime.cuda.driver import CudaGraph, DeviceMemory, Event, PinnedMemory, Stream
 from tests.fakes.gpu import Simulation
 
 
@@ -31,7 +31,7 @@ def test_errors_are_told_apart(machine: Simulation) -> None:
 
 def test_a_child_after_a_fork_is_told_what_to_do(machine: Simulation) -> None:
     machine.cuda.fail("cuInit", "NOT_INITIALIZED")
-    with pytest.raises(RunError, match="does not survive a fork: start processes by 'spawn'"):
+    with pytest.raises(RunError, match="does not survive a fork: start processes with 'spawn'"):
         Context()
 
 
@@ -210,7 +210,7 @@ def test_the_device_is_the_one_asked_for(machine: Simulation) -> None:
         same.close()
     driver.foreign_context(1)
     assert Context().device == 1
-    with pytest.raises(BackendError, match="device 0 was asked for, but this thread's CUDA context is on device 1"):
+    with pytest.raises(BackendError, match="device=0, but this thread's CUDA context is on device 1"):
         Context(0)
 
 
@@ -273,15 +273,15 @@ def test_a_capture_that_fails_leaves_the_stream_usable_and_no_graph(machine: Sim
             raise RunError("no")
 
         with pytest.raises(RunError, match="CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
-            Graph(stream.handle, allocate)
+            CudaGraph(stream.handle, allocate)
         with pytest.raises(RunError, match=r"^no$"):
-            Graph(stream.handle, give_up)
+            CudaGraph(stream.handle, give_up)
         machine.cuda.fail("cuGraphInstantiate", "NOT_SUPPORTED")
         with pytest.raises(RunError, match="CUDA_ERROR_NOT_SUPPORTED"):
-            Graph(stream.handle, lambda: None)
+            CudaGraph(stream.handle, lambda: None)
         assert machine.cuda.live()["graphs"] == 0
         cuda.synchronize(stream.handle)
-        graph = Graph(stream.handle, lambda: None)
+        graph = CudaGraph(stream.handle, lambda: None)
         graph.launch(stream.handle)
         cuda.synchronize(stream.handle)
         graph.close()

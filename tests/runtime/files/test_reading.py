@@ -23,7 +23,7 @@ from tests.attacks.mutations import damaged_arrays
         ('{"a": ' + "9" * 5000 + "}", "a number of 5000 digits"),
         ('{"a": [1, 9999999999999999999]}', r"a\[1\]: a number of more than 64 bits"),
         ('{"a": {"b": 1e999}}', r"a\.b: inf is not a finite number"),
-        ('{"a": NaN}', "NaN is no number of JSON's"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
         ('["\\ud800"]', r"\[0\]: text with half of a surrogate pair"),
         ('{"\\udc80": 1}', "half of a surrogate pair"),
         (b'"\xff"', r"not UTF-8 text \(byte 1\)"),
@@ -53,7 +53,7 @@ def test_pipes_devices_and_sockets_are_refused_without_waiting(tmp_path: Path) -
             open_file(path)
     with pytest.raises(IsADirectoryError):
         open_file(tmp_path)
-    with pytest.raises(OSError, match="no file can be called so"):
+    with pytest.raises(OSError, match="no file can have this name"):
         open_file("a\0b")
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(BundleError, match="Not a regular file"):
@@ -87,7 +87,7 @@ def test_files_are_bounded(tmp_path: Path) -> None:
 
 def test_archives_of_arrays_are_bounded_and_hold_no_objects(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros(64 << 20, np.uint8), others=np.zeros(3))
-    with pytest.raises(DocumentError, match="take 64 MiB unpacked; 32 MiB are the most"):
+    with pytest.raises(DocumentError, match="take 64 MiB unpacked; at most 32 MiB are read"):
         read_archive(tmp_path / "bomb.npz", {"images"}, 32 << 20)
     arrays, others = read_archive(tmp_path / "bomb.npz", {"others"}, 32 << 20)
     assert (list(arrays), others) == (["others"], ["images"])
@@ -96,7 +96,7 @@ def test_archives_of_arrays_are_bounded_and_hold_no_objects(tmp_path: Path) -> N
         with pytest.raises(DocumentError, match="cannot be read as an array"):
             read(tmp_path / "objects.npy")
     (tmp_path / "pickle.npy").write_bytes(b"\x80\x04N.")
-    with pytest.raises(DocumentError, match="no array in numpy's format"):
+    with pytest.raises(DocumentError, match="not an array in numpy's format"):
         read_array(tmp_path / "pickle.npy")
     np.savez(tmp_path / "objects.npz", images=np.array([{}], object))
     with pytest.raises(DocumentError, match="Object arrays cannot be loaded"):
@@ -119,7 +119,7 @@ def test_text_arrays_hold_characters() -> None:
     for signature, offset in ((b"PK\x03\x04", 14), (b"PK\x01\x02", 16)):
         at = content.index(signature) + offset
         stored[at : at + 4] = zlib.crc32(bytes(stored[start : start + size])).to_bytes(4, "little")
-    with pytest.raises(DocumentError, match="array 'words': text with characters that are none"):
+    with pytest.raises(DocumentError, match="array 'words': text with invalid characters"):
         read_archive(bytes(stored), {"words"})
 
 

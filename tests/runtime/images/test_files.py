@@ -32,7 +32,7 @@ def test_the_listed_formats_are_read_whatever_a_file_is_called(name: str, tmp_pa
 def test_other_formats_are_not_opened(name: str, tmp_path: Path) -> None:
     PICTURE.save(tmp_path / "image.png", format=name)
     for read in (original_pixels, label_pixels, lambda path: load_pixels(path, SIZE)):
-        with pytest.raises(ImageError, match=r"image\.png: not an image of a format that is read \(BMP, GIF"):
+        with pytest.raises(ImageError, match=r"image\.png: not an image in a supported format \(BMP, GIF"):
             read(tmp_path / "image.png")
 
 

@@ -15,7 +15,7 @@ import pytest
 from mtl_deploy.runtime import ImageError, Prediction, TaskError, load
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.images.fit import Placement, place
+from mtl_deploy.runtime.images.fit import ImagePlacement, place
 from mtl_deploy.runtime.predictions.decoding import decode
 from mtl_deploy.runtime.predictions.sampling import Sampling
 from tests.networks.dense_bundle import LABELS, SIZE, STRIDE, dense_signature, write_dense_bundle
@@ -258,7 +258,7 @@ def test_normals_of_no_length_stay_finite() -> None:
 )
 def test_interpolation_is_pytorchs_at_odd_sizes(grid: tuple[int, int], target: tuple[int, int]) -> None:
     values = RNG.random((2, *grid), dtype=np.float32)
-    found = Sampling(grid, Placement(target, grid, (0, 0, *grid))).bilinear(values)
+    found = Sampling(grid, ImagePlacement(target, grid, (0, 0, *grid))).bilinear(values)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, interpolate(values, target), atol=1e-5)
 

@@ -121,7 +121,7 @@ def test_a_caption_is_written_into_the_corner(image: np.ndarray) -> None:
     before = np.asarray(picture).copy()
     caption(picture, "")
     np.testing.assert_array_equal(np.asarray(picture), before)
-    caption(picture, "12.3 frames a second")
+    caption(picture, "12.3 frames per second")
     changed = (np.asarray(picture) != before).any(axis=-1)
     assert changed[: HEIGHT // 4, : WIDTH * 3 // 4].any()
     assert not changed[HEIGHT // 4 :].any()

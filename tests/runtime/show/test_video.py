@@ -13,7 +13,7 @@ import pytest
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.predictions.decoding import Prediction
-from mtl_deploy.runtime.show.video import Frames, Meter, Recorder, Screen, is_video, play
+from mtl_deploy.runtime.show.video import FrameRate, Frames, Screen, VideoWriter, is_video, play
 
 pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
 
@@ -21,7 +21,7 @@ pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
 def clip(file: Path, count: int = 7, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
     """Write a clip whose frames are told apart by their brightness."""
     frames = [np.full((*size, 3), 20 + 30 * number, np.uint8) for number in range(count)]
-    with closing(Recorder(file, 10.0)) as recorder:
+    with closing(VideoWriter(file, 10.0)) as recorder:
         for frame in frames:
             frame[:, : size[1] // 2] = (200, 30, 30)
             assert recorder.write(frame)
@@ -77,7 +77,7 @@ def test_without_a_picture_frames_are_only_predicted(tmp_path: Path, make_bundle
 
 def test_a_rate_is_the_mean_over_recent_times() -> None:
     now = [0.0]
-    meter = Meter(lambda: now[0])
+    meter = FrameRate(lambda: now[0])
     assert meter.rate == 0.0
     for _ in range(5):
         meter.tick()
@@ -109,7 +109,7 @@ def test_sources_that_cannot_be_read(
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with (
-        closing(Recorder(tmp_path / "missing" / "out.mp4", 10.0)) as recorder,
+        closing(VideoWriter(tmp_path / "missing" / "out.mp4", 10.0)) as recorder,
         pytest.raises(ImageError, match="write"),
     ):
         recorder.write(np.zeros((32, 32, 3), np.uint8))

@@ -253,13 +253,13 @@ def test_after_a_lost_device_models_close_and_the_error_says_to_start_again(
     model(IMAGES[:2])
     machine.cuda.lose("ILLEGAL_ADDRESS")
     for broken in (model, other):
-        with pytest.raises(DeviceLostError, match=r"ILLEGAL_ADDRESS.*can be closed.*process must be started again"):
+        with pytest.raises(DeviceLostError, match=r"ILLEGAL_ADDRESS.*close its models and start the process again"):
             broken(IMAGES[:2])
     model.close()
     other.close()
     assert not any(machine.cuda.live().values())
     for _ in range(2):  # CUDA asks for a new process; a reset has not helped
-        with pytest.raises(DeviceLostError, match="the process must be started again"):
+        with pytest.raises(DeviceLostError, match="start the process again"):
             load(bundle)
     assert not any(machine.cuda.live().values())
 
