@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TENSORRT_FILES = (
     *sorted(ROOT.glob("runtime/backends/tensorrt/[a-z]*.py")),
+    *sorted(ROOT.glob("runtime/backends/tensorrt/library/[a-z]*.py")),
     *(ROOT / "export/engines/build.py", ROOT / "export/engines/bundle_engines.py"),
     ROOT / "examples/bare_loop.py",
 )

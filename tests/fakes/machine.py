@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mtl_deploy.runtime.backends.onnxruntime import backend as onnxruntime_backend
-from mtl_deploy.runtime.backends.tensorrt import library as tensorrt_library
+from mtl_deploy.runtime.backends.tensorrt.library import importing
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.writing import write_manifest
 from mtl_deploy.runtime.cuda import gpu
@@ -35,7 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulat
     monkeypatch.setattr(
         onnxruntime_backend, "has_gpu", lambda: False
     )  # the real ONNX Runtime would look for a real one
-    monkeypatch.setattr(tensorrt_library, "find_spec", lambda name: getattr(sys.modules.get(name), "__spec__", None))
+    monkeypatch.setattr(importing, "find_spec", lambda name: getattr(sys.modules.get(name), "__spec__", None))
     for name in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     clear_caches()

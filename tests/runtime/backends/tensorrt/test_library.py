@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mtl_deploy.runtime import BackendError, OptionError
-from mtl_deploy.runtime.backends.tensorrt import library as module
-from mtl_deploy.runtime.backends.tensorrt.library import import_library, installed, version_numbers
+from mtl_deploy.runtime.backends.tensorrt.library import import_library, importing, installed, version_numbers
 from tests.fakes.gpu import Simulation
 
 
@@ -54,7 +53,7 @@ def test_a_library_that_does_not_import_says_why(
     def fail(name: str) -> Any:
         raise error
 
-    monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=fail))
+    monkeypatch.setattr(importing, "importlib", SimpleNamespace(import_module=fail))
     reason = " ".join(str(error).split()) or "AttributeError"
     with pytest.raises(BackendError) as caught:
         import_library("tensorrt")
