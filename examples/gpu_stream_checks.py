@@ -126,7 +126,7 @@ def _to_host(arrays: dict[str, Any], stream: Stream, context: Context) -> dict[s
 def shares_and_one_graph(machine: Machine) -> dict[str, Any]:
     """Profile the shared engine part by part, and run the separate engines as one CUDA graph."""
     from mtl_deploy.bench.sections.where.engine_profile import profile_engine
-    from mtl_deploy.runtime.backends.tensorrt.timing import Together
+    from mtl_deploy.runtime.backends.tensorrt.together import Together
     from mtl_deploy.runtime.onnx_format.graph import read_graph
 
     images = machine.images(1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.backends.tensorrt.backend import GRAPHS, TensorRTBackend
-from mtl_deploy.runtime.backends.tensorrt.timing import Together
+from mtl_deploy.runtime.backends.tensorrt.together import Together
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.errors import BackendError
 from mtl_deploy.runtime.loading import load

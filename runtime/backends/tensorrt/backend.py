@@ -280,7 +280,7 @@ class TensorRTBackend:
 
     @property
     def loaded(self) -> LoadedEngine:
-        """The engine and what its contexts need, for measurements; see :mod:`~mtl_deploy.runtime.backends.tensorrt.timing`."""
+        """The engine and what its contexts need, for measurements (``timing.py``, ``together.py``, ``profile.py``)."""
         return self._loaded
 
     @property

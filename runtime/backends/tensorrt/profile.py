@@ -72,9 +72,7 @@ class LayerTimes:
                 self._profiler = make_profiler(self._loaded.library.module, self._report)
                 self._execution.profiler = self._profiler
         except BaseException as error:
-            traceback.clear_frames(
-                error.__traceback__
-            )  # they hold the execution context, which must be freed before CUDA's
+            traceback.clear_frames(error.__traceback__)  # they hold the execution context, which must be freed first
             self.close()
             raise
 

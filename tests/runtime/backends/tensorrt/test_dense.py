@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.runtime import DeviceArray, ImageError, RunError, load
-from mtl_deploy.runtime.backends.tensorrt.timing import Timeline, Together
+from mtl_deploy.runtime.backends.tensorrt.timing import Timeline
+from mtl_deploy.runtime.backends.tensorrt.together import Together
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.writing import write_manifest
 from tests.fakes.fork import ForkingCuda

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.backends.tensorrt.timing import Timeline, Timing, Together
+from mtl_deploy.runtime.backends.tensorrt.timing import Timeline, Timing
+from mtl_deploy.runtime.backends.tensorrt.together import Together
 from mtl_deploy.runtime.errors import DeviceMemoryError, RunError
 from mtl_deploy.runtime.model import Model
 from tests.fakes.fork import ForkingCuda
