@@ -35,7 +35,7 @@ def misfit(kind: str, size: int, activation: Activation) -> str | None:
         return None
     if kind not in CLASS_KINDS:
         return (
-            f"{kind} is taken as it is, whatever the network applied; leave activation out (scale and offset "
+            f"{kind} values are taken as they are, whatever the network applied; leave activation out (scale and offset "
             "convert a value to its unit)"
         )
     if kind == "binary" and size == 1 and activation != "sigmoid":

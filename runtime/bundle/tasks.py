@@ -163,7 +163,7 @@ class Task:
         expected = {"depth": 1, "normals": 3}.get(self.kind)
         if expected is not None and size != expected:
             raise TaskError(
-                f"task {self.name!r} is {self.kind} but the network returns {size} channels; "
+                f"task {self.name!r} is {self.kind} but the network returns {size} channel{'s' if size != 1 else ''}; "
                 f"{self.kind} {'is one value' if expected == 1 else 'are three values'} per pixel"
             )
         if self.kind == "segmentation" and size < 2:

@@ -377,7 +377,7 @@ def test_what_may_be_another_command_s_is_left_alone_and_named(
 ) -> None:
     target, _, new = two(make_bundle, tmp_path)
     (target.parent / name / "model.mtl").mkdir(parents=True)
-    with pytest.warns(LeftoverWarning, match="remove it, unless that runs still"):
+    with pytest.warns(LeftoverWarning, match="remove it, unless that command still runs"):
         put(new, target)
     assert names(target.parent) == [name, "model.mtl"]
 

@@ -171,7 +171,7 @@ def test_keys_that_cannot_be_used(signed: Path, key: Path, tmp_path: Path) -> No
     for given, message in (
         (elliptic.with_suffix(".pub"), "not an Ed25519 key"),
         (key, "not a public key"),
-        (b"", "verify_key: no public key"),
+        (b"", "verify_key: not a public key"),
         (tmp_path / "none.pub", "No such file"),
     ):
         with pytest.raises(OptionError, match=message):

@@ -89,7 +89,7 @@ def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
         ("a=binary:x,y;labels=x,y", "labels is given twice"),
         ("a=depth;valid_range=1", "valid_range cannot be '1'; write the least and the greatest depth"),
         ("a=depth;upsample=no", "upsample cannot be 'no'; write true or false"),
-        ("a=regression;activation=sigmoid", "regression is a value that is taken as it is"),
+        ("a=regression;activation=sigmoid", "regression values are taken as they are"),
     ],
 )
 def test_a_malformed_task_is_refused(text: str, message: str) -> None:
@@ -118,8 +118,8 @@ def test_a_malformed_task_is_refused(text: str, message: str) -> None:
         ({"name": "a", "kind": "normals", "valid_range": [0, 1]}, "normals has no valid_range; only depth has one"),
         ({"name": "a", "kind": "normals", "unit": "m"}, "only a regression or depth has a unit, this is normals"),
         ({"name": "a", "kind": "depth", "labels": ["x"]}, "depth has a unit, not labels"),
-        ({"name": "a", "kind": "depth", "activation": "softmax"}, "depth is a value that is taken as it is"),
-        ({"name": "a", "kind": "normals", "activation": "sigmoid"}, "normals is a value that is taken as it is"),
+        ({"name": "a", "kind": "depth", "activation": "softmax"}, "depth values are taken as they are"),
+        ({"name": "a", "kind": "normals", "activation": "sigmoid"}, "normals values are taken as they are"),
         ({"name": "a", "kind": "binary", "activation": 1}, "activation: 1 is not text, nor null"),
         ({"name": "a", "kind": "binary", "activation": "Sigmoid"}, "unknown activation 'Sigmoid'"),
         ({"name": "a", "kind": "depth", "upsample": 1}, "upsample: 1 is not true or false"),
@@ -146,7 +146,7 @@ def test_malformed_fields_are_named(fields: dict[str, Any], message: str) -> Non
         (Task("a", "segmentation"), 1, "declare it depth"),
         (Task("a", "segmentation", labels=("x", "y")), 3, "2 labels but the network returns 3 channels"),
         (Task("a", "depth"), 3, "depth but the network returns 3 channels; depth is one value per pixel"),
-        (Task("a", "normals"), 1, "normals are three values a pixel"),
+        (Task("a", "normals"), 1, "normals are three values per pixel"),
         (Task("a", "binary", activation="softmax"), 1, "softmax of one value is always the same"),
         (Task("a", "binary", activation="log_softmax"), 1, "log_softmax of one value is always the same"),
         (Task("a", "binary", activation="sigmoid"), 2, "two sigmoids are two answers.*declare it multiclass"),
@@ -210,7 +210,7 @@ def test_names_must_differ_and_not_only_in_case() -> None:
     ("change", "message"),
     [
         ({"version": 99}, "version 99, this release reads 1"),
-        ({"outputs": "raw"}, "neither of decoded, logits"),
+        ({"outputs": "raw"}, "none of decoded, logits"),
         ({"tasks": []}, "tasks: a list of 0; expected 1 or more"),
         ({"preprocessing": {}}, "malformed signature"),
     ],

@@ -60,7 +60,7 @@ def test_signals_end_a_command_the_tidy_way(name: str, times: int) -> None:
     """A second one does no harm to the tidying up; the exit code is the shell's for the first."""
     code = f"""
 import os, signal, sys, time
-from mtl_deploy.runtime.console.command.command.command import run_command
+from mtl_deploy.runtime.console.command import run_command
 def work():
     try:
         os.kill(os.getpid(), signal.{name})

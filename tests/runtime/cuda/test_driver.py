@@ -22,7 +22,7 @@ def test_errors_are_told_apart(machine: Simulation) -> None:
     assert cuda.check((codes.CUDA_SUCCESS,)) is None
     with pytest.raises(DeviceMemoryError, match=r"memory is full \(CUDA_ERROR_OUT_OF_MEMORY\); close other models"):
         cuda.check((codes.CUDA_ERROR_OUT_OF_MEMORY, None))
-    with pytest.raises(DeviceLostError, match=r"unusable \(CUDA_ERROR_LAUNCH_TIMEOUT\).*started again"):
+    with pytest.raises(DeviceLostError, match=r"unusable \(CUDA_ERROR_LAUNCH_TIMEOUT\).*start the process again"):
         cuda.check((codes.CUDA_ERROR_LAUNCH_TIMEOUT,))
     with pytest.raises(RunError, match=r"^CUDA failed: CUDA_ERROR_INVALID_VALUE$") as caught:
         cuda.check((codes.CUDA_ERROR_INVALID_VALUE,))
