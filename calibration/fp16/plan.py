@@ -33,7 +33,7 @@ SENSITIVE = frozenset(
         *("Exp", "Log", "LogSoftmax", "Mish", "Pow", "Reciprocal", "Softmax", "Softplus"),
         *("Acos", "Acosh", "Asin", "Asinh", "Atanh", "Cosh", "Sinh", "Tan"),
         *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"),
-        "Attention",  # its products are within it, so that their range is not observed
+        *("Attention", "LinearAttention"),  # their products are inside, so that their range is not observed
         *("LRN", "LpNormalization", "MeanVarianceNormalization", "CumSum", "GlobalLpPool", "LpPool"),
         *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSumSquare"),
     )

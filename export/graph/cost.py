@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
         TraceError: a size is not known that the count needs.
     """
     nodes = list(nodes)
-    parameters = {value: None for node in nodes for value in node.inputs if value is not None and is_parameter(value)}
+    parameters = {value: None for node in nodes for value in values_read(node) if is_parameter(value)}
     return Cost(
         multiply_adds=sum(multiply_adds(node) for node in nodes),
         parameters=sum(elements(value) for value in parameters),
@@ -44,11 +44,18 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
 def multiply_adds(node: ir.Node) -> int:
     """Count one node's multiply-adds for one image; 0 where it carries no weights.
 
-    Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`.
+    Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`. An ``If`` counts as its most
+    expensive branch, a ``Scan`` or ``Loop`` as its body times its iterations (once where their number is not known).
 
     Raises:
         TraceError: a size that the count needs is not known.
     """
+    return _count(node) // _images(node)
+
+
+def _count(node: ir.Node) -> int:
+    if bodies := _bodies(node):
+        return _iterations(node) * max(sum(_count(inner) for inner in body) for body in bodies)
     count = weighted.multiply_adds(
         node.op_type,
         [_shape(value) for value in node.inputs],
@@ -64,7 +71,41 @@ def multiply_adds(node: ir.Node) -> int:
             f"node {node.name!r} ({node.op_type}): its work cannot be counted, as sizes of its inputs or outputs are not known "
             f"({shapes}); give the network fixed sizes there"
         )
-    return count // _images(node)
+    return count
+
+
+def values_read(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield what a node reads, and what the graphs inside it read (the branches of an ``If``, the body of a ``Loop``)."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in _bodies(node):
+        yield from body.outputs
+        for inner in body.all_nodes():
+            yield from (value for value in inner.inputs if value is not None)
+
+
+def _bodies(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type.name == "GRAPH":
+            found.append(attribute.as_graph())
+        elif attribute.type.name == "GRAPHS":
+            found += attribute.as_graphs()
+    return found
+
+
+def _iterations(node: ir.Node) -> int:
+    """Return how often the graph inside a node runs; 1 where that is not known."""
+    if node.op_type == "Loop":
+        most = node.inputs[0]
+        constant = None if most is None else most.const_value
+        return 1 if constant is None else int(constant.numpy().ravel()[0])
+    if node.op_type == "Scan":
+        scanned = node.inputs[len(node.inputs) - node.attributes["num_scan_inputs"].as_int()]
+        axes = node.attributes.get("scan_input_axes")
+        shape = _shape(scanned)
+        size = None if shape is None else shape[0 if axes is None else axes.as_ints()[0]]
+        return size if isinstance(size, int) else 1
+    return 1
 
 
 def weight(node: ir.Node) -> ir.Value | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .cost import Cost, cost
+from .cost import Cost, cost, values_read
 from .passes import Merged
 from .sizes import at_size
 
@@ -103,7 +103,9 @@ def ancestors(values: Iterable[ir.Value]) -> dict[ir.Node, None]:
         if node is None or node in found:
             continue
         found[node] = None
-        waiting.extend(value.producer() for value in node.inputs if value is not None)
+        waiting.extend(
+            each for value in values_read(node) if (each := value.producer()) is None or each.graph is node.graph
+        )
     return found
 
 

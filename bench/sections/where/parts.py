@@ -174,11 +174,16 @@ def _fed(graph: OnnxGraph, reads: Sequence[Sequence[int]]) -> tuple[list[bool], 
     """Return for each node whether it depends on the input, and whether it has or depends on a layer with weights."""
     inputs = {value.name for value in graph.inputs} - set(graph.initializers)
     fed = [bool(inputs & _reads(node)) for node in graph.nodes]
-    weighted = [is_weighted(node.op_type) for node in graph.nodes]
+    weighted = [_is_layer(node) for node in graph.nodes]
     for i, sources in enumerate(reads):  # ONNX demands that a node stand behind those that it reads from
         fed[i] = fed[i] or any(fed[j] for j in sources)
         weighted[i] = weighted[i] or any(weighted[j] for j in sources)
     return fed, weighted
+
+
+def _is_layer(node: OnnxNode) -> bool:
+    inner = (each.op_type for graph in node.graphs for each in graph.all_nodes())
+    return any(is_weighted(kind) for kind in (node.op_type, *inner))
 
 
 def shares(parts: Sequence[Part]) -> Mapping[str, float]:

@@ -166,6 +166,54 @@ def test_a_network_that_begins_with_an_operator_of_the_table_has_its_backbone_th
     assert parts["Div"] == BORDERS
 
 
+class Branching(nn.Module):
+    """A head with two layers in either branch, one of them more expensive; what a branch alone needs is made outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.other = nn.Conv2d(3, 8, 3, 4, 1), nn.Linear(8, 2)
+        self.wide = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        self.narrow = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.stem(x).relu()
+        z = torch.cond(x.sum() > 0, self.wide, self.narrow, (y,))
+        return z.mean((2, 3)), self.other(y.mean((2, 3)))
+
+
+def test_what_is_inside_a_branch_is_work_and_has_parameters_and_needs_what_it_reads() -> None:
+    model = traced(Branching(), 18)
+    first = str(model.graph.outputs[0].name)
+    shares = sharing(model)
+    assert shares.heads[first].multiply_adds == 2 * PLACES * 8 * 72
+    assert shares.heads[first].parameters >= 2 * (8 * 72 + 8) + 2 * (64 + 8)
+    assert shares.backbone.multiply_adds == STEM  # read inside of the branches only
+    assert shares.shared.multiply_adds == STEM + 2 * PLACES * 8 * 72 + 16
+    parts = assign(read_graph(ir.to_proto(model).SerializeToString()))
+    assert dict(zip((node.op_type for node in model.graph), parts, strict=True))["If"] == head(first)
+
+
+@pytest.mark.parametrize(("trips", "times"), [(7, 7), (None, 1)])
+def test_a_loops_body_counts_as_often_as_it_runs(trips: int | None, times: int) -> None:
+    text = f"""
+        <ir_version: 8, opset_import: ["": 18]>
+        loops (float[1, 5, 4] x, int64 given) => (float[1, 5, 4] y, float[1, 5, 4] z)
+        <float[4, 4] w, int64 seven = {{{trips or 0}}}, bool yes = {{1}}>
+        {{
+            y = Loop({"seven" if trips else "given"}, yes, x) <body = body (int64 i, bool before, float[1, 5, 4] a) =>
+                (bool after, float[1, 5, 4] b) {{ after = Identity(before) b = MatMul(a, w) }}>
+            ignored, z = Scan <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+                body = step (float[1, 4] state, float[1, 4] row) => (float[1, 4] next, float[1, 4] out)
+                {{ next = Identity(state) out = MatMul(row, w) }}> (begin, x)
+        }}
+    """
+    text = text.replace("bool yes = {1}>", "bool yes = {1}, float[1, 4] begin>")
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True))
+    loop, scan = model.graph
+    assert multiply_adds(loop) == times * 5 * 4 * 4
+    assert multiply_adds(scan) == 5 * 4 * 4
+
+
 def test_a_size_that_is_not_known_is_refused_and_named() -> None:
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MatMul", ["a", "b"], ["c"], name="product")],
