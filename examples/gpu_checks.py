@@ -216,7 +216,7 @@ def break_and_mend(machine: Machine) -> dict[str, Any]:
         lost = str(error)
     else:
         raise AssertionError("reading an unmapped address raised nothing")
-    assert "started again" in lost, lost
+    assert "start the process again" in lost, lost
     model.close()
     other.close()
     try:

@@ -149,7 +149,7 @@ def test_a_video_is_predicted_and_shown(
         (["a.png", "b.png"], "overlay.png", "go to a folder"),
         (["a.png"], "missing/deeper/overlay.png", "No such file"),
         (["clip.mp4"], "overlay.png", "out.mp4"),
-        (["clip.mp4", "a.png"], "out.mp4", "alone"),
+        (["clip.mp4", "a.png"], "out.mp4", "by itself"),
         (["clip.mp4"], "out.mp4", "no such file"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_profile_without_calls_is_refused(make_bundle: MakeBundle) -> None:
 
 
 def test_another_provider_is_refused(make_bundle: MakeBundle) -> None:
-    with pytest.raises(BackendError, match="CUDA works elsewhere; profile with provider CPU"):
+    with pytest.raises(BackendError, match="CUDA does not run there; profile with provider CPU"):
         profile_graph(None, make_bundle() / "fp32.onnx", IMAGES, Settings(("CUDA", "CPU")))
 
 
