@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.errors import OptionError, TraceError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,6 +43,26 @@ def write_opset(model: ir.Model, opset: int | None) -> int:
     written = model.opset_imports[""]
     model.ir_version = IR_VERSIONS[written]
     return written
+
+
+def require_operators(model: ir.Model) -> None:
+    """Check that a graph's operators exist in its opset: the exporter writes newer ones without a word.
+
+    Raises:
+        TraceError: one does not; names the opset that has it.
+    """
+    from onnx import defs
+
+    opset = model.opset_imports[""]
+    for node in model.graph.all_nodes():
+        if node.domain or defs.has(node.op_type, opset) or not defs.has(node.op_type):
+            continue
+        every = (each for each in defs.get_all_schemas_with_history() if each.name == node.op_type and not each.domain)
+        first = min(each.since_version for each in every)
+        raise TraceError(
+            f"node {node.name!r}: {node.op_type} is an operator of opset {first} and later; pass --opset {first} (TensorRT 8.6 "
+            "reads 17 at most)"
+        )
 
 
 def _write_17(model: ir.Model) -> None:

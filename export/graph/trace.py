@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mtl_deploy.runtime.errors import TraceError
 
 from .borders import FREE_SIZE
+from .opset import require_operators
 from .sizes import fix_size, name_free_sizes
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
         raise TraceError(
             f"the network takes {len(graph.graph.inputs)} inputs ({names}); one batch of images is supported"
         )
+    require_operators(graph)
     return graph
 
 

@@ -97,12 +97,39 @@ def _transposed_convolution(node: _Node) -> int:
     return prod(node.input(0)) * prod(node.input(1)[1:])
 
 
-def _product(node: _Node) -> int:
-    return prod(node.output()) * node.input(0, -1)[0]
+def _product(node: _Node, right: int = 1) -> int:
+    """Count a matrix product by its left operand and its result; what they leave open, the right operand says."""
+    left, result = node.inputs[0], node.outputs[0]
+    other = node.inputs[right]
+    if left is None or other is None or result is None or not left or not other:
+        raise _UnknownSizeError
+    sizes = list(result)
+    if len(other) > 1:
+        sizes[-1] = _one_of((sizes[-1], other[-1]))
+        if len(left) > 1:
+            sizes[-2] = _one_of((sizes[-2], left[-2]))
+    return prod(_known(sizes)) * _one_of((left[-1], other[-2 if len(other) > 1 else 0]))
 
 
 def _gemm(node: _Node) -> int:
-    return prod(node.output()) * node.input(0)[0 if node.number("transA") else -1]
+    left, right = node.inputs[0], node.inputs[1]
+    if left is None or right is None:
+        raise _UnknownSizeError
+    (rows, inner), (same, columns) = left, right
+    if node.number("transA"):
+        rows, inner = inner, rows
+    if node.number("transB"):
+        same, columns = columns, same
+    result = node.outputs[0] or (None, None)
+    return _one_of((rows, result[0])) * _one_of((inner, same)) * _one_of((columns, result[1]))
+
+
+def _one_of(sizes: Sequence[Any]) -> int:
+    """Return the first size that is known, of several that are equal."""
+    for size in sizes:
+        if isinstance(size, int):
+            return size
+    raise _UnknownSizeError
 
 
 def _einsum(node: _Node) -> int:
@@ -149,7 +176,7 @@ WEIGHTED: Mapping[str, WeightedOperator] = {
     "MatMul": WeightedOperator((0, 1), _product),
     "MatMulInteger": WeightedOperator((0, 1), _product),
     "QLinearConv": WeightedOperator((3,), _convolution(3), bias=8),
-    "QLinearMatMul": WeightedOperator((0, 3), _product),
+    "QLinearMatMul": WeightedOperator((0, 3), lambda node: _product(node, 3)),
     "RNN": WeightedOperator((1, 2), _recurrent, bias=3),
 }
 """By ONNX's names."""

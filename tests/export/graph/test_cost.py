@@ -39,12 +39,13 @@ class Deformable(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, layer: nn.Module, work: int) -> None:
+    def __init__(self, layer: nn.RNNBase, work: int) -> None:
         super().__init__()
-        self.layer, self.work = layer, work
+        width = layer.hidden_size * (2 if layer.bidirectional else 1)
+        self.layer, self.linear, self.work = layer, nn.Linear(width, 1), work + width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x.flatten(2).transpose(1, 2))[0][:, -1]
+        return self.linear(self.layer(x.flatten(2).transpose(1, 2))[0][:, -1])
 
 
 class Einsums(nn.Module):
@@ -212,6 +213,11 @@ def test_a_loops_body_counts_as_often_as_it_runs(trips: int | None, times: int) 
     loop, scan = model.graph
     assert multiply_adds(loop) == times * 5 * 4 * 4
     assert multiply_adds(scan) == 5 * 4 * 4
+
+
+def test_an_operator_that_the_opset_does_not_have_is_refused_with_the_opset_that_has_it() -> None:
+    with pytest.raises(TraceError, match=r"DeformConv is an operator of opset 19 and later; pass --opset 19"):
+        trace(TwoTasks(Deformable()).eval(), 16, 16, opset=18)
 
 
 def test_a_size_that_is_not_known_is_refused_and_named() -> None:
