@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.bench.statistics.nested import Interval, Nested, location, ratio
+from mtl_deploy.bench.statistics.derived import ratio
+from mtl_deploy.bench.statistics.nested import Interval, Nested, location
 from mtl_deploy.runtime.console.command import parser, run_command, table
 from mtl_deploy.runtime.errors import OptionError
 

@@ -16,7 +16,8 @@ from mtl_deploy.bench.measurement.agreement import Agreement
 from mtl_deploy.bench.measurement.measure import Measurement
 from mtl_deploy.bench.sections.base import Sections
 from mtl_deploy.bench.sections.where.section import heads_share, ideal_multiply_adds, ideal_weights
-from mtl_deploy.bench.statistics.nested import Interval, Nested, mean, process_spread, quantile, ratio, spread
+from mtl_deploy.bench.statistics.derived import mean, ratio
+from mtl_deploy.bench.statistics.nested import Interval, Nested, process_spread, quantile, spread
 
 from . import tables, wording
 

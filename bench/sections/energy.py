@@ -19,12 +19,12 @@ from mtl_deploy.bench.machine.power_meters import Meter, Meters, find_meters
 from mtl_deploy.bench.machine.power_trace import Recorder
 from mtl_deploy.bench.measurement.measure import undisturbed
 from mtl_deploy.bench.statistics.nested import Interval
+from mtl_deploy.bench.statistics.student import TABLE, student_t
 from mtl_deploy.runtime.console.command import table
 
 SLOT_S = 1.0  # at least: meters count in steps of up to 100 ms
 MOST_ROUNDS = 10
 _LEAST_ROUNDS = 3
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % by degrees of freedom, from 1
 
 __all__ = ["Energy", "Meters", "Used", "find_meters", "measure_energy", "work"]
 
@@ -53,7 +53,7 @@ class Used:
         """All joules over all images; the interval is Student's over the rounds, of which there are two or more."""
         value = sum(self.joules) / sum(self.images)
         each = np.array(self.joules) / np.array(self.images)
-        half = _STUDENT[min(len(each) - 1, len(_STUDENT)) - 1] * float(each.std(ddof=1)) / math.sqrt(len(each))
+        half = student_t(min(len(each) - 1, len(TABLE))) * float(each.std(ddof=1)) / math.sqrt(len(each))
         return Interval(value, value - half, value + half)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from mtl_deploy.bench.contestants.pair import Settings, find_pair
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
-from mtl_deploy.bench.statistics.derived import locations
-from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, quantile, ratio
+from mtl_deploy.bench.statistics.derived import locations, ratio
+from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, quantile
 from mtl_deploy.runtime.console.command import table
 
 Measure = Callable[[Path, Settings], Mapping[str, Nested]]

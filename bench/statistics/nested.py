@@ -1,4 +1,4 @@
-"""Figures from samples: quantiles with the interval that the sample supports, ratios with a bootstrap interval."""
+"""Samples of calls in rounds in processes: quantiles, locations, spreads, and how such samples are resampled."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .student import NORMAL, student_t
+
 Samples = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 Nested = Sequence[Sequence[Samples]]
 """Latencies by process, by round, of each call."""
-_DRAWS_AT_ONCE = 1 << 20  # keeps memory small however long was measured
 
 
 @dataclass(frozen=True)
@@ -69,69 +70,12 @@ def _binomial_cdf(n: int, share: float) -> Samples:
 
 
 def location(nested: Nested) -> float:
-    """Return what a ratio compares: the mean over processes of the mean over rounds of each round's median.
+    """Return what contestants are compared by: the mean over processes of the mean over rounds of each round's median.
 
     A median within a round shuts out single interruptions, the means keep in what changes from round to round and from one start of
     the process to the next.
     """
     return float(np.mean([np.mean([np.median(samples) for samples in rounds]) for rounds in nested]))
-
-
-def mean(nested: Nested, *, seed: int, resamples: int = 2000) -> Interval:
-    """Estimate the mean latency of a call, with a bootstrap interval over processes and rounds.
-
-    Args:
-        nested: samples by process, round and call.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
-    """
-    means = [np.array([float(samples.mean()) for samples in rounds]) for rounds in nested]
-    value = float(np.mean(np.concatenate([samples for rounds in nested for samples in rounds])))
-    flat, centre = np.concatenate(means), float(np.mean([rounds.mean() for rounds in means]))
-    rng = np.random.default_rng(seed)
-    chosen, kept = draw_rounds([len(rounds) for rounds in nested], rng, resamples)
-    low, high = _ends(average(flat[chosen], kept), centre, stretch_for_few(nested))
-    return Interval(value, low * value, high * value)
-
-
-def ratio(numerator: Nested, denominator: Nested, *, seed: int, paired: bool = True, resamples: int = 4000) -> Interval:
-    """Estimate the ratio of two contestants' :func:`location`, with a hierarchical bootstrap interval.
-
-    Calls of one round are alike, and rounds of one process, so neither is an independent sample. Processes are resampled first,
-    then rounds within each, then calls within those: the percentile interval for nested measurements of Kalibera, Jones: Rigorous
-    Benchmarking in Reasonable Time, ISMM 2013, and Davison, Hinkley: Bootstrap Methods and their Application, section 3.8. From
-    few processes a percentile interval is too narrow; how much is known for means of normal values, and by that much the interval
-    is stretched about the estimate, on a logarithmic scale: what Hesterberg's expanded percentile interval does (What Teachers
-    Should Know About the Bootstrap, The American Statistician 69(4), 2015), whose quantiles cannot be drawn from three processes.
-    With one process its rounds are the highest level, and the interval says nothing of another start.
-
-    Args:
-        numerator: samples by process, round and call.
-        denominator: likewise.
-        seed: of the resampling.
-        paired: whether both have the same processes and rounds, side by side: the same ones are then drawn for both, so that what
-            slows both down does not widen the interval. Otherwise each is drawn on its own.
-        resamples: number of bootstrap samples.
-    """
-    counts = [[len(rounds) for rounds in nested] for nested in (numerator, denominator)]
-    if paired and counts[0] != counts[1]:
-        raise ValueError(f"paired samples with different rounds: {counts[0]} and {counts[1]}")
-    flat = [[samples for rounds in nested for samples in rounds] for nested in (numerator, denominator)]
-    rng = np.random.default_rng(seed)
-    ratios = []
-    at_once = max(1, _DRAWS_AT_ONCE // max(len(count) * max(count) for count in counts))
-    for done in range(0, resamples, at_once):
-        number = min(at_once, resamples - done)
-        above = draw_rounds(counts[0], rng, number)
-        below = above if paired else draw_rounds(counts[1], rng, number)
-        top, bottom = (
-            average(resampled_medians(rounds, chosen, rng), kept)
-            for rounds, (chosen, kept) in zip(flat, (above, below), strict=True)
-        )
-        ratios.append(top / bottom)
-    value = location(numerator) / location(denominator)
-    low, high = _ends(np.concatenate(ratios), value, max(stretch_for_few(numerator), stretch_for_few(denominator)))
-    return Interval(value, low * value, high * value)
 
 
 Drawn = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
@@ -165,17 +109,6 @@ def average(values: Samples, kept: npt.NDArray[np.bool_]) -> Samples:
     return averaged
 
 
-def _ends(drawn: Samples, value: float, stretch: float) -> tuple[float, float]:
-    """Return the interval's ends as multiples of the estimate."""
-    low, high = np.quantile(np.log(drawn / value), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return math.exp(stretch * min(low, 0.0)), math.exp(stretch * max(high, 0.0))
-
-
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom."""
-_Z = 1.960
-
-
 def stretch_for_few(nested: Nested) -> float:
     """Return how much too narrow a percentile interval over the highest level is, for means of normal values.
 
@@ -184,8 +117,7 @@ def stretch_for_few(nested: Nested) -> float:
     n = len(nested) if len(nested) > 1 else len(nested[0])
     if n < 2:
         return 1.0
-    t = _T[n - 2] if n - 2 < len(_T) else _Z + 2.42 / (n - 1)  # to 0.01, from 10 degrees of freedom on
-    return math.sqrt(n / (n - 1)) * t / _Z
+    return math.sqrt(n / (n - 1)) * student_t(n - 1) / NORMAL
 
 
 def resampled_medians(rounds: Sequence[Samples], chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> Samples:

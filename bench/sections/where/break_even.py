@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
-from mtl_deploy.bench.statistics.derived import Locations, derived
-from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, ratio
+from mtl_deploy.bench.statistics.derived import Locations, derived, ratio
+from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples
 from mtl_deploy.runtime.console.command import table
 
 from .parts import BACKBONE

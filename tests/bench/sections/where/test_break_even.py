@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.bench.sections.where.break_even import break_even
-from mtl_deploy.bench.statistics.nested import Nested, ratio
+from mtl_deploy.bench.statistics.derived import ratio
+from mtl_deploy.bench.statistics.nested import Nested
 from tests.bench.synthetic import BACKBONE, HEADS, nested, samples
 
 TASKS = tuple(HEADS)
