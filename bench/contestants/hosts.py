@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mtl_deploy.runtime.errors import MtlError, WorkError
 
+from . import worker
 from .forms import Contestant, start
 from .messages import Sender
+from .processes import CLOSING_S, Child
 from .specs import CONCURRENT, ONE_GRAPH, SEPARATE, STARTER, Spec
 
 P = ParamSpec("P")
@@ -97,38 +97,25 @@ def _started(spec: Spec) -> Contestant:
 
 
 class ProcessHost:
-    """A process of the contestant's own: ``python -m mtl_deploy.bench.contestants.worker``.
+    """A process of the contestant's own, which runs :mod:`mtl_deploy.bench.contestants.worker`.
 
     Making one starts the process and returns at once; the first use waits until the contestant is loaded. Ctrl-C does not reach the
     process; when this one ends, however it does, that one does too.
 
     Args:
         spec: of the contestant.
-        executable: Python.
     """
 
-    def __init__(self, spec: Spec, executable: str = sys.executable) -> None:
+    def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self._details: str | None = None
         self._sender = Sender()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._pipe, theirs = Pipe()
         with theirs:
-            self._process = subprocess.Popen(
-                [executable, "-m", "mtl_deploy.bench.contestants.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._waiting = False
-        try:
-            self._pipe.send(sys.path)
+            self._child = Child(worker.__name__, [str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        self._waiting = True
+        with suppress(OSError):  # it died already; the first use says so
             self._pipe.send(spec)
-            self._waiting = True
-        except OSError:  # it died already; the first use says so
-            self._waiting = True
 
     @property
     def details(self) -> str:
@@ -140,7 +127,7 @@ class ProcessHost:
     @property
     def pid(self) -> int:
         """The process's number."""
-        return self._process.pid
+        return self._child.pid
 
     def run(self, function: Callable[Concatenate[Contestant, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function(contestant, ...)`` in the process; see :meth:`Host.run`."""
@@ -171,34 +158,18 @@ class ProcessHost:
         return value
 
     def _died(self) -> WorkError:
-        try:
-            code = self._process.wait(_CLOSING_S)
-        except subprocess.TimeoutExpired:
-            code = 0
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        said = f": {lines[-1]}" if lines else ""
-        return WorkError(f"{self.spec.name}: its process ended ({how}){said}")
+        return WorkError(f"{self.spec.name}: {self._child.wait(CLOSING_S).reason}")
 
     def close(self) -> None:
         """End the process; one that is in the middle of something is killed."""
         if self._pipe.closed:
             return
-        try:
-            if self._waiting:
-                self._process.kill()
-            else:
-                self._pipe.send(None)
-        except OSError:  # it is gone
-            pass
+        if self._waiting:
+            self._child.kill()
+        with suppress(OSError):  # it is gone
+            self._pipe.send(None)
         self._pipe.close()
-        try:
-            self._process.wait(_CLOSING_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._stderr.close()
+        self._child.wait(CLOSING_S)
 
 
 def start_host(spec: Spec, *, isolated: bool, others: Mapping[str, Host] | None = None) -> Host:

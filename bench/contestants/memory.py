@@ -1,17 +1,14 @@
 """Memory of one contestant, the processor's and the GPU's.
 
-A contestant in a process of its own has its memory read there. For engines, which share this process, :func:`peak_memory` starts
-``python -m mtl_deploy.bench.contestants.memory``: within one process the two sides would share allocator arenas, libraries and
-the high-water mark.
+A contestant in a process of its own has its memory read there. For engines, which share this process, :func:`peak_memory` runs this
+module in a process of its own: within one process the two sides would share allocator arenas, libraries and the high-water mark.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.errors import WorkError
 
 from .pair import Pair, Settings, find_pair, make_batch
+from .processes import run
 
 if TYPE_CHECKING:
     from .forms import Contestant
@@ -75,20 +73,19 @@ def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory
         WorkError: the process failed.
     """
     path = pair.bundle.path / pair.shared.path  # names precision, backend and library
-    command = [sys.executable, "-m", "mtl_deploy.bench.contestants.memory", str(path), side, "--batch", str(batch)]
-    command += [f"--provider={name}" for name in settings.providers or ()]
-    command += [f"--threads={settings.threads}"] if settings.threads is not None else []
-    command += ["--spinning"] if settings.spinning else []
-    command += [] if settings.cuda_graphs else ["--no-cuda-graphs"]
-    command += ["--gpu"] if pair.engines else []
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise WorkError(f"measuring the memory of the {side} side failed: {lines[-1]}")
-    return Memory(**json.loads(result.stdout))
+    arguments = [str(path), side, "--batch", str(batch)]
+    arguments += [f"--provider={name}" for name in settings.providers or ()]
+    arguments += [f"--threads={settings.threads}"] if settings.threads is not None else []
+    arguments += ["--spinning"] if settings.spinning else []
+    arguments += [] if settings.cuda_graphs else ["--no-cuda-graphs"]
+    arguments += ["--gpu"] if pair.engines else []
+    ended = run(__name__, arguments)
+    if not ended.succeeded:
+        raise WorkError(f"measuring the memory of the {side} side failed: {ended.reason}")
+    return Memory(**json.loads(ended.result))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Load one side, call it, and print its memory as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("artifact", type=Path)
@@ -99,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--spinning", action="store_true")
     parser.add_argument("--no-cuda-graphs", action="store_true")
     parser.add_argument("--gpu", action="store_true", help="measure the GPU's memory too")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args()
     settings = Settings(
         tuple(chosen.provider) if chosen.provider else None,
         chosen.threads,
@@ -107,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         not chosen.no_cuda_graphs,
     )
     found = measure_memory(chosen.artifact, chosen.side, chosen.batch, settings, gpu=chosen.gpu)
-    json.dump(asdict(found), sys.stdout)
+    print(json.dumps(asdict(found)))  # noqa: T201 - the other process reads it
 
 
 def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, gpu: bool) -> Memory:
@@ -141,7 +138,3 @@ def _peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts kibibytes
-
-
-if __name__ == "__main__":
-    main()

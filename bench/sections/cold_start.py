@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.bench.contestants.pair import Batch
+from mtl_deploy.bench.contestants.processes import Ended
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, SUBSET, Spec
 from mtl_deploy.bench.statistics.nested import Interval, Samples, quantile
 from mtl_deploy.runtime.console.command import table
@@ -186,10 +187,10 @@ def _start(spec: Spec, batch: Path) -> dict[str, float]:
     begun = time.monotonic_ns()
     command = [sys.executable, "-m", "mtl_deploy.bench.sections.cold_child", plan, str(batch)]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise WorkError(f"the cold start of {spec.name} failed: {lines[-1]}")
-    stamps = json.loads(result.stdout.splitlines()[-1])
+    ended = Ended(result.returncode, result.stdout, result.stderr)
+    if not ended.succeeded:
+        raise WorkError(f"the cold start of {spec.name} failed: {ended.reason}")
+    stamps = json.loads(ended.result)
     spans = {
         "python": stamps["started"] - begun,
         "imports": stamps["imported"] - stamps["started"],

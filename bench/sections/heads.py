@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl_deploy.bench.contestants.peers.tools import run_tool
+from mtl_deploy.bench.contestants.processes import run
 from mtl_deploy.runtime.bundle.manifest import SUFFIX
 from mtl_deploy.runtime.errors import OptionError
 
@@ -50,6 +50,6 @@ def make_heads(bundle: Path, counts: Sequence[int], precision: str, folder: Path
     for count in counts:
         target = folder / f"heads{count}{SUFFIX}"
         arguments = [str(bundle), str(target), "--heads", str(count), "--precision", precision]
-        run_tool(MODULE, arguments, f"a network of {count} head{'s' if count > 1 else ''} was not made")
+        run(MODULE, arguments).require(f"a network of {count} head{'s' if count > 1 else ''} was not made")
         made[count] = target
     return made

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -268,9 +267,11 @@ def test_each_start_runs_another_build(
     """The simulated library does not build, so a build is a copy."""
     from mtl_deploy.bench import run
     from mtl_deploy.bench.contestants.peers import builds
+    from mtl_deploy.bench.contestants.processes import Ended
 
-    def build(module: str, arguments: list[str], purpose: str) -> None:
+    def build(module: str, arguments: list[str]) -> Ended:
         made.append(Path(shutil.copytree(arguments[0], arguments[arguments.index("--output") + 1])))
+        return Ended(0, "", "")
 
     real = run.start_host
 
@@ -281,7 +282,7 @@ def test_each_start_runs_another_build(
 
     made: list[Path] = []
     started: list[tuple[str, str]] = []
-    monkeypatch.setattr(builds, "run_tool", build)
+    monkeypatch.setattr(builds, "run", build)
     monkeypatch.setattr(run, "start_host", start)
     options = [*QUICK, "--processes", "3", "--builds", "2", "--contestants", "separate", "--json", "-"]
     bundle = engine_bundle()
@@ -325,15 +326,17 @@ def test_gpu_memory_is_a_row_and_the_batch_reaches_the_process(
 ) -> None:
     """A process of its own does not see the simulated GPU, so the command line is read here."""
     from mtl_deploy.bench.contestants import memory
+    from mtl_deploy.bench.contestants.processes import Ended
 
     asked: list[list[str]] = []
 
-    def answer(command: list[str], **_: Any) -> Any:
-        asked.append(command[3:])
-        found = memory.Memory(100_000_000, 300_000_000, 700_000_000 if "separate" in command else 400_000_000)
-        return SimpleNamespace(returncode=0, stdout=json.dumps(asdict(found)), stderr="")
+    def answer(module: str, arguments: list[str]) -> Ended:
+        assert module == memory.__name__
+        asked.append(arguments)
+        found = memory.Memory(100_000_000, 300_000_000, 700_000_000 if "separate" in arguments else 400_000_000)
+        return Ended(0, json.dumps(asdict(found)), "")
 
-    monkeypatch.setattr(memory.subprocess, "run", answer)
+    monkeypatch.setattr(memory, "run", answer)
     bundle = engine_bundle()
     measured = [argument for argument in QUICK if argument != "--no-memory"]
     assert main([str(bundle), *measured, "--batch", "4", "--no-cuda-graphs"]) == 0

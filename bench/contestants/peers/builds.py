@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.bench.contestants.processes import run
 from mtl_deploy.bench.contestants.specs import Spec
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import SUFFIX, Artifact, open_bundle
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
-
-from .tools import run_tool
 
 MODULE = "mtl_deploy.export.cli"
 _CACHES = "*.cache"  # TensorRT-RTX's compiled kernels, beside the engines; a build must not start from another's
@@ -52,7 +51,8 @@ def make_builds(bundle: Path, artifact: Artifact, count: int, folder: Path, prog
     for number in range(1, count + 1):
         target = folder / f"build{number}{SUFFIX}"
         with progress.step(f"Building engines, {number} of {count}"):
-            run_tool(MODULE, [str(bundle), "--output", str(target), "--quiet", *options], "the engines were not built")
+            ended = run(MODULE, [str(bundle), "--output", str(target), "--quiet", *options])
+            ended.require("the engines were not built")
         for cache in target.rglob(_CACHES):
             cache.unlink()
         builds.append(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -10,9 +9,10 @@ from mtl_deploy.bench.contestants.forms import Contestant
 from mtl_deploy.bench.contestants.forms import load_libraries as load_libraries  # the same libraries: ONNX Runtime
 from mtl_deploy.bench.contestants.forms import start as start_graph
 from mtl_deploy.bench.contestants.pair import Settings
+from mtl_deploy.bench.contestants.processes import run
 from mtl_deploy.bench.contestants.specs import Spec
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
-from mtl_deploy.runtime.errors import BackendError, BundleError, MtlError
+from mtl_deploy.runtime.errors import BackendError, BundleError
 
 PREFIX = "onnxruntime:"
 STARTER = "mtl_deploy.bench.contestants.peers.providers:start"
@@ -109,39 +109,19 @@ def start(spec: Spec) -> Contestant:
 def trial(spec: Spec) -> str | None:
     """Load a spec's graph in a process of its own; return why that failed, or None."""
     provider = spec.settings.providers[0] if spec.settings.providers else "CPU"
-    path = spec.path / spec.artifacts[0].path
-    command = [sys.executable, "-m", "mtl_deploy.bench.contestants.peers.providers", str(path), provider]
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TRIAL_S, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        return f"provider {provider!r} did not load the graph within {_TRIAL_S:.0f} s"
-    if result.returncode == 0:
+    ended = run(__name__, [str(spec.path / spec.artifacts[0].path), provider], timeout_s=_TRIAL_S)
+    if ended.succeeded:
         return None
-    lines = result.stderr.strip().splitlines()
-    if result.returncode < 0:
-        said = f": {lines[-1]}" if lines else ""
-        return f"provider {provider!r} took its process down (signal {-result.returncode}){said}"
-    return (
-        lines[-1].removeprefix("error: ")
-        if lines
-        else f"provider {provider!r} did not load (exit code {result.returncode})"
-    )
+    return ended.own_words or f"provider {provider!r} did not load the graph: {ended.reason}"
 
 
-def main() -> int:
-    """Load an artifact with a provider: its exit code says whether that works, standard error why not."""
+def main() -> None:
+    """Load an artifact with a provider.
+
+    Raises:
+        MtlError: it does not load.
+    """
     path, provider = sys.argv[1:]
     from mtl_deploy.runtime.loading import load
 
-    try:
-        load(path, providers=(provider,)).close()
-    except MtlError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    load(path, providers=(provider,)).close()

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from mtl_deploy.bench.contestants.pair import find_pair
-from mtl_deploy.bench.contestants.peers.tools import run_tool
 from mtl_deploy.bench.sections.heads import make_heads, parse_heads
-from mtl_deploy.runtime.errors import BackendError, OptionError, WorkError
+from mtl_deploy.runtime.errors import BackendError, OptionError
 from tests.conftest import MakeBundle
 
 
@@ -51,9 +49,3 @@ def test_without_onnx_the_remedy_is_told(
         BackendError, match=r"need onnx, which is not installed: pip install 'mtl-deploy\[calibration\]'"
     ):
         make_heads(make_bundle(), (1,), "fp32", tmp_path)
-
-
-def test_a_process_that_dies_is_a_failure_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(WorkError, match="it was not made: exit code 1"):
-        run_tool("mtl_deploy.export.cli", [], "it was not made")

@@ -114,8 +114,13 @@ def test_two_builds_are_two_bundles_like_the_first(
     (bundle / "fp32.rtx.trt.cache").write_bytes(b"kernels of an earlier run")
     before = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in bundle.rglob("*") if file.is_file()}
     commands: list[list[str]] = []
-    real = builds.run_tool
-    monkeypatch.setattr(builds, "run_tool", lambda *given: (commands.append(given[1]), real(*given)))
+    real = builds.run
+
+    def noted(module: str, arguments: list[str]) -> Any:
+        commands.append(arguments)
+        return real(module, arguments)
+
+    monkeypatch.setattr(builds, "run", noted)
     made = make_builds(bundle, first["fp32.rtx.trt"], 2, tmp_path, QUIET)
     assert [path.name for path in made] == ["build1.mtl", "build2.mtl"]
     assert {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in before} == before
