@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +17,9 @@ from mtl_deploy.runtime.errors import BackendError
 from mtl_deploy.runtime.loading import load
 from mtl_deploy.runtime.model import Model
 
+from .contestant import Contestant, Outputs
 from .pair import Batch
 from .specs import CONCURRENT, ONE_GRAPH, SUBSET, Spec
-
-Outputs = Mapping[str, npt.NDArray[np.generic]]
-
-
-class Contestant(Protocol):
-    """Computes the tasks of a batch. What one call costs is what is measured."""
-
-    name: str
-    details: str  # the library and the provider or device that run it
-
-    def __call__(self, batch: Batch) -> Outputs:
-        """Run its tasks on a ready batch, from host memory to host memory; outputs by task, as the graph gives them."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
 
 
 class Side:

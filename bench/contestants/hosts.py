@@ -10,7 +10,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from mtl_deploy.runtime.errors import MtlError, WorkError
 
 from . import worker
-from .forms import Contestant, start
+from .contestant import Contestant
+from .forms import start
 from .messages import Sender
 from .processes import CLOSING_S, Child
 from .specs import CONCURRENT, ONE_GRAPH, SEPARATE, STARTER, Spec

@@ -12,16 +12,13 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.cuda.context import Context
 from mtl_deploy.runtime.errors import WorkError
 
+from .contestant import Contestant
 from .pair import Pair, Settings, find_pair, make_batch
 from .processes import run
-
-if TYPE_CHECKING:
-    from .forms import Contestant
 
 _CALLS = 5  # the first ones allocate; later ones reuse
 

@@ -6,16 +6,14 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtl_deploy.bench.machine.environment import usable_cores
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.errors import OptionError
 
+from .contestant import Contestant
 from .pair import Pair, Settings, of_precision
-
-if TYPE_CHECKING:
-    from .forms import Contestant
 
 STARTER = "mtl_deploy.bench.contestants.forms:start"
 SHARED, SEPARATE, CONCURRENT, ONE_GRAPH, SUBSET = "shared", "separate", "concurrent", "one_graph", "subset"

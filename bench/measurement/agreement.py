@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_deploy.bench.contestants.forms import Outputs
+from mtl_deploy.bench.contestants.contestant import Outputs
 from mtl_deploy.bench.contestants.specs import Spec
 
 _RELATIVE = {"fp32": 1e-3, "fp16": 3e-2}  # what graphs' outputs may differ by, of a task's largest value

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from mtl_deploy.bench.contestants.forms import Contestant, take_parts
+from mtl_deploy.bench.contestants.contestant import Contestant
+from mtl_deploy.bench.contestants.forms import take_parts
 from mtl_deploy.bench.contestants.hosts import Host
 from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import SHARED

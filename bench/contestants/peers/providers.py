@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from mtl_deploy.bench.contestants.forms import Contestant
+from mtl_deploy.bench.contestants.contestant import Contestant
 from mtl_deploy.bench.contestants.forms import load_libraries as load_libraries  # the same libraries: ONNX Runtime
 from mtl_deploy.bench.contestants.forms import start as start_graph
 from mtl_deploy.bench.contestants.pair import Settings

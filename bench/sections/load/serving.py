@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_deploy.bench.contestants.forms import Contestant
+from mtl_deploy.bench.contestants.contestant import Contestant
 from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.measurement.measure import undisturbed
 from mtl_deploy.bench.statistics.nested import Interval, Samples, quantile

@@ -1,0 +1,28 @@
+"""What every contestant is: something that computes tasks of a batch and can be closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .pair import Batch
+
+Outputs = Mapping[str, npt.NDArray[np.generic]]
+
+
+class Contestant(Protocol):
+    """Computes the tasks of a batch. What one call costs is what is measured."""
+
+    name: str
+    details: str  # the library and the provider or device that run it
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Run its tasks on a ready batch, from host memory to host memory; outputs by task, as the graph gives them."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
