@@ -17,6 +17,7 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
+from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.loading import prepare, prepare_all
 from mtl_deploy.runtime.predictions.decoding import Prediction, decode
@@ -181,12 +182,7 @@ class Model:
             self._check_batch(tensor.shape[0])
             yield tensor
             return
-        size = self._batch_max or len(tensor)
-        for start in range(0, len(tensor), size):
-            piece = tensor[start : start + size]
-            if (missing := self._batch_min - len(piece)) > 0:
-                piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
-            yield piece
+        yield from pieces(tensor, self._batch_max or len(tensor), least=self._batch_min)
 
     def _check_outputs(self, outputs: Mapping[str, Array], tensor: tuple[int, ...]) -> None:
         """Check what is only known once a graph has run: sizes that it leaves open."""

@@ -135,8 +135,6 @@ def in_step(
 ) -> Iterator[tuple[int, dict[str, Mapping[str, Array]]]]:
     """Yield each batch's position and every variant's outputs for it, by variant and task; arguments as :func:`evaluate`'s."""
     size = batch or _BATCH
-    missing = -len(images) % size if batch else 0
-    padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
     tasks = [task.name for task in signature.tasks]
     with ExitStack() as stack:
         backends = {
@@ -146,7 +144,7 @@ def in_step(
             for name, source in sources.items()
             if isinstance(source, bytes)
         }
-        for position, piece in enumerate(batches(padded, signature.preprocessing, size)):
+        for position, piece in enumerate(batches(images, signature.preprocessing, size, least=batch or 1)):
             start = position * size
             stop = min(start + size, len(images))
             found: dict[str, Mapping[str, Array]] = {}

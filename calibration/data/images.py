@@ -15,6 +15,7 @@ from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe, read_text
+from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.images.files import SUFFIXES
 from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
@@ -145,16 +146,17 @@ def read_images(
     return LoadedImages(array, tuple(paths[i] for i in positions), skipped)
 
 
-def batches(images: Pixels, preprocessing: Preprocessing, size: int) -> Iterator[Array]:
+def batches(images: Pixels, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:
     """Cut images into batches of a graph's input, as the runtime prepares it; the last one may be smaller.
 
     Args:
         images: ``(N, height, width, 3) uint8, RGB``.
         preprocessing: the graph's.
-        size: images a batch.
+        size: images per batch.
+        least: images of the last batch at least; see :func:`~mtl_deploy.runtime.images.batches.pieces`.
     """
-    for start in range(0, len(images), size):
-        yield prepare(images[start : start + size], preprocessing)[0]
+    for piece in pieces(images, size, least=least):
+        yield prepare(piece, preprocessing)[0]
 
 
 def _hidden(path: Path, folder: Path) -> bool:

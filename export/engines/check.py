@@ -19,6 +19,7 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BackendError
+from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.loading import load
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
@@ -96,15 +97,8 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
 def _pieces(images: Images, engine: Artifact) -> list[Images]:
     """Cut the images into batches of every kind that the engine takes: the smallest, then the largest."""
     low, high = engine.batch_min, min(engine.batch_max or len(images), max(len(images), engine.batch_min))
-    pieces = [images[:low]] if low <= len(images) else []
-    start = low if pieces else 0
-    while start < len(images):
-        piece = images[start : start + high]
-        if len(piece) < low:
-            piece = np.concatenate([piece, np.repeat(piece[-1:], low - len(piece), axis=0)])
-        pieces.append(piece)
-        start += high
-    return pieces
+    smallest = [images[:low]] if low <= len(images) else []
+    return [*smallest, *pieces(images[low:] if smallest else images, high, least=low)]
 
 
 def _compare(
