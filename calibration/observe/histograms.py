@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from mtl_deploy.runtime.errors import ImageError, WorkError
 
+from .session import ObservingSession
 from .statistics import TensorStatistics, with_outputs
 
 BINS = 4096
@@ -83,6 +84,7 @@ def collect(
     Raises:
         ImageError: there is no batch.
         WorkError: a tensor holds NaN or infinity.
+        RunError: ONNX Runtime failed.
     """
     if not names:  # ONNX Runtime takes no names for all of them
         return {}
@@ -95,11 +97,11 @@ def collect(
                 "or leave the nodes that read it out of INT8"
             )
     counting = {name: _Counting(observed[name]) for name in names}
-    session = _session(with_outputs(model, names).SerializeToString(), threads)
     batch = None
-    for batch in batches:
-        for name, values in zip(names, session.run(list(names), {model.graph.input[0].name: batch}), strict=True):
-            counting[name].add(values)
+    with closing(ObservingSession(with_outputs(model, names), names, threads=threads, arena=False)) as session:
+        for batch in batches:
+            for name, values in session.run({model.graph.input[0].name: batch}, names).items():
+                counting[name].add(values)
     if batch is None:
         raise ImageError("there are no images to count the activations of; give at least one batch")
     return {name: one.histogram() for name, one in counting.items()}
@@ -133,14 +135,3 @@ class _Counting:
 
     def histogram(self) -> Histogram:
         return Histogram(self._counts, self._low, self._high, self._zeros, self._channels)
-
-
-def _session(model: bytes, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # errors come as exceptions; warnings are of no use to who did not write the graph
-    options.enable_cpu_mem_arena = (
-        False  # activations come and go as outputs; an arena would keep the largest batch twice
-    )
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

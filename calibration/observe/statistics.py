@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
-import onnxruntime
 
 from mtl_deploy.runtime.errors import ImageError
+
+from .session import ObservingSession
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 """The sum is there for NaN and infinity: ONNX Runtime's minimum and maximum pass over a NaN that does not come first."""
@@ -60,18 +62,20 @@ def observe(
 
     Raises:
         ImageError: there is no batch.
+        RunError: ONNX Runtime failed.
     """
     names, watched = _watch(model)
-    session = _session(watched, threads)
     wanted = [_reduced(name, reduction) for name in names for reduction in _REDUCTIONS]
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite = np.full(len(names), True)
     batch = None
-    for batch in batches:
-        values = np.array(session.run(wanted, {model.graph.input[0].name: batch}), np.float64).reshape(len(names), 3)
-        minimum = np.fmin(minimum, values[:, 0])
-        maximum = np.fmax(maximum, values[:, 1])
-        finite &= np.isfinite(values).all(axis=1)
+    with closing(ObservingSession(watched, wanted, threads=threads, in_order=True)) as session:
+        for batch in batches:
+            found = session.run({model.graph.input[0].name: batch}, wanted)
+            values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)
+            minimum = np.fmin(minimum, values[:, 0])
+            maximum = np.fmax(maximum, values[:, 1])
+            finite &= np.isfinite(values).all(axis=1)
     if batch is None:
         raise ImageError("there are no images to observe the graph on; give at least one batch")
     return {
@@ -114,8 +118,8 @@ def float_tensors(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in values if value.dtype == ir.DataType.FLOAT and isinstance(value.type, ir.TensorType)]
 
 
-def _watch(model: onnx.ModelProto) -> tuple[list[str], bytes]:
-    """Hang reductions onto every float tensor; return the tensors' names and the graph as ONNX Runtime reads it."""
+def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
+    """Hang reductions onto every float tensor; return the tensors' names and the new graph."""
     watched = typed(model)
     graph = watched.graph
     values = float_tensors(graph)
@@ -128,7 +132,7 @@ def _watch(model: onnx.ModelProto) -> tuple[list[str], bytes]:
         else:
             graph.insert_after(producer, nodes)
         graph.outputs.extend(node.outputs[0] for node in nodes)
-    return [str(value.name) for value in values], ir.to_proto(watched).SerializeToString()
+    return [str(value.name) for value in values], ir.to_proto(watched)
 
 
 def _reduction(value: ir.Value, op_type: str) -> ir.Node:
@@ -139,13 +143,3 @@ def _reduction(value: ir.Value, op_type: str) -> ir.Node:
 
 def _reduced(name: str, op_type: str) -> str:
     return f"{name}/{op_type}"
-
-
-def _session(model: bytes, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # errors come as exceptions; warnings are of no use to who did not write the graph
-    # Nodes run in the order written. Higher levels bring layouts and an order of their own (ResNet-50, batch 8: 2.4 GB, not 0.8).
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
