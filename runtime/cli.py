@@ -11,7 +11,7 @@ from pathlib import Path
 from mtl_deploy.runtime.console.command import parser, run_command
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.files.output_file import placed
-from mtl_deploy.runtime.images.files import SUFFIXES
+from mtl_deploy.runtime.images.files import images_in
 from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
 from mtl_deploy.runtime.show.video import is_video
@@ -29,7 +29,7 @@ _EPILOG = """\
 examples:
   mtl-infer model.mtl face.jpg
   mtl-infer model.mtl photos/ --tasks age,gender
-      all images of a folder and below it; the other tasks are not computed
+      all images of a folder and below it, except hidden files; the other tasks are not computed
   mtl-infer model.mtl face.jpg --json
   mtl-infer model.mtl/separate/age.onnx face.jpg
       one graph
@@ -157,10 +157,4 @@ def _video(model: Model, source: str, target: Path | None, *, as_json: bool, for
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
-        if not images:
-            raise OptionError(f"{path}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
-        yield from images
+        yield from images_in(path) if path.is_dir() else [path]

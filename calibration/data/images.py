@@ -16,7 +16,7 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe, read_text
 from mtl_deploy.runtime.images.batches import pieces
-from mtl_deploy.runtime.images.files import SUFFIXES
+from mtl_deploy.runtime.images.files import images_in
 from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
 from .synthetic import synthetic_images
@@ -55,14 +55,7 @@ def find_images(source: Path) -> list[Path]:
         ImageError: there is no such folder or file, the file is no text, or no image is in it.
     """
     if source.is_dir():
-        found = sorted(
-            path
-            for path in source.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not _hidden(path, source) and not path.is_dir()
-        )
-        if not found:
-            raise ImageError(f"{source}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
-        return found
+        return images_in(source)
     try:
         lines = [line.strip() for line in read_text(source).splitlines()]
     except OSError as error:
@@ -157,7 +150,3 @@ def batches(images: Pixels, preprocessing: Preprocessing, size: int, *, least: i
     """
     for piece in pieces(images, size, least=least):
         yield prepare(piece, preprocessing)[0]
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,24 @@ SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 """The suffixes of the files that are looked for in a folder."""
 MOST_BYTES = 1 << 30
 """Bytes of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the files of a folder and its subfolders that have an image's suffix, sorted; hidden ones are left out.
+
+    Raises:
+        ImageError: there is none.
+    """
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
+    )
+    if not found:
+        raise ImageError(f"{folder}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
+    return found
 
 
 def label_pixels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:

@@ -58,6 +58,20 @@ def test_a_bad_image_is_named_and_the_others_are_predicted(
     assert len(captured.out.splitlines()) == 2 + 3
 
 
+def test_hidden_files_of_a_folder_are_passed_over(
+    make_bundle: MakeBundle, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """macOS leaves ``._NAME`` beside a file on a foreign disk, and it is no image."""
+    bundle = str(make_bundle())
+    (photos / "._a.png").write_bytes(b"its attributes")
+    (photos / ".thumbnails").mkdir()
+    (photos / "a.png").rename(photos / ".thumbnails" / "a.png")
+    assert main([bundle, str(photos)]) == 0
+    assert ".thumbnails" not in capsys.readouterr().out
+    assert main([bundle, str(photos / ".thumbnails" / "a.png")]) == 0  # named, it is read
+    assert main([bundle, str(photos / ".thumbnails")]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
