@@ -24,6 +24,7 @@ from mtl_deploy.calibration.search.find_skip import find_skip
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BundleError, ImageError, VerificationError
@@ -205,10 +206,8 @@ def _source(manifest: Manifest) -> Artifact:
     raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
 
 
-def verified(
-    apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options
-) -> list[dict[str, Any]]:
-    """Guard against broken graphs: rows of errors against FP32, for the manifest."""
+def verified(apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options) -> list[Row]:
+    """Guard against broken graphs: rows of mean errors against the FP32 graph."""
     rows = []
     for precision in PRECISIONS.values():
         for task in signature.tasks:
@@ -221,18 +220,18 @@ def verified(
                     "calibrate on images like those that the network will see, or set budgets with --max-drop"
                 )
             rows.append(
-                {
-                    "artifact": f"{precision}.onnx",
-                    "task": task.name,
-                    "samples": found.samples,
-                    "max_error": found.largest,
-                    "mean_error": found.mean,
-                    "tolerance": allowed,
-                    "agreement": None,
-                    "logit_error": None,
-                    "logit_tolerance": None,
-                    "against": "fp32.onnx",
-                }
+                Row(
+                    artifact=f"{precision}.onnx",
+                    task=task.name,
+                    samples=found.samples,
+                    max_error=found.largest,
+                    mean_error=found.mean,
+                    tolerance=allowed,
+                    agreement=None,
+                    error=found.mean,
+                    excess=found.mean / allowed if allowed else 0.0,
+                    against="fp32.onnx",
+                )
             )
     return rows
 
@@ -290,7 +289,7 @@ def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options:
 def _with(
     manifest: Manifest,
     artifacts: Sequence[Artifact],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     matrix: AccuracyMatrix,
     record: dict[str, Any],
 ) -> Manifest:
@@ -298,7 +297,10 @@ def _with(
     return replace(
         manifest,
         artifacts=(*(item for item in manifest.artifacts if item.path not in paths), *artifacts),
-        verification=(*(row for row in manifest.verification if row["artifact"] not in paths), *rows),
+        verification=(
+            *(row for row in manifest.verification if row["artifact"] not in paths),
+            *(row.to_dict() for row in rows),
+        ),
         accuracy=matrix.to_dict(),
         calibration=record,
     )

@@ -11,12 +11,13 @@ import numpy as np
 from mtl_deploy.calibration.observe.spread import spread as spread_of
 from mtl_deploy.export.options import tolerance_of
 from mtl_deploy.export.verification.errors_of_task import FLOORS, LEAST_SCALE, chooses, classes, has_margins
-from mtl_deploy.export.verification.rows import Row, require_passed
+from mtl_deploy.export.verification.rows import require_passed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BackendError
 from mtl_deploy.runtime.images.batches import pieces

@@ -12,10 +12,11 @@ from mtl_deploy.export.graph.split import Sharing
 from mtl_deploy.export.graph.variants import Graph, variants
 from mtl_deploy.export.options import Options
 from mtl_deploy.export.verification.expected import EXACT
-from mtl_deploy.export.verification.rows import Row, described
+from mtl_deploy.export.verification.rows import described
 from mtl_deploy.export.verification.stage import Samples, allowed, running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
 from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 

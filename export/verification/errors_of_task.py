@@ -31,9 +31,9 @@ import numpy.typing as npt
 from mtl_deploy.calibration.observe.spread import Spread
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.bundle.verification import Row
 
 from .expected import Expected, Outputs, compared, upsampled
-from .rows import Row
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from mtl_deploy.export.network.outputs import flatten_outputs
 from mtl_deploy.export.options import TOLERANCES, Options
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.bundle.verification import Row
 
 from .expected import Images, network_input
-from .rows import Row
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def unreached(
         network: where it does not run in float64 or cannot be differentiated, nothing is found.
         signature: of the graphs.
         images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
-        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.export.verification.rows.Row`.
+        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
         tolerance: of the scale: a smaller change is not seen.
     """
     import torch

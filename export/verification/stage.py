@@ -13,12 +13,12 @@ from mtl_deploy.export.graph.variants import Graph, require_valid
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options import TOLERANCES, Options, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
 from .expected import EXACT, Expected, Images, run_network
 from .images import stress_images
-from .rows import Row
 from .verify import judge, verify, with_logits
 
 if TYPE_CHECKING:

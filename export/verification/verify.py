@@ -14,10 +14,11 @@ import numpy.typing as npt
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
+from mtl_deploy.runtime.bundle.verification import Row
 
 from .errors_of_task import Comparison, Judged, chooses, classes, has_margins
 from .expected import Expected, Images, held, network_input, with_log_odds
-from .rows import Row, require_passed
+from .rows import require_passed
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
 

@@ -84,7 +84,11 @@ def test_both_graphs_stand_in_the_manifest_and_run(easy: Path, digits_resnet: De
     for item in found.values():
         assert item.sha256 == digest(easy / item.path)
         assert item.opset == read_graph((easy / item.path).read_bytes()).opset
-    assert {row["artifact"] for row in manifest.verification} >= {"int8.onnx", "int8-cpu.onnx"}
+    rows = {(row["artifact"], row["task"]): row for row in manifest.verification}
+    assert {artifact for artifact, _ in rows} >= {"int8.onnx", "int8-cpu.onnx"}
+    for (artifact, _), row in rows.items():
+        assert row.get("against") == ("fp32.onnx" if artifact in ("int8.onnx", "int8-cpu.onnx") else None)
+        assert row["excess"] <= 1
     images = digits_resnet.evaluation.images[:8]
     with load(easy, precision="fp32") as exact, load(easy, precision="int8", providers=["CPU"]) as model:
         assert model.artifact is not None

@@ -188,4 +188,9 @@ def test_an_answer_that_does_not_look_at_the_image_is_as_far_off_as_the_guards_s
         verified(apart, signature, Int8Options())
     answers["int8"] = answers["int8-cpu"]
     rows = verified(evaluate(answers, data, signature).apart, signature, Int8Options())
-    assert all(row["mean_error"] < row["tolerance"] for row in rows)
+    assert [(row.artifact, row.against) for row in rows] == [("int8.onnx", "fp32.onnx"), ("int8-cpu.onnx", "fp32.onnx")]
+    for row in rows:
+        assert row.passed
+        assert row.error == row.mean_error < row.tolerance
+        assert row.excess == pytest.approx(row.mean_error / row.tolerance)
+        assert row.to_dict()["against"] == "fp32.onnx"
