@@ -19,8 +19,6 @@ from .specs import CONCURRENT, ONE_GRAPH, SEPARATE, STARTER, Spec
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_CLOSING_S = 10.0  # that a process has to end by itself
-
 
 class Host(Protocol):
     """Where one contestant lives.

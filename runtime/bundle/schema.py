@@ -7,8 +7,6 @@ concerns several fields (the order of a batch range, labels that match a size) i
 
 from __future__ import annotations
 
-from typing import Any
-
 from mtl_deploy.runtime.files.json_schema import Schema
 
 MOST_SIDE = 1 << 14
@@ -237,11 +235,3 @@ MANIFEST: Schema = {
         accuracy=ACCURACY,
     ),
 }
-
-
-def document(schema: Schema) -> dict[str, Any]:
-    """Return a schema as a plain JSON document, for other validators."""
-    import json
-
-    plain: dict[str, Any] = json.loads(json.dumps(schema))
-    return plain

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .reading import MOST_INTEGER, DocumentError, shown
@@ -163,16 +163,3 @@ def _resolved(reference: str, root: Schema) -> Schema:
 
 def _equal(one: object, other: object) -> bool:
     return one == other and isinstance(one, bool) == isinstance(other, bool)
-
-
-def walk(schema: Schema) -> Iterator[Schema]:
-    """Yield a schema and all schemas inside it."""
-    yield schema
-    for key in ("properties", "$defs"):
-        for inner in schema.get(key, {}).values():
-            yield from walk(inner)
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), Mapping):
-            yield from walk(schema[key])
-    for inner in schema.get("anyOf", ()):
-        yield from walk(inner)

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import stat
-from pathlib import Path
 from typing import Any, BinaryIO
 
 MOST_BYTES = 256 << 20
@@ -162,16 +161,6 @@ def parse_json(content: bytes | str) -> Any:
         raise DocumentError(f"not valid JSON ({error})") from error
     check_plain(document)
     return document
-
-
-def read_json(path: Path, *, regular: bool = True) -> Any:
-    """Return the document in a JSON file.
-
-    Raises:
-        OSError: see :func:`read_bytes`.
-        DocumentError: see :func:`parse_json`.
-    """
-    return parse_json(read_bytes(path, regular=regular))
 
 
 def check_plain(document: object) -> None:
