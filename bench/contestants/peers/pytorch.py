@@ -21,12 +21,11 @@ def baseline_specs(
     model: str | None,
     trust_pickle: bool,
     settings: Settings,
-    compile: bool = True,  # noqa: A002 - torch's word
     *,
     precision: str = PRECISION,
     engines: bool = False,
 ) -> list[Spec]:
-    """Return the contestants that run a checkpoint with PyTorch: eager and, unless left out, with ``torch.compile``.
+    """Return the contestants that run a checkpoint with PyTorch: eager and with ``torch.compile``.
 
     Args:
         bundle: that the checkpoint was exported to; its tasks and preprocessing hold.
@@ -34,7 +33,6 @@ def baseline_specs(
         model: ``package.module:factory`` of the network, as for ``mtl-export``. Never taken from the bundle: it is code.
         trust_pickle: let the file run code.
         settings: threads hold for PyTorch too; the provider says whether it runs on the GPU.
-        compile: whether to compile too.
         precision: of the run; the contestants' names tell theirs where it is another.
         engines: whether the run measures engines, which are on a GPU.
 
@@ -65,7 +63,6 @@ def baseline_specs(
             options=options | {"compile": name == "pytorch_compile"},
         )
         for name, title in _FORMS.items()
-        if compile or name == "pytorch"
     ]
 
 

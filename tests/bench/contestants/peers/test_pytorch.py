@@ -33,11 +33,6 @@ def test_both_forms_name_their_starter_and_can_be_sent(make_bundle: MakeBundle, 
     assert pickle.loads(pickle.dumps(specs)) == specs
 
 
-def test_compiling_can_be_left_out(make_bundle: MakeBundle, checkpoint: Path) -> None:
-    specs = baseline_specs(open_bundle(make_bundle()), checkpoint, None, False, CPU, compile=False)
-    assert [spec.name for spec in specs] == ["pytorch"]
-
-
 def test_the_name_tells_a_precision_that_is_not_the_runs(make_bundle: MakeBundle, checkpoint: Path) -> None:
     spec, _ = baseline_specs(open_bundle(make_bundle()), checkpoint, None, False, CPU, precision="fp16")
     assert (spec.name, spec.title, spec.precision) == ("pytorch@fp32", "PyTorch's forward, eager, fp32", "fp32")
