@@ -31,16 +31,16 @@ _LIBRARIES = (
     "openvino",
     "torch",
 )
-_BUSY = 0.25  # load a core, before we add ours
-_LITTLE_MEMORY = 0.1  # of all, that is available
+_BUSY = 0.25  # load per core, before the measurement adds its own
+_LITTLE_MEMORY = 0.1  # share of all memory; little is free where less than that is available
 _NEVER_LIMITED = 1 << 60  # version 1 of control groups writes a number for no limit
 
 
 def environment(root: Path = ROOT) -> dict[str, Any]:
-    """Describe the machine, as far as the system tells: what is not known is None.
+    """Describe the machine as far as the system reports it: what is not known is None.
 
     Args:
-        root: of the file system that tells.
+        root: of the file system that is read.
     """
     installed = {distribution.name.lower(): distribution.version for distribution in distributions()}
     governors = _of_all_cores(root, "scaling_governor")
@@ -83,10 +83,10 @@ def usable_cores() -> int:
 
 
 def warnings(described: Mapping[str, Any]) -> list[str]:
-    """Say what speaks against a quiet machine.
+    """Return a warning for each sign that the machine was not quiet, or may not have been.
 
     Args:
-        described: see :func:`environment`; of what it does not tell nothing is said.
+        described: see :func:`environment`; what is None there gives no warning.
     """
     found = []
     load, cores = described["load_before"], described["usable_cores"]
@@ -100,7 +100,7 @@ def warnings(described: Mapping[str, Any]) -> list[str]:
         found.append(f"the clock may vary: governor {described['governor']!r}, 'performance' holds it")
     limit = described.get("container_cores")
     if limit is not None and limit < cores:
-        allowed = f"a container allows the time of {limit:g} of {cores} cores and stops threads past it"
+        allowed = f"the container may use the processor time of {limit:g} of {cores} cores and is stopped beyond it"
         found.append(f"{allowed}: use --threads {max(1, int(limit))}")
     if described.get("power_source") == "battery":
         found.append("the machine runs on battery, where clocks are often lower")
@@ -111,7 +111,7 @@ def warnings(described: Mapping[str, Any]) -> list[str]:
 
 
 def container_cores(root: Path = ROOT) -> float | None:
-    """Return the processor time that control groups allow, in cores; the tightest of those around this process."""
+    """Return the processor time that control groups allow this process, in cores: the tightest limit; None where there is none."""
     limits = []
     for folder in cgroup_folders(root):
         quota = (read(folder / "cpu.max") or "").split()  # version 2
@@ -181,7 +181,7 @@ def _smt(root: Path) -> bool | None:
 
 
 def _power_source(root: Path) -> str | None:
-    """Return ``mains`` or ``battery``; None where the machine has no battery, or does not tell."""
+    """Return ``mains`` or ``battery``; None where the machine has no battery or does not report it."""
     supplies: Sequence[Path] = list(glob(root, "sys/class/power_supply/*"))
     mains = [read_int(one / "online") for one in supplies if read(one / "type") == "Mains"]
     if any(mains):
@@ -200,7 +200,7 @@ def _jetson(root: Path) -> dict[str, str | None] | None:
 
 
 def _is_virtual(root: Path) -> bool | None:
-    """Return whether a hypervisor says that it runs this machine (x86)."""
+    """Return whether this is a virtual machine, by the flag that hypervisors set (x86)."""
     lines = (read(root / "proc/cpuinfo") or "").splitlines()
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)
     return None if flags is None else "hypervisor" in flags

@@ -1,4 +1,4 @@
-"""What NVIDIA's management library tells of the GPU, through nvidia-ml-py (``pynvml``) where that is installed.
+"""What NVIDIA's management library reports about the GPU, through nvidia-ml-py (``pynvml``) where that is installed.
 
 Imported when first needed: the benchmark works without it.
 """
@@ -19,7 +19,7 @@ _SLOWING = {
     0x40: "heat (hardware)",
     0x80: "power brake",
 }
-"""Bits of ``nvmlClocksEventReasons*`` that slow the GPU down; the others are its idling and settings that the user made."""
+"""Bits of ``nvmlClocksEventReasons*`` that slow the GPU down; the others mean that it is idle, or are the user's settings."""
 _POLICIES = {"power": 0, "thermal": 1}  # NVML_PERF_POLICY_*
 
 
@@ -27,7 +27,7 @@ class Nvml:
     """The GPU that CUDA calls number 0, as NVML knows it.
 
     Raises:
-        NoGpuError: there is no such GPU, no nvidia-ml-py, or the GPU cannot be told; the message is the reason.
+        NoGpuError: there is no such GPU, no nvidia-ml-py, or NVML and CUDA mean different GPUs; the message says which.
     """
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Nvml:
         return None if found is None else float(found) / 1000
 
     def watts(self) -> float | None:
-        """Return the GPU's power; None where it does not tell."""
+        """Return the GPU's power; None where it does not report it."""
         found = self._ask(lambda library, handle: library.nvmlDeviceGetPowerUsage(handle))
         return None if found is None else float(found) / 1000
 
     def state(self) -> dict[str, Any]:
-        """Return temperature in degrees Celsius, clock in MHz, what slows it now, and for how many seconds each limit has."""
+        """Return temperature in degrees Celsius, clock in MHz, what slows it down now, and for how many seconds each limit has."""
         reasons = self._reasons()
         return {
             "temperature_c": self._ask(lambda library, handle: library.nvmlDeviceGetTemperature(handle, 0)),

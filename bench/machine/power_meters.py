@@ -1,4 +1,4 @@
-"""What can be read of a machine's energy: NVML for the GPU, RAPL for the processor, a Jetson's power rails."""
+"""Meters of energy and power that a machine may have: NVML for the GPU, RAPL for the processor, a Jetson's power rails."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .nvml import Nvml
 from .sysfs import ROOT, glob, read, read_int
 
 _TOTALS = ("VDD_IN", "POM_5V_IN")
-"""Rails before all others: what the whole board draws. Boards without one have rails beside each other, which are added up."""
+"""Rails that measure the whole board. Where a board has none, its rails are added up."""
 
 
 class Meter(Protocol):
-    """Something that counts energy, or tells power.
+    """Something that counts energy or reports power.
 
     Attributes:
         source: ``NVML``, ``RAPL`` or ``INA3221``.
         domain: what is metered.
-        counts: whether :meth:`read` gives joules since some time; False where it gives watts.
+        counts: whether :meth:`read` gives joules since some moment; False where it gives watts.
     """
 
     source: str
@@ -30,7 +30,7 @@ class Meter(Protocol):
     counts: bool
 
     def read(self) -> float | None:
-        """Return joules or watts now; None where that fails."""
+        """Return joules so far, or watts now; None where that fails."""
         ...
 
 
@@ -39,8 +39,8 @@ class Meters:
     """What was found.
 
     Attributes:
-        meters: the most telling first.
-        missing: why others cannot be read, a phrase each.
+        meters: in order of preference.
+        missing: why others cannot be read, one phrase for each.
     """
 
     meters: tuple[Meter, ...]
@@ -48,7 +48,7 @@ class Meters:
 
 
 class NvmlMeter:
-    """The GPU: its counter where it has one (Volta and later), else its power."""
+    """The GPU: its counter of energy where it has one (Volta and later), otherwise its power."""
 
     source = "NVML"
 
@@ -58,7 +58,7 @@ class NvmlMeter:
         self.counts = nvml.joules() is not None
 
     def read(self) -> float | None:
-        """Return joules or watts now."""
+        """Return joules so far, or watts now."""
         return self._nvml.joules() if self.counts else self._nvml.watts()
 
 
@@ -66,8 +66,8 @@ class RaplMeter:
     """The processor's packages, added up: cores, caches and memory controllers of the whole machine, not of one process.
 
     Args:
-        zones: folders of ``/sys/class/powercap``, a package each. Their counters wrap round at a value that they tell and must be
-            read more often than that: after minutes at the earliest.
+        zones: folders of ``/sys/class/powercap``, one per package. Their counters wrap around, after minutes at the earliest, and
+            must be read more often than that.
     """
 
     source = "RAPL"
@@ -97,7 +97,7 @@ class RailMeter:
     """Rails of a Jetson behind INA3221 monitors.
 
     Args:
-        rails: by label, the files whose product is power (millivolts, milliamperes), or one file of milliwatts.
+        rails: by label, the two files whose product is the power (millivolts and milliamperes), or one file of milliwatts.
     """
 
     source = "INA3221"
@@ -134,7 +134,7 @@ def find_meters(root: Path = ROOT) -> Meters:
             meters.append(meter := NvmlMeter(Nvml()))
             if meter.read() is None:
                 meters.remove(meter)
-                missing.append("NVML: this GPU tells neither energy nor power")
+                missing.append("NVML: this GPU reports neither energy nor power")
         except NoGpuError as error:
             missing.append(f"NVML: {error}")
     rails = _rails(root)
@@ -145,17 +145,17 @@ def find_meters(root: Path = ROOT) -> Meters:
     if packages and RaplMeter(packages).read() is not None:
         meters.append(RaplMeter(packages))
     elif packages:
-        missing.append(f"RAPL: {packages[0] / 'energy_uj'} cannot be read; only root may, as kernels are set up")
+        missing.append(f"RAPL: {packages[0] / 'energy_uj'} cannot be read; by default only root may read it")
     else:
         missing.append("RAPL: the kernel shows no package")
     return Meters(tuple(meters), tuple(missing))
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return a Jetson's rails to meter: the board's alone where there is one."""
+    """Return the Jetson's rails to read: only that of the whole board where there is one."""
     rails: dict[str, tuple[Path, ...]] = {}
     for folder in glob(root, "sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*"):
-        for channel in (1, 2, 3):  # the ones above are sums and voltages over shunts
+        for channel in (1, 2, 3):  # those above 3 are sums and shunt voltages
             files = (folder / f"in{channel}_input", folder / f"curr{channel}_input")
             label = read(folder / f"in{channel}_label")
             if label and label != "NC" and all(read_int(file) is not None for file in files):

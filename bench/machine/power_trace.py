@@ -1,4 +1,4 @@
-"""Readings of a meter over time, so that the energy of any span between them can be told."""
+"""Readings of a meter over time, so that the energy of any span between them can be computed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from .power_meters import Meter
 
 INTERVAL_S = 0.02
-"""Between readings. Meters have a rhythm of their own: RAPL 1 ms, NVML some 20 to 100 ms."""
+"""Time between readings. Meters have update intervals of their own: RAPL 1 ms, NVML about 20 to 100 ms."""
 
 
 class Trace:
-    """Energy over time; joules between readings are interpolated.
+    """Energy over time; between readings it is interpolated.
 
     Args:
         counts: whether readings are joules; watts are integrated by the trapezoidal rule.
@@ -29,7 +29,7 @@ class Trace:
         self._last = 0.0
 
     def add(self, seconds: float, value: float) -> None:
-        """Add a reading; ``seconds`` rise from one to the next."""
+        """Add a reading; ``seconds`` increase from one to the next."""
         if self._counts:
             self._joules.append(value)
         elif not self._times:
@@ -40,7 +40,7 @@ class Trace:
         self._times.append(seconds)
 
     def joules(self, begin: float, end: float) -> float | None:
-        """Return the energy of a span, in the readings' seconds; None where it is not within them."""
+        """Return the energy between two moments on the readings' clock; None where the readings do not cover them."""
         if len(self._times) < 2 or begin < self._times[0] or end > self._times[-1]:
             return None
         at_begin, at_end = np.interp([begin, end], self._times, self._joules)
@@ -48,11 +48,11 @@ class Trace:
 
 
 class Recorder:
-    """Reads a meter in a thread of this process, beside contestants that live in others; use as a context manager.
+    """Reads a meter in a thread of this process while contestants work in others; a context manager.
 
     Args:
         meter: what is read.
-        clock: seconds; that of ``time.monotonic``, which processes share.
+        clock: returns seconds; ``time.monotonic``, a clock that processes share.
     """
 
     def __init__(self, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""Small files in which Linux tells of a machine, read without ever failing: what is not known is None."""
+"""Small files in which Linux describes a machine, read without ever failing: what is not known is None."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_int(path: Path) -> int | None:
 
 
 def read_table(path: Path) -> dict[str, int]:
-    """Return the numbers of a file of lines such as ``MemTotal: 16 kB`` or ``nr_throttled 3``, by their word."""
+    """Return the numbers of a file with lines such as ``MemTotal: 16 kB`` or ``nr_throttled 3``, by the word before them."""
     found = {}
     for line in (read(path) or "").splitlines():
         words = line.replace(":", " ", 1).split()
@@ -37,7 +37,7 @@ def read_table(path: Path) -> dict[str, int]:
 
 
 def glob(root: Path, pattern: str) -> Iterator[Path]:
-    """Yield what matches, in order; nothing where a folder cannot be listed."""
+    """Yield the paths that match, sorted; none where a folder cannot be listed."""
     try:
         yield from sorted(root.glob(pattern))
     except OSError:

@@ -1,4 +1,4 @@
-"""What slows a machine down while it works: heat, power, limits of containers, other work; read before and after, and compared."""
+"""What slows a machine down during a measurement: heat, power, container limits, other work; read before and after."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .sysfs import ROOT, glob, read, read_int, read_table
 
 Snapshot = Mapping[str, Any]
 
-_STOLEN = 0.01  # of the machine's time, by the hypervisor
-_OTHERS = 0.1  # of the machine's time, by other processes
-_LEAST_S = 2.0  # of processor time, below which shares of it mean nothing: the kernel counts in ticks
+_STOLEN = 0.01  # of the machine's time, taken by the hypervisor
+_OTHERS = 0.1  # of the machine's time, used by other processes
+_LEAST_S = 2.0  # processor time below which shares of it mean nothing: the kernel counts in ticks
 _FELL = 0.95  # the clock after, over before
 _NEAR_C = 5.0  # below the temperature from which the system throttles
 _RASPBERRY_PI = {0: "low voltage", 1: "a capped clock", 2: "throttling", 3: "the soft temperature limit"}
-"""Bits of the firmware's ``get_throttled``; 16 higher: since the board started."""
+"""Bits of the firmware's ``get_throttled``; 16 bits higher: at some time since the board started."""
 
 
 def snapshot(root: Path = ROOT) -> dict[str, Any]:
-    """Read what changes while something is measured; what is not known is None.
+    """Read what may change during a measurement; what is not known is None.
 
     Args:
         root: of the file system; another than ``/`` has no GPU and no commands.
@@ -44,18 +44,18 @@ def snapshot(root: Path = ROOT) -> dict[str, Any]:
 
 
 def current_clock_mhz(root: Path) -> dict[str, float] | None:
-    """Return the lowest and the highest clock of the cores now."""
+    """Return the lowest and the highest clock of the cores at this moment."""
     files = glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     clocks = [khz / 1000 for file in files if (khz := read_int(file)) is not None]
     if not clocks:
         lines = (read(root / "proc/cpuinfo") or "").splitlines()
-        told = [line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")]
-        clocks = [float(text) for text in told if text.replace(".", "", 1).isdigit()]
+        listed = [line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")]
+        clocks = [float(text) for text in listed if text.replace(".", "", 1).isdigit()]
     return {"lowest": min(clocks), "highest": max(clocks)} if clocks else None
 
 
 def temperatures_c(root: Path) -> dict[str, dict[str, float | None]] | None:
-    """Return degrees Celsius by sensor, and where known the temperature from which the system slows down or warns."""
+    """Return degrees Celsius by sensor, and where it is known the temperature at which the system slows down or warns."""
     found: dict[str, dict[str, float | None]] = {}
     for zone in glob(root, "sys/class/thermal/thermal_zone*"):
         if (value := read_int(zone / "temp")) is not None and value > 0:
@@ -71,7 +71,7 @@ def temperatures_c(root: Path) -> dict[str, dict[str, float | None]] | None:
 
 
 def _trip(zone: Path) -> float | None:
-    """Return the lowest trip point that slows the machine or stops it."""
+    """Return the lowest trip point at which the machine slows down or stops."""
     limits = [
         read_int(zone / file.name.replace("_type", "_temp"))
         for file in glob(zone, "trip_point_*_type")
@@ -96,7 +96,7 @@ def _throttle_counts(root: Path) -> int | None:
 
 
 def _raspberry_pi(root: Path) -> int | None:
-    """Return a Raspberry Pi's bits of low voltage and throttling."""
+    """Return a Raspberry Pi's bits for low voltage and throttling."""
     text = read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     if text is None and root == ROOT and (command := shutil.which("vcgencmd")):
         try:
@@ -125,7 +125,7 @@ def cgroup_folders(root: Path, controller: str = "cpu") -> list[Path]:
 
 
 def _cgroup(root: Path) -> dict[str, int] | None:
-    """Return how often, and of how many periods, the container's processor limit stopped it."""
+    """Return in how many periods the container's processor limit stopped it, and of how many."""
     for folder in cgroup_folders(root):
         stat = read_table(folder / "cpu.stat")
         if "nr_throttled" in stat:
@@ -134,7 +134,7 @@ def _cgroup(root: Path) -> dict[str, int] | None:
 
 
 def _processor_seconds(root: Path) -> dict[str, float] | None:
-    """Return the machine's processor time since it started, over all cores, and this process's with those it started."""
+    """Return the machine's processor time since it started, over all cores, and that of this process and those that it started."""
     words = (read(root / "proc/stat") or "").splitlines()[:1]
     values = (
         [int(word) for word in words[0].split()[1:9] if word.isdigit()] if words and words[0].startswith("cpu ") else []
@@ -147,10 +147,10 @@ def _processor_seconds(root: Path) -> dict[str, float] | None:
 
 
 def _own_seconds(root: Path) -> float:
-    """Return the processor time of this process, of those below it, and of those below that have ended."""
+    """Return the processor time of this process and of its descendants, those included that have ended."""
     parents, seconds = {}, {}
     for file in glob(root, "proc/[0-9]*/stat"):
-        words = (read(file) or "").rpartition(")")[2].split()  # a name may hold blanks
+        words = (read(file) or "").rpartition(")")[2].split()  # a name may contain blanks
         if len(words) > 14 and all(word.isdigit() for word in (words[1], *words[11:15])):
             parents[int(file.parent.name)] = int(words[1])
             seconds[int(file.parent.name)] = sum(map(int, words[11:15])) / _ticks()
@@ -170,7 +170,7 @@ def _kibibytes(value: int | None) -> int | None:
 
 
 def after_warnings(before: Snapshot, after: Snapshot) -> list[str]:
-    """Say what happened between two snapshots that speaks against the figures measured there."""
+    """Return a warning for each thing between two snapshots that makes the figures measured there doubtful."""
     found = [*_heat(before, after), *_limits(before, after)]
     span = _difference(before.get("processor_s"), after.get("processor_s"))
     if span and span["all"] > _LEAST_S:
@@ -180,7 +180,7 @@ def after_warnings(before: Snapshot, after: Snapshot) -> list[str]:
         if others > _OTHERS:
             found.append(f"other processes took {100 * others:.0f} % of the processor's time during the measurement")
     if (swapped := _rise(before.get("swapped_pages"), after.get("swapped_pages"))) > 0:
-        found.append(f"the machine read {swapped} pages back from swap: its memory does not suffice")
+        found.append(f"the machine read {swapped} pages back from swap: it has too little memory")
     return found
 
 

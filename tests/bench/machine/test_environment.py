@@ -102,7 +102,8 @@ def test_a_container_s_processor_limit(tmp_path: Path, files: dict[str, str]) ->
     found = quiet(tmp_path)
     assert found["container_cores"] == 1.5
     assert any(
-        "a container allows the time of 1.5 of 4 cores" in text and "--threads 1" in text for text in warnings(found)
+        "the container may use the processor time of 1.5 of 4 cores" in text and "--threads 1" in text
+        for text in warnings(found)
     )
 
 
@@ -184,7 +185,7 @@ def test_stolen_time_other_processes_and_swap(tmp_path: Path) -> None:
     assert found == [
         "the hypervisor took 5 % of the processor's time for other machines",
         "other processes took 24 % of the processor's time during the measurement",
-        "the machine read 7 pages back from swap: its memory does not suffice",
+        "the machine read 7 pages back from swap: it has too little memory",
     ]
 
 
