@@ -1,1 +1,1 @@
-"""Who is compared: artifacts of a bundle, PyTorch and other libraries, each started in a process of its own."""
+"""What is compared: a bundle's artifacts, PyTorch and other libraries, each of which can live in a process of its own."""

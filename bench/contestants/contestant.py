@@ -1,4 +1,4 @@
-"""What every contestant is: something that computes tasks of a batch and can be closed."""
+"""What every contestant is: something that computes a batch's tasks and can be closed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Outputs = Mapping[str, npt.NDArray[np.generic]]
 
 
 class Contestant(Protocol):
-    """Computes the tasks of a batch. What one call costs is what is measured."""
+    """Computes the tasks of a batch. The cost of one call is what is measured."""
 
     name: str
     details: str  # the library and the provider or device that run it
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Run its tasks on a ready batch, from host memory to host memory; outputs by task, as the graph gives them."""
+        """Run its tasks on a prepared batch, from host memory to host memory; return the graph's outputs by task."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Who runs: one shared pass, the separate models in each form that they can take, and the shared pass for some tasks alone."""
+"""The contestants of every bundle: the shared pass, the separate models in each form, and the shared pass for some tasks only."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Side:
     """One side as an application runs it: its models one after the other, through the public runtime.
 
     Attributes:
-        models: one for the shared side, one a task for the separate side.
-        parts_ms: of several models, each one's own time in each call, by task; see :func:`take_parts`.
+        models: one for the shared side, one per task for the separate side.
+        parts_ms: where there are several models, each one's own time in each call, by task; see :func:`take_parts`.
     """
 
     def __init__(self, name: str, models: Sequence[Model]) -> None:
@@ -54,7 +54,7 @@ class Side:
 
     @property
     def graphs_off(self) -> str | None:
-        """Why engines are not launched as CUDA graphs; None where they are, or where there are none."""
+        """Why engines are not launched as CUDA graphs; None where they are, or where there are no engines."""
         return next((engine.graphs_off for engine in self.engines if engine.graphs_off), None)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Side:
 
 
 class Threads:
-    """The separate graphs at work at once, each in a thread of its own with a session of its own."""
+    """The separate graphs running at the same time, each in its own thread and session."""
 
     def __init__(self, name: str, side: Side) -> None:
         self.name = name
@@ -87,14 +87,14 @@ class Threads:
 
 
 class AtOnce:
-    """The separate engines at work at once; the images go to the GPU once for all of them.
+    """The separate engines running at the same time; the images are copied to the GPU once for all of them.
 
-    What is bound to a size of batch is made at the first call of that size.
+    What depends on the batch size is made at the first call with that size.
 
     Args:
         spec: of kind ``concurrent`` or ``one_graph``.
         side: the separate engines.
-        owned: whether to close them too.
+        owned: whether the engines are its own, to be closed with it.
     """
 
     def __init__(self, spec: Spec, side: Side, *, owned: bool) -> None:
@@ -123,7 +123,7 @@ class AtOnce:
             self._together = None
 
     def close(self) -> None:
-        """Free what it holds, and the engines where they are its own."""
+        """Free its memory, and the engines where they are its own."""
         self._release()
         if self._owned:
             self._side.close()
@@ -134,10 +134,10 @@ def start(spec: Spec, beside: Contestant | None = None) -> Contestant:
 
     Args:
         spec: which, and how.
-        beside: the separate engines in the same process, which other forms of them can run; None: they are loaded.
+        beside: the separate engines that are loaded in this process already, for their other forms; None: they are loaded.
 
     Raises:
-        BackendError: an engine is refused; says how to measure its graph.
+        BackendError: an engine cannot be loaded here; the message says how to measure its graph instead.
     """
     if spec.engines and spec.kind in (CONCURRENT, ONE_GRAPH):
         if isinstance(beside, Side):
@@ -148,7 +148,7 @@ def start(spec: Spec, beside: Contestant | None = None) -> Contestant:
 
 
 def load_libraries(spec: Spec) -> None:
-    """Load what runs the spec's artifacts, so that memory can be read before any model."""
+    """Load the library that runs the spec's artifacts, so that memory can be read before any model is loaded."""
     if not spec.engines:
         from mtl_deploy.runtime.backends.onnxruntime.backend import default_providers
 
@@ -158,13 +158,13 @@ def load_libraries(spec: Spec) -> None:
 def call(contestant: Contestant, batch: Batch) -> dict[str, npt.NDArray[np.generic]]:
     """Call a contestant; for :meth:`Host.run <mtl_deploy.bench.contestants.hosts.Host.run>`.
 
-    The arrays are copies: a contestant may reuse its own.
+    The arrays are copies, as a contestant may reuse its own.
     """
     return {task: np.array(values) for task, values in contestant(batch).items()}
 
 
 def take_parts(contestant: Contestant) -> dict[str, list[float]]:
-    """Return each separate model's own time in each call since this was last asked, in milliseconds; empty for the others."""
+    """Return each separate model's own time in each call since the last time, in milliseconds; empty for other contestants."""
     if not isinstance(contestant, Side) or len(contestant.models) == 1:
         return {}
     taken = {task: list(times) for task, times in contestant.parts_ms.items()}
@@ -174,12 +174,12 @@ def take_parts(contestant: Contestant) -> dict[str, list[float]]:
 
 
 def graphs_off(contestant: Contestant) -> str | None:
-    """Return why engines are not launched as CUDA graphs; None where they are, or where there are none."""
+    """Return why engines are not launched as CUDA graphs; None where they are, or where there are no engines."""
     return contestant.graphs_off if isinstance(contestant, Side) else None
 
 
 def activation_bytes(contestant: Contestant) -> int | None:
-    """Return the bytes of activation memory that the engines need, as they say; None for graphs."""
+    """Return the bytes of activation memory that the engines report to need; None for graphs."""
     if not isinstance(contestant, Side) or not contestant.engines:
         return None
     return sum(engine.loaded.library.device_memory_size(engine.loaded.engine) for engine in contestant.engines)

@@ -1,4 +1,4 @@
-"""Where contestants live: a process of their own each, so that they share no memory, threads or allocator, or this process."""
+"""Where contestants live: each in its own process, so that they share no memory, threads or allocator; or in this one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Host(Protocol):
     """Where one contestant lives.
 
     Attributes:
-        spec: of the contestant.
+        spec: the contestant's.
     """
 
     spec: Spec
@@ -38,18 +38,18 @@ class Host(Protocol):
         """Call ``function(contestant, ...)`` where the contestant lives and return its result.
 
         Args:
-            function: of a module, so that another process finds it.
-            args: for it.
-            kwargs: for it.
+            function: defined in a module, so that another process finds it.
+            args: its further arguments.
+            kwargs: its keyword arguments.
 
         Raises:
-            MtlError: as the function raised it.
-            WorkError: the contestant's process died; or another error, which it names.
+            MtlError: the function raised it.
+            WorkError: the contestant's process died, or the function raised an error of another kind, which the message names.
         """
         ...
 
     def close(self) -> None:
-        """End the contestant. A closed host cannot run; closing twice is allowed."""
+        """End the contestant. A closed host cannot run anything; closing twice is allowed."""
         ...
 
 
@@ -58,7 +58,7 @@ class LocalHost:
 
     Args:
         spec: of the contestant.
-        separate: the separate engines' host, whose engines their other forms run; None: those load their own.
+        separate: the host of the separate engines, which their other forms run too; None: the contestant loads its own.
     """
 
     def __init__(self, spec: Spec, separate: LocalHost | None = None) -> None:
@@ -99,7 +99,7 @@ class ProcessHost:
     """A process of the contestant's own, which runs :mod:`mtl_deploy.bench.contestants.worker`.
 
     Making one starts the process and returns at once; the first use waits until the contestant is loaded. Ctrl-C does not reach the
-    process; when this one ends, however it does, that one does too.
+    process; when this process ends, however it ends, that one does too.
 
     Args:
         spec: of the contestant.
@@ -160,7 +160,7 @@ class ProcessHost:
         return WorkError(f"{self.spec.name}: {self._child.wait(CLOSING_S).reason}")
 
     def close(self) -> None:
-        """End the process; one that is in the middle of something is killed."""
+        """End the process; one that is in the middle of a call is killed."""
         if self._pipe.closed:
             return
         if self._waiting:
@@ -172,15 +172,15 @@ class ProcessHost:
 
 
 def start_host(spec: Spec, *, isolated: bool, others: Mapping[str, Host] | None = None) -> Host:
-    """Start a contestant, without waiting for one in a process of its own.
+    """Start a contestant; return before it is loaded where it gets a process of its own.
 
     Args:
         spec: of the contestant.
         isolated: whether it gets a process of its own.
-        others: the hosts so far, by name: forms of separate engines run those that are loaded already.
+        others: the hosts so far, by name: other forms of the separate engines run those that are loaded already.
 
     Raises:
-        MtlError: it does not start here.
+        MtlError: it cannot be started.
     """
     if isolated:
         return ProcessHost(spec)

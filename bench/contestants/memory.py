@@ -1,4 +1,4 @@
-"""Memory of one contestant, the processor's and the GPU's.
+"""Memory that one contestant needs, on the host and on the GPU.
 
 A contestant in a process of its own has its memory read there. For engines, which share this process, :func:`peak_memory` runs this
 module in a process of its own: within one process the two sides would share allocator arenas, libraries and the high-water mark.
@@ -20,7 +20,7 @@ from .contestant import Contestant
 from .pair import Pair, Settings, find_pair, make_batch
 from .processes import run
 
-_CALLS = 5  # the first ones allocate; later ones reuse
+_CALLS = 5  # the first ones allocate, the later ones reuse
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Memory:
     """Memory of a process that runs one side, in bytes.
 
     Attributes:
-        libraries: resident with Python and ONNX Runtime, or TensorRT and a CUDA context, before any model.
-        peak: resident at most, after loading and some calls.
-        gpu: what is less free on the GPU after loading and some calls than with a CUDA context alone: the library's kernels,
-            weights, activations, buffers and recorded graphs. None for graphs.
+        libraries: resident memory with Python and ONNX Runtime, or TensorRT and a CUDA context, before any model is loaded.
+        peak: largest resident memory up to the end of loading and some calls.
+        gpu: by how much less memory is free on the GPU after loading and some calls than with a CUDA context alone: kernels,
+            weights, activations, buffers and recorded CUDA graphs. None for ONNX graphs.
     """
 
     libraries: int
@@ -40,11 +40,11 @@ class Memory:
 
     @property
     def models(self) -> int:
-        """What the models add: weights, arenas and threads."""
+        """What the models add, in bytes: weights, arenas and threads."""
         return self.peak - self.libraries
 
 
-_noted: list[int] = []  # the high-water mark before this process had any model
+_noted: list[int] = []  # the high-water mark before this process loaded any model
 
 
 def note_libraries() -> None:
@@ -53,7 +53,7 @@ def note_libraries() -> None:
 
 
 def own_memory(contestant: Contestant) -> Memory | None:  # noqa: ARG001 - the process is the contestant's own
-    """Return the memory of the process so far; None where it is no contestant's own. See :meth:`Host.run`."""
+    """Return the memory of the process so far; None where the process is shared. See :meth:`Host.run`."""
     return Memory(_noted[-1], _peak_bytes()) if _noted else None
 
 
@@ -63,8 +63,8 @@ def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory
     Args:
         pair: what is compared.
         side: ``shared`` or ``separate``.
-        batch: images a call.
-        settings: how it is run.
+        batch: images per call.
+        settings: how it runs.
 
     Raises:
         WorkError: the process failed.
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, gpu: bool) -> Memory:
-    """Measure a side in this process, which has done nothing else yet."""
+    """Measure a side in this process, which must have done nothing else before."""
     from .forms import load_libraries, start
     from .specs import default_specs
 
@@ -134,4 +134,4 @@ def _peak_bytes() -> int:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts kibibytes
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in kibibytes

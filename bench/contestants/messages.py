@@ -1,4 +1,4 @@
-"""Arguments on their way to a contestant's process: a large array is sent once, later by its place."""
+"""Arguments on their way to a contestant's process: the same large array is sent once, and only mentioned afterwards."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Kept:
 
 
 class Sender:
-    """Turns arguments into what is sent. It remembers one array: batches come one after the other."""
+    """Turns arguments into what is sent. It remembers one array, as one batch is used many times before the next."""
 
     def __init__(self) -> None:
         self._last: Any = None
 
     def pack(self, argument: Any) -> Any:
-        """Return an argument as it is sent."""
+        """Return what is sent for an argument."""
         if not isinstance(argument, np.ndarray) or argument.nbytes < _LARGE:
             return argument
         if argument is self._last:
@@ -38,7 +38,7 @@ class Sender:
 
 
 class Receiver:
-    """Turns what was sent into arguments again."""
+    """Turns what was sent back into arguments."""
 
     def __init__(self) -> None:
         self._last: Any = None

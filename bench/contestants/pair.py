@@ -1,4 +1,4 @@
-"""Which artifacts are compared: one shared, and the separate ones that it replaces, of the same precision and backend."""
+"""The artifacts that are compared: one shared, and the separate ones that it replaces, of the same precision and backend."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Pair:
     """The artifacts to compare.
 
     Attributes:
-        bundle: that holds them.
-        shared: one artifact, all tasks.
-        separate: one a task, of the same precision and backend, and for engines of the same library.
-        misfit: why the bundle's engines are not what is compared; None where it has none, or they are.
+        bundle: the bundle that holds them.
+        shared: the artifact that computes all tasks.
+        separate: one artifact per task, of the same precision and backend, for engines also of the same library.
+        misfit: why the bundle's engines are not compared; None where they are, or where it has none.
     """
 
     bundle: Bundle
@@ -39,17 +39,17 @@ class Pair:
 
     @property
     def engines(self) -> bool:
-        """Whether engines are compared, not graphs."""
+        """Whether engines are compared rather than graphs."""
         return self.shared.backend == "tensorrt"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How both sides are run.
+    """How both sides run.
 
     Attributes:
-        providers: ONNX Runtime's; None: its default here.
-        threads: ONNX Runtime's inside an operator; None: one a core.
+        providers: ONNX Runtime's execution providers; None: the default here.
+        threads: ONNX Runtime's threads inside an operator; None: one per core.
         spinning: whether ONNX Runtime's idle threads spin.
         cuda_graphs: whether engines are launched as CUDA graphs.
     """
@@ -64,15 +64,15 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
     """Find what to compare.
 
     Args:
-        path: a bundle or an artifact in one; an artifact's precision, backend and library are then compared.
-        precision: the one wanted; None: the artifact's, or the one that the runtime would choose.
-        providers: ONNX Runtime's; they tell the device, and ask for graphs.
+        path: a bundle, or an artifact in one, whose precision, backend and library are then compared.
+        precision: the wanted one; None: the artifact's, or the one that the runtime would choose.
+        providers: ONNX Runtime's; they choose the device, and graphs rather than engines.
         backend: ``tensorrt`` or ``onnxruntime``; None: the artifact's, or engines where they fit this machine.
 
     Raises:
-        OptionError: the options are not the artifact's.
+        OptionError: the options contradict the artifact.
         BundleError: the path lies in no bundle, or the bundle has no separate models to compare with.
-        BackendError: the bundle has no such shared artifact, or engines that were asked for do not run here.
+        BackendError: the bundle has no such shared artifact, or the engines that were asked for do not run here.
     """
     bundle, given = _bundle_of(path)
     if given is not None:
@@ -89,7 +89,7 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
         raise
     shared, misfit = choice.artifact, choice.misfit
     separate, missing = _separate(bundle, shared)
-    if missing and shared.backend == "tensorrt" and backend is None:  # the graphs may be complete
+    if missing and shared.backend == "tensorrt" and backend is None:  # there may be all graphs
         misfit = _no_separate(bundle, shared, missing)
         shared = select(bundle, precision=precision, backend="onnxruntime", providers=providers).artifact
         separate, missing = _separate(bundle, shared)
@@ -123,7 +123,7 @@ def _check_given(
 
 
 def _engine_pair(path: Path, bundle: Bundle, given: Artifact) -> Pair:
-    """Return the pair around an engine that the user named."""
+    """Return the pair that an engine belongs to, which the user named."""
     record = EngineRecord.from_details(given.details, str(path))
     try:
         record.require_fit()
@@ -146,14 +146,14 @@ def instead(bundle: Bundle, engine: Artifact) -> str:
 
 
 def _separate(bundle: Bundle, shared: Artifact) -> tuple[tuple[Artifact, ...], list[str]]:
-    """Return the separate artifacts that match a shared one, and the tasks that have none."""
+    """Return the separate artifacts that match a shared one, and the names of the tasks that have none."""
     found = {task.name: next(_alike(bundle, shared, "separate", task.name), None) for task in bundle.manifest.tasks}
     separate = tuple(artifact for artifact in found.values() if artifact is not None)
     return separate, sorted(name for name, artifact in found.items() if artifact is None)
 
 
 def _alike(bundle: Bundle, artifact: Artifact, role: str, task: str | None) -> Iterator[Artifact]:
-    """Yield the artifacts like another: of its precision, backend and library; first those for its GPUs and version."""
+    """Yield artifacts of another one's precision, backend and library; first those for the same GPUs and version."""
     same = [
         other
         for other in bundle.manifest.artifacts
@@ -174,7 +174,7 @@ def of_precision(pair: Pair, precision: str) -> Pair:
         precision: ``fp32``, ``fp16``, ``int8`` or ``int8-cpu``; ``int8`` also finds the latter.
 
     Raises:
-        BundleError: the bundle has none, or no separate ones.
+        BundleError: the bundle has no shared one, or no separate ones.
     """
     words = (precision, "int8-cpu") if precision == "int8" else (precision,)
     for word in words:
@@ -212,10 +212,10 @@ def require_batch(pair: Pair, size: int) -> None:
 
 
 def make_batch(pair: Pair, size: int, seed: int) -> Batch:
-    """Return a batch of noise in the form that the graphs take.
+    """Return a batch of noise as the graphs take it.
 
-    Noise will do: a dense network does the same work on any image. It is not zeros, which some kernels treat apart and
-    which lead to denormal numbers.
+    Noise is enough: a network does the same work on any image. Zeros would not do: some kernels treat them specially, and they
+    lead to denormal numbers.
 
     Raises:
         OptionError: the artifacts do not take such a batch, or it does not fit into memory.

@@ -1,4 +1,4 @@
-"""What is measured, as values that can be sent to another process: a spec describes one contestant and how it is started."""
+"""Specs: one contestant and how it is started, as a value that can be sent to another process; and which there are."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from .pair import Pair, Settings, of_precision
 STARTER = "mtl_deploy.bench.contestants.forms:start"
 SHARED, SEPARATE, CONCURRENT, ONE_GRAPH, SUBSET = "shared", "separate", "concurrent", "one_graph", "subset"
 MOST_SUBSETS = 4
-"""A network of more tasks has no contestant a task, unless they are named: each takes its share of time."""
+"""A network with more tasks has no contestant per task unless they are named: each one takes its share of the time."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One contestant, as a value that can be sent to the process that it lives in.
+    """One contestant, as a value that can be sent to the process where it lives.
 
     Attributes:
         name: its key everywhere: ``shared``, ``separate``, ``shared:age``, ``separate@fp32``.
-        title: for people: ``3 separate in sequence``.
+        title: its name for people: ``3 separate in sequence``.
         kind: ``shared``, ``separate``, ``concurrent``, ``one_graph``, ``subset``, ``pytorch``, ``openvino`` or ``provider``.
         path: the bundle's folder.
         artifacts: the files that it runs.
-        tasks: those that it computes.
-        precision: of its artifacts.
-        settings: how it is run.
+        tasks: the tasks that it computes.
+        precision: its artifacts' precision.
+        settings: how it runs.
         starter: ``module:function``; the function takes the spec and returns the contestant. It is looked up where the contestant
-            lives, so that rooms above this one can have contestants. Where the module has a function ``load_libraries``, that is
+            lives, so that rooms above this one can add contestants. Where the module has a function ``load_libraries``, that is
             called with the spec before memory is first read.
-        options: for the starter.
+        options: what the starter needs besides.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Spec:
         return bool(self.artifacts) and self.artifacts[0].backend == "tensorrt"
 
     def total(self, word: str) -> int | None:
-        """Return the sum of a manifest's field over its files; None where a part of them is run, or none."""
+        """Return the sum of a manifest's field over its files; None where it runs a part of a file, or no file."""
         if self.kind == SUBSET or not self.artifacts:
             return None
         return sum(int(getattr(artifact, word)) for artifact in self.artifacts)
 
     def resolve(self) -> tuple[Callable[[Spec], Contestant], Callable[[Spec], None] | None]:
-        """Return the starter, and what loads its libraries, where its module has that.
+        """Return the starter, and the function that loads its libraries, where its module has one.
 
         Raises:
             ImportError: there is no such module.
@@ -96,15 +96,15 @@ def chosen_specs(
 
     Args:
         pair: what is compared.
-        settings: how they are run.
-        only: measure these alone, by name.
+        settings: how they run.
+        only: measure no others than these, by name.
         without: leave these out, by name.
-        add: these as well, as ``NAME@PRECISION``, such as ``separate@fp32``.
-        extra: contestants of other modules.
+        add: measure these as well, as ``NAME@PRECISION``: ``separate@fp32``.
+        extra: contestants that other modules add.
 
     Raises:
-        OptionError: there is no contestant of a name.
-        BundleError: the bundle has no artifacts of a precision.
+        OptionError: a name is not that of a contestant.
+        BundleError: the bundle has no artifacts of a precision that is named.
     """
     specs = {spec.name: spec for spec in (*default_specs(pair, settings), *extra)}
     known = specs | ({} if pair.engines else {spec.name: spec for spec in _subsets(pair, settings)})

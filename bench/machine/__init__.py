@@ -1,1 +1,1 @@
-"""What the machine says of itself: processor, clocks, throttling, neighbours, and meters of power."""
+"""What the machine reports about itself: processor, clocks, throttling, other work on it, and its power meters."""

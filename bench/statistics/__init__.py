@@ -1,1 +1,1 @@
-"""Intervals for what was measured on several levels: starts, rounds and calls."""
+"""Figures with confidence intervals from samples on several levels: processes, rounds and calls."""

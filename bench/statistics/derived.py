@@ -1,4 +1,4 @@
-"""Figures that are computed from contestants' latencies, with intervals: ratios, means, a head's time as a difference."""
+"""Figures derived from contestants' latencies, with intervals: ratios, means, a head's time as a difference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .nested import (
 
 Locations = Mapping[str, Samples]
 RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 20  # keeps memory small however long was measured
+_DRAWS_AT_ONCE = 1 << 20  # keeps memory small, however long the measurement was
 
 
 def derived(
@@ -33,7 +33,7 @@ def derived(
     paired: bool = True,
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """Estimate figures from contestants' locations, with hierarchical bootstrap intervals. All intervals are made here.
+    """Estimate figures from contestants' locations, with hierarchical bootstrap intervals: the one place that makes them.
 
     Calls of one round are alike, and rounds of one process, so neither is an independent sample. Processes are resampled first,
     then rounds within each, then calls within those: the percentile interval for nested measurements of Kalibera, Jones: Rigorous

@@ -14,12 +14,12 @@ from .student import NORMAL, student_t
 Samples = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 Nested = Sequence[Sequence[Samples]]
-"""Latencies by process, by round, of each call."""
+"""Latencies of calls, by process and round."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the range that holds its true value with 95 % confidence.
+    """A figure and the range that contains its true value with 95 % confidence.
 
     Attributes:
         value: the estimate.
@@ -72,7 +72,7 @@ def _binomial_cdf(n: int, share: float) -> Samples:
 def location(nested: Nested) -> float:
     """Return what contestants are compared by: the mean over processes of the mean over rounds of each round's median.
 
-    A median within a round shuts out single interruptions, the means keep in what changes from round to round and from one start of
+    The median within a round ignores single interruptions; the means keep what changes from round to round and from one start of
     the process to the next.
     """
     return float(np.mean([np.mean([np.median(samples) for samples in rounds]) for rounds in nested]))
@@ -145,7 +145,7 @@ def resampled_medians(rounds: Sequence[Samples], chosen: npt.NDArray[np.int64], 
 
 
 def spread(nested: Nested) -> float:
-    """Return the standard deviation of the rounds' medians within their process, over their mean: how much the machine changed."""
+    """Return the standard deviation of the rounds' medians within their process, over their mean: how much the machine varied."""
     medians = [np.array([float(np.median(samples)) for samples in rounds]) for rounds in nested]
     degrees = sum(len(rounds) - 1 for rounds in medians)
     if degrees == 0:
@@ -155,6 +155,6 @@ def spread(nested: Nested) -> float:
 
 
 def process_spread(nested: Nested) -> float:
-    """Return the standard deviation of the processes' locations over their mean: what a restart changes, rounds' noise included."""
+    """Return the standard deviation of the processes' locations over their mean: what a restart changes, and rounds' noise."""
     found = [location([rounds]) for rounds in nested]
     return float(np.std(found, ddof=1) / np.mean(found)) if len(found) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Engines built anew, several times: the builder times kernels and chooses among them, so each build is one draw of several."""
+"""Engines built anew, several times: the builder chooses kernels by timing them, so every build is one random draw."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
 
 MODULE = "mtl_deploy.export.cli"
-_CACHES = "*.cache"  # TensorRT-RTX's compiled kernels, beside the engines; a build must not start from another's
+_CACHES = "*.cache"  # TensorRT-RTX's compiled kernels, beside the engines; one build must not start with another's
 _SETTINGS = {"workspace_mib": "--workspace", "optimization_level": "--optimization-level", "threads": "--threads"}
 
 
 def make_builds(bundle: Path, artifact: Artifact, count: int, folder: Path, progress: Progress) -> list[Path]:
-    """Build a bundle's engines of a precision anew, shared and separate, as they were built; each time into a bundle of its own.
+    """Build a bundle's engines of a precision anew, shared and separate, with the same settings; each build is a bundle of its own.
 
     Every build is a process of its own without a timing cache, so that no build knows another's measurements.
 
     Args:
-        bundle: the measured one's folder.
+        bundle: the folder of the measured bundle.
         artifact: the shared engine; its record says how it was built.
-        count: of builds, 1 or more.
-        folder: where they are written, ``build1.mtl`` and so on; the caller removes it.
-        progress: told where the work is.
+        count: number of builds, 1 or more.
+        folder: where the bundles are written, as ``build1.mtl`` and so on; the caller removes it.
+        progress: shows how far the work is.
 
     Returns:
-        The bundles' folders. The engines in them have the paths that they have in the measured one.
+        The bundles' folders. The engines have the same paths in them as in the measured bundle.
 
     Raises:
-        OptionError: ``artifact`` is no engine, or the count is less than 1.
-        BundleError: its record is malformed.
+        OptionError: ``artifact`` is not an engine, or the count is less than 1.
+        BundleError: the engine's record is malformed.
         BackendError: the library that built it cannot build here.
         WorkError: a build failed.
     """
@@ -60,11 +60,11 @@ def make_builds(bundle: Path, artifact: Artifact, count: int, folder: Path, prog
 
 
 def built_specs(specs: Sequence[Spec], bundle: Path) -> tuple[Spec, ...]:
-    """Return contestants with a build's engines in place of their own; those that run other artifacts stay as they are.
+    """Return contestants with the engines of a build in place of their own; those that run other artifacts stay the same.
 
     Args:
-        specs: of the measured bundle.
-        bundle: one of :func:`make_builds`.
+        specs: the measured bundle's.
+        bundle: the folder of a build, see :func:`make_builds`.
     """
     built = {one.path: one for one in open_bundle(bundle).manifest.artifacts if one.backend == "tensorrt"}
     return tuple(
@@ -80,7 +80,7 @@ def build_options(engine: Artifact, where: str) -> list[str]:
 
     Args:
         engine: its entry in the manifest.
-        where: how errors call it.
+        where: its name in errors.
 
     Raises:
         BundleError: its record is malformed.

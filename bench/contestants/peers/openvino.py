@@ -1,4 +1,4 @@
-"""OpenVINO as a contestant: the bundle's graph on another library for processors. The only importer of openvino."""
+"""OpenVINO as a contestant: the bundle's graph on another library for CPUs. The only importer of openvino."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtl_deploy.runtime.errors import BackendError, BundleError, RunError
 NAME = "openvino"
 STARTER = "mtl_deploy.bench.contestants.peers.openvino:start"
 _OLDEST = 2024  # the first release whose Python names are used here
-_AS_MEASURED = ("fp32", "int8", "int8-cpu")  # precisions that it computes on a processor; FP16 graphs would run in FP32
+_AS_MEASURED = ("fp32", "int8", "int8-cpu")  # precisions that it computes in on a CPU; FP16 graphs would run in FP32
 _INSTALL = "pip install 'mtl-deploy[peers]'"
 
 
@@ -25,9 +25,9 @@ def openvino_spec(bundle: Bundle, shared: Artifact, settings: Settings) -> Spec:
     """Return the contestant: the shared graph of the run's precision where OpenVINO computes in it, otherwise the FP32 one.
 
     Args:
-        bundle: that holds the graphs.
-        shared: what the run measures.
-        settings: threads hold for OpenVINO too.
+        bundle: the bundle that holds the graphs.
+        shared: the artifact that the run measures.
+        settings: the run's; OpenVINO gets the same number of threads.
 
     Raises:
         BundleError: the bundle has no such graph.
@@ -60,16 +60,16 @@ def _graph(bundle: Bundle, shared: Artifact) -> Artifact:
 
 
 class OpenVino:
-    """A graph in OpenVINO on the processor, compiled for each size of batch at the first call of that size.
+    """A graph on OpenVINO's CPU device, compiled for each batch size at the first call with that size.
 
     Args:
-        name: the contestant's key.
+        name: the contestant's name.
         core: OpenVINO's ``Core``.
         content: an ``.onnx`` file.
-        where: how errors call it.
+        where: its name in errors.
         tasks: its outputs.
-        settings: of the run.
-        version: OpenVINO's.
+        settings: the run's.
+        version: OpenVINO's version.
 
     Raises:
         BundleError: OpenVINO cannot read the graph.
@@ -81,14 +81,14 @@ class OpenVino:
         self.name = name
         self.details = f"OpenVINO {version}, CPU"
         self._core, self._where, self._tasks, self._version = core, where, tasks, version
-        # LATENCY: one call at a time on all threads. Without the second, BF16 or FP16 where the processor has it
+        # LATENCY: one call at a time on all threads. Without f32 it computes in BF16 or FP16 where the CPU can
         self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if settings.threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = str(settings.threads)
         self._requests: dict[int, tuple[Any, list[Any]]] = {}
         try:
             self._model = core.read_model(content)
-        except Exception as error:  # its exceptions share no base of their own
+        except Exception as error:  # its exceptions have no base class of their own
             raise BundleError(f"{where}: OpenVINO {version} cannot read it ({_line(error)}); leave it out") from error
 
     def __call__(self, batch: Batch) -> Mapping[str, npt.NDArray[np.generic]]:
@@ -103,7 +103,7 @@ class OpenVino:
             request.infer([batch], share_inputs=True, share_outputs=True)
         except Exception as error:
             raise RunError(f"OpenVINO failed: {_line(error)}") from error
-        # what a request returns is overwritten by its next call; ONNX Runtime's is not
+        # a request's next call overwrites what it returned; ONNX Runtime's does not
         return {task: np.array(tensor.data) for task, tensor in zip(self._tasks, outputs, strict=True)}
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ def start(spec: Spec) -> OpenVino:
 
     Raises:
         BackendError: OpenVINO is missing, broken or too old.
-        BundleError: the graph was changed, or OpenVINO cannot read it.
+        BundleError: the file was changed, or OpenVINO cannot read it.
     """
     openvino = _import()
     artifact = spec.artifacts[0]
@@ -141,7 +141,7 @@ def start(spec: Spec) -> OpenVino:
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
-    """Import OpenVINO, so that memory can be read before any graph."""
+    """Import OpenVINO, so that memory can be read before any graph is loaded."""
     _import()
 
 
@@ -153,7 +153,7 @@ def _import() -> Any:
 
         version = _version(openvino)
         usable = int(version.partition(".")[0]) >= _OLDEST and hasattr(openvino, "Core")
-    except Exception as error:  # a broken installation fails anywhere in its loading
+    except Exception as error:  # a broken installation may fail anywhere while it loads
         raise BackendError(
             f"OpenVINO is installed but broken ({_line(error)}); install it again: {_INSTALL}"
         ) from error
@@ -163,7 +163,7 @@ def _import() -> Any:
 
 
 def _version(openvino: Any) -> str:
-    """Return ``2026.4.1`` of ``2026.4.1-22982-abcdef``."""
+    """Return ``2026.4.1`` for ``2026.4.1-22982-abcdef``."""
     return str(openvino.__version__).partition("-")[0]
 
 

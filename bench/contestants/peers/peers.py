@@ -1,4 +1,4 @@
-"""``--peers``: other libraries and providers that run the bundle's shared graph beside the run's own."""
+"""``--peers``: other libraries and providers that run the bundle's shared graph for comparison."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def parse_peers(text: str) -> tuple[str, ...]:
     """Read ``--peers``: names such as ``openvino,onnxruntime:CUDA``, or ``all``.
 
     Returns:
-        The names, each once, with the case that they have elsewhere.
+        The names, each once, in the spelling that is used elsewhere.
 
     Raises:
-        OptionError: a name is not known, or there is none.
+        OptionError: a name is unknown, or none is given.
     """
     names = {
         name.lower(): name for name in (openvino_peer.NAME, ALL, *(providers.PREFIX + one for one in providers.KNOWN))
@@ -43,13 +43,13 @@ def parse_peers(text: str) -> tuple[str, ...]:
 def peer_specs(
     bundle: Bundle, shared: Artifact, peers: Sequence[str], settings: Settings, *, isolated: bool = True
 ) -> list[Spec]:
-    """Return the contestants of the peers that were asked for. One that cannot run here says so when it is started.
+    """Return contestants for the peers that were asked for. One that cannot run here fails when it is started, with the reason.
 
     Args:
-        bundle: that holds the graphs.
-        shared: what the run measures.
-        peers: :func:`parse_peers`' result; ``all`` is OpenVINO, and each provider that this ONNX Runtime has beside the run's own.
-        settings: of the run.
+        bundle: the bundle that holds the graphs.
+        shared: the artifact that the run measures.
+        peers: as :func:`parse_peers` returns them; ``all`` is OpenVINO, and every provider of this ONNX Runtime but the run's own.
+        settings: the run's.
         isolated: whether contestants live in processes of their own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""ONNX Runtime's other providers as contestants: found and tried without risk to the run."""
+"""ONNX Runtime's other execution providers as contestants: found, and tried without risk to the run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from mtl_deploy.runtime.errors import BackendError, BundleError
 PREFIX = "onnxruntime:"
 STARTER = "mtl_deploy.bench.contestants.peers.providers:start"
 _SUFFIX = "ExecutionProvider"
-_IGNORED = ("Azure",)  # sends the images to a service: no execution on this machine
+_IGNORED = ("Azure",)  # sends the images to a service instead of running here
 KNOWN = (
     *("CPU", "CUDA", "Tensorrt", "NvTensorRTRTX", "MIGraphX", "ROCM", "OpenVINO", "Dnnl", "VitisAI", "QNN"),
     *("Nnapi", "VSINPU", "CoreML", "ACL", "ArmNN", "Dml", "Rknpu", "WebGpu", "Xnnpack", "CANN"),
 )
-"""What ONNX Runtime's builds can have, of https://onnxruntime.ai/docs/execution-providers; without ``ExecutionProvider``."""
+"""Providers of ONNX Runtime's builds, from https://onnxruntime.ai/docs/execution-providers; without ``ExecutionProvider``."""
 _TRIAL_S = 300.0  # TensorRT's provider builds its engine when it loads
 
 
 def short(provider: str) -> str:
-    """Return a provider's name as the contestants' keys have it: ``CUDA`` for ``CUDAExecutionProvider``."""
+    """Return a provider's short name, as in contestants' names: ``CUDA`` for ``CUDAExecutionProvider``."""
     return provider.removesuffix(_SUFFIX)
 
 
 def own_provider(settings: Settings) -> str:
-    """Return the provider that graphs of the run itself are run with.
+    """Return the provider that runs the graphs of the run itself.
 
     Raises:
         BackendError: ONNX Runtime is missing.
@@ -43,7 +43,7 @@ def own_provider(settings: Settings) -> str:
 
 
 def other_providers(settings: Settings) -> tuple[str, ...]:
-    """Return what this ONNX Runtime has beside :func:`own_provider`.
+    """Return the providers that this ONNX Runtime has besides :func:`own_provider`.
 
     Raises:
         BackendError: ONNX Runtime is missing.
@@ -61,12 +61,12 @@ def provider_spec(
     """Return the contestant that runs the run's shared graph on one of ONNX Runtime's providers.
 
     Args:
-        bundle: that holds it.
-        shared: what the run measures; of an engine, the graph that it was built from runs.
-        provider: ``CUDA``, say.
-        settings: of the run, but for its providers.
-        isolated: whether it will live in a process of its own. Otherwise another process first shows that the provider loads:
-            some take their process down.
+        bundle: the bundle that holds it.
+        shared: the artifact that the run measures; where it is an engine, the graph that it was built from is run.
+        provider: its short name, such as ``CUDA``.
+        settings: the run's; its providers do not count.
+        isolated: whether it will live in a process of its own. Otherwise a process first tries whether the provider loads, as
+            some providers take their process down.
 
     Raises:
         BundleError: the bundle has no graph of the run's precision.
@@ -99,7 +99,7 @@ def start(spec: Spec) -> Contestant:
     """Start the contestant.
 
     Raises:
-        BackendError: the provider is not available, did not start, or ended the process that tried it; says which.
+        BackendError: the provider is not available, did not start, or ended the process that tried it; the message says which.
     """
     if spec.options.get("trial") and (reason := trial(spec)) is not None:
         raise BackendError(reason)

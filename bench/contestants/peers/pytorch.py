@@ -1,4 +1,4 @@
-"""The network's own PyTorch ``forward`` as a contestant: what to start, without PyTorch in this room."""
+"""The network's own PyTorch ``forward`` as a contestant: what is started; this room itself does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mtl_deploy.runtime.bundle.manifest import Bundle, digest
 from mtl_deploy.runtime.errors import OptionError
 
 STARTER = "mtl_deploy.export.baselines.pytorch:start"
-PRECISION = "fp32"  # what a loaded network computes in
+PRECISION = "fp32"  # in which a loaded network computes
 _FORMS = {"pytorch": "PyTorch's forward, eager", "pytorch_compile": "PyTorch's forward, torch.compile"}
-_GPU_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")  # those that run on NVIDIA's GPUs, as PyTorch's own build does
+_GPU_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")  # those that run on NVIDIA GPUs, as PyTorch's CUDA build does
 
 
 def baseline_specs(
@@ -28,17 +28,17 @@ def baseline_specs(
     """Return the contestants that run a checkpoint with PyTorch: eager and with ``torch.compile``.
 
     Args:
-        bundle: that the checkpoint was exported to; its tasks and preprocessing hold.
-        checkpoint: the file.
-        model: ``package.module:factory`` of the network, as for ``mtl-export``. Never taken from the bundle: it is code.
+        bundle: the bundle that the checkpoint was exported to; its tasks and preprocessing are used.
+        checkpoint: the checkpoint's file.
+        model: ``package.module:factory`` of the network, as for ``mtl-export``. It is never taken from the bundle, as it is code.
         trust_pickle: let the file run code.
-        settings: threads hold for PyTorch too; the provider says whether it runs on the GPU.
-        precision: of the run; the contestants' names tell theirs where it is another.
-        engines: whether the run measures engines, which are on a GPU.
+        settings: the run's; PyTorch gets the same number of threads, and the provider says whether it runs on the GPU.
+        precision: the run's; the contestants' names contain their own where it differs.
+        engines: whether the run measures engines, which run on a GPU.
 
     Raises:
         OptionError: there is no such file.
-        BackendError: the provider is ONNX Runtime's default one, and ONNX Runtime is missing.
+        BackendError: no provider is given, and ONNX Runtime, which has the default, is missing.
     """
     if not checkpoint.exists():
         raise OptionError(f"--checkpoint {checkpoint}: no such file; give the one that the bundle was exported from")
@@ -67,13 +67,13 @@ def baseline_specs(
 
 
 def checkpoint_warning(bundle: Bundle, checkpoint: Path) -> str | None:
-    """Say that a checkpoint is not the one that the bundle was made from; None where it is, or the bundle does not tell."""
+    """Return a warning where the bundle was made from another checkpoint; None where it was not, or does not record which."""
     recorded = bundle.manifest.provenance.get("checkpoint", {})
     if not recorded.get("sha256") or digest(checkpoint) == recorded["sha256"]:
         return None
     return (
-        f"{checkpoint} is not the file that {bundle.path} was exported from ({recorded.get('file', 'unknown')}): its SHA-256 is "
-        "another; PyTorch may compute something else than the graphs"
+        f"{checkpoint} is not the file that {bundle.path} was exported from ({recorded.get('file', 'unknown')}): its SHA-256 "
+        "differs, so PyTorch may compute something else than the graphs"
     )
 
 

@@ -67,4 +67,4 @@ def test_another_checkpoint_than_the_bundles_is_told(make_bundle: MakeBundle, ch
         write_manifest(bundle.path, bundle.manifest)
         warning = checkpoint_warning(open_bundle(bundle.path), checkpoint)
         assert (warning is not None) == expected
-    assert "exported from (first.pt): its SHA-256 is another" in str(warning)
+    assert "exported from (first.pt): its SHA-256 differs" in str(warning)
