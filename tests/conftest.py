@@ -14,7 +14,7 @@ ARTICLE_SIZE = "64x64"
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
-    """Keep PyTorch to one core a test process: several run side by side."""
+    """Keep PyTorch to one core per test process, as several run side by side."""
     import torch
 
     torch.set_num_threads(1)

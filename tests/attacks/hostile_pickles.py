@@ -1,4 +1,4 @@
-"""Hostile pickles and checkpoints: each would make a folder if any of it ran. None may, and each must end in words."""
+"""Hostile pickles and checkpoints: each would make a folder if any of it ran. None may run, and each must end with a message."""
 
 from __future__ import annotations
 

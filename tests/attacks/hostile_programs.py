@@ -1,4 +1,4 @@
-"""Hostile ``torch.export`` programs: each would make a folder if any of it ran. None may, and each must end in words.
+"""Hostile ``torch.export`` programs: each would make a folder if any of it ran. None may run, and each must end with a message.
 
 Known attacks come first; then texts that are code are put at random places of a real program, and names that are code at each
 place that holds a name. What loads all the same is run once.

@@ -1,4 +1,4 @@
-"""What a process of its own does, for tests: ``main()`` does what its first argument names."""
+"""A module for tests to run in a process of its own: ``main()`` does what its first argument names."""
 
 from __future__ import annotations
 

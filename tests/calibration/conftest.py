@@ -1,4 +1,4 @@
-"""Small graphs, written a node a call."""
+"""Small graphs, built node by node."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Reader(CalibrationDataReader):
 
 
 def min_max(network: Deployed, folder: Path, *, symmetric: bool) -> onnx.ModelProto:
-    """Quantize by plain min-max a tensor, weights a channel."""
+    """Quantize by plain min-max per tensor, weights per channel."""
     quantize_static(
         network.bundle / "fp32.onnx",
         folder / "int8.onnx",

@@ -1,4 +1,4 @@
-"""Load model A, load model B, close A, and have TensorRT say something of B, with a real module. Runs in a process of its own.
+"""Load model A, load model B, close A, and have TensorRT say something about B, with a real module. Runs in a process of its own.
 
 python logs.py MODULE '["library", ...]'
 """

@@ -1,4 +1,4 @@
-"""Networks with a value a pixel, from checkpoint to bundle, through the command, with ONNX Runtime."""
+"""Networks with one value per pixel, from checkpoint to bundle, through the command, with ONNX Runtime."""
 
 from __future__ import annotations
 

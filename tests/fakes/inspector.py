@@ -1,4 +1,4 @@
-"""TensorRT's engine inspector: what it says of layers in 8.6, 10 and 11, with the shapes of an execution context and without."""
+"""TensorRT's engine inspector: what it says about layers in 8.6, 10 and 11, with the shapes of an execution context and without."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class SimBlock:
 
 
 def call(unsafe: bool = False, needs_context: bool = True) -> Callable[[Any], Any]:
-    """Make a method a driver call: a tuple with a code, counted, in a sound context, allowed while capturing or not."""
+    """Turn a method into a driver call: it returns a tuple with a code, is counted, and is allowed during a capture or not."""
 
     def decorate(method: Any) -> Any:
         name = method.__name__

@@ -59,7 +59,7 @@ def write_dense_bundle(
     separate: bool = True,
     **options: Any,
 ) -> Path:
-    """Write the shared graph and one a task, and their manifest; ``options`` are :func:`dense_signature`'s."""
+    """Write the shared graph, one graph per task, and their manifest; ``options`` are :func:`dense_signature`'s."""
     signature = dense_signature(**options)
     (folder / "separate").mkdir(parents=True)
     artifacts = []

@@ -1,4 +1,4 @@
-"""Small networks with a value a pixel: an encoder of stride 8, a decoder that interpolates, heads at stride 4."""
+"""Small networks with one value per pixel: an encoder of stride 8, a decoder that interpolates, heads at stride 4."""
 
 from __future__ import annotations
 

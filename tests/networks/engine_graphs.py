@@ -26,7 +26,7 @@ def weight_bytes(content: bytes) -> dict[str, int]:
 
 
 def quantized(content: bytes) -> bytes:
-    """Return a graph with Q/DQ in TensorRT's style: symmetric S8 in front of each convolution and product, weights a channel."""
+    """Return a graph with Q/DQ in TensorRT's style: symmetric S8 in front of each convolution and product, weights per channel."""
     model = onnx.load_from_string(content)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}

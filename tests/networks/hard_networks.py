@@ -43,7 +43,7 @@ class Answers(NamedTuple):
 
 
 class Digits(nn.Module):
-    """A backbone, and a head a task with two hidden layers."""
+    """A backbone, and one head per task with two hidden layers."""
 
     def __init__(self, backbone: nn.Module, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the system tells of itself, from trees of files as kernels write them; and from this machine's own."""
+"""What the system reports about itself, from trees of files as kernels write them, and from this machine's own."""
 
 from __future__ import annotations
 

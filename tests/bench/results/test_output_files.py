@@ -1,4 +1,4 @@
-"""Results go over no file unasked, and over no input at all."""
+"""Results overwrite no file unasked, and never an input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a head with a value a pixel becomes FP16."""
+"""Which parts of a head with one value per pixel become FP16."""
 
 from __future__ import annotations
 

@@ -444,7 +444,7 @@ def test_attention_stays_in_fp32_since_nobody_sees_its_products(sketch: Any, run
     graph = sketch(opset=23)
     stem = graph.conv(graph.normalised(), (3, 8), name="stem", scale=2)
     parts = [graph.conv(stem, (8, 8), name=name, scale=2) for name in ("query", "key", "value")]
-    mixed = graph.node("Attention", *parts, name="mixed")  # eight heads, a position a row
+    mixed = graph.node("Attention", *parts, name="mixed")  # eight heads, one position per row
     features = graph.features(graph.conv(mixed, (8, 8), name="body"))
     model = graph.model({graph.gemm(features, (8, 2), name="out"): ("batch", 2)})
     seen = observe(model, [photos])

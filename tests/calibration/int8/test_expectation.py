@@ -83,7 +83,7 @@ EXPECTATIONS = [dex, matmul, vector, gemm, left, focal, coordinates, written_out
 
 
 def learned(graph: Any, logits: str) -> str:
-    """A mixture of learned values, one an output."""
+    """A mixture of learned values, one per output."""
     values = np.random.default_rng(7).standard_normal((BINS, 1)).astype(np.float32)
     return str(graph.node("MatMul", softmax(graph, logits), graph.weight("values", values), name="product"))
 

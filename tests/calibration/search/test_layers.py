@@ -58,7 +58,7 @@ def run(
 
 
 def network(seed: int) -> tuple[list[str], dict[str, dict[str, float]], dict[str, str | None]]:
-    """Return eight layers of a backbone and one a head, few of which do most of the harm."""
+    """Return eight layers of a backbone and one per head, few of which do most of the harm."""
     random = np.random.default_rng(seed)
     nodes = [*(f"conv{i}" for i in range(8)), *TASKS]
     heads: dict[str, str | None] = {node: node if node in TASKS else None for node in nodes}

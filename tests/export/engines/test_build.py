@@ -48,7 +48,7 @@ def test_an_engines_weights_have_the_types_of_its_graph(rtx: Library, article_bu
 
 def test_a_mixed_graph_keeps_its_last_layers_in_fp32(rtx: Library, article_bundle: Path) -> None:
     layers = from_plan(rtx, built(rtx, (article_bundle / "fp16.onnx").read_bytes()))["layers"]
-    assert layers["fp32"] == 3  # one a head
+    assert layers["fp32"] == 3  # one per head
     assert layers["fp16"] >= 20  # ResNet-18's convolutions
 
 

@@ -154,7 +154,7 @@ def test_the_wait_sleeps_first_and_is_on_time_although_sleep_is_late() -> None:
 def test_a_hopeless_backlog_is_given_up() -> None:
     found = run(constant(20), poisson_arrivals(100, 5000, seed=0), hopeless_s=1.0)
     assert not found.finished
-    assert len(found.latencies_ms) < 200  # grows by half a second a second
+    assert len(found.latencies_ms) < 200  # grows by half a second per second
     assert not summarise(100, found, None).sustained
 
 

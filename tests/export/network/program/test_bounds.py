@@ -1,4 +1,4 @@
-"""What kernels would read beyond a tensor ends in words, in a network that still computes what it did."""
+"""What kernels would read beyond a tensor ends with a message, in a network that still computes what it did."""
 
 from __future__ import annotations
 
