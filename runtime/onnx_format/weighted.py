@@ -99,23 +99,20 @@ def _transposed_convolution(node: _Node) -> int:
 
 def _product(node: _Node, right: int = 1) -> int:
     """Count a matrix product by its left operand and its result; what they leave open, the right operand says."""
-    left, result = node.inputs[0], node.outputs[0]
-    other = node.inputs[right]
-    if left is None or other is None or result is None or not left or not other:
+    left, other, result = node.inputs[0], node.inputs[right] or (), node.outputs[0]
+    if not left or result is None:
         raise _UnknownSizeError
     sizes = list(result)
     if len(other) > 1:
         sizes[-1] = _one_of((sizes[-1], other[-1]))
         if len(left) > 1:
             sizes[-2] = _one_of((sizes[-2], left[-2]))
-    return prod(_known(sizes)) * _one_of((left[-1], other[-2 if len(other) > 1 else 0]))
+    return prod(_known(sizes)) * _one_of((left[-1], *other[-2:][:1]))
 
 
 def _gemm(node: _Node) -> int:
-    left, right = node.inputs[0], node.inputs[1]
-    if left is None or right is None:
-        raise _UnknownSizeError
-    (rows, inner), (same, columns) = left, right
+    rows, inner = node.inputs[0] or (None, None)
+    same, columns = node.inputs[1] or (None, None)
     if node.number("transA"):
         rows, inner = inner, rows
     if node.number("transB"):
