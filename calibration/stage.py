@@ -110,7 +110,7 @@ def add_int8(
         details = variant.details | ({"search": trail} if trail else {})
         artifacts += _write(folder, manifest, name, variant.content, details)
     manifest = _with_reference(bundle, variants["int8"].runnable, batch, options)
-    packed, record = cache.pack(key, cache.Found(graphs.ranges, graphs.observed))
+    packed, record = cache.pack(key, cache.FoundRanges(graphs.ranges, graphs.observed))
     write_file(folder, cache.PATH, packed)
     record |= {
         "method": _described(methods, {}),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from mtl_deploy.calibration.observe.statistics import typed
+from mtl_deploy.calibration.graph.typed import typed
 from mtl_deploy.runtime.errors import VerificationError
 
 Array = npt.NDArray[Any]

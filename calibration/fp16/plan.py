@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, TypeGuard
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from mtl_deploy.calibration.int8.expectation import is_expectation
+from mtl_deploy.calibration.graph.expectation import is_expectation
+from mtl_deploy.calibration.graph.typed import is_float
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
 from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED, is_weighted
 
@@ -61,7 +62,7 @@ class Overflow:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TypePlan:
     """The precision of each node that computes with floats.
 
     Attributes:
@@ -77,7 +78,7 @@ class Plan:
 
 def plan_half(
     graph: ir.Graph, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
-) -> Plan:
+) -> TypePlan:
     """Choose the precision of each node.
 
     Args:
@@ -87,7 +88,7 @@ def plan_half(
         keep: further nodes that stay in FP32, by name, each with the reason.
     """
     nodes = [node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs))]
-    plan = Plan({node: _fp16_inputs(node) for node in nodes}, {}, [])
+    plan = TypePlan({node: _fp16_inputs(node) for node in nodes}, {}, [])
     _keep(plan, _before_weights(graph))
     _keep(plan, _heads(graph, _maps(graph, statistics)))
     _keep(plan, ((node, f"{node.op_type} has no FP16 form") for node, inputs in plan.half.items() if not inputs))
@@ -99,12 +100,7 @@ def plan_half(
     return plan
 
 
-def is_float(value: ir.Value | None) -> TypeGuard[ir.Value]:
-    """Whether a value is a ``float32`` tensor."""
-    return value is not None and value.dtype == ir.DataType.FLOAT and isinstance(value.type, ir.TensorType)
-
-
-def _keep(plan: Plan, reasons: Iterable[tuple[ir.Node, str]]) -> None:
+def _keep(plan: TypePlan, reasons: Iterable[tuple[ir.Node, str]]) -> None:
     for node, reason in list(reasons):
         if plan.half.pop(node, None) is not None:
             plan.kept[node] = reason
@@ -192,7 +188,7 @@ def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]
 
 
 def _is_layer(node: ir.Node) -> bool:
-    """Whether a node is a weighted layer; a fixed expectation is none, see :mod:`mtl_deploy.calibration.int8.expectation`."""
+    """Whether a node is a weighted layer; a fixed expectation is none, see :mod:`mtl_deploy.calibration.graph.expectation`."""
     return is_weighted(node.op_type) and not is_expectation(node)
 
 
@@ -237,7 +233,7 @@ def _axes(node: ir.Node, rank: int) -> Sequence[int]:
     return range(rank) if constant is None else [int(axis) for axis in constant.numpy().ravel()]
 
 
-def _keep_out_of_range(plan: Plan, graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> None:
+def _keep_out_of_range(plan: TypePlan, graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> None:
     half = dict(plan.half)
     for value in _float_values(graph):
         touched = [node for node, position in value.uses() if position in half.get(node, ())]
@@ -291,7 +287,7 @@ def _observed(value: ir.Value, statistics: Mapping[str, TensorStatistics]) -> fl
     return 0.0 if seen is None else seen.absmax
 
 
-def _enclosed(plan: Plan) -> Iterator[tuple[ir.Node, str]]:
+def _enclosed(plan: TypePlan) -> Iterator[tuple[ir.Node, str]]:
     """Find islands of light operations that only FP32 nodes feed and use: two casts around them would gain nothing."""
     island = {node for node in plan.half if not is_weighted(node.op_type)}
     while True:

@@ -15,9 +15,10 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
 
-from mtl_deploy.calibration.observe.statistics import TensorStatistics, typed
+from mtl_deploy.calibration.graph.typed import is_float, prepared
+from mtl_deploy.calibration.observe.statistics import TensorStatistics
 
-from .plan import FP16_SMALLEST_NORMAL, Overflow, Plan, is_float, plan_half
+from .plan import FP16_SMALLEST_NORMAL, Overflow, TypePlan, plan_half
 
 _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _NAMES = {_FP16: "fp16", _FP32: "fp32"}
@@ -101,9 +102,7 @@ def to_half(
         statistics: of its tensors on real images, see :func:`~mtl_deploy.calibration.observe.statistics.observe`.
         keep: further nodes that stay in FP32, by name, each with the reason.
     """
-    graph = typed(model)
-    ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    ir.passes.common.NameFixPass()(graph)
+    graph = prepared(model)
     plan = plan_half(graph.graph, statistics, keep or {})
     weights = _Typing(graph.graph, plan).apply()
     ir.passes.common.RemoveUnusedNodesPass()(graph)
@@ -121,7 +120,7 @@ def to_half(
 class _Typing:
     """Writes a plan's types into a graph, with one cast or one FP16 copy a tensor, however many nodes use it."""
 
-    def __init__(self, graph: ir.Graph, plan: Plan) -> None:
+    def __init__(self, graph: ir.Graph, plan: TypePlan) -> None:
         self._graph = graph
         self._plan = plan
         self._converted: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mtl_deploy.calibration.graph.typed import prepared
 from mtl_deploy.calibration.observe.histograms import Histogram
 from mtl_deploy.calibration.observe.ranges import Range, expected_error
 
-from .qdq_placement import Placement, prepared
+from .qdq_placement import QdqPlacement
 
 DEAD = 1e-6
 """Of the tensor's largest magnitude: a channel that never exceeds it says nothing."""
@@ -47,7 +48,7 @@ class Coverage:
 
 
 def coverage(
-    model: onnx.ModelProto, histograms: Mapping[str, Histogram], ranges: Mapping[str, Range], placement: Placement
+    model: onnx.ModelProto, histograms: Mapping[str, Histogram], ranges: Mapping[str, Range], placement: QdqPlacement
 ) -> tuple[Coverage, ...]:
     """Say how the ranges of a quantized graph fit, the noisiest tensor first.
 

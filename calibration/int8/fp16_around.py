@@ -11,7 +11,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 from mtl_deploy.calibration.fp16.typing import to_half
-from mtl_deploy.calibration.observe.statistics import TensorStatistics, typed
+from mtl_deploy.calibration.graph.typed import typed
+from mtl_deploy.calibration.observe.statistics import TensorStatistics
 
 OPSET = 19
 """The first in which QuantizeLinear and DequantizeLinear take FP16."""

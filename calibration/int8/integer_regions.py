@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from mtl_deploy.calibration.fp16.plan import is_float
+from mtl_deploy.calibration.graph.typed import is_float
 
 MOVES = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"))
 """Operators that do not change values: what they give has the range of what they read."""

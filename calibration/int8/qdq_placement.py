@@ -14,10 +14,8 @@ from typing import Literal
 
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common
 
-from mtl_deploy.calibration.fp16.plan import is_float
-from mtl_deploy.calibration.observe.statistics import typed
+from mtl_deploy.calibration.graph.typed import is_float, prepared
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
@@ -47,7 +45,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Placement:
+class QdqPlacement:
     """Where Q/DQ go.
 
     Attributes:
@@ -68,7 +66,7 @@ class Placement:
         return tuple(dict.fromkeys(edge.ranged for edge in self.edges))
 
 
-def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, heads: bool = False) -> Placement:
+def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, heads: bool = False) -> QdqPlacement:
     """Choose where Q/DQ go.
 
     Args:
@@ -105,7 +103,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     edges = tuple(
         Edge(str(node.name), position, str(value.name), str(ranged.name)) for node, position, value, ranged in uses
     )
-    return Placement("cpu" if style == "cpu" else "tensorrt", tuple(str(n.name) for n in quantized), edges, kept)
+    return QdqPlacement("cpu" if style == "cpu" else "tensorrt", tuple(str(n.name) for n in quantized), edges, kept)
 
 
 def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -115,14 +113,6 @@ def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
     """
     chosen = {name for style in STYLES for name in place(model, style).nodes}
     return tuple(str(node.name) for node in prepared(model).graph if node.name in chosen)
-
-
-def prepared(model: onnx.ModelProto) -> ir.Model:
-    """Return a graph as placements mean it: with types, constants as initializers, and a name on every node."""
-    graph = typed(model)
-    ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    ir.passes.common.NameFixPass()(graph)
-    return graph
 
 
 Uses = list[tuple[ir.Node, int, ir.Value, ir.Value]]

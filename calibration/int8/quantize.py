@@ -17,11 +17,12 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 from mtl_deploy.calibration.fp16.plan import FP16_SMALLEST_NORMAL
+from mtl_deploy.calibration.graph.typed import prepared
 from mtl_deploy.calibration.observe.ranges import Range
 from mtl_deploy.runtime.errors import OptionError, WorkError
 
 from .fp16_around import to_half_around
-from .qdq_placement import Edge, Placement, Style, prepared
+from .qdq_placement import Edge, QdqPlacement, Style
 from .weighted import bias_of, output_axis
 
 __all__ = ["Quantized", "quantize", "to_half_around"]
@@ -73,7 +74,7 @@ class Quantized:
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], placement: Placement, *, weight_bits: int = 8
+    model: onnx.ModelProto, ranges: Mapping[str, Range], placement: QdqPlacement, *, weight_bits: int = 8
 ) -> Quantized:
     """Write Q/DQ into an FP32 graph.
 
@@ -147,7 +148,7 @@ def fp16_above(scale: Array) -> npt.NDArray[np.float32]:
 class _Writing:
     """Writes a placement into a graph, with one Q/DQ a tensor, however many nodes read it."""
 
-    def __init__(self, graph: ir.Graph, ranges: Mapping[str, Range], placement: Placement, weight_bits: int) -> None:
+    def __init__(self, graph: ir.Graph, ranges: Mapping[str, Range], placement: QdqPlacement, weight_bits: int) -> None:
         self._graph = graph
         self._ranges = ranges
         self._placement = placement

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from mtl_deploy.calibration.fp16.plan import is_float
+from mtl_deploy.calibration.graph.typed import is_float
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 

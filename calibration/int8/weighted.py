@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from mtl_deploy.calibration.graph.expectation import is_expectation
 from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED, is_weighted
-
-from .expectation import is_expectation
 
 INT8 = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 """Those of :data:`~mtl_deploy.runtime.onnx_format.weighted.WEIGHTED` that are quantized; the others stay in higher precision."""
@@ -55,7 +54,10 @@ def bias_of(node: ir.Node) -> ir.Value | None:
 
 
 def last_of_heads(graph: ir.Graph) -> set[ir.Node]:
-    """Return the weighted nodes that no other weighted node follows; a fixed expectation (:mod:`.expectation`) is none."""
+    """Return the weighted nodes that no other weighted node follows.
+
+    A fixed expectation is none of them, see :mod:`mtl_deploy.calibration.graph.expectation`.
+    """
     layers = {node for node in graph if is_weighted(node.op_type) and not is_expectation(node)}
     leads_on: set[ir.Node] = set()
     last: set[ir.Node] = set()

@@ -66,7 +66,7 @@ class CacheKey:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRanges:
     """What a calibration found.
 
     Attributes:
@@ -78,7 +78,7 @@ class Found:
     observed: dict[str, TensorStatistics]
 
 
-def pack(key: CacheKey, found: Found) -> tuple[bytes, dict[str, Any]]:
+def pack(key: CacheKey, found: FoundRanges) -> tuple[bytes, dict[str, Any]]:
     """Return the file, and the manifest's record of it.
 
     Args:
@@ -104,7 +104,7 @@ def pack(key: CacheKey, found: Found) -> tuple[bytes, dict[str, Any]]:
     return content, {"path": PATH, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
-def read(bundle: Bundle, key: CacheKey) -> tuple[Found | None, str]:
+def read(bundle: Bundle, key: CacheKey) -> tuple[FoundRanges | None, str]:
     """Return what a bundle's calibration found, or None; and, for people, which of the two and why.
 
     A cache of other data or another graph is stale, one that is not the manifest's is damaged: neither is used, and neither is an
@@ -140,4 +140,4 @@ def read(bundle: Bundle, key: CacheKey) -> tuple[Found | None, str]:
         return None, "cached ranges are stale (another graph)"
     if made_from.data != key.data:
         return None, "cached ranges are stale (other images)"
-    return Found(ranges, observed), "cached ranges reused"
+    return FoundRanges(ranges, observed), "cached ranges reused"

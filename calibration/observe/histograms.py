@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from mtl_deploy.calibration.graph.typed import with_outputs
 from mtl_deploy.runtime.errors import ImageError, WorkError
 
 from .session import ObservingSession
-from .statistics import TensorStatistics, with_outputs
+from .statistics import TensorStatistics
 
 BINS = 4096
 """Folded to magnitudes, a symmetric tensor has the 2048 bins of Migacz's calibration (see

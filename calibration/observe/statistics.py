@@ -7,7 +7,7 @@ activation is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common
 
+from mtl_deploy.calibration.graph.typed import float_tensors, typed
 from mtl_deploy.runtime.errors import ImageError
 
 from .session import ObservingSession
@@ -82,40 +82,6 @@ def observe(
         name: TensorStatistics(float(low), float(high), bool(sound))
         for name, low, high, sound in zip(names, minimum, maximum, finite, strict=True)
     }
-
-
-def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy of a graph that gives inner float tensors as further outputs.
-
-    Args:
-        model: not changed.
-        names: ``float32`` tensors of the graph; those that are outputs already stay where they are.
-
-    Returns:
-        the graph; its new outputs come after its own, in the order of ``names``.
-
-    Raises:
-        KeyError: a name is not a float tensor of the graph.
-    """
-    known = {str(value.name): value for value in float_tensors(typed(model).graph)}
-    present = {output.name for output in model.graph.output}
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(ir.to_proto(known[name]) for name in names if name not in present)
-    return copy
-
-
-def typed(model: onnx.ModelProto) -> ir.Model:
-    """Return a graph with the type and shape of every tensor on it; weights are shared with the original, not copied."""
-    graph: ir.Model = ir.from_proto(model)
-    ir.passes.common.ShapeInferencePass()(graph)
-    return graph
-
-
-def float_tensors(graph: ir.Graph) -> list[ir.Value]:
-    """Return the ``float32`` tensors that depend on data, in the graph's order: its inputs and its nodes' outputs."""
-    values = [*graph.inputs, *(output for node in graph if node.op_type != "Constant" for output in node.outputs)]
-    return [value for value in values if value.dtype == ir.DataType.FLOAT and isinstance(value.type, ir.TensorType)]
 
 
 def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:

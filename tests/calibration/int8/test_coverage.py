@@ -10,11 +10,12 @@ import onnx
 import pytest
 from residual_graph import calibrated, residual_graph
 
+from mtl_deploy.calibration.graph.typed import with_outputs
 from mtl_deploy.calibration.int8.coverage import Coverage, coverage
 from mtl_deploy.calibration.int8.qdq_placement import place
 from mtl_deploy.calibration.observe.histograms import collect
 from mtl_deploy.calibration.observe.ranges import Range
-from mtl_deploy.calibration.observe.statistics import observe, with_outputs
+from mtl_deploy.calibration.observe.statistics import observe
 
 
 @pytest.fixture(scope="module")

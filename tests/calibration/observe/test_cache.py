@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_deploy.calibration.observe.cache import PATH, CacheKey, Found, pack, read
+from mtl_deploy.calibration.observe.cache import PATH, CacheKey, FoundRanges, pack, read
 from mtl_deploy.calibration.observe.ranges import Range
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
@@ -16,7 +16,7 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 
 KEY = CacheKey("graph", "data")
-FOUND = Found(
+FOUND = FoundRanges(
     {
         "tensorrt": {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(0.0, 2.0)}},
         "cpu": {"minmax": {"x": Range(-1.5, 2.25)}, "mse": {"x": Range(-0.5, 2.0)}},

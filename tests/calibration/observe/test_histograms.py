@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtl_deploy.calibration.graph.typed import with_outputs
 from mtl_deploy.calibration.observe.histograms import BINS, collect
-from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe, with_outputs
+from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
 from mtl_deploy.runtime.errors import ImageError, WorkError
 
 NAMES = ["normal", "stem", "stem_relu", "sum", "features"]

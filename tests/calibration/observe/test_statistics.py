@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe, with_outputs
+from mtl_deploy.calibration.graph.typed import with_outputs
+from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
 from mtl_deploy.runtime.errors import ImageError
 
 TENSORS = ["pixels", "planes", "scaled", "normal", "stem", "stem_relu", "body", "sum", "sum_relu", "pool", "features"]

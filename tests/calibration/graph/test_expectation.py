@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 from mtl_deploy.calibration.fp16.typing import to_half
-from mtl_deploy.calibration.int8.expectation import is_expectation
-from mtl_deploy.calibration.int8.qdq_placement import place, prepared
+from mtl_deploy.calibration.graph.expectation import is_expectation
+from mtl_deploy.calibration.graph.typed import prepared
+from mtl_deploy.calibration.int8.qdq_placement import place
 from mtl_deploy.calibration.observe.statistics import observe
 
 BINS = 66
