@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from mtl_deploy.runtime.bundle.manifest import SUFFIX, Bundle
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.subcommands import dispatch
 from mtl_deploy.runtime.errors import OptionError
 
-from .options import CHOICES, SAMPLES, Int8Options, require_threads
-
-UNDECIDED = 3
-"""Exit code where images cannot decide."""
+from . import compare_cli
+from .command_line import add_calibration_arguments, budget_exit_code, int8_options, print_json, require_libraries
+from .options import require_threads
 
 _DESCRIPTION = """\
 Quantize a bundle's network to INT8 on real images, once for TensorRT and once for processors, and measure every task at every
-precision on images held apart. Needs neither PyTorch nor a GPU. `mtl-calibrate compare A.mtl B.mtl` sets two bundles side by
-side."""
+precision on images held apart. Needs neither PyTorch nor a GPU."""
 
 _EPILOG = """\
 examples:
@@ -44,87 +41,20 @@ HUP). But for 0 and 3, the bundle is as it was."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mtl-calibrate`` or ``mtl-calibrate compare`` and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["compare"]:
-        from . import compare_cli
-
-        return compare_cli.main(given[1:])
-    return run_command(lambda: _run(given))
+    subcommands = {"compare": compare_cli.subcommand()}
+    return run_command(lambda: dispatch(given, _options(), _operands, _run, subcommands))
 
 
-def _run(given: Sequence[str]) -> int:
-    if any(word.startswith("--print-completion") for word in given):
-        _completion_parser().parse_args(given)
-    arguments = _parser().parse_args(given)
+def _run(arguments: argparse.Namespace) -> int:
     return _evaluate(arguments) if arguments.evaluate_only else _calibrate(arguments)
 
 
-def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the options that ``mtl-calibrate`` and ``mtl-export`` share."""
-    group.add_argument(
-        "--calibration-data",
-        type=Path,
-        metavar="PATH",
-        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, whose names hold labels",
-    )
-    group.add_argument("--labels", type=Path, metavar="FILE", help="CSV file: column file, and a column a task")
-    group.add_argument(
-        "--calibration-samples",
-        type=int,
-        metavar="N",
-        help=f"images used at most (default: {SAMPLES})",
-    )
-    group.add_argument(
-        "--calibration-method",
-        choices=CHOICES,
-        default="auto",
-        help="of choosing ranges (default: auto, the least error)",
-    )
-    group.add_argument(
-        "--weight-bits", type=int, choices=(7, 8), default=8, help="of the processors' graph; 7 where x86 has no VNNI"
-    )
-    group.add_argument(
-        "--max-drop",
-        metavar="TASK=DROP,...",
-        help="budget of each task's metric, such as age=0.1,gender=0.5%%; one for all",
-    )
-
-
-def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options:
-    """Return how INT8 graphs are to be made.
-
-    Raises:
-        OptionError: a value cannot be used.
-    """
-    return Int8Options(
-        method=arguments.calibration_method,
-        weight_bits=arguments.weight_bits,
-        budgets=arguments.max_drop,
-        samples=SAMPLES if arguments.calibration_samples is None else arguments.calibration_samples,
-        seed=seed,
-        threads=arguments.threads,
-        opset=arguments.opset,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = parser("mtl-calibrate", _DESCRIPTION, _EPILOG)
+def _operands(made: argparse.ArgumentParser) -> None:
     made.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.mtl, with its fp32 graph")
-    _add_options(made)
-    return made
 
 
-def _completion_parser() -> argparse.ArgumentParser:
-    """Return what completion scripts are made from: the options, and the subcommand in the place of a bundle."""
-    from . import compare_cli
-
+def _options() -> argparse.ArgumentParser:
     made = parser("mtl-calibrate", _DESCRIPTION, _EPILOG)
-    _add_options(made)
-    compare = made.add_subparsers().add_parser("compare", help="two bundles side by side")
-    compare_cli.add_arguments(compare)
-    return made
-
-
-def _add_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="another bundle to write (default: BUNDLE itself)"
     )
@@ -142,19 +72,7 @@ def _add_options(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--seed", type=int, default=0, help="of the sample of images (default: 0)")
     made.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime (default: one a core)")
-
-
-def require_libraries() -> None:
-    """Refuse to go on where a library is missing.
-
-    Raises:
-        OptionError: names it, and how to install it.
-    """
-    for name in ("onnx", "onnx_ir", "onnxruntime"):
-        if find_spec(name) is None:
-            raise OptionError(
-                f"mtl-calibrate needs {name}, which is not installed: pip install 'mtl-deploy[runtime,calibration]'"
-            )
+    return made
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -188,8 +106,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         progress=Progress(quiet=arguments.quiet),
     )
     if arguments.json:
-        json.dump(found.to_dict(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(found.to_dict())
     else:
         sys.stdout.write(f"{found.bundle.path}\n{found.text()}")
     return 0
@@ -223,8 +140,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         )
     except MissedBudgetError as error:
         if arguments.json:  # nothing was written, but a program learns the outcome and its figures
-            json.dump({"bundle": None, "budgets": error.record}, sys.stdout, indent=2, ensure_ascii=False)
-            sys.stdout.write("\n")
+            print_json({"bundle": None, "budgets": error.record})
         raise
     if arguments.json:
         document = {
@@ -232,17 +148,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             "accuracy": bundle.manifest.accuracy,
             "calibration": bundle.manifest.calibration,
         }
-        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(document)
     else:
         sys.stdout.write(f"{bundle.path}\n{report(bundle)}")
     return budget_exit_code(bundle)
-
-
-def budget_exit_code(bundle: Bundle) -> int:
-    """Return 3 where the images could not decide whether a budget is met, and say so on standard error; otherwise 0."""
-    budgets = bundle.manifest.calibration.get("budgets", {})
-    if budgets.get("outcome") != "undecided":
-        return 0
-    sys.stderr.write(f"{budgets['summary']}\n")
-    return UNDECIDED

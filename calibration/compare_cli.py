@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.command import Progress, parser
+from mtl_deploy.runtime.console.subcommands import Subcommand
 from mtl_deploy.runtime.errors import OptionError
 
+from .command_line import print_json, require_libraries
 from .options import require_threads
 
-DESCRIPTION = """\
+_DESCRIPTION = """\
 Set two bundles, such as two training runs, side by side on the same labelled images: each task's metrics, the difference of the
 main one with its paired 95 % interval, and which is better where the interval leaves out 0. Writes nothing."""
 
-EPILOG = """\
+_EPILOG = """\
 examples:
   mtl-calibrate compare before.mtl after.mtl --calibration-data photos/ --labels labels.csv
   mtl-calibrate compare a.mtl b.mtl --calibration-data UTKFace/ --precision fp16
@@ -30,19 +30,14 @@ exit codes: 0 done, whichever is better; 1 the work failed; 2 bundles whose task
 _PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``mtl-calibrate compare`` and return its exit code."""
-    return run_command(lambda: _compare(_parser().parse_args(arguments)))
+def subcommand() -> Subcommand:
+    """Return what ``mtl-calibrate compare`` reads and does."""
+    made = parser("mtl-calibrate compare", _DESCRIPTION, _EPILOG)
+    _add_arguments(made)
+    return Subcommand(made, _compare, "two bundles side by side on the same labelled images")
 
 
-def _parser() -> argparse.ArgumentParser:
-    made = parser("mtl-calibrate compare", DESCRIPTION, EPILOG)
-    add_arguments(made)
-    return made
-
-
-def add_arguments(made: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+def _add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("first", type=Path, metavar="FIRST.mtl", help="a bundle; the one to compare with")
     made.add_argument("second", type=Path, metavar="SECOND.mtl", help="another, with the same tasks")
     made.add_argument(
@@ -70,8 +65,6 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     precisions = _precisions(arguments.precision)
     require_threads(arguments.threads)
-    from .cli import require_libraries
-
     require_libraries()
     from .compare import compare_bundles
 
@@ -86,8 +79,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         progress=Progress(quiet=arguments.quiet),
     )
     if arguments.json:
-        json.dump(found.to_dict(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(found.to_dict())
     else:
         sys.stdout.write(found.text())
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtl_deploy.calibration.cli import add_calibration_arguments, budget_exit_code, int8_options
+from mtl_deploy.calibration.command_line import add_calibration_arguments, budget_exit_code, int8_options
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
 from mtl_deploy.export.preprocessing.options import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine

@@ -177,7 +177,7 @@ def test_two_training_runs_are_compared_a_task_at_a_time(
     assert main([*map(str, command), "-q"]) == 0
     rows = {tuple(line.split("  ")[0].split()): line for line in capsys.readouterr().out.splitlines()}
     assert rows[("race",)]
-    swapped = answer(capsys, "compare", second, first, "--calibration-data", colours)
+    swapped = answer(capsys, "--calibration-data", colours, "compare", second, first)  # options may come first
     assert {row["task"]: row["better"] for row in swapped["tasks"]} == {
         "age": "first",
         "gender": "second",
@@ -317,6 +317,12 @@ def test_the_subcommand_has_help_and_is_completed(capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert out.startswith("usage: mtl-calibrate compare")
     assert "exit codes:" in out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--quiet", "compare", "--help"])
+    assert capsys.readouterr().out == out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "subcommands:\n  compare " in capsys.readouterr().out
     pytest.importorskip("shtab")
     with pytest.raises(SystemExit, match="0"):
         main(["--print-completion", "bash"])

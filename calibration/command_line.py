@@ -1,0 +1,94 @@
+"""What ``mtl-calibrate`` and ``mtl-export`` share on the command line: options of INT8, what they need, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.errors import OptionError
+
+from .options import CHOICES, SAMPLES, Int8Options
+
+UNDECIDED = 3
+"""Exit code where images cannot decide."""
+
+
+def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that ``mtl-calibrate`` and ``mtl-export`` share."""
+    group.add_argument(
+        "--calibration-data",
+        type=Path,
+        metavar="PATH",
+        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, whose names hold labels",
+    )
+    group.add_argument("--labels", type=Path, metavar="FILE", help="CSV file: column file, and a column a task")
+    group.add_argument(
+        "--calibration-samples",
+        type=int,
+        metavar="N",
+        help=f"images used at most (default: {SAMPLES})",
+    )
+    group.add_argument(
+        "--calibration-method",
+        choices=CHOICES,
+        default="auto",
+        help="of choosing ranges (default: auto, the least error)",
+    )
+    group.add_argument(
+        "--weight-bits", type=int, choices=(7, 8), default=8, help="of the processors' graph; 7 where x86 has no VNNI"
+    )
+    group.add_argument(
+        "--max-drop",
+        metavar="TASK=DROP,...",
+        help="budget of each task's metric, such as age=0.1,gender=0.5%%; one for all",
+    )
+
+
+def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options:
+    """Return how INT8 graphs are to be made.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    return Int8Options(
+        method=arguments.calibration_method,
+        weight_bits=arguments.weight_bits,
+        budgets=arguments.max_drop,
+        samples=SAMPLES if arguments.calibration_samples is None else arguments.calibration_samples,
+        seed=seed,
+        threads=arguments.threads,
+        opset=arguments.opset,
+    )
+
+
+def require_libraries() -> None:
+    """Refuse to go on where a library is missing.
+
+    Raises:
+        OptionError: names it, and how to install it.
+    """
+    for name in ("onnx", "onnx_ir", "onnxruntime"):
+        if find_spec(name) is None:
+            raise OptionError(
+                f"mtl-calibrate needs {name}, which is not installed: pip install 'mtl-deploy[runtime,calibration]'"
+            )
+
+
+def budget_exit_code(bundle: Bundle) -> int:
+    """Return 3 where the images could not decide whether a budget is met, and say so on standard error; otherwise 0."""
+    budgets = bundle.manifest.calibration.get("budgets", {})
+    if budgets.get("outcome") != "undecided":
+        return 0
+    sys.stderr.write(f"{budgets['summary']}\n")
+    return UNDECIDED
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print what ``--json`` gives."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
