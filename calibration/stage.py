@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from mtl_deploy.calibration.accuracy.doubts import doubts
-from mtl_deploy.calibration.accuracy.evaluate import Answers, Apart, Source, evaluate
+from mtl_deploy.calibration.accuracy.evaluate import Answers, Apart, Evaluation, Source, evaluate
 from mtl_deploy.calibration.accuracy.latency import latency_ratio
-from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
-from mtl_deploy.calibration.accuracy.run import run_graph
 from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.data.held_apart import Parts, held_apart
 from mtl_deploy.calibration.fp16.emulate import emulate_half
-from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graphs
+from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graph, Int8Graphs
 from mtl_deploy.calibration.observe import cache
 from mtl_deploy.calibration.observe.sound_graph import check_graph
 from mtl_deploy.calibration.search.find_skip import find_skip
-from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
-from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
-from mtl_deploy.runtime.errors import BundleError, ImageError, VerificationError
-from mtl_deploy.runtime.onnx_format.cut import cut
+from mtl_deploy.runtime.errors import VerificationError
 
-from .options import EVALUATION, SEARCHED, Int8Options
+from .int8_files import fp32_graph, with_int8, with_reference, write_graphs
+from .options import Int8Options
 
 _LISTED = 100  # files that were left out, in the manifest
 PRECISIONS = {"tensorrt": "int8", "cpu": "int8-cpu"}
@@ -66,94 +63,130 @@ def add_int8(
         WorkError: a graph is broken.
     """
     bundle = Bundle(folder, manifest)
-    source = _source(manifest)
+    source = fp32_graph(manifest)
     content = bundle.read(source)
     check_graph(content, manifest.signature, source.path, threads=options.threads)
-    calibration, searched, held_out = held_apart(data, options)
+    parts = held_apart(data, options)
     batch = source.batch_min if source.batch_min == source.batch_max else None
     regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
-    graphs = Int8Graphs(content, calibration.images, manifest.signature, batch, options, regressions)
-    key = cache.CacheKey(source.sha256, calibration.digest)
+    graphs = Int8Graphs(content, parts[0].images, manifest.signature, batch, options, regressions)
+    key = cache.CacheKey(source.sha256, parts[0].digest)
+    ranges = _choose_ranges(graphs, key, earlier, progress)
+    skip, search = _search(graphs, ranges.methods, parts, progress)
+    others = _others(bundle, content, pytorch)
+    variants, measured = _measure(graphs, ranges.methods, skip, others, parts[2], progress)
+    if skip:
+        search["latency"] = _latency(graphs, ranges.methods, variants["int8-cpu"], parts[2])
+    rows = verified(measured.apart, manifest.signature, options)
+    artifacts: list[Artifact] = []
+    for name, variant in variants.items():
+        details = variant.details | ({"search": search} if search else {})
+        artifacts += write_graphs(folder, manifest, name, variant.content, details)
+    manifest = with_reference(bundle, variants["int8"].runnable, batch, threads=options.threads)
+    packed, record = cache.pack(key, cache.FoundRanges(graphs.ranges, graphs.observed))
+    write_file(folder, cache.PATH, packed)
+    decoded = manifest.signature.outputs == "decoded"
+    record |= ranges.to_dict() | _of_data(data, parts)
+    record |= {
+        "doubts": list(doubts(measured, parts[2], "fp32", decoded=decoded, seed=options.seed)),
+        "kept": sorted(skip),
+        "budgets": {name: value for name, value in search.items() if name != "trail"},
+        "coverage": graphs.coverage(ranges.methods, skip) or _former_coverage(earlier),
+    }
+    return with_int8(manifest, artifacts, rows, measured.matrix, record)
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Where the ranges come from.
+
+    Attributes:
+        state: found now, or cached, for people.
+        methods: by style, the method that gives its graph the ranges.
+        errors: by style, of each method that was tried; empty where one was asked for.
+    """
+
+    state: str
+    methods: dict[str, str]
+    errors: dict[str, dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "method": _described(self.methods, {}),
+            "methods": {PRECISIONS[style]: method for style, method in self.methods.items()},
+            "errors": {PRECISIONS[style]: found for style, found in self.errors.items()},
+            "ranges": self.state,
+        }
+
+
+def _choose_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, progress: Progress) -> _Ranges:
     with progress.step("Calibrating") as say:
         state = _find_ranges(graphs, key, earlier, progress)
         say(state)
     with progress.step("Choosing ranges") as say:
         methods, errors = graphs.choose_methods()
         say(_described(methods, errors))
-    skip: frozenset[str] = frozenset()
-    trail: dict[str, Any] = {}
-    if searched is not None:
-        with progress.step("Searching what must stay in higher precision") as say:
-            sets = (calibration, searched)
-            skip, trail = find_skip(graphs, methods, sets, held_out, manifest.signature, options, progress)
-            say(f"{len(skip)} layers, {trail['outcome']}")
+    return _Ranges(state, methods, errors)
+
+
+def _search(
+    graphs: Int8Graphs, methods: Mapping[str, str], parts: Parts, progress: Progress
+) -> tuple[frozenset[str], dict[str, Any]]:
+    """Return the layers that stay in higher precision, and the record of the search for them; neither where there is no budget."""
+    calibration, searched, held_out = parts
+    if searched is None:
+        return frozenset(), {}
+    with progress.step("Searching what must stay in higher precision") as say:
+        sets = (calibration, searched)
+        skip, record = find_skip(graphs, methods, sets, held_out, graphs.signature, graphs.options, progress)
+        say(f"{len(skip)} layers, {record['outcome']}")
+    return skip, record
+
+
+def _measure(
+    graphs: Int8Graphs,
+    methods: Mapping[str, str],
+    skip: frozenset[str],
+    others: Mapping[str, Source],
+    held_out: CalibrationData,
+    progress: Progress,
+) -> tuple[dict[str, Int8Graph], Evaluation]:
+    """Make both INT8 graphs, and let them and the others answer for the images held apart."""
     with progress.step("Measuring every task at every precision") as say:
         variants = {PRECISIONS[style]: graphs.build(style, methods[style], skip) for style in STYLES}
-        sources = _others(bundle, content, pytorch) | {name: variant.runnable for name, variant in variants.items()}
+        sources = {**others, **{name: variant.runnable for name, variant in variants.items()}}
+        options = graphs.options
         measured = evaluate(
-            sources, held_out, manifest.signature, batch=batch, threads=options.threads, seed=options.seed
+            sources, held_out, graphs.signature, batch=graphs.batch, threads=options.threads, seed=options.seed
         )
         say(f"on {len(held_out.images)} images held apart")
-    if skip:
-        everything = graphs.build("cpu", methods["cpu"]).content
-        trail["latency"] = latency_ratio(
-            variants["int8-cpu"].content,
-            everything,
-            held_out.images,
-            manifest.signature.preprocessing,
-            batch=batch,
-            threads=options.threads,
-        )
-    rows = verified(measured.apart, manifest.signature, options)
-    artifacts: list[Artifact] = []
-    for name, variant in variants.items():
-        details = variant.details | ({"search": trail} if trail else {})
-        artifacts += _write(folder, manifest, name, variant.content, details)
-    manifest = _with_reference(bundle, variants["int8"].runnable, batch, options)
-    packed, record = cache.pack(key, cache.FoundRanges(graphs.ranges, graphs.observed))
-    write_file(folder, cache.PATH, packed)
-    record |= {
-        "method": _described(methods, {}),
-        "methods": {PRECISIONS[style]: method for style, method in methods.items()},
-        "errors": {PRECISIONS[style]: found for style, found in errors.items()},
+    return variants, measured
+
+
+def _latency(graphs: Int8Graphs, methods: Mapping[str, str], variant: Int8Graph, held_out: CalibrationData) -> float:
+    """Return how many times as long the processors' graph takes as it would with every layer in INT8."""
+    everything = graphs.build("cpu", methods["cpu"])
+    return latency_ratio(
+        variant.content,
+        everything.content,
+        held_out.images,
+        graphs.preprocessing,
+        batch=graphs.batch,
+        threads=graphs.options.threads,
+    )
+
+
+def _of_data(data: CalibrationData, parts: Parts) -> dict[str, Any]:
+    """Return what the manifest says of the images."""
+    calibration, _, held_out = parts
+    return {
         "data": data.source,
         "images": len(calibration.images),
         "held_out": len(held_out.images),
         "warnings": list(data.warnings),
-        "doubts": list(
-            doubts(measured, held_out, "fp32", decoded=manifest.signature.outputs == "decoded", seed=options.seed)
-        ),
         "left_out": {"files": len(data.skipped), "first": dict(list(data.skipped.items())[:_LISTED])},
-        "kept": sorted(skip),
-        "budgets": {key: value for key, value in trail.items() if key != "trail"},
-        "ranges": state,
-        "coverage": graphs.coverage(methods, skip) or _former_coverage(earlier),
     }
-    return _with(manifest, artifacts, rows, measured.matrix, record)
-
-
-def held_apart(
-    data: CalibrationData, options: Int8Options
-) -> tuple[CalibrationData, CalibrationData | None, CalibrationData]:
-    """Return the images to calibrate on, those to search on where there are budgets, and those to measure accuracy on.
-
-    No two have an image in common: layers that were chosen by an image's answers say nothing of others. Two thirds of what does not
-    calibrate measure, as they confirm the budgets too; the search has the calibrating images beside its own. Those that calibrate
-    are the same with and without budgets.
-
-    Raises:
-        ImageError: there are fewer different images than parts.
-    """
-    others = 1 - EVALUATION
-    try:
-        part = data.parts((EVALUATION, others * SEARCHED, others * (1 - SEARCHED)), options.seed)
-    except ImageError:
-        if options.budgets is not None:
-            raise
-        part = data.parts((EVALUATION, others), options.seed)  # two images will do
-    if options.budgets is None:
-        return data.select(part == 0), None, data.select(part > 0)
-    return data.select(part == 0), data.select(part == 1), data.select(part == 2)
 
 
 def _described(methods: Mapping[str, str], errors: Mapping[str, Mapping[str, float]]) -> str:
@@ -199,13 +232,6 @@ def _others(bundle: Bundle, content: bytes, pytorch: Answers | None) -> dict[str
     return found
 
 
-def _source(manifest: Manifest) -> Artifact:
-    for artifact in manifest.artifacts:
-        if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp32", "onnxruntime"):
-            return artifact
-    raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
-
-
 def verified(apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options) -> list[Row]:
     """Guard against broken graphs: rows of mean errors against the FP32 graph."""
     rows = []
@@ -234,73 +260,3 @@ def verified(apart: Mapping[tuple[str, str], Apart], signature: Signature, optio
                 )
             )
     return rows
-
-
-def _write(folder: Path, manifest: Manifest, precision: str, content: bytes, details: dict[str, Any]) -> list[Artifact]:
-    """Write the shared graph of a precision and, where the bundle has FP32 ones, one a task; return their entries."""
-    written = []
-    for artifact in manifest.artifacts:
-        if (artifact.precision, artifact.backend) != ("fp32", "onnxruntime"):
-            continue
-        alone = artifact.role == "separate"
-        path = f"separate/{artifact.tasks[0]}.{precision}.onnx" if alone else f"{precision}.onnx"
-        own = _for_tasks(content, manifest.signature, artifact.tasks) if alone else content
-        write_file(folder, path, own)
-        written.append(
-            replace(
-                artifact,
-                path=path,
-                precision=precision,
-                opset=_opset(own),
-                sha256=hashlib.sha256(own).hexdigest(),
-                size_bytes=len(own),
-                details={} if alone else details,
-            )
-        )
-    return written
-
-
-def _for_tasks(content: bytes, signature: Signature, tasks: Sequence[str]) -> bytes:
-    model = onnx.load_from_string(cut(content, tasks))
-    onnx.helper.set_model_props(model, {METADATA_KEY: signature.subset(tasks).to_json()})
-    alone: bytes = model.SerializeToString(deterministic=True)
-    return alone
-
-
-def _opset(content: bytes) -> int:
-    from mtl_deploy.runtime.onnx_format.graph import read_graph
-
-    return int(read_graph(content).opset)
-
-
-def _with_reference(bundle: Bundle, runnable: bytes, batch: int | None, options: Int8Options) -> Manifest:
-    """Add what the INT8 graph gives to the bundle's reference: an INT8 engine must match the graph, not PyTorch."""
-    manifest = bundle.manifest
-    found = reference.read(bundle)
-    if found is None:
-        return manifest
-    preprocessing = manifest.signature.preprocessing
-    given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=options.threads)
-    packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
-    write_file(bundle.path, reference.PATH, packed)
-    return replace(manifest, reference=record)
-
-
-def _with(
-    manifest: Manifest,
-    artifacts: Sequence[Artifact],
-    rows: Sequence[Row],
-    matrix: AccuracyMatrix,
-    record: dict[str, Any],
-) -> Manifest:
-    paths = {artifact.path for artifact in artifacts}
-    return replace(
-        manifest,
-        artifacts=(*(item for item in manifest.artifacts if item.path not in paths), *artifacts),
-        verification=(
-            *(row for row in manifest.verification if row["artifact"] not in paths),
-            *(row.to_dict() for row in rows),
-        ),
-        accuracy=matrix.to_dict(),
-        calibration=record,
-    )

@@ -53,7 +53,8 @@ def quantizer(
     progress: Progress,
 ) -> Quantizer:
     """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there."""
-    from mtl_deploy.calibration.stage import add_int8, held_apart
+    from mtl_deploy.calibration.data.held_apart import held_apart
+    from mtl_deploy.calibration.stage import add_int8
     from mtl_deploy.export.verification.expected import run_network
 
     _, _, held_out = held_apart(data, options.int8)

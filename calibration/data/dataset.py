@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,23 +13,16 @@ import numpy.typing as npt
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.files.arrays import map_array, read_archive
-from mtl_deploy.runtime.files.reading import DocumentError, describe
-from mtl_deploy.runtime.images.loading import load_pixels
 
+from .arrays import EXPECTED, read_arrays
 from .checks import data_warnings
-from .dense_labels import DenseLabels, LabelArray, find_label_files
+from .dense_labels import DenseLabels, find_label_files
 from .images import find_images, read_images
-from .labels import FileLabels, Labels, array_labels, csv_labels, known
+from .labels import FileLabels, Labels, csv_labels, known
 from .strata import stratified
 from .utkface import utkface_labels
 
 Pixels = npt.NDArray[np.uint8]
-
-_EXPECTED = (
-    "give --calibration-data a folder of images, a text file with a path a line, an .npy file (N, H, W, 3) uint8, RGB, or an "
-    ".npz file with such an array 'images'; 512 images like those that the network will see suffice"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +73,6 @@ class CalibrationData:
     def labelled(self) -> bool:
         """Whether the truth of a task at least is known."""
         return bool(self.labels or self.dense)
-
-    def split(self, share: float = 0.5, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
-        """Part the images in two, see :meth:`parts`.
-
-        Args:
-            share: of the images in the first part, between 0 and 1.
-            seed: the same seed parts alike.
-        """
-        part = self.parts((share, 1 - share), seed)
-        return self.select(part == 0), self.select(part == 1)
 
     def parts(self, shares: Sequence[float], seed: int = 0) -> npt.NDArray[np.intp]:
         """Part the images, so that accuracy is measured on others than those that set the ranges.
@@ -179,7 +161,7 @@ def load_data(
         OptionError: the number of samples is below 1, ``source`` is None, or the CSV file cannot be used.
     """
     if source is None:
-        raise OptionError(f"INT8 needs images to calibrate with; {_EXPECTED}")
+        raise OptionError(f"INT8 needs images to calibrate with; {EXPECTED}")
     if samples is not None and samples < 1:
         raise OptionError(f"{samples} calibration samples: at least 1 is needed")
     if source.suffix.lower() in (".npy", ".npz") and not source.is_dir():
@@ -187,12 +169,14 @@ def load_data(
             raise OptionError(
                 f"{labels}: names image files, but {source} is an array; put the labels into an .npz file as labels/<task>"
             )
-        data = _from_arrays(source, preprocessing, tasks, samples, seed)
+        found = read_arrays(source, preprocessing, tasks, samples, seed)
+        described = f"{len(found.images)} images from {source}"
+        data = CalibrationData(found.images, found.labels, described, {}, found.warnings, dense=found.dense)
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
     silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
-    found = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
-    return replace(data, warnings=(*data.warnings, *found))
+    weak = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
+    return replace(data, warnings=(*data.warnings, *weak))
 
 
 def _from_files(
@@ -235,67 +219,6 @@ def _from_files(
         (*truth.warnings, *noted),
         dense=dense,
     )
-
-
-def _from_arrays(
-    source: Path, preprocessing: Preprocessing, tasks: Sequence[Task], samples: int | None, seed: int
-) -> CalibrationData:
-    arrays, unused = _load(source, {"images", *(f"labels/{task.name}" for task in tasks)})
-    if (images := arrays.get("images")) is None:
-        held = ", ".join(sorted({*arrays, *unused})) or "nothing"
-        raise ImageError(f"{source}: no array 'images'; it holds {held}")
-    _check(images, source)
-    size = (preprocessing.height, preprocessing.width)
-    preprocessing = replace(preprocessing, multiple=0)
-    if images.shape[1:3] == size:  # ready, as a batch is for the runtime: nothing is cropped from it
-        preprocessing = replace(preprocessing, fit="stretch", resize_to=())
-    chosen = np.arange(len(images))
-    if samples is not None and samples < len(images):
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
-    values: dict[str, Labels] = {}
-    dense: dict[str, DenseLabels] = {}
-    for task in tasks:
-        array = arrays.get(f"labels/{task.name}")
-        if array is None:
-            continue
-        where = f"{source}: labels/{task.name}"
-        if array.ndim == 0 or len(array) != len(images):
-            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
-        if task.dense:
-            dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
-            continue
-        column = array_labels(task, array, where)[chosen]
-        if known(column).any():
-            values[task.name] = column
-    warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
-    pixels = np.empty((len(chosen), *size, 3), np.uint8)
-    for i, position in enumerate(chosen):
-        pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
-    warnings = (warning,) if unused else ()
-    return CalibrationData(pixels, values, f"{len(pixels)} images from {source}", {}, warnings, dense=dense)
-
-
-def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-    """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
-    try:
-        if source.suffix.lower() == ".npy":
-            return {"images": map_array(source)}, []
-        return read_archive(source, wanted)
-    except (OSError, DocumentError) as error:
-        raise ImageError(f"{source}: cannot be read as an array ({describe(error)}); {_EXPECTED}") from error
-
-
-def _check(images: npt.NDArray[Any], source: Path) -> None:
-    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
-        return
-    hint = ""
-    if images.ndim == 4 and images.shape[1] == 3:
-        hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
-    elif images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
-        hint = "; stack grey images three times"
-    elif images.dtype != np.uint8 and images.ndim == 4:
-        hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
-    raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, 3), RGB{hint}")
 
 
 def _shown(path: Path, source: Path) -> str:

@@ -270,25 +270,30 @@ def labelled(count: int, copies: int = 1) -> CalibrationData:
     return CalibrationData(images, {"age": np.arange(count * copies, dtype=np.float64)}, "test")
 
 
+def halves(data: CalibrationData, share: float = 0.5, seed: int = 0) -> list[CalibrationData]:
+    part = data.parts((share, 1 - share), seed)
+    return [data.select(part == number) for number in range(2)]
+
+
 @pytest.mark.parametrize(("share", "first"), [(0.5, 10), (0.75, 15), (0.01, 1), (0.99, 19)])
 def test_a_split_has_no_image_on_both_sides_and_keeps_labels(share: float, first: int) -> None:
     data = labelled(20)
-    calibration, evaluation = data.split(share, seed=1)
+    calibration, evaluation = halves(data, share, seed=1)
     assert (len(calibration), len(evaluation)) == (first, 20 - first)
     together = np.concatenate([calibration.labels["age"], evaluation.labels["age"]])
     assert sorted(together) == list(range(20))
     for part in (calibration, evaluation):
         np.testing.assert_array_equal(part.images, data.images[part.labels["age"].astype(int)])
-    assert calibration.digest == data.split(share, seed=1)[0].digest
+    assert calibration.digest == halves(data, share, seed=1)[0].digest
     assert len({data.digest, calibration.digest, evaluation.digest}) == 3
 
 
 def test_a_split_follows_its_seed() -> None:
-    assert len({labelled(20).split(seed=seed)[0].digest for seed in range(5)}) == 5
+    assert len({halves(labelled(20), seed=seed)[0].digest for seed in range(5)}) == 5
 
 
 def test_equal_images_go_to_the_same_side() -> None:
-    for part in labelled(10, copies=3).split(0.5, seed=2):
+    for part in halves(labelled(10, copies=3), seed=2):
         groups = np.unique(part.labels["age"] // 3, return_counts=True)[1]
         assert len(part) == 15
         assert set(groups) == {3}
@@ -296,15 +301,15 @@ def test_equal_images_go_to_the_same_side() -> None:
 
 def test_what_cannot_be_split_is_an_error() -> None:
     with pytest.raises(ImageError, match="3 images, all equal"):
-        labelled(1, copies=3).split()
+        halves(labelled(1, copies=3))
     with pytest.raises(OptionError, match="between 0 and 1"):
-        labelled(4).split(1.0)
+        halves(labelled(4), 1.0)
 
 
 def test_a_part_without_any_label_of_a_task_leaves_the_task_out() -> None:
     labels = {"race": np.array([3, -1, -1, -1]), "gender": np.array([0, 1, 0, 1])}
     data = CalibrationData(pictures(4), labels, "test")
-    assert any(part.labels.keys() == {"gender"} for part in data.split())
+    assert any(part.labels.keys() == {"gender"} for part in halves(data))
 
 
 def test_the_digest_is_of_pixels_and_labels() -> None:

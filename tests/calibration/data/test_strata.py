@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.data.held_apart import held_apart
 from mtl_deploy.calibration.data.strata import spread
 from mtl_deploy.calibration.options import Int8Options
-from mtl_deploy.calibration.stage import held_apart
 
 SEEDS = range(12)
 
@@ -68,7 +68,7 @@ def test_a_part_has_the_quantiles_of_a_rare_tail() -> None:
     age = np.concatenate([np.full(90, 30.0) + np.arange(90) / 100, np.arange(80.0, 90)])  # one in ten is old
     for seed in SEEDS:
         data = CalibrationData(pictures(100), {"age": age}, "x")
-        assert [(part.labels["age"] > 50).sum() for part in data.split(seed=seed)] == [5, 5]
+        assert np.bincount(data.parts((0.5, 0.5), seed)[data.labels["age"] > 50]).tolist() == [5, 5]
 
 
 def test_several_values_of_a_regression_and_unknown_ones_are_parted() -> None:

@@ -1,0 +1,115 @@
+"""Images and labels that come as NumPy arrays, in an ``.npy`` or ``.npz`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.files.arrays import map_array, read_archive
+from mtl_deploy.runtime.files.reading import DocumentError, describe
+from mtl_deploy.runtime.images.loading import load_pixels
+
+from .dense_labels import DenseLabels, LabelArray
+from .labels import Labels, array_labels, known
+
+EXPECTED = (
+    "give --calibration-data a folder of images, a text file with a path a line, an .npy file (N, H, W, 3) uint8, RGB, or an "
+    ".npz file with such an array 'images'; 512 images like those that the network will see suffice"
+)
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """What such a file holds.
+
+    Attributes:
+        images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
+        labels: by vector task, see :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
+        dense: by dense task.
+        warnings: one sentence where arrays are left unused.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: Mapping[str, Labels]
+    dense: Mapping[str, DenseLabels]
+    warnings: tuple[str, ...]
+
+
+def read_arrays(
+    source: Path, preprocessing: Preprocessing, tasks: Sequence[Task], samples: int | None, seed: int
+) -> ArrayData:
+    """Read images, and the labels that an ``.npz`` file holds beside them.
+
+    Args:
+        source: the file.
+        preprocessing: its height and width.
+        tasks: the network's.
+        samples: how many images to take at most; None: all.
+        seed: of the sample.
+
+    Raises:
+        ImageError: the file cannot be read, or an array in it has the wrong shape, type or values.
+    """
+    arrays, unused = _load(source, {"images", *(f"labels/{task.name}" for task in tasks)})
+    if (images := arrays.get("images")) is None:
+        held = ", ".join(sorted({*arrays, *unused})) or "nothing"
+        raise ImageError(f"{source}: no array 'images'; it holds {held}")
+    _check(images, source)
+    size = (preprocessing.height, preprocessing.width)
+    preprocessing = replace(preprocessing, multiple=0)
+    if images.shape[1:3] == size:  # ready, as a batch is for the runtime: nothing is cropped from it
+        preprocessing = replace(preprocessing, fit="stretch", resize_to=())
+    chosen = np.arange(len(images))
+    if samples is not None and samples < len(images):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
+    values: dict[str, Labels] = {}
+    dense: dict[str, DenseLabels] = {}
+    for task in tasks:
+        array = arrays.get(f"labels/{task.name}")
+        if array is None:
+            continue
+        where = f"{source}: labels/{task.name}"
+        if array.ndim == 0 or len(array) != len(images):
+            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
+        if task.dense:
+            dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
+            continue
+        column = array_labels(task, array, where)[chosen]
+        if known(column).any():
+            values[task.name] = column
+    warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
+    pixels = np.empty((len(chosen), *size, 3), np.uint8)
+    for i, position in enumerate(chosen):
+        pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
+    return ArrayData(pixels, values, dense, (warning,) if unused else ())
+
+
+def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
+    try:
+        if source.suffix.lower() == ".npy":
+            return {"images": map_array(source)}, []
+        return read_archive(source, wanted)
+    except (OSError, DocumentError) as error:
+        raise ImageError(f"{source}: cannot be read as an array ({describe(error)}); {EXPECTED}") from error
+
+
+def _check(images: npt.NDArray[Any], source: Path) -> None:
+    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
+        return
+    hint = ""
+    if images.ndim == 4 and images.shape[1] == 3:
+        hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
+    elif images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        hint = "; stack grey images three times"
+    elif images.dtype != np.uint8 and images.ndim == 4:
+        hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
+    raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, 3), RGB{hint}")

@@ -1,0 +1,127 @@
+"""The INT8 graphs' place in a bundle: what they are made from, their files, their entries, and their outputs in the reference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
+from mtl_deploy.calibration.accuracy.run import run_graph
+from mtl_deploy.runtime.bundle import reference
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
+from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
+from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.bundle.writing import write_file
+from mtl_deploy.runtime.errors import BundleError
+from mtl_deploy.runtime.onnx_format.cut import cut
+
+
+def fp32_graph(manifest: Manifest) -> Artifact:
+    """Return the graph that INT8 graphs are made from.
+
+    Raises:
+        BundleError: there is none.
+    """
+    for artifact in manifest.artifacts:
+        if (artifact.role, artifact.precision, artifact.backend) == ("shared", "fp32", "onnxruntime"):
+            return artifact
+    raise BundleError("the bundle has no shared fp32 graph to quantize; export the network again")
+
+
+def write_graphs(
+    folder: Path, manifest: Manifest, precision: str, content: bytes, details: dict[str, Any]
+) -> list[Artifact]:
+    """Write the shared graph of a precision and, where the bundle has separate FP32 graphs, those of its tasks too.
+
+    Args:
+        folder: the bundle's.
+        manifest: names the FP32 graphs.
+        precision: of the graph, as its file is called.
+        content: the shared ``.onnx`` file.
+        details: for the shared graph's entry.
+
+    Returns:
+        the graphs' entries in the manifest.
+    """
+    written = []
+    for artifact in manifest.artifacts:
+        if (artifact.precision, artifact.backend) != ("fp32", "onnxruntime"):
+            continue
+        alone = artifact.role == "separate"
+        path = f"separate/{artifact.tasks[0]}.{precision}.onnx" if alone else f"{precision}.onnx"
+        own = _for_tasks(content, manifest.signature, artifact.tasks) if alone else content
+        write_file(folder, path, own)
+        written.append(
+            replace(
+                artifact,
+                path=path,
+                precision=precision,
+                opset=_opset(own),
+                sha256=hashlib.sha256(own).hexdigest(),
+                size_bytes=len(own),
+                details={} if alone else details,
+            )
+        )
+    return written
+
+
+def _for_tasks(content: bytes, signature: Signature, tasks: Sequence[str]) -> bytes:
+    model = onnx.load_from_string(cut(content, tasks))
+    onnx.helper.set_model_props(model, {METADATA_KEY: signature.subset(tasks).to_json()})
+    alone: bytes = model.SerializeToString(deterministic=True)
+    return alone
+
+
+def _opset(content: bytes) -> int:
+    from mtl_deploy.runtime.onnx_format.graph import read_graph
+
+    return int(read_graph(content).opset)
+
+
+def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, threads: int | None) -> Manifest:
+    """Add the INT8 graph's outputs to the bundle's reference: an INT8 engine must match that graph, not PyTorch.
+
+    Args:
+        bundle: being written; without a reference it stays as it is.
+        runnable: the ``.onnx`` file that shows the INT8 graph's numbers on a processor.
+        batch: the only batch that it takes; None: any.
+        threads: of ONNX Runtime; None: one per core.
+
+    Returns:
+        the bundle's manifest, with the new record of the reference.
+    """
+    manifest = bundle.manifest
+    found = reference.read(bundle)
+    if found is None:
+        return manifest
+    preprocessing = manifest.signature.preprocessing
+    given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=threads)
+    packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
+    write_file(bundle.path, reference.PATH, packed)
+    return replace(manifest, reference=record)
+
+
+def with_int8(
+    manifest: Manifest,
+    artifacts: Sequence[Artifact],
+    rows: Sequence[Row],
+    matrix: AccuracyMatrix,
+    record: dict[str, Any],
+) -> Manifest:
+    """Return a manifest with the INT8 graphs in it, in the place of former ones of the same paths."""
+    paths = {artifact.path for artifact in artifacts}
+    return replace(
+        manifest,
+        artifacts=(*(item for item in manifest.artifacts if item.path not in paths), *artifacts),
+        verification=(
+            *(row for row in manifest.verification if row["artifact"] not in paths),
+            *(row.to_dict() for row in rows),
+        ),
+        accuracy=matrix.to_dict(),
+        calibration=record,
+    )
