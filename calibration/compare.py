@@ -135,22 +135,9 @@ def compare_bundles(
             "tasks, kinds, labels and units"
         )
     chosen = precisions or _common(first, second)
-    found: list[tuple[Evaluation, CalibrationData]] = []
-    said: list[str] = []
-    for word, bundle, precision in zip(("first", "second"), (first, second), chosen, strict=True):
-        graph = runnable(bundle, precision)
-        signature = bundle.manifest.signature
-        with progress.step(f"Reading {images} for {bundle.path}"):
-            data = load_data(
-                images, signature.preprocessing, signature.tasks, samples=samples, seed=seed, labels=labels
-            )
-        with progress.step(f"Running {bundle.path}, {precision}"):
-            batch = only_batch(bundle, precision)
-            answers = evaluate({precision: graph}, data, signature, batch=batch, threads=threads, seed=seed)
-        own = doubts(answers, data, precision, decoded=signature.outputs == "decoded", seed=seed)
-        said += [f"{word}: {text}" for text in own]
-        found.append((answers, data))
-    (one, data), (other, others) = found
+    how = _How(images, labels, samples, seed, threads)
+    one, data, said = _answered("first", first, chosen[0], how, progress)
+    other, others, also_said = _answered("second", second, chosen[1], how, progress)
     _require_same(data, others)
     differences = [
         _difference(task, one, other, chosen, seed)
@@ -168,8 +155,36 @@ def compare_bundles(
         data.source,
         tuple(differences),
         _conditions(first, second),
-        (*data.warnings, *said),
+        (*data.warnings, *said, *also_said),
     )
+
+
+@dataclass(frozen=True)
+class _How:
+    """What both bundles are asked: the arguments of :func:`compare_bundles`."""
+
+    images: Path
+    labels: Path | None
+    samples: int | None
+    seed: int
+    threads: int | None
+
+
+def _answered(
+    word: str, bundle: Bundle, precision: str, how: _How, progress: Progress
+) -> tuple[Evaluation, CalibrationData, list[str]]:
+    """Let one bundle answer for the images; return its answers, the images as it reads them, and doubts about its tasks."""
+    graph = runnable(bundle, precision)
+    signature = bundle.manifest.signature
+    with progress.step(f"Reading {how.images} for {bundle.path}"):
+        data = load_data(
+            how.images, signature.preprocessing, signature.tasks, samples=how.samples, seed=how.seed, labels=how.labels
+        )
+    with progress.step(f"Running {bundle.path}, {precision}"):
+        batch = only_batch(bundle, precision)
+        found = evaluate({precision: graph}, data, signature, batch=batch, threads=how.threads, seed=how.seed)
+    said = doubts(found, data, precision, decoded=signature.outputs == "decoded", seed=how.seed)
+    return found, data, [f"{word}: {text}" for text in said]
 
 
 def task_differences(first: Sequence[Task], second: Sequence[Task]) -> list[str]:

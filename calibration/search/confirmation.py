@@ -127,7 +127,7 @@ class Confirmed:
             "cost": cost,
             "looks": [{"choice": text, "kept": kept, "confirmed": met} for text, kept, met in self.looks],
             "evaluations": len(self.search.trail),
-            "trail": self.search.to_dict()["trail"],
+            "trail": self.search.steps(),
         }
         return {key: json_ready(value) for key, value in record.items()}
 

@@ -7,7 +7,7 @@ from functools import cache, reduce
 from math import prod
 from typing import Any
 
-from mtl_deploy.calibration.accuracy.evaluate import Source, evaluate, stored
+from mtl_deploy.calibration.accuracy.evaluate import Evaluation, Source, evaluate, stored
 from mtl_deploy.calibration.accuracy.metrics import is_share, main_metric
 from mtl_deploy.calibration.accuracy.paired_losses import Losses, Sample
 from mtl_deploy.calibration.data.dataset import CalibrationData
@@ -65,47 +65,18 @@ def find_skip(
         MissedBudgetError: the images show that a budget cannot be met; names the task.
         OptionError: the budgets cannot be read.
     """
-    assert options.budgets is not None  # the caller asked for a search
     graph = read_graph(graphs.content)
     nodes = quantizable(graphs.model)  # those of one style alone as well: its graph must keep the budget too
-    how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
     sets = [*searched, confirming]
-    first = [evaluate({"fp32": graphs.content}, each, signature, **how) for each in sets]
-    dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
-    expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
-    own = {task.name: _joined([each.losses["fp32", task.name] for each in first]) for task in signature.tasks}
-    errors = {task.name: own[task.name].figure for task in signature.tasks if not is_share(main_metric(task))}
-    errors = {name: error for name, error in errors.items() if own[name].labelled}
-    budgets = parse_budgets(options.budgets, signature.tasks, errors)
-    shares = error_shares(options.budgets, signature.tasks)
-    built = cache(lambda style, skip: graphs.build(style, methods[style], skip).runnable)
-
-    def look(positions: Sequence[int]) -> Look:
-        def samples(skip: frozenset[str]) -> dict[str, list[Sample]]:
-            found: dict[str, list[Sample]] = {name: [] for name in budgets}
-            for style in STYLES:
-                variants = [
-                    evaluate({"fp32": expected[i], "int8": built(style, skip)}, sets[i], signature, **how)
-                    for i in positions
-                ]
-                for name in budgets:
-                    int8, fp32 = (_joined([each.losses[v, name] for each in variants]) for v in ("int8", "fp32"))
-                    allowed = shares.get(name, 0.0)
-                    taken = allowed * errors.get(name, 0.0)
-                    found[name].append(int8.against(fp32, options.seed, allowed=allowed, taken=taken))
-            built.cache_clear()
-            return found
-
-        return samples
-
+    drops = _Drops(graphs, methods, sets, signature, options)
     last = len(sets) - 1
     cost = _cost(graph, nodes)
     result = confirmed_search(
         nodes,
-        look(range(last)),
-        look([last]),
-        budgets,
-        images={name: len(first[last].losses["fp32", name].rows) for name in budgets},
+        drops.on(range(last)),
+        drops.on([last]),
+        drops.budgets,
+        images=drops.images(last),
         heads=_heads(graph, nodes, signature),
         cost=cost,
         progress=lambda text: progress.update(f"Searching: {text}"),
@@ -116,6 +87,68 @@ def find_skip(
     if result.outcome == "missed":
         raise MissedBudgetError(record["summary"], record)
     return frozenset(result.skip), record
+
+
+class _Drops:
+    """What each choice of layers costs each task, on several sets of images.
+
+    Args:
+        graphs: with their ranges.
+        methods: by style, whose ranges.
+        sets: of images.
+        signature: the tasks.
+        options: the budgets.
+
+    Attributes:
+        budgets: by task: the drop allowed.
+    """
+
+    def __init__(
+        self,
+        graphs: Int8Graphs,
+        methods: Mapping[str, str],
+        sets: Sequence[CalibrationData],
+        signature: Signature,
+        options: Int8Options,
+    ) -> None:
+        assert options.budgets is not None  # the caller asked for a search
+        self._sets, self._signature, self._seed = sets, signature, options.seed
+        self._how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
+        self._built = cache(lambda style, skip: graphs.build(style, methods[style], skip).runnable)
+        first = [evaluate({"fp32": graphs.content}, each, signature, **self._how) for each in sets]
+        dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
+        self._expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
+        self._losses = [{task.name: each.losses["fp32", task.name] for task in signature.tasks} for each in first]
+        own = {task.name: _joined([each[task.name] for each in self._losses]) for task in signature.tasks}
+        errors = {task.name: own[task.name].figure for task in signature.tasks if not is_share(main_metric(task))}
+        self._errors = {name: error for name, error in errors.items() if own[name].labelled}
+        self.budgets = parse_budgets(options.budgets, signature.tasks, self._errors)
+        self._shares = error_shares(options.budgets, signature.tasks)
+
+    def images(self, position: int) -> dict[str, int]:
+        """Return by task with a budget how many images of one set measure it."""
+        return {name: len(self._losses[position][name].rows) for name in self.budgets}
+
+    def on(self, positions: Sequence[int]) -> Look:
+        """Return a function from the layers kept to the tasks' drops on some of the sets together."""
+
+        def look(skip: frozenset[str]) -> dict[str, list[Sample]]:
+            found: dict[str, list[Sample]] = {name: [] for name in self.budgets}
+            for style in STYLES:
+                variants = [self._evaluated(style, skip, position) for position in positions]
+                for name in self.budgets:
+                    int8, fp32 = (_joined([each.losses[v, name] for each in variants]) for v in ("int8", "fp32"))
+                    allowed = self._shares.get(name, 0.0)
+                    taken = allowed * self._errors.get(name, 0.0)
+                    found[name].append(int8.against(fp32, self._seed, allowed=allowed, taken=taken))
+            self._built.cache_clear()
+            return found
+
+        return look
+
+    def _evaluated(self, style: str, skip: frozenset[str], position: int) -> Evaluation:
+        sources = {"fp32": self._expected[position], "int8": self._built(style, skip)}
+        return evaluate(sources, self._sets[position], self._signature, **self._how)
 
 
 def _joined(parts: Sequence[Losses]) -> Losses:

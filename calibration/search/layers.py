@@ -13,19 +13,16 @@ The search knows no graph: it is told what a choice of layers costs each task, b
    shortest prefix within budget is found by halving; each length tried is evaluated, so that nothing rests on the sum.
 5. Backward: each layer kept, the least sensitive first, is quantized again and stays so where all budgets hold.
 
-At most :func:`most_evaluations` calls.
+At most ``3 + 2 * n + ceil(log2(n + 1))`` evaluations for ``n`` layers: none, all and the heads; one per layer for the sensitivity;
+the halvings; one per layer on the way back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-
-from mtl_deploy.runtime.errors import WorkError
-
-from .budgets import parse_budgets as parse_budgets
 
 Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
 """From the layers kept in high precision to each task's drop; positive is worse, in the unit of the task's main metric."""
@@ -61,41 +58,20 @@ class SearchResult:
     Attributes:
         skip: the layers to keep in high precision, in the graph's order.
         drops: by task, with these layers kept.
-        budgets: by task: the drop allowed.
         met: whether every budget holds; False only where it does not hold with all layers kept either.
-        cost: the kept layers' share of all multiply-adds, 0 to 1.
         trail: every evaluation, in order.
     """
 
     skip: tuple[str, ...]
     drops: dict[str, float]
-    budgets: dict[str, float]
     met: bool
-    cost: float
     trail: tuple[Step, ...]
 
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """The tasks over budget."""
-        return tuple(_over(self.drops, self.budgets))
-
-    @property
-    def description(self) -> str:
-        """For people, in one line."""
-        evaluations = f"{len(self.trail)} evaluations"
-        if not self.met:
-            return f"over budget: {', '.join(self.missed)}; {evaluations}"
-        if not self.skip:
-            return f"all layers in INT8, every task within its budget; {evaluations}"
-        layers = "1 layer" if len(self.skip) == 1 else f"{len(self.skip)} layers"
-        return f"{layers} kept in high precision ({100 * self.cost:.1f} % of the multiply-adds); {evaluations}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; the trail's layers are counted, not listed."""
-        trail = [
+    def steps(self) -> list[dict[str, Any]]:
+        """Return the trail, ready for JSON; the layers of each step are counted, not listed."""
+        return [
             {"action": step.action, "kept": len(step.skip), "drops": step.drops, "met": step.met} for step in self.trail
         ]
-        return {**asdict(self), "skip": list(self.skip), "evaluations": len(trail), "trail": trail}
 
 
 def search(
@@ -111,15 +87,16 @@ def search(
 
     Args:
         nodes: the layers that can be quantized, in the graph's order.
-        evaluate: from the layers kept to each task's drop; called at most :func:`most_evaluations` times, never twice for the
-            same layers. A drop that is NaN or infinite counts as 1e12.
-        budgets: by task: the drop allowed, as :func:`parse_budgets` returns it. Other tasks may lose anything.
+        evaluate: from the layers kept to each task's drop; never called twice for the same layers. A drop that is NaN or
+            infinite counts as 1e12.
+        budgets: by task: the drop allowed, as :func:`~mtl_deploy.calibration.search.budgets.parse_budgets` returns it. Other
+            tasks may lose anything.
         heads: by layer: the one task it serves; None, or no entry: it serves several.
         cost: by layer: its multiply-adds. Among layers that help alike the cheaper one is kept.
         progress: called with a line before each evaluation.
 
     Returns:
-        the layers, verified by an evaluation. Where :attr:`SearchResult.met` is False, :func:`require_met` raises the error.
+        the layers, verified by an evaluation.
     """
     run = _Run(tuple(dict.fromkeys(nodes)), evaluate, dict(budgets), heads, cost, progress or (lambda _: None))
     quantized = run.step("all layers in INT8", ())
@@ -130,30 +107,6 @@ def search(
         return run.result(kept)
     best, harm = _forward(run, quantized, kept)
     return run.result(_backward(run, best, harm))
-
-
-def most_evaluations(nodes: Sequence[str]) -> int:
-    """Return the largest number of evaluations that :func:`search` makes for that many layers.
-
-    None, all and heads; one a layer for the sensitivity; the halvings; one a layer on the way back.
-    """
-    count = len(set(nodes))
-    return 3 + 2 * count + math.ceil(math.log2(count + 1))
-
-
-def require_met(result: SearchResult) -> None:
-    """Refuse a result that is over budget.
-
-    Raises:
-        WorkError: names the tasks, what they lose, and what they may.
-    """
-    if result.met:
-        return
-    figures = [f"{task} loses {result.drops[task]:.4g}, allowed {result.budgets[task]:.4g}" for task in result.missed]
-    raise WorkError(
-        f"no choice of layers keeps every task within its budget; with all layers in high precision {'; '.join(figures)}. "
-        "Raise the budget (--max-drop), or evaluate on more images: few make a drop by chance"
-    )
 
 
 Harm = Mapping[str, Mapping[str, float]]
@@ -195,9 +148,7 @@ class _Run:
         return self._seen[key]
 
     def result(self, step: Step) -> SearchResult:
-        total = sum(self.cost.get(node, 0.0) for node in self.nodes)
-        share = sum(self.cost.get(node, 0.0) for node in step.skip) / total if total else 0.0
-        return SearchResult(step.skip, step.drops, self.budgets, step.met, share, tuple(self.trail))
+        return SearchResult(step.skip, step.drops, step.met, tuple(self.trail))
 
 
 def _forward(run: _Run, quantized: Step, kept: Step) -> tuple[Step, Harm]:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from mtl_deploy.calibration.search.layers import SearchResult, most_evaluations, parse_budgets, require_met, search
-from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.errors import OptionError, WorkError
+from mtl_deploy.calibration.search.layers import SearchResult, search
 
 TASKS = ("age", "gender", "race")
 Evaluate = Callable[[frozenset[str]], dict[str, float]]
@@ -76,7 +74,7 @@ def network(seed: int) -> tuple[list[str], dict[str, dict[str, float]], dict[str
 def test_all_layers_are_quantized_where_every_budget_holds_so() -> None:
     model = Additive({"a": {"age": 0.1}, "b": {"age": 0.1}})
     result = run(model, ["a", "b"], {"age": 0.2})
-    assert (result.skip, result.met, result.cost, len(model.asked)) == ((), True, 0.0, 1)
+    assert (result.skip, result.met, len(model.asked)) == ((), True, 1)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -141,8 +139,7 @@ def test_evaluations_are_bounded_and_none_is_repeated(seed: int) -> None:
     asked: list[frozenset[str]] = []
     result = run(noise, nodes, {"age": 0.3, "gender": 0.3}, heads)
     assert result.met
-    assert len(asked) == len(set(asked)) == len(result.trail) <= most_evaluations(nodes)
-    assert most_evaluations(nodes) == 3 + 2 * 11 + 4
+    assert len(asked) == len(set(asked)) == len(result.trail) <= 3 + 2 * 11 + 4  # of 11 layers
 
 
 def test_a_task_that_its_own_head_spoils_costs_no_look_at_the_backbone() -> None:
@@ -178,8 +175,6 @@ def test_of_layers_that_help_alike_the_cheapest_is_kept() -> None:
     cost = {"a": 5.0, "b": 1.0, "c": 4.0}
     result = run(Additive(harm), list("abc"), {"age": 0.6}, cost=cost)
     assert result.skip == ("b",)
-    assert result.cost == pytest.approx(0.1)
-    assert result.description.startswith("1 layer kept in high precision (10.0 % of the multiply-adds)")
 
 
 def test_tasks_without_a_budget_may_lose_anything() -> None:
@@ -187,16 +182,14 @@ def test_tasks_without_a_budget_may_lose_anything() -> None:
     assert run(model, ["a", "b"], {"age": 0.2}).skip == ()
 
 
-def test_a_budget_that_no_choice_meets_fails_and_names_the_task() -> None:
+def test_a_budget_that_no_choice_meets_is_not_met_with_all_layers_kept() -> None:
     def evaluate(skip: frozenset[str]) -> dict[str, float]:
         return {"age": 0.4, "gender": 0.0, "race": 0.0 if skip else 1.0}
 
     result = run(evaluate, ["a", "b"], {"age": 0.1, "race": 0.1})
     assert not result.met
-    assert result.missed == ("age",)
-    with pytest.raises(WorkError, match=r"age loses 0\.4, allowed 0\.1") as caught:
-        require_met(result)
-    assert "race" not in str(caught.value)
+    assert result.skip == ("a", "b")
+    assert (result.drops["age"], result.drops["race"]) == (0.4, 0.0)
     assert len(result.trail) == 2
 
 
@@ -214,55 +207,9 @@ def test_the_record_is_json_and_holds_every_evaluation() -> None:
     seen: list[str] = []
     model = Additive({"a": {"age": 1.0}, "b": {"age": math.nan}})
     result = search(["a", "b"], model, {"age": 0.5}, heads={}, cost={"a": 1.0, "b": 3.0}, progress=seen.append)
-    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert record["skip"] == ["a", "b"]
-    assert record["cost"] == 1.0
-    assert record["evaluations"] == len(record["trail"]) == len(model.asked) == len(seen)
-    assert record["trail"][0] == {
-        "action": "all layers in INT8",
-        "kept": 0,
-        "drops": record["trail"][0]["drops"],
-        "met": False,
-    }
+    assert result.skip == ("a", "b")
+    steps = json.loads(json.dumps(result.steps(), allow_nan=False))
+    assert len(steps) == len(model.asked) == len(seen)
+    drops = {"age": 1e12, "gender": 0.0, "race": 0.0}  # NaN, as JSON can hold it
+    assert steps[0] == {"action": "all layers in INT8", "kept": 0, "drops": drops, "met": False}
     assert seen[0] == "evaluation 1: all layers in INT8"
-
-
-AGE = Task("age", "regression", unit="years")
-GENDER = Task("gender", "binary")
-RACE = Task("race", "multiclass")
-
-
-def test_budgets_are_read_a_task_at_a_time() -> None:
-    budgets = parse_budgets("age=0.1, gender=0.5%,race=0.02", [AGE, GENDER, RACE])
-    assert budgets == pytest.approx({"age": 0.1, "gender": 0.005, "race": 0.02})
-    assert parse_budgets("race=1%", [AGE, GENDER, RACE]) == pytest.approx({"race": 0.01})
-
-
-def test_one_figure_stands_for_all_tasks() -> None:
-    assert parse_budgets("0.5%", [GENDER, RACE]) == pytest.approx({"gender": 0.005, "race": 0.005})
-    assert parse_budgets("0", [AGE, GENDER]) == {"age": 0.0, "gender": 0.0}
-
-
-def test_percent_of_a_regression_is_of_its_own_error() -> None:
-    assert parse_budgets("1%", [AGE, GENDER], {"age": 5.0}) == pytest.approx({"age": 0.05, "gender": 0.01})
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("agee=0.1", "no task is called 'agee'; the tasks are age, gender, race"),
-        ("age=0.1,age=0.2", "named twice"),
-        ("age=0.1,gender", "write TASK=FIGURE"),
-        ("age=much", "'much' is not a figure"),
-        ("age=-1", "0 or more"),
-        ("age=nan", "not a figure"),
-        ("age=inf", "not a figure"),
-        ("age=", "not a figure"),
-        ("", "not a figure"),
-        ("age=1%", "needs labels; give it in years"),
-        ("race=0.5", "write 0.5% for percent points"),
-    ],
-)
-def test_budgets_that_cannot_be_read_are_refused(text: str, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        parse_budgets(text, [AGE, GENDER, RACE])
