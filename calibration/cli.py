@@ -1,4 +1,4 @@
-"""``mtl-calibrate``: INT8 graphs for an existing bundle, with what they cost every task."""
+"""``mtl-calibrate``: INT8 graphs for an existing bundle, and what they cost each task."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .command_line import add_calibration_arguments, budget_exit_code, int8_opti
 from .options import require_threads
 
 _DESCRIPTION = """\
-Quantize a bundle's network to INT8 on real images, once for TensorRT and once for processors, and measure every task at every
-precision on images held apart. Needs neither PyTorch nor a GPU."""
+Quantize a bundle's network to INT8 with real images, once for TensorRT and once for CPUs, and measure every task at every
+precision on held-out images. Needs neither PyTorch nor a GPU."""
 
 _EPILOG = """\
 examples:
   mtl-calibrate model.mtl --calibration-data UTKFace/
-      labels are in the file names: mean absolute error and accuracy of each task, before and after
+      labels come from the file names: mean absolute error or accuracy of each task, before and after
   mtl-calibrate model.mtl --calibration-data photos/ --labels labels.csv --max-drop age=0.1,gender=0.5%,race=0.5%
-      keeps in higher precision the fewest layers that bring every task within its budget
+      keeps as few layers as possible in higher precision, so that every task stays within its budget
   mtl-calibrate model.mtl --calibration-data photos/
-      without labels: agreement and error against fp32
+      without labels: agreement with fp32, and the difference from it
   mtl-calibrate model.mtl --evaluate-only --calibration-data new/ --labels new.csv
-      measures the bundle as it is, on all images, and writes nothing
+      measures the bundle as it is on all images, and writes nothing
   mtl-calibrate compare before.mtl after.mtl --calibration-data photos/ --labels labels.csv
       two training runs, task by task; see mtl-calibrate compare --help
 
-exit codes: 0 done; 1 a budget is missed, or the work failed; 2 input that cannot be used; 3 the images cannot decide whether a
-budget is met: the bundle is written and says so; 130 interrupted (143 by TERM, 129 by
-HUP). But for 0 and 3, the bundle is as it was."""
+exit codes: 0 done; 1 a budget is missed, or the work failed; 2 input that cannot be used; 3 there are too few images to decide
+whether a budget is met: the bundle is written and says so; 130 interrupted (143 by TERM, 129 by HUP). After any code but 0 and 3
+the bundle is unchanged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,22 +56,25 @@ def _operands(made: argparse.ArgumentParser) -> None:
 def _options() -> argparse.ArgumentParser:
     made = parser("mtl-calibrate", _DESCRIPTION, _EPILOG)
     made.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="another bundle to write (default: BUNDLE itself)"
+        "-o", "--output", type=Path, metavar="DIR", help="write to this bundle instead (default: BUNDLE itself)"
     )
     made.add_argument("-f", "--force", action="store_true", help="replace the bundle at --output")
     made.add_argument(
         "--evaluate-only",
         action="store_true",
-        help="measure every precision that the bundle holds, on all images; quantize and write nothing",
+        help="measure every precision that the bundle holds on all images; quantize nothing and write nothing",
     )
     made.add_argument("--json", action="store_true", help="print the accuracy and the calibration as JSON")
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+    made.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     add_calibration_arguments(made.add_argument_group("calibration"))
     made.add_argument(
-        "--opset", type=int, choices=(17,), help="17: for TensorRT 8.6, with FP32 around INT8 (default: 19, with FP16)"
+        "--opset",
+        type=int,
+        choices=(17,),
+        help="17: for TensorRT 8.6, with FP32 around the INT8 layers (default: 19, with FP16)",
     )
-    made.add_argument("--seed", type=int, default=0, help="of the sample of images (default: 0)")
-    made.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime (default: one a core)")
+    made.add_argument("--seed", type=int, default=0, help="seed for drawing and splitting the images (default: 0)")
+    made.add_argument("--threads", type=int, metavar="N", help="ONNX Runtime's threads (default: one per core)")
     return made
 
 
@@ -116,7 +119,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.calibration_data is None:
         raise OptionError(
             "INT8 needs real images to find ranges on: pass --calibration-data with a folder of them, a list, .npy or .npz; 512 to "
-            "1024 like those that the network will see serve well"
+            "1024 images like those that the network will see are enough"
         )
     require_libraries()
     from mtl_deploy.calibration.search.find_skip import MissedBudgetError

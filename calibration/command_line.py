@@ -26,31 +26,37 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="PATH",
         help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, whose names hold labels",
     )
-    group.add_argument("--labels", type=Path, metavar="FILE", help="CSV file: column file, and a column a task")
+    group.add_argument(
+        "--labels", type=Path, metavar="FILE", help="CSV file with a column file and one per task; or a folder"
+    )
     group.add_argument(
         "--calibration-samples",
         type=int,
         metavar="N",
-        help=f"images used at most (default: {SAMPLES})",
+        help=f"use at most this many images (default: {SAMPLES})",
     )
     group.add_argument(
         "--calibration-method",
         choices=CHOICES,
         default="auto",
-        help="of choosing ranges (default: auto, the least error)",
+        help="how ranges are chosen (default: auto, the method with the least error)",
     )
     group.add_argument(
-        "--weight-bits", type=int, choices=(7, 8), default=8, help="of the processors' graph; 7 where x86 has no VNNI"
+        "--weight-bits",
+        type=int,
+        choices=(7, 8),
+        default=8,
+        help="bits of the weights in int8-cpu.onnx; 7 for x86 without VNNI",
     )
     group.add_argument(
         "--max-drop",
         metavar="TASK=DROP,...",
-        help="budget of each task's metric, such as age=0.1,gender=0.5%%; one for all",
+        help="what each task's metric may lose, such as age=0.1,gender=0.5%%; or one figure for all tasks",
     )
 
 
 def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options:
-    """Return how INT8 graphs are to be made.
+    """Return the options for making INT8 graphs.
 
     Raises:
         OptionError: a value cannot be used.
@@ -67,10 +73,10 @@ def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options
 
 
 def require_libraries() -> None:
-    """Refuse to go on where a library is missing.
+    """Check that the libraries that calibration needs are installed.
 
     Raises:
-        OptionError: names it, and how to install it.
+        OptionError: one is missing; the message names it and says how to install it.
     """
     for name in ("onnx", "onnx_ir", "onnxruntime"):
         if find_spec(name) is None:
@@ -89,6 +95,6 @@ def budget_exit_code(bundle: Bundle) -> int:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print what ``--json`` gives."""
+    """Print a document as JSON on standard output."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")

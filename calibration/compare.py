@@ -1,4 +1,4 @@
-"""``mtl-calibrate compare``: two bundles, such as two training runs, task by task on the same labelled images."""
+"""``mtl-calibrate compare``: two bundles, such as two training runs, compared task by task on the same labelled images."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _PREFERRED = ("fp32", "fp16", "int8-cpu", "int8")
 
 @dataclass(frozen=True)
 class Difference:
-    """One task of two bundles.
+    """One task, measured in two bundles.
 
     Attributes:
         task: its name.
-        metric: the main one's key.
+        metric: key of the main metric.
         unit: of the metric; None for a share.
-        images: that both answered for and whose truth is known.
-        first: the first bundle's metrics, the main one among them.
-        second: the second's.
-        difference: of the main metric, second less first.
+        images: number of images that both answered for and whose truth is known.
+        first: all metrics of the first bundle.
+        second: all metrics of the second bundle.
+        difference: in the main metric, second minus first.
         low: lower end of its 95 % interval.
         high: upper end.
-        better: ``first`` or ``second`` where the interval leaves out 0; otherwise None.
+        better: ``first`` or ``second`` where the interval excludes 0; otherwise None.
     """
 
     task: str
@@ -55,14 +55,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class BundleComparison:
-    """Two bundles side by side.
+    """What a comparison of two bundles found.
 
     Attributes:
         bundles: their paths.
-        precisions: what was run of each.
-        source: the images, for people.
-        differences: a task each, of those whose truth is known.
-        conditions: what is not the same, by name: in the first and in the second.
+        precisions: which precision of each was run.
+        source: where the images come from, for people.
+        differences: one per task whose truth is known.
+        conditions: preprocessing that differs, by name: the first bundle's value and the second's.
         warnings: what makes the comparison weak.
     """
 
@@ -74,7 +74,7 @@ class BundleComparison:
     warnings: tuple[str, ...]
 
     def text(self) -> str:
-        """For people."""
+        """Return the report for people."""
         rows = [row for found in self.differences for row in _rows(found)]
         named = zip(("first", "second"), self.bundles, self.precisions, strict=True)
         lines = [
@@ -90,7 +90,7 @@ class BundleComparison:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the report for programs, ready for JSON."""
         return {
             "bundles": list(self.bundles),
             "precisions": list(self.precisions),
@@ -112,17 +112,17 @@ def compare_bundles(
     threads: int | None = None,
     progress: Progress,
 ) -> BundleComparison:
-    """Compare two bundles of the same tasks; each prepares the images its own way.
+    """Compare two bundles with the same tasks; each prepares the images in its own way.
 
     Args:
-        paths: of the bundles.
+        paths: the two bundles.
         images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: likewise.
-        precisions: what to run of each; None: the highest precision that both have.
-        samples: images used at most; None: all.
-        seed: of the sample and the intervals.
-        threads: of ONNX Runtime; None: one a core.
-        progress: told where the work is.
+        precisions: which precision of each to run; None: the highest that both have.
+        samples: largest number of images to use; None: all.
+        seed: for drawing images and for the intervals.
+        threads: of ONNX Runtime; None: one per core.
+        progress: shows the steps.
 
     Raises:
         OptionError: the tasks differ, no truth is known, or a bundle lacks the precision.
@@ -131,7 +131,7 @@ def compare_bundles(
     first, second = (open_bundle(path) for path in paths)
     if differing := task_differences(first.manifest.tasks, second.manifest.tasks):
         raise OptionError(
-            f"{first.path} and {second.path} do not do the same: {'; '.join(differing)}. Compare bundles with the same "
+            f"{first.path} and {second.path} do not have the same tasks: {'; '.join(differing)}. Compare bundles with the same "
             "tasks, kinds, labels and units"
         )
     chosen = precisions or _common(first, second)
@@ -161,7 +161,7 @@ def compare_bundles(
 
 @dataclass(frozen=True)
 class _How:
-    """What both bundles are asked: the arguments of :func:`compare_bundles`."""
+    """How both bundles are measured: arguments of :func:`compare_bundles`."""
 
     images: Path
     labels: Path | None
@@ -173,7 +173,7 @@ class _How:
 def _answered(
     word: str, bundle: Bundle, precision: str, how: _How, progress: Progress
 ) -> tuple[Evaluation, CalibrationData, list[str]]:
-    """Let one bundle answer for the images; return its answers, the images as it reads them, and doubts about its tasks."""
+    """Run one bundle on the images; return its results, the images as it reads them, and doubts about its tasks."""
     graph = runnable(bundle, precision)
     signature = bundle.manifest.signature
     with progress.step(f"Reading {how.images} for {bundle.path}"):
@@ -188,7 +188,7 @@ def _answered(
 
 
 def task_differences(first: Sequence[Task], second: Sequence[Task]) -> list[str]:
-    """Return what keeps two networks' tasks from being compared, a phrase each; their order does not matter."""
+    """Return why the tasks of two networks cannot be compared, one phrase per reason; the order of tasks does not matter."""
     found = []
     for word, ours, theirs in (("first", first, second), ("second", second, first)):
         names = {task.name for task in theirs}
@@ -216,7 +216,7 @@ def _differing(what: str, one: Any, two: Any) -> str:
     pairs = enumerate(itertools.zip_longest(one, two))
     position, (a, b) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     left, right = (repr(label) if label is not None else "none" for label in (a, b))
-    return f"other labels: class {position} is {left} in the first and {right} in the second"
+    return f"different labels: class {position} is {left} in the first and {right} in the second"
 
 
 def _common(first: Bundle, second: Bundle) -> tuple[str, str]:
@@ -231,12 +231,12 @@ def _common(first: Bundle, second: Bundle) -> tuple[str, str]:
 
 
 def _require_same(data: CalibrationData, others: CalibrationData) -> None:
-    """Refuse two readings of the images that are not of the same ones."""
+    """Refuse to compare where the two bundles did not read the same images."""
     same = len(data) == len(others) and set(data.skipped) == set(others.skipped)
     same = same and all(np.array_equal(data.labels[name], others.labels[name], equal_nan=True) for name in data.labels)
     if not same:
         alone = sorted(set(data.skipped) ^ set(others.skipped))
-        named = f"; one alone could use {', '.join(alone[:3])}: take it away" if alone else ""
+        named = f"; only one bundle could use {', '.join(alone[:3])}: remove these files" if alone else ""
         raise OptionError(
             f"{data.source} for the first bundle, {others.source} for the second: not the same images{named}"
         )
@@ -265,7 +265,7 @@ def _difference(task: Task, one: Evaluation, other: Evaluation, precisions: tupl
 
 
 def _rows(found: Difference) -> list[list[str]]:
-    """Return the main metric's row with its interval, then the other metrics'."""
+    """Return the row of the main metric with its interval, then those of the other metrics."""
     rows = []
     for key in sorted(found.first, key=lambda key: key != found.metric):
         share = is_share(key)

@@ -1,4 +1,4 @@
-"""The arguments of ``mtl-calibrate compare``, and its output."""
+"""``mtl-calibrate compare``: its arguments and its output."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .command_line import print_json, require_libraries
 from .options import require_threads
 
 _DESCRIPTION = """\
-Set two bundles, such as two training runs, side by side on the same labelled images: each task's metrics, the difference of the
-main one with its paired 95 % interval, and which is better where the interval leaves out 0. Writes nothing."""
+Compare two bundles, such as two training runs, on the same labelled images: each task's metrics, the difference in the main
+metric with its paired 95 % interval, and which bundle is better where the interval excludes 0. Writes nothing."""
 
 _EPILOG = """\
 examples:
@@ -24,8 +24,8 @@ examples:
   mtl-calibrate compare a.mtl b.mtl --calibration-data photos/ --labels labels/ --precision fp32,int8-cpu
       the first's fp32 graph against the second's int8-cpu graph
 
-exit codes: 0 done, whichever is better; 1 the work failed; 2 bundles whose tasks or labels differ, or input that cannot be used;
-130 interrupted (143 by TERM, 129 by HUP)."""
+exit codes: 0 done, whichever bundle is better; 1 the work failed; 2 bundles whose tasks or labels differ, or input that cannot be
+used; 130 interrupted (143 by TERM, 129 by HUP)."""
 
 _PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
 
@@ -34,32 +34,37 @@ def subcommand() -> Subcommand:
     """Return what ``mtl-calibrate compare`` reads and does."""
     made = parser("mtl-calibrate compare", _DESCRIPTION, _EPILOG)
     _add_arguments(made)
-    return Subcommand(made, _compare, "two bundles side by side on the same labelled images")
+    return Subcommand(made, _compare, "compare two bundles on the same labelled images")
 
 
 def _add_arguments(made: argparse.ArgumentParser) -> None:
-    made.add_argument("first", type=Path, metavar="FIRST.mtl", help="a bundle; the one to compare with")
-    made.add_argument("second", type=Path, metavar="SECOND.mtl", help="another, with the same tasks")
+    made.add_argument("first", type=Path, metavar="FIRST.mtl", help="a bundle: the one that SECOND is compared with")
+    made.add_argument("second", type=Path, metavar="SECOND.mtl", help="another bundle with the same tasks")
     made.add_argument(
         "--calibration-data",
         type=Path,
         metavar="PATH",
         required=True,
-        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder; all of them measure, none calibrates",
+        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder; all images are measured on",
     )
     made.add_argument(
-        "--labels", type=Path, metavar="FILE", help="CSV file: column file, and a column a task; or a folder of maps"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV file with a column file and one column per task; or a folder of maps",
     )
     made.add_argument(
         "--precision",
         metavar="P[,P]",
-        help=f"{', '.join(_PRECISIONS)}; two: the first's and the second's (default: the highest that both have)",
+        help=f"{', '.join(_PRECISIONS)}; two: for the first and for the second (default: the highest that both have)",
     )
-    made.add_argument("--calibration-samples", type=int, metavar="N", help="images used at most (default: all)")
+    made.add_argument(
+        "--calibration-samples", type=int, metavar="N", help="use at most this many images (default: all)"
+    )
     made.add_argument("--json", action="store_true", help="print the comparison as JSON")
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
-    made.add_argument("--seed", type=int, default=0, help="of the sample of images and the intervals (default: 0)")
-    made.add_argument("--threads", type=int, metavar="N", help="of ONNX Runtime (default: one a core)")
+    made.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    made.add_argument("--seed", type=int, default=0, help="seed for drawing images and for the intervals (default: 0)")
+    made.add_argument("--threads", type=int, metavar="N", help="ONNX Runtime's threads (default: one per core)")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -91,6 +96,6 @@ def _precisions(text: str | None) -> tuple[str, str] | None:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > 2 or not set(parts) <= set(_PRECISIONS):
         raise OptionError(
-            f"--precision {text}: write one of {', '.join(_PRECISIONS)}, or two, the first's and the second's"
+            f"--precision {text}: write one of {', '.join(_PRECISIONS)}, or two: one for the first bundle, one for the second"
         )
     return parts[0], parts[-1]

@@ -1,4 +1,4 @@
-"""The INT8 graphs' place in a bundle: what they are made from, their files, their entries, and their outputs in the reference."""
+"""INT8 graphs in a bundle: the graph they are made from, their files, their manifest entries and their reference outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mtl_deploy.runtime.onnx_format.cut import cut
 
 
 def fp32_graph(manifest: Manifest) -> Artifact:
-    """Return the graph that INT8 graphs are made from.
+    """Return the shared FP32 graph, which INT8 graphs are made from.
 
     Raises:
         BundleError: there is none.
@@ -87,8 +87,8 @@ def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, thread
     """Add the INT8 graph's outputs to the bundle's reference: an INT8 engine must match that graph, not PyTorch.
 
     Args:
-        bundle: being written; without a reference it stays as it is.
-        runnable: the ``.onnx`` file that shows the INT8 graph's numbers on a processor.
+        bundle: the one that is being written; one without a reference is left as it is.
+        runnable: an ``.onnx`` file that gives the INT8 graph's numbers on a CPU.
         batch: the only batch that it takes; None: any.
         threads: of ONNX Runtime; None: one per core.
 
@@ -113,7 +113,7 @@ def with_int8(
     matrix: AccuracyMatrix,
     record: dict[str, Any],
 ) -> Manifest:
-    """Return a manifest with the INT8 graphs in it, in the place of former ones of the same paths."""
+    """Return a manifest with the INT8 graphs in it; they replace entries with the same paths."""
     paths = {artifact.path for artifact in artifacts}
     return replace(
         manifest,

@@ -1,4 +1,4 @@
-"""``mtl-calibrate --evaluate-only``: what a bundle's tasks are worth on labelled images, at every precision that it holds."""
+"""``mtl-calibrate --evaluate-only``: how well a bundle does each task on labelled images, at every precision that it holds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mtl_deploy.runtime.console.command import Progress
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out; nothing is written into the bundle.
+    """What was measured; nothing is written into the bundle.
 
     Attributes:
-        bundle: what was measured.
-        source: the images, for people.
-        images: how many; all of them measure.
-        matrix: of every task at every precision.
+        bundle: the bundle that was measured.
+        source: where the images come from, for people.
+        images: number of images.
+        matrix: the accuracy of every task at every precision.
         warnings: what makes the data weak, and tasks that the network has not learned.
         skipped: files that were left out, each with the reason.
     """
@@ -36,15 +36,15 @@ class Measured:
     skipped: dict[str, str]
 
     def text(self) -> str:
-        """For people."""
+        """Return the report for people."""
         lines = [
-            f"Measured on {self.source}; the bundle is as it was.",
+            f"Measured on {self.source}; the bundle is unchanged.",
             *(f"warning: {text}" for text in self.warnings),
         ]
         return "\n".join(lines) + f"\n\n{self.matrix.text()}\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the report for programs, ready for JSON."""
         return {
             "bundle": str(self.bundle.path),
             "data": self.source,
@@ -71,10 +71,10 @@ def measure_bundle(
         path: the bundle.
         images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: likewise.
-        samples: images used at most; None: all.
-        seed: of the sample and the intervals.
-        threads: of ONNX Runtime; None: one a core.
-        progress: told where the work is.
+        samples: largest number of images to use; None: all.
+        seed: for drawing images and for the intervals.
+        threads: of ONNX Runtime; None: one per core.
+        progress: shows the steps.
 
     Raises:
         MtlError: the bundle or the images cannot be used.

@@ -1,4 +1,4 @@
-"""How INT8 graphs are made, as a command was asked for it."""
+"""The options for making INT8 graphs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mtl_deploy.runtime.errors import OptionError
 CHOICES = ("auto", "minmax", "percentile", "mse", "entropy")  # those of ranges.METHODS, without its imports
 SAMPLES = 1024
 EVALUATION = 0.5
-"""Share of the images that calibrates; the others are held apart, to measure accuracy on."""
+"""Share of the images that is used for calibration; accuracy is measured on the others, which are held out."""
 SEARCHED = 1 / 3
-"""Share of the others that layers are chosen by, where there are budgets."""
+"""Share of the held-out images that is used to choose layers where there are budgets."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class Int8Options:
     """How INT8 graphs are made.
 
     Attributes:
-        method: how ranges are chosen, or ``auto``: the one with the least error on the calibration images.
-        weight_bits: of the processors' graph: 8, or 7 where 8-bit sums can saturate (x86 without VNNI).
-        budgets: ``--max-drop`` as it was written; None: quantize all that is worth it, whatever it costs.
-        samples: images used at most, for calibration and evaluation together.
-        seed: of the sample and the split.
-        threads: of ONNX Runtime; None: one a core.
-        opset: 17 where TensorRT 8.6 is to read the graph: its Q/DQ take FP32 alone there, so what is not INT8 stays FP32; None: 19,
-            and FP16.
-        tolerance: largest mean error allowed against the FP32 graph, as a share of how far off an answer is that does not look
-            at the image: a guard against broken graphs, not a measure of accuracy.
+        method: how ranges are chosen, or ``auto``: the method with the least error on the calibration images.
+        weight_bits: of the graph for CPUs: 8, or 7 where 8-bit sums can saturate (x86 without VNNI).
+        budgets: the text of ``--max-drop``; None: quantize every layer that can be, whatever it costs.
+        samples: largest number of images to use, for calibration and evaluation together.
+        seed: for drawing and splitting the images.
+        threads: of ONNX Runtime; None: one per core.
+        opset: 17 for TensorRT 8.6, where Q/DQ accept only FP32, so that everything that is not INT8 stays FP32; None: 19, with
+            FP16.
+        tolerance: largest mean error allowed against the FP32 graph, relative to the error of an answer that does not look at
+            the image: a guard against broken graphs, not a measure of accuracy.
     """
 
     method: str = "auto"
@@ -51,15 +51,15 @@ class Int8Options:
         if self.weight_bits not in (7, 8):
             raise OptionError(f"--weight-bits {self.weight_bits}: choose 7 or 8")
         if self.samples < 2:
-            raise OptionError(f"--calibration-samples {self.samples}: use 2 or more; 512 to 1024 serve well")
+            raise OptionError(f"--calibration-samples {self.samples}: use 2 or more; 512 to 1024 are enough")
         require_threads(self.threads)
 
 
 def require_threads(threads: int | None) -> None:
-    """Refuse a number of threads below 1.
+    """Check a number of threads.
 
     Raises:
-        OptionError: it is.
+        OptionError: it is below 1.
     """
     if threads is not None and threads < 1:
         raise OptionError(f"--threads {threads}: use 1 or more")

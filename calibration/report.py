@@ -1,4 +1,4 @@
-"""What INT8 cost every task, for people."""
+"""The report of a calibration for people: what INT8 costs each task."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _FIELDS = ("images", "held_out", "method", "ranges", "warnings", "left_out", "ke
 
 
 def report(bundle: Bundle) -> str:
-    """Return the text: what was calibrated on, what stays in higher precision, every task at every precision, the worst ranges.
+    """Return the report: the images, the layers in higher precision, every task at every precision, and the worst ranges.
 
-    Empty where the bundle has no INT8 graphs.
+    It is empty where the bundle has no INT8 graphs.
     """
     record = bundle.manifest.calibration
     if not record:
         return ""
     if missing := [key for key in _FIELDS if key not in record]:
-        return f"INT8: what the calibration found is not known (the bundle's record of it has no {missing[0]}).\n"
+        return f"INT8: the bundle's record of the calibration is incomplete (it has no {missing[0]}).\n"
     lines = [
-        f"INT8: {record['images']} images for calibration, {record['held_out']} held apart for the figures below; ranges by "
+        f"INT8: {record['images']} images for calibration, {record['held_out']} held out for the figures below; ranges by "
         f"{record['method']}, {record['ranges']}.",
         *(f"warning: {text}" for text in [*record["warnings"], *record.get("doubts", [])]),
     ]
@@ -46,7 +46,7 @@ def report(bundle: Bundle) -> str:
 
 
 def _left_out(record: dict[str, Any]) -> list[str]:
-    """Name the files that were not used, the first ones with their reasons."""
+    """List files that were not used, the first of them with the reason."""
     if not record["files"]:
         return []
     first = [f"  {name}: {reason}" for name, reason in list(record["first"].items())[:_SHOWN]]
@@ -55,15 +55,15 @@ def _left_out(record: dict[str, Any]) -> list[str]:
 
 
 def _beyond(matrix: AccuracyMatrix, budgets: dict[str, float]) -> list[str]:
-    """Say where the images held apart lose more than the budget that the others kept."""
+    """Return a warning for each task that loses more than its budget on the held-out images."""
     beyond = [
         cell
         for cell in matrix.cells
         if cell.variant in ("int8", "int8-cpu") and (cell.drop or 0.0) > budgets.get(cell.task, float("inf"))
     ]
     return [
-        f"warning: on the images held apart {cell.variant} loses more of task {cell.task!r} than its budget: calibrate on more "
-        "images, or set a smaller budget"
+        f"warning: on the held-out images {cell.variant} loses more of task {cell.task!r} than its budget allows: calibrate on "
+        "more images, or set a smaller budget"
         for cell in beyond
     ]
 
@@ -77,7 +77,7 @@ def _search(bundle: Bundle) -> dict[str, Any]:
 
 
 def _quantizes(bundle: Bundle) -> bool:
-    """Return whether a layer of any of the INT8 graphs computes in INT8."""
+    """Return whether any layer of the INT8 graphs computes in INT8."""
     graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.precision == "int8"]
     return any(artifact.details.get("nodes", 1) for artifact in graphs if artifact.backend == "onnxruntime")
 

@@ -1,4 +1,4 @@
-"""INT8 graphs for a bundle: one calibration, two graphs, and what each costs every task."""
+"""INT8 graphs for a bundle: one calibration, two graphs, and what each of them costs each task."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def add_int8(
     """Calibrate a bundle's FP32 graph, write its INT8 graphs, shared and separate, and measure every task at every precision.
 
     Args:
-        folder: the bundle's, being written; its FP32 graph is in it.
-        manifest: its own so far.
-        data: real images, with labels where there are some.
-        options: how.
-        progress: told where the work is.
-        pytorch: the network's outputs on the held-out images; None where PyTorch is not at hand.
-        earlier: a bundle whose cached ranges may serve.
+        folder: of the bundle that is being written; it holds the FP32 graph.
+        manifest: the bundle's manifest so far.
+        data: real images, with labels where they are known.
+        options: for making INT8 graphs.
+        progress: shows the steps.
+        pytorch: the network's outputs on the held-out images; None without PyTorch.
+        earlier: a bundle whose cached ranges may be reused.
 
     Returns:
-        The manifest with the graphs, their verification, the accuracy and the record of the calibration. It is not written.
+        The manifest with the graphs, their verification, the accuracy and the record of the calibration. It is not written yet.
 
     Raises:
         BundleError: there is no FP32 graph.
-        MissedBudgetError: a budget cannot be met, naming the task.
+        MissedBudgetError: a budget cannot be met; the message names the task.
         WorkError: a graph is broken.
     """
     bundle = Bundle(folder, manifest)
@@ -98,12 +98,12 @@ def add_int8(
 
 @dataclass(frozen=True)
 class _Ranges:
-    """Where the ranges come from.
+    """How the ranges were chosen.
 
     Attributes:
-        state: found now, or cached, for people.
-        methods: by style, the method that gives its graph the ranges.
-        errors: by style, of each method that was tried; empty where one was asked for.
+        state: whether they were found now or reused, for people.
+        methods: by style, the method that the graph's ranges come from.
+        errors: by style and method, the error of each method that was tried; empty where the user chose the method.
     """
 
     state: str
@@ -111,7 +111,7 @@ class _Ranges:
     errors: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the manifest says of it."""
+        """Return their part of the manifest's record."""
         return {
             "method": _described(self.methods, {}),
             "methods": {PRECISIONS[style]: method for style, method in self.methods.items()},
@@ -133,11 +133,11 @@ def _choose_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | No
 def _search(
     graphs: Int8Graphs, methods: Mapping[str, str], parts: Parts, progress: Progress
 ) -> tuple[frozenset[str], dict[str, Any]]:
-    """Return the layers that stay in higher precision, and the record of the search for them; neither where there is no budget."""
+    """Return the layers that stay in higher precision, and the record of the search; both are empty without budgets."""
     calibration, searched, held_out = parts
     if searched is None:
         return frozenset(), {}
-    with progress.step("Searching what must stay in higher precision") as say:
+    with progress.step("Searching for layers that must stay in higher precision") as say:
         sets = (calibration, searched)
         skip, record = find_skip(graphs, methods, sets, held_out, graphs.signature, graphs.options, progress)
         say(f"{len(skip)} layers, {record['outcome']}")
@@ -152,7 +152,7 @@ def _measure(
     held_out: CalibrationData,
     progress: Progress,
 ) -> tuple[dict[str, Int8Graph], Evaluation]:
-    """Make both INT8 graphs, and let them and the others answer for the images held apart."""
+    """Make both INT8 graphs and run them and the others on the held-out images."""
     with progress.step("Measuring every task at every precision") as say:
         variants = {PRECISIONS[style]: graphs.build(style, methods[style], skip) for style in STYLES}
         sources = {**others, **{name: variant.runnable for name, variant in variants.items()}}
@@ -160,12 +160,12 @@ def _measure(
         measured = evaluate(
             sources, held_out, graphs.signature, batch=graphs.batch, threads=options.threads, seed=options.seed
         )
-        say(f"on {len(held_out.images)} images held apart")
+        say(f"on {len(held_out.images)} held-out images")
     return variants, measured
 
 
 def _latency(graphs: Int8Graphs, methods: Mapping[str, str], variant: Int8Graph, held_out: CalibrationData) -> float:
-    """Return how many times as long the processors' graph takes as it would with every layer in INT8."""
+    """Return how many times as long the graph for CPUs takes as one with every layer in INT8."""
     everything = graphs.build("cpu", methods["cpu"])
     return latency_ratio(
         variant.content,
@@ -178,7 +178,7 @@ def _latency(graphs: Int8Graphs, methods: Mapping[str, str], variant: Int8Graph,
 
 
 def _of_data(data: CalibrationData, parts: Parts) -> dict[str, Any]:
-    """Return what the manifest says of the images."""
+    """Return the images' part of the manifest's record."""
     calibration, _, held_out = parts
     return {
         "data": data.source,
@@ -190,7 +190,7 @@ def _of_data(data: CalibrationData, parts: Parts) -> dict[str, Any]:
 
 
 def _described(methods: Mapping[str, str], errors: Mapping[str, Mapping[str, float]]) -> str:
-    """Say which method gives each graph its ranges: one where they share it."""
+    """Name the method that each graph's ranges come from, once where it is the same."""
     if len(set(methods.values())) == 1 and not errors:
         return next(iter(methods.values()))
     texts = []
@@ -201,7 +201,7 @@ def _described(methods: Mapping[str, str], errors: Mapping[str, Mapping[str, flo
 
 
 def _find_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, progress: Progress) -> str:
-    """Give the graphs their ranges, from a cache where it serves; return where they come from."""
+    """Give the graphs their ranges, from the cache if it is still valid; return where they come from."""
     found, state = (None, "") if earlier is None else cache.read(earlier, key)
     wanted = set(graphs.methods)
     if found is not None and all(wanted <= set(found.ranges.get(style, ())) for style in STYLES):
@@ -214,13 +214,13 @@ def _find_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None
 
 
 def _former_coverage(earlier: Bundle | None) -> list[dict[str, Any]]:
-    """Return what was found when the cached ranges were: they come without histograms."""
+    """Return the coverage that was recorded with the cached ranges: they come without histograms."""
     rows: list[dict[str, Any]] = [] if earlier is None else earlier.manifest.calibration.get("coverage", [])
     return rows
 
 
 def _others(bundle: Bundle, content: bytes, pytorch: Answers | None) -> dict[str, Source]:
-    """Return what INT8 is compared with: PyTorch where it is at hand, and the graphs of higher precision."""
+    """Return what INT8 is compared with: PyTorch if it ran, and the graphs of higher precision."""
     found: dict[str, Source] = {} if pytorch is None else {"pytorch": pytorch}
     found["fp32"] = content
     for artifact in bundle.manifest.artifacts:
@@ -233,7 +233,7 @@ def _others(bundle: Bundle, content: bytes, pytorch: Answers | None) -> dict[str
 
 
 def verified(apart: Mapping[tuple[str, str], Apart], signature: Signature, options: Int8Options) -> list[Row]:
-    """Guard against broken graphs: rows of mean errors against the FP32 graph."""
+    """Check that no graph is broken; return rows of mean errors against the FP32 graph."""
     rows = []
     for precision in PRECISIONS.values():
         for task in signature.tasks:

@@ -1,4 +1,4 @@
-"""Calibrating an existing bundle."""
+"""Adding INT8 graphs to an existing bundle."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def calibrate_bundle(
     force: bool,
     progress: Progress,
 ) -> Bundle:
-    """Give a bundle INT8 graphs.
+    """Add INT8 graphs to a bundle.
 
     Args:
         source: the bundle.
         images: see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
-        options: how.
-        labels: a CSV file of labels.
-        output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.
-        force: replace ``output`` where it exists.
-        progress: told where the work is.
+        options: for making INT8 graphs.
+        labels: likewise.
+        output: folder of another bundle to write to; None: the bundle itself, which is replaced as a whole.
+        force: replace ``output`` if it exists.
+        progress: shows the steps.
 
     Raises:
-        MtlError: a step failed. The bundle is as it was then.
+        MtlError: a step failed; the bundle is unchanged then.
     """
     with updating(source, output, force=force, inputs=(images, labels)) as (bundle, claim):
         with progress.step(f"Reading {images}") as say:
@@ -55,7 +55,7 @@ def calibrate_bundle(
 
 
 def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
-    """Remove engines whose graph has changed since they were built."""
+    """Remove engines whose graph has changed since they were built, and return the manifest without them."""
     graphs = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
     stale = [
         artifact.path
@@ -67,7 +67,7 @@ def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
         return manifest
     for path in stale:
         disk.remove(folder / path)
-    note = f"{len(stale)} engines were built from the former INT8 graphs and are gone: build them again with mtl-export BUNDLE"
+    note = f"{len(stale)} engines of the previous INT8 graphs were removed: build them again with mtl-export BUNDLE"
     notes = [*manifest.provenance.get("notes", []), note]
     return replace(
         manifest,

@@ -89,7 +89,7 @@ def evaluate(
         data: images and what is known of them.
         signature: of all graphs.
         batch: the only batch that graphs take; None: any.
-        threads: of ONNX Runtime; None: one a core.
+        threads: of ONNX Runtime; None: one per core.
         seed: of the intervals.
     """
     names = list(sources)

@@ -33,7 +33,7 @@ def latency_ratio(
         images: ``(N, H, W, 3) uint8, RGB``; as many as make a batch are used.
         preprocessing: of both.
         batch: the only batch that both take; None: 1 is used.
-        threads: of ONNX Runtime; None: one a core.
+        threads: of ONNX Runtime; None: one per core.
     """
     piece = next(batches(images[: batch or 1], preprocessing, batch or 1))
     with ExitStack() as stack:

@@ -34,7 +34,7 @@ def run_graph(
         images: ``(N, H, W, 3) uint8, RGB``, at the graph's size.
         preprocessing: the graph's.
         batch: the only batch that it takes; None: any. Images are repeated to fill the last one.
-        threads: of ONNX Runtime; None: one a core.
+        threads: of ONNX Runtime; None: one per core.
         outputs: those wanted; None: all.
 
     Returns:

@@ -77,7 +77,7 @@ def collect(
         batches: arrays for the graph's input, those that ``observed`` comes from: they are gone through a second time. A value
             beyond what was observed counts at the end.
         observed: see :func:`~mtl_deploy.calibration.observe.statistics.observe`.
-        threads: of ONNX Runtime; None: one a core.
+        threads: of ONNX Runtime; None: one per core.
 
     Returns:
         by name, in the order of ``names``.

@@ -55,7 +55,7 @@ def observe(
     Args:
         model: a graph with one input, opset 13 or higher. It is not changed.
         batches: arrays for the graph's input, of its dtype and shape.
-        threads: of ONNX Runtime; None: one a core.
+        threads: of ONNX Runtime; None: one per core.
 
     Returns:
         by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights).

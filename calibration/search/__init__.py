@@ -1,1 +1,1 @@
-"""Which layers must stay in higher precision so that every task keeps its budget, and how sure that is."""
+"""Which layers must stay in higher precision so that every task stays within its budget, and how certain that is."""

@@ -1,4 +1,4 @@
-"""What each task may lose to a lower precision: the text of ``--max-drop`` as figures a task."""
+"""What each task may lose to a lower precision: the text of ``--max-drop`` as one figure per task."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import OptionError
 
 _LARGEST_SHARE = 0.1
-"""Of an accuracy, for budgets without a percent sign: ``0.5`` is more likely half a point than half of all images."""
+"""Largest drop of an accuracy without a percent sign: ``0.5`` is more likely to mean half a point than half of all images."""
 
 
 def parse_budgets(text: str, tasks: Sequence[Task], reference: Mapping[str, float] | None = None) -> dict[str, float]:
     """Read what each task may lose: ``age=0.1,gender=0.5%``, or one figure for all.
 
-    A regression's figure is in its unit, more mean absolute error; with ``%`` it is a share of the error that it has in high
-    precision. A class task's figure is a share of the images, less accuracy: ``0.5%`` or ``0.005``; a segmentation's is less mean
-    IoU. Depth's is in its unit, more root mean square error, and normals' in degrees, more mean angular error; with ``%`` a share.
+    A regression may gain so much mean absolute error, in its unit; with ``%`` it is a share of its error in high precision. A class
+    task may lose so much accuracy, as a share of the images: ``0.5%`` or ``0.005``; a segmentation so much mean IoU. Depth may gain
+    so much root mean square error, in its unit, and normals so much mean angular error, in degrees; with ``%`` a share of it.
 
     Args:
         text: the option's value.
         tasks: of the network.
-        reference: by task: the error in high precision, for a regression, depth or normals whose figure has a ``%``.
+        reference: by task, the error in high precision of a regression, depth or normals; needed for figures with ``%``.
 
     Returns:
-        by task: the drop allowed, absolute. Tasks that are not named are left out: they may lose anything.
+        by task, the drop allowed, as an absolute figure. Tasks that are not named are left out: they may lose any amount.
 
     Raises:
-        OptionError: the text is malformed, a task is unknown or named twice, a figure cannot be used.
+        OptionError: the text is malformed, a task is unknown or named twice, or a figure cannot be used.
     """
     known = {task.name: task for task in tasks}
     if "=" not in text:
@@ -47,7 +47,7 @@ def parse_budgets(text: str, tasks: Sequence[Task], reference: Mapping[str, floa
 
 
 def error_shares(text: str, tasks: Sequence[Task]) -> dict[str, float]:
-    """Return by task the share of its own error that it may lose, where the figure has a ``%`` and is no share of images.
+    """Return by task the share of its own error that it may gain, where the figure has a ``%`` and is not a share of images.
 
     Args:
         text: the option's value, as :func:`parse_budgets` reads it.
@@ -74,12 +74,12 @@ def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
     if task.kind in ("regression", "depth", "normals"):
         if percent and task.name not in reference:
             raise OptionError(
-                f"max drop of {task.name}: {text!r} of its error needs labels; give it in "
+                f"max drop of {task.name}: {text!r} of its error needs labels; without them give it in "
                 f"{'degrees' if task.kind == 'normals' else task.unit or 'its unit'}, without %"
             )
         return value / 100 * reference[task.name] if percent else value
     if not percent and value > _LARGEST_SHARE:
         raise OptionError(
-            f"max drop of {task.name}: {text!r} is a share of all images; write {text}% for percent points"
+            f"max drop of {task.name}: {text!r} is a share of all images; write {text}% for percentage points"
         )
     return value / 100 if percent else value

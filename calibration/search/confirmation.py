@@ -1,21 +1,22 @@
-"""A choice of layers that is shown to keep every budget, on images that had no part in choosing it.
+"""Confirming a choice of layers on images that were not used to choose it.
 
-A search takes the choice that looks best on its images, so it takes what looks better there than it is: where a point estimate
-decides, many budgets that are called met are not. So the search's choice is confirmed on images that it has not seen: of
-each task, in both styles, the upper end of the drop's 95 % interval must lie within the budget. That end is wrong in 2.5 % of
-cases, and as *every* task must pass, a choice that is over the budget of one passes no more often (an intersection-union test:
+A search takes the choice that looks best on its images, so its choice looks better there than it is: if a point estimate decided,
+many budgets would be called met that are not. So the search's choice is confirmed on images that it has not seen: for each task, in
+both styles, the upper end of the drop's 95 % interval must lie within the budget. That end is wrong in 2.5 % of cases, and as
+*every* task must pass, a choice that exceeds the budget of one task passes no more often than that (an intersection-union test:
 Berger, Technometrics 24:295-300, 1982).
 
 More than one look at the confirming images would make a chance hit more likely, so the 5 % are split in two:
 
 1. 2.5 % for the search's choice.
-2. Where that is not confirmed, 2.5 % for a walk from the safest choice, all layers in high precision, to the search's, in steps
-   that the searching images alone fix, each half as far from the search's choice as the one before. It ends at the first one that
-   is not confirmed; the last one that was is taken. Such a fixed sequence needs no further correction, however many steps it has:
-   Maurer, Hothorn, Lehmacher 1995; Angelopoulos, Bates, Candes, Jordan, Lei: Learn then Test, arXiv 2110.01052.
+2. If that is not confirmed, 2.5 % for a walk from the safest choice, all layers in high precision, to the search's choice. Its
+   steps depend on the search's images alone, and each is half as far from the search's choice as the one before. The walk ends at
+   the first step that is not confirmed; the last one that was confirmed is taken. Such a fixed sequence needs no further
+   correction, however many steps it has: Maurer, Hothorn, Lehmacher 1995; Angelopoulos, Bates, Candes, Jordan, Lei: Learn then
+   Test, arXiv 2110.01052.
 
-So a choice over budget is called met in at most 5 % of runs. The search itself aims at what will probably be confirmed: it judges a
-choice by the upper end that as many images as confirm would give, plus what covers 80 % of the luck.
+So a choice over budget is called met in at most 5 % of runs. The search itself looks for what will probably be confirmed: it judges
+a choice by the upper end that the number of confirming images would give, plus a margin that is enough in 80 % of cases.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from mtl_deploy.calibration.accuracy.paired_losses import POWER_Z, Sample, beyon
 from .layers import SearchResult, search
 
 Look = Callable[[frozenset[str]], Mapping[str, Sequence[Sample]]]
-"""From the layers kept in high precision to each task's drop, one sample a style; all of them must keep the budget."""
+"""From the layers kept in high precision to each task's drop, one sample per style; all of them must be within the budget."""
 
 Outcome = Literal["met", "undecided", "missed"]
-"""``met``: the confirming images show every drop within its budget. ``missed``: even with all layers in high precision the images
-show a drop beyond its budget. ``undecided``: they show neither."""
+"""``met``: the confirming images show that every drop is within its budget. ``missed``: the images show a drop beyond its budget
+even with all layers in high precision. ``undecided``: they show neither."""
 
 _SLACK = 1e-9
 
@@ -46,13 +47,13 @@ class Shown:
     """What the confirming images show of one task.
 
     Attributes:
-        drop: of the worse style.
+        drop: of the style in which it is larger.
         low: lower end of its 95 % interval.
         high: upper end.
         budget: what the task may lose.
-        images: that were looked at.
-        needed: about how many would show in 80 % of cases that the drop is within its budget; None where no number would, since the
-            drop that was measured is not.
+        images: number of images that were measured on.
+        needed: about how many images would show in 80 % of cases that the drop is within its budget; None where no number would,
+            because the measured drop exceeds it.
     """
 
     drop: float
@@ -70,17 +71,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a confirmed search found.
+    """The outcome of a search and its confirmation.
 
     Attributes:
         outcome: see :data:`Outcome`.
-        skip: the layers to keep in high precision, in the graph's order; where the outcome is undecided those that keep the
-            budgets as far as the drops themselves go, without their intervals.
+        skip: the layers to keep in high precision, in the graph's order; if the outcome is undecided, those with which the drops
+            themselves, without their intervals, are within the budgets.
         tasks: by task with a budget, what the confirming images show of that choice.
-        search: the search, and each evaluation on its images.
-        looks: each choice that was confirmed or not: what it was, how many layers it keeps, whether it was.
-        wished: how many times as many images would probably confirm the search's own choice, where a safer one was taken; None
-            where none was, or no number would.
+        search: the search, with each evaluation on its images.
+        looks: each choice that was put to the test: what it was, how many layers it keeps, and whether it was confirmed.
+        wished: how many times as many images would probably confirm the search's own choice, where a safer one was taken;
+            otherwise, or where no number would, None.
     """
 
     outcome: Outcome
@@ -97,7 +98,7 @@ class Confirmed:
 
     @property
     def images(self) -> int:
-        """Of confirming images, those of the task that has most."""
+        """Number of confirming images, of the task that has most."""
         return max((shown.images for shown in self.tasks.values()), default=0)
 
     @property
@@ -110,7 +111,7 @@ class Confirmed:
 
         Args:
             cost: the kept layers' share of all multiply-adds.
-            images: all that were given, of which only some confirm.
+            images: number of all images, of which only some are used to confirm.
         """
         record = {
             "outcome": self.outcome,
@@ -143,18 +144,18 @@ def confirmed_search(
     cost: Mapping[str, float],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Confirmed:
-    """Find few layers that, kept in high precision, are shown to keep every budget.
+    """Find few layers that must be kept in high precision, and show that every task is then within its budget.
 
     Args:
         nodes: the layers that can be quantized, in the graph's order.
-        look: what a choice costs, on images for searching.
-        confirm: the same on other images, of which ``look`` saw none; called once for the search's choice and, where that fails, at
+        look: measures what a choice costs, on the images for searching.
+        confirm: the same on other images, none of which ``look`` uses; called once for the search's choice and, if that fails, at
             most ``2 + log2(len(nodes))`` times more.
-        budgets: by task: the drop allowed. Other tasks may lose anything.
-        images: by task: how many ``confirm`` looks at.
+        budgets: by task, the drop allowed. Other tasks may lose any amount.
+        images: by task, the number of images that ``confirm`` uses.
         heads: see :func:`~mtl_deploy.calibration.search.layers.search`.
         cost: likewise.
-        progress: called with a line before each evaluation.
+        progress: called with one line before each evaluation.
     """
     nodes = tuple(dict.fromkeys(nodes))
     seen, confirmations = cache(look), cache(confirm)
@@ -199,7 +200,7 @@ def _searched(
     cost: Mapping[str, float],
     progress: Callable[[str], None],
 ) -> SearchResult:
-    """Search for what so many images will probably confirm; where nothing is, for what keeps the budgets by the drops alone."""
+    """Search for a choice that this many images will probably confirm; if there is none, for one whose drops are within budget."""
 
     def probable(skip: frozenset[str]) -> dict[str, float]:
         found = look(skip)
@@ -219,7 +220,7 @@ def _walk(
     budgets: Mapping[str, float],
     progress: Callable[[str], None],
 ) -> list[tuple[str, frozenset[str]]]:
-    """Return choices from all layers kept to the search's, each keeping half as many more than that as the one before."""
+    """Return the steps of the walk: from all layers kept towards the search's choice, halving the extra layers each time."""
     everything = frozenset(nodes)
     rest = [node for node in nodes if node not in chosen]
     steps = [("all layers in high precision", everything)]
@@ -245,7 +246,7 @@ def _walk(
 
 
 def _shown(samples: Sequence[Sample], searched: Sequence[Sample], budget: float) -> Shown:
-    """Return what confirming images show; how many would do is told from the searching ones too, as few say little of it."""
+    """Return what the confirming images show; the number that is needed is estimated from the search's images as well."""
     worst = max(samples, key=lambda sample: sample.interval[1])
     pairs = zip(samples, searched, strict=True)
     numbers = [images_needed(one.joined(other), budget) for one, other in pairs if not within(one, budget)]
@@ -262,7 +263,7 @@ def _times(tasks: Mapping[str, Shown]) -> float | None:
 
 
 def _missed(looks: Sequence[Mapping[str, Sequence[Sample]]], budgets: Mapping[str, float]) -> bool:
-    """Return whether one of several sets of images shows a task beyond its budget. No search has chosen what they look at."""
+    """Return whether one of several sets of images shows a task beyond its budget, for a choice that no search has made."""
     return any(
         beyond(sample, allowed) for found in looks for name, allowed in budgets.items() for sample in found[name]
     )

@@ -1,4 +1,4 @@
-"""``--max-drop``: which layers must stay in higher precision so that every task keeps its budget."""
+"""``--max-drop``: which layers must stay in higher precision so that every task stays within its budget."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .wording import summary
 
 
 class MissedBudgetError(WorkError):
-    """A budget that the images show to be missed, whatever stays in higher precision.
+    """A budget that is missed whatever stays in higher precision, as the images show.
 
     Attributes:
-        record: of the search, for programs; its ``outcome`` is ``missed``.
+        record: the record of the search, for programs; its ``outcome`` is ``missed``.
     """
 
     def __init__(self, message: str, record: dict[str, Any]) -> None:
@@ -46,23 +46,23 @@ def find_skip(
     options: Int8Options,
     progress: Progress,
 ) -> tuple[frozenset[str], dict[str, Any]]:
-    """Find few layers that, kept in higher precision, are shown to bring every task within its budget, in both styles.
+    """Find few layers that must be kept in higher precision, and show that every task is then within its budget in both styles.
 
     Args:
-        graphs: with their ranges.
-        methods: by style, whose ranges.
-        searched: sets of images that layers are chosen by.
-        confirming: other images, which show whether the budgets hold.
-        signature: the tasks.
-        options: the budgets.
-        progress: told where the work is.
+        graphs: have their ranges already.
+        methods: by style, the method whose ranges are used.
+        searched: sets of images for choosing layers.
+        confirming: other images, which show whether the budgets are met.
+        signature: names the tasks.
+        options: hold the budgets.
+        progress: shows the steps.
 
     Returns:
         the nodes, and a record of the search: its ``outcome`` is ``met`` or ``undecided``, see
-        :mod:`~mtl_deploy.calibration.search.confirmation`; ``summary`` says it in words.
+        :mod:`~mtl_deploy.calibration.search.confirmation`; ``summary`` is the outcome in words.
 
     Raises:
-        MissedBudgetError: the images show that a budget cannot be met; names the task.
+        MissedBudgetError: the images show that a budget cannot be met; the message names the task.
         OptionError: the budgets cannot be read.
     """
     graph = read_graph(graphs.content)
@@ -93,14 +93,14 @@ class _Drops:
     """What each choice of layers costs each task, on several sets of images.
 
     Args:
-        graphs: with their ranges.
-        methods: by style, whose ranges.
-        sets: of images.
-        signature: the tasks.
-        options: the budgets.
+        graphs: have their ranges already.
+        methods: by style, the method whose ranges are used.
+        sets: the sets of images.
+        signature: names the tasks.
+        options: hold the budgets.
 
     Attributes:
-        budgets: by task: the drop allowed.
+        budgets: by task, the drop allowed.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class _Drops:
         self._shares = error_shares(options.budgets, signature.tasks)
 
     def images(self, position: int) -> dict[str, int]:
-        """Return by task with a budget how many images of one set measure it."""
+        """Return by task with a budget the number of images of one set that it is measured on."""
         return {name: len(self._losses[position][name].rows) for name in self.budgets}
 
     def on(self, positions: Sequence[int]) -> Look:
-        """Return a function from the layers kept to the tasks' drops on some of the sets together."""
+        """Return a function from the layers kept to each task's drop, on some of the sets taken together."""
 
         def look(skip: frozenset[str]) -> dict[str, list[Sample]]:
             found: dict[str, list[Sample]] = {name: [] for name in self.budgets}
@@ -156,7 +156,7 @@ def _joined(parts: Sequence[Losses]) -> Losses:
 
 
 def _heads(graph: OnnxGraph, nodes: Sequence[str], signature: Signature) -> dict[str, str | None]:
-    """Return by node the one task that it serves; None for those of the backbone."""
+    """Return by node the only task that it serves; None for nodes that serve several."""
     producers = {output: node for node in graph.nodes for output in node.outputs}
     serves: dict[str, set[str]] = {name: set() for name in nodes}
     for task in signature.tasks:

@@ -1,20 +1,21 @@
-"""Which layers stay in high precision, so that every task stays within its budget: as few as can be found.
+"""Search for as few layers as possible that must stay in high precision so that every task stays within its budget.
 
-The search knows no graph: it is told what a choice of layers costs each task, by a function. Its steps:
+The search knows nothing of graphs: a function tells it what a choice of layers costs each task. Its steps:
 
-1. All quantized. Within budget: done. All kept: not within budget even so, no search can help.
+1. All layers quantized: if every task is within budget, done. All layers kept: if a task is over budget even so, no search helps.
 2. Heads first: a layer of one head changes that task alone, so the heads of all tasks over budget are kept in one evaluation.
-   A task that this brings within its budget needs nothing of the shared backbone.
-3. Sensitivity, a layer and a task: the drop with that layer quantized alone. The other way round, all quantized but one, says
-   nothing where two layers each ruin a task. Partial quantization in Wu et al.: Integer Quantization for Deep Learning
+   A task that this brings within its budget needs no layer of the shared backbone.
+3. Sensitivity, per layer and task: the drop with that layer alone quantized. The other way round, all quantized but one, shows
+   nothing where each of two layers ruins a task. Partial quantization in Wu et al.: Integer Quantization for Deep Learning
    Inference, arXiv 2004.09602, measures the same; HAWQ (Dong et al., ICCV 2019, arXiv 1905.03696) and ModelOpt's
    ``auto_quantize`` estimate it from second derivatives or gradients, which takes a network that can be differentiated.
-4. Greedy: the layer next that takes most off what the tasks are over budget, by the sum of the sensitivities. Along that order the
-   shortest prefix within budget is found by halving; each length tried is evaluated, so that nothing rests on the sum.
-5. Backward: each layer kept, the least sensitive first, is quantized again and stays so where all budgets hold.
+4. Greedy order: next comes the layer that reduces most by how much the tasks are over budget, by the sum of the sensitivities. The
+   shortest prefix of that order within budget is found by bisection; each length that is tried is evaluated, so that nothing
+   depends on the sum.
+5. Backward: each layer kept, the least sensitive first, is quantized again, and stays quantized if all budgets are still met.
 
-At most ``3 + 2 * n + ceil(log2(n + 1))`` evaluations for ``n`` layers: none, all and the heads; one per layer for the sensitivity;
-the halvings; one per layer on the way back.
+It takes at most ``3 + 2 * n + ceil(log2(n + 1))`` evaluations for ``n`` layers: none, all and the heads; one per layer for the
+sensitivity; the bisection; one per layer on the way back.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
 """From the layers kept in high precision to each task's drop; positive is worse, in the unit of the task's main metric."""
 
 _WORST = 1e12
-"""Stands for a drop that is not a number, so that sums and JSON stay finite."""
+"""Replaces a drop that is NaN or infinite, so that sums and JSON stay finite."""
 
 _SLACK = 1e-9
-"""Drops are differences of means: 0.005 may come as 0.005000000000000004."""
+"""Drops are differences of means: 0.005 may be computed as 0.005000000000000004."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Step:
         action: what was tried, for people.
         skip: the layers kept in high precision, in the graph's order.
         drops: by task.
-        met: whether every budget held.
+        met: whether every budget was met.
     """
 
     action: str
@@ -58,7 +59,7 @@ class SearchResult:
     Attributes:
         skip: the layers to keep in high precision, in the graph's order.
         drops: by task, with these layers kept.
-        met: whether every budget holds; False only where it does not hold with all layers kept either.
+        met: whether every budget is met; False only if one is missed with all layers kept as well.
         trail: every evaluation, in order.
     """
 
@@ -83,20 +84,20 @@ def search(
     cost: Mapping[str, float],
     progress: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Find few layers that, kept in high precision, bring every task within its budget.
+    """Find few layers that, if they are kept in high precision, bring every task within its budget.
 
     Args:
         nodes: the layers that can be quantized, in the graph's order.
         evaluate: from the layers kept to each task's drop; never called twice for the same layers. A drop that is NaN or
             infinite counts as 1e12.
-        budgets: by task: the drop allowed, as :func:`~mtl_deploy.calibration.search.budgets.parse_budgets` returns it. Other
-            tasks may lose anything.
-        heads: by layer: the one task it serves; None, or no entry: it serves several.
-        cost: by layer: its multiply-adds. Among layers that help alike the cheaper one is kept.
-        progress: called with a line before each evaluation.
+        budgets: by task, the drop allowed, as :func:`~mtl_deploy.calibration.search.budgets.parse_budgets` returns it. Other
+            tasks may lose any amount.
+        heads: by layer, the only task that it serves; None, or no entry: it serves several.
+        cost: by layer, its multiply-adds. Among layers that help equally the cheapest is kept.
+        progress: called with one line before each evaluation.
 
     Returns:
-        the layers, verified by an evaluation.
+        the layers, confirmed by an evaluation.
     """
     run = _Run(tuple(dict.fromkeys(nodes)), evaluate, dict(budgets), heads, cost, progress or (lambda _: None))
     quantized = run.step("all layers in INT8", ())
@@ -135,7 +136,7 @@ class _Run:
         self._seen: dict[frozenset[str], Step] = {}
 
     def step(self, action: str, skip: Collection[str]) -> Step:
-        """Evaluate a choice of layers, unless that was done already."""
+        """Evaluate a choice of layers, unless it has been evaluated already."""
         key = frozenset(skip)
         if key not in self._seen:
             self._progress(f"evaluation {len(self.trail) + 1}: {action}")
@@ -152,7 +153,7 @@ class _Run:
 
 
 def _forward(run: _Run, quantized: Step, kept: Step) -> tuple[Step, Harm]:
-    """Keep layers until every budget holds; return the first choice that does, and what each layer was found to cost."""
+    """Keep layers until every budget is met; return the first such choice, and what each layer was found to cost."""
     over = _over(quantized.drops, run.budgets)
     own = [node for node in run.nodes if run.heads.get(node) in over]
     start: list[str] = []
@@ -175,7 +176,7 @@ def _forward(run: _Run, quantized: Step, kept: Step) -> tuple[Step, Harm]:
 
 
 def _ranked(candidates: Sequence[str], harm: Harm, need: Mapping[str, float], cost: Mapping[str, float]) -> list[str]:
-    """Order layers by what each takes off the tasks' needs, once the layers before it are kept."""
+    """Order layers by how much each reduces what the tasks are over budget by, once the layers before it are kept."""
     remaining, left, order = dict(need), list(candidates), []
 
     def gain(node: str, needs: Mapping[str, float]) -> float:
@@ -190,7 +191,7 @@ def _ranked(candidates: Sequence[str], harm: Harm, need: Mapping[str, float], co
 
 
 def _shortest(run: _Run, order: Sequence[str], fails: int, kept: Step) -> Step:
-    """Halve between a length that fails and the whole order, which holds; return the shortest prefix seen to hold."""
+    """Bisect between a length that fails and the whole order, which is within budget; return the shortest prefix found."""
     holds, best = len(order), kept
     while holds - fails > 1:
         length = (fails + holds) // 2
@@ -203,7 +204,7 @@ def _shortest(run: _Run, order: Sequence[str], fails: int, kept: Step) -> Step:
 
 
 def _backward(run: _Run, best: Step, harm: Harm) -> Step:
-    """Quantize kept layers again, one at a time, where every budget still holds."""
+    """Quantize kept layers again, one at a time, as long as every budget is met."""
 
     def worst(node: str) -> tuple[float, float]:
         found = harm.get(node, {})
@@ -218,5 +219,5 @@ def _backward(run: _Run, best: Step, harm: Harm) -> Step:
 
 
 def _over(drops: Mapping[str, float], budgets: Mapping[str, float]) -> dict[str, float]:
-    """Return the tasks over budget, each with what it is over by."""
+    """Return the tasks over budget, each with by how much."""
     return {task: drops[task] - allowed for task, allowed in budgets.items() if not drops[task] <= allowed + _SLACK}

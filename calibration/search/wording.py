@@ -1,4 +1,4 @@
-"""What a confirmed search found, in words that tell what was shown from what was not."""
+"""The outcome of a confirmed search in words that separate what the images show from what they do not."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .confirmation import Confirmed, Shown
 
 
 def summary(found: Confirmed, signature: Signature, images: int) -> str:
-    """Return the outcome in a sentence or two.
+    """Return the outcome in one or two sentences.
 
     Args:
-        found: what was found.
-        signature: of the network.
-        images: all that were given, of which only some confirm.
+        found: the outcome.
+        signature: the network's.
+        images: number of all images, of which only some are used to confirm.
     """
     if found.outcome == "met":
         return _met(found, images)
@@ -27,16 +27,19 @@ def summary(found: Confirmed, signature: Signature, images: int) -> str:
         figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in over.items())
         return f"missed: {figures}, even with every layer in higher precision; allow more with --max-drop, or use fp16"
     figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in found.open.items())
-    return f"undecided: {found.images} images cannot show that every budget holds: {figures}. {_way_on(found, images)}"
+    return f"undecided: {found.images} images cannot show that every budget is met: {figures}. {_way_on(found, images)}"
 
 
 def _met(found: Confirmed, images: int) -> str:
     layers = f"{len(found.skip)} layer{'' if len(found.skip) == 1 else 's'}"
-    text = f"met: {found.images} images that chose no layer show every task within its budget, with {layers} in higher precision"
+    text = (
+        f"met: {found.images} images that were not used to choose layers show every task within its budget, with {layers} in "
+        "higher precision"
+    )
     if found.wished:
         fewer = len(found.search.skip)
         number = _in_all(found.wished, images)
-        text += f"; the search would keep {fewer} alone, which about {number:,} labelled images in all could show"
+        text += f"; the search would keep only {fewer}, which about {number:,} labelled images in all could confirm"
     return text
 
 
@@ -44,18 +47,18 @@ def _way_on(found: Confirmed, images: int) -> str:
     hopeless = [name for name, shown in found.open.items() if shown.needed is None]
     if found.times is None:
         return (
-            f"No number of images would show it of {', '.join(map(repr, hopeless))}, if the drop is what it is on these: give more "
-            "images to know better, or allow more with --max-drop"
+            f"No number of images would show it for {', '.join(map(repr, hopeless))} if the drop is as large as measured: give more "
+            "images to measure it better, or allow more with --max-drop"
         )
     number = _in_all(found.times, images)
     return (
-        f"About {number:,} images in all, labelled where these are, would decide it (--calibration-samples {number}), or "
+        f"About {number:,} images in all, labelled as these are, would decide it (--calibration-samples {number}); or "
         "allow more with --max-drop"
     )
 
 
 def _in_all(times: float, images: int) -> int:
-    """Return so many times as many images, to two digits, rounded up."""
+    """Return a number of images times a factor, rounded up to two digits."""
     number = math.ceil(times * images)
     unit = int(10 ** max(len(str(number)) - 2, 0))
     return -(-number // unit) * unit

@@ -95,7 +95,7 @@ def test_a_bundle_is_measured_on_all_images_and_left_as_it_is(
     assert main([str(bundle), "--evaluate-only", "--calibration-data", str(colours)]) == 0
     out = capsys.readouterr().out
     assert "Measured on 300 images from " in out
-    assert "the bundle is as it was." in out
+    assert "the bundle is unchanged." in out
     assert "lost against fp32" in out
 
 
@@ -230,11 +230,11 @@ def test_the_precision_is_chosen_or_the_highest_that_both_have(
     [
         (
             lambda task: replace(task, labels=("female", "male")) if task.name == "gender" else task,
-            "task 'gender' has other labels: class 0 is 'male' in the first and 'female' in the second",
+            "task 'gender' has different labels: class 0 is 'male' in the first and 'female' in the second",
         ),
         (
             lambda task: replace(task, labels=()) if task.name == "race" else task,
-            "task 'race' has other labels: class 0 is 'a' in the first and none in the second",
+            "task 'race' has different labels: class 0 is 'a' in the first and none in the second",
         ),
         (
             lambda task: replace(task, unit="months") if task.name == "age" else task,
@@ -345,10 +345,10 @@ def test_images_that_cannot_decide_a_budget_are_another_outcome_than_a_missed_on
     target = tmp_path / "undecided.mtl"
     assert main([str(bundle), *data, "gender=0.5%", "-o", str(target)]) == 3
     captured = capsys.readouterr()
-    words = "undecided: 100 images cannot show that every budget holds: task 'gender' drops by "
+    words = "undecided: 100 images cannot show that every budget is met: task 'gender' drops by "
     assert words in captured.out
     assert captured.err.startswith(words)
-    assert "images in all, labelled where these are, would decide it (--calibration-samples " in captured.err
+    assert "images in all, labelled as these are, would decide it (--calibration-samples " in captured.err
     assert "missed" not in captured.out + captured.err
     found = open_bundle(target)
     kept = found.manifest.calibration | {"kept": ["a", "b"]}
@@ -365,7 +365,7 @@ def test_images_that_cannot_decide_a_budget_are_another_outcome_than_a_missed_on
 
     before = files(bundle)
     assert main([str(bundle), *data, "gender=0"]) == 3  # no number of images shows a loss of exactly nothing
-    assert "No number of images would show it of 'gender'" in capsys.readouterr().err
+    assert "No number of images would show it for 'gender'" in capsys.readouterr().err
     assert main([str(bundle), *data, "gender=20%,race=20%", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["calibration"]["budgets"]
     assert found["outcome"] == "met"

@@ -128,7 +128,7 @@ def test_min_max_costs_the_mobile_network_and_max_drop_brings_it_back(
             lost[variant][task] for task in ("digit", "parity")
         )
     out = capsys.readouterr().out
-    assert "Budgets met: 120 images that chose no layer show every task within its budget, with " in out
+    assert "Budgets met: 120 images that were not used to choose layers show every task within its budget, with " in out
     assert f"In higher precision: {', '.join(kept.calibration['kept'])}; int8-cpu takes " in out
 
 

@@ -91,7 +91,7 @@ def test_calibrating_again_drops_engines_of_the_former_graphs(bundle: Path, pict
     manifest = open_bundle(target).manifest
     assert [item.path for item in manifest.artifacts if item.backend == "tensorrt"] == ["fp32.rtx.trt"]
     assert not (target / "int8.rtx.trt").exists()
-    assert any("engines were built from the former INT8 graphs" in note for note in manifest.provenance["notes"])
+    assert any("engines of the previous INT8 graphs were removed" in note for note in manifest.provenance["notes"])
 
 
 def test_int8_without_images_ends_before_any_work(article_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_an_export_whose_images_cannot_decide_a_budget_says_so_with_its_exit_cod
     data = ["--calibration-data", str(pictures), "--calibration-method", "minmax", "--max-drop", "gender=0.5%"]
     assert main([str(save(tmp_path, small_network().state_dict())), *options, *data]) == 3
     captured = capsys.readouterr()
-    assert "undecided: 16 images cannot show that every budget holds: task 'gender'" in captured.err
+    assert "undecided: 16 images cannot show that every budget is met: task 'gender'" in captured.err
     assert "Budgets undecided: 16 images" in captured.out
     assert open_bundle(target).manifest.calibration["budgets"]["outcome"] == "undecided"
     assert main([str(target), "--engine", "none", "-f", "-q"]) != 3  # what was said once is no outcome of other work

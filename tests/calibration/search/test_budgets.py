@@ -41,7 +41,7 @@ def test_percent_of_a_regression_is_of_its_own_error() -> None:
         ("age=", "not a figure"),
         ("", "not a figure"),
         ("age=1%", "needs labels; give it in years"),
-        ("race=0.5", "write 0.5% for percent points"),
+        ("race=0.5", "write 0.5% for percentage points"),
     ],
 )
 def test_budgets_that_cannot_be_read_are_refused(text: str, message: str) -> None:
