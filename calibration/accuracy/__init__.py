@@ -1,1 +1,1 @@
-"""What every task is worth at every precision: metrics, paired differences and their intervals."""
+"""How well each task is done at each precision: metrics, paired differences and their intervals."""

@@ -1,4 +1,4 @@
-"""How sure a difference between two networks is that answered for the same images."""
+"""How certain a difference is between two networks that were run on the same images."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ _DRAWN_AT_ONCE = 2**21  # indices; 16 MiB
 
 
 def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: int = 0) -> tuple[float, float, float]:
-    """Return how much larger the mean of one sample of losses is than that of another on the same images, and its interval.
+    """Return the mean difference between two networks' losses on the same images, with its interval.
 
     Method: the paired bootstrap-t (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 12): images are drawn with
-    replacement, both losses of an image go together, and each draw's mean is divided by its own standard error. Where few images
-    lose much, each end is wrong about as often as it should be, which the percentile bootstrap's upper end is not (Hesterberg, What
-    Teachers Should Know About the Bootstrap, 2015). Where so few images differ that many draws have none of them, an end is
-    infinite. Where losses are right or wrong nothing is drawn: see :mod:`mtl_deploy.calibration.accuracy.paired_shares`.
+    replacement, both losses of an image stay together, and the mean of each draw is divided by its own standard error. Where a few
+    images have large losses, each end is wrong about as often as it should be, unlike the upper end of the percentile bootstrap
+    (Hesterberg, What Teachers Should Know About the Bootstrap, 2015). Where so few images differ that many draws have none of them,
+    an end is infinite. Where an answer is right or wrong nothing is drawn: see
+    :mod:`mtl_deploy.calibration.accuracy.paired_shares`.
 
     Args:
         losses: ``(N,)``.
-        reference: ``(N,)``, on the same images.
-        shares: whether a loss is of right or wrong, so that differences are -1, 0 or 1.
-        seed: of the drawing.
+        reference: ``(N,)``, the other network's losses on the same images.
+        shares: whether an answer is right or wrong, so that differences are -1, 0 or 1.
+        seed: for drawing.
 
     Returns:
-        The mean difference, and the ends of its 95 % interval; all infinite where a loss is: no budget allows that.
+        The mean difference (``losses`` minus ``reference``) and the ends of its 95 % interval; all infinite if a loss is infinite:
+        no budget allows that.
     """
     if not np.isfinite(losses).all() or not np.isfinite(reference).all():
         return math.inf, math.inf, math.inf
@@ -54,7 +56,7 @@ def paired_interval(losses: Floats, reference: Floats, *, shares: bool, seed: in
 
 
 def _resampled_scores(differences: Floats, drop: float, random: np.random.Generator) -> Iterator[Floats]:
-    """Yield how many of its own standard deviations each draw's mean lies above that of all; infinite where all drawn are equal."""
+    """Yield how many of its own standard deviations each draw's mean lies above the overall one; infinite if all are equal."""
     size = len(differences)
     rows = max(1, _DRAWN_AT_ONCE // size)
     for start in range(0, RESAMPLES, rows):

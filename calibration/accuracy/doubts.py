@@ -1,8 +1,8 @@
-"""Whether a network has learned its tasks at all: what INT8 costs means little where FP32 already answers without looking.
+"""Whether a network has learned its tasks at all: what INT8 costs means little if FP32 does not look at the image either.
 
-Each task is compared with the best answer that does not look at the image: the class that most labels have, the median of a
-regression's, the class of most pixels, the mean depth. The difference has a paired 95 % interval. "No better" is said only where
-the interval's upper end leaves less than a tenth of what there is to gain; where few images leave it open, that is said instead.
+Each task is compared with the best constant answer: the most frequent class, the median of a regression's labels, the class of most
+pixels, the mean depth. The difference has a paired 95 % interval. "No better" is said only if the interval ends below a tenth of
+what could be gained; if there are too few images to tell, that is said instead.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .paired_losses import MeanSample, Sample, SumsSample
 from .paired_shares import score_interval
 
 _LITTLE = 0.1
-"""Of what a network could gain over a constant answer: a gain that is smaller is none."""
-_ENOUGH = 36  # images without labels: with one class for all, less than 10 % would get another (at 97.5 %)
+"""Share of what a network could gain over a constant answer; a smaller gain counts as none."""
+_ENOUGH = 36  # unlabelled images: if all get one class, less than 10 % of others would get another (at 97.5 %)
 _UNLEARNED = (
     "the network has not learned the task, or labels, unit or preprocessing are not those that it was trained with"
 )
-_SEVERAL = 8  # images whose outputs are the same to the digit
+_SEVERAL = 8  # images with exactly the same output
 
 
 def doubts(found: Evaluation, data: CalibrationData, variant: str, *, decoded: bool, seed: int = 0) -> tuple[str, ...]:
-    """Return a sentence for each task of which a network is no better than a constant answer, or may be.
+    """Return one sentence for each task in which a network is no better than a constant answer, or may be no better.
 
     Args:
-        found: what the network answered.
-        data: for these images.
-        variant: the network's precision, ``fp32`` where there is one.
+        found: the network's results.
+        data: the images that it was run on.
+        variant: the precision that it was run in; ``fp32`` if the bundle has it.
         decoded: see :func:`~mtl_deploy.calibration.accuracy.metrics.metrics`.
-        seed: of the intervals.
+        seed: for the intervals.
     """
     shown = variant.upper()
     sentences: list[str] = []
@@ -119,7 +119,7 @@ def _of_maps(task: Task, sums: npt.NDArray[np.float64] | None, constant: bool, s
         if sums is not None and task.kind == "segmentation":
             said, true = sums[:, task.size : 2 * task.size].sum(axis=0), sums[:, 2 * task.size :].sum(axis=0)
             if true[said.argmax()] == true.sum():
-                return  # and rightly so
+                return  # which is right
             answered = f" ({_class(task, said.argmax())})"
         yield f"gives one value for all pixels of all images{answered}: its output does not depend on the image"
         return
@@ -153,7 +153,7 @@ def _judged(gain: Sample, room: float, best: str, metric: str, unit: str, more: 
     elif high <= _LITTLE * room:
         yield f"is no better than {best} ({figure}): {_UNLEARNED}"
     else:
-        yield f"may be no better than {best}: {gain.images} images do not tell ({figure})"
+        yield f"may be no better than {best}: {gain.images} images are too few to tell ({figure})"
 
 
 def _class(task: Task, number: float) -> str:

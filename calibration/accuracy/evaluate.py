@@ -1,4 +1,4 @@
-"""Several precisions answer for the same images, in step: vector tasks' outputs are kept, of dense ones no more than sums."""
+"""Running several precisions on the same images, batch by batch: outputs of vector tasks are kept, of dense ones only sums."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .paired_losses import Losses
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 Answers = Callable[[int, int], Mapping[str, Array]]
-"""What somebody else gives for the images from one position to another, by task."""
+"""Outputs that were computed elsewhere: by task, for the images from one position to another."""
 Source = bytes | Answers
-"""A graph of a bundle, which is run on a processor, or answers."""
+"""A graph of a bundle, which is run on a CPU, or outputs that were computed elsewhere."""
 
 _BATCH = 8
 LEAST: dict[Kind, float] = {"binary": 0.1, "multiclass": 0.02, "segmentation": 0.1, "normals": 10.0}
-"""Probabilities of images that are all alike hardly vary; an error of less than this is no sign of a broken graph."""
+"""Probabilities hardly vary over images that are much alike; an error below this is no sign of a broken graph."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class Apart:
     """How far a variant's outputs are from the FP32 graph's.
 
     Attributes:
-        mean: over images (and pixels); in the task's unit, of probabilities, or of class maps the share of other classes.
-        largest: likewise.
-        scale: what a mean error is relative to: how far off on average an answer is that does not look at the image. At least
-            :data:`LEAST` of it for probabilities, class maps and normals, and of a constant value its size.
-        samples: images.
+        mean: mean difference over images (and pixels), in the task's unit; for classes in probabilities, for class maps the share
+            of pixels whose class differs.
+        largest: largest difference.
+        scale: what the mean difference is judged by: the mean error of an answer that does not look at the image. At least
+            :data:`LEAST` for probabilities, class maps and normals; for an output that is constant, its magnitude.
+        samples: number of images.
     """
 
     mean: float
@@ -56,14 +57,14 @@ class Apart:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """The results of all variants.
 
     Attributes:
-        matrix: of every task at every variant.
-        outputs: of vector tasks, by variant and task ``(N, size)``.
-        apart: by variant and task, where there is a variant called ``fp32``.
-        losses: by variant and task, an image each.
-        constant: dense tasks, with their variant, whose pixels all have one value.
+        matrix: the accuracy of every task at every variant.
+        outputs: of vector tasks, by variant and task, ``(N, size)``.
+        apart: by variant and task, if there is a variant called ``fp32``.
+        losses: by variant and task, one per image.
+        constant: pairs of variant and dense task whose pixels all have one value.
     """
 
     matrix: AccuracyMatrix
@@ -82,15 +83,15 @@ def evaluate(
     threads: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Let each variant answer for all images, a batch of all variants at a time.
+    """Run each variant on all images, one batch of all variants at a time.
 
     Args:
-        sources: by variant; the first one is what the others are compared with.
-        data: images and what is known of them.
+        sources: by variant; the first one is the reference that the others are compared with.
+        data: the images and their labels.
         signature: of all graphs.
-        batch: the only batch that graphs take; None: any.
+        batch: the only batch size that the graphs accept; None: any.
         threads: of ONNX Runtime; None: one per core.
-        seed: of the intervals.
+        seed: for the intervals.
     """
     names = list(sources)
     dense = [task for task in signature.tasks if task.dense]
@@ -133,7 +134,7 @@ def in_step(
     batch: int | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[int, dict[str, Mapping[str, Array]]]]:
-    """Yield each batch's position and every variant's outputs for it, by variant and task; arguments as :func:`evaluate`'s."""
+    """Yield the position of each batch and its outputs by variant and task; the arguments are those of :func:`evaluate`."""
     size = batch or _BATCH
     tasks = [task.name for task in signature.tasks]
     with ExitStack() as stack:
@@ -172,10 +173,10 @@ def relative_errors(
     batch: int | None = None,
     threads: int | None = None,
 ) -> dict[str, float]:
-    """Return by graph the largest task's error, relative to the spread of its values: what ``auto`` makes small.
+    """Return by graph the error of its worst task, relative to the spread of the task's values: what ``auto`` minimizes.
 
-    Of a vector task the mean error over the mean deviation; of a class map the share of pixels that differ over the share that
-    would by chance; of depth and normals the root of the mean squared error over that of the deviation.
+    For a vector task it is the mean error over the mean deviation; for a class map the share of pixels that differ over the share
+    that would differ by chance; for depth and normals the root mean squared error over the standard deviation.
     """
     sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
     for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
@@ -195,7 +196,7 @@ def _comparable(task: Task, output: Array, signature: Signature) -> list[Array]:
 
 
 def _sums(task: Task, expected: Sequence[Array], found: Sequence[Array]) -> npt.NDArray[np.float64]:
-    """Return a row an image: the error, and what the spread is computed from."""
+    """Return one row per image: the error, and what the spread is computed from."""
     rows = []
     for one, other in zip(expected, found, strict=True):
         if task.kind == "segmentation":
@@ -245,5 +246,9 @@ def _apart(
 
 
 def stored(outputs: Mapping[str, Array]) -> Answers:
-    """Return answers that are at hand, by task an array with all images."""
+    """Return outputs that were computed before as a source.
+
+    Args:
+        outputs: by task, an array with one row per image.
+    """
     return lambda start, stop: {name: values[start:stop] for name, values in outputs.items()}

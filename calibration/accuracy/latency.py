@@ -1,4 +1,4 @@
-"""What layers in higher precision cost in time: two graphs in turn, on this processor."""
+"""What layers in higher precision cost in time: two graphs run in turn on this CPU."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def latency_ratio(
     batch: int | None,
     threads: int | None,
 ) -> float:
-    """Return how many times as long a graph takes as another: the median over rounds in which both run, one after the other.
+    """Return how many times as long one graph takes as another: the median of the ratio over rounds in which both run.
 
     Args:
         graph: an ``.onnx`` file.
-        base: what it is compared with.
-        images: ``(N, H, W, 3) uint8, RGB``; as many as make a batch are used.
-        preprocessing: of both.
-        batch: the only batch that both take; None: 1 is used.
+        base: the ``.onnx`` file that it is compared with.
+        images: ``(N, H, W, 3) uint8, RGB``; the first batch of them is used.
+        preprocessing: of both graphs.
+        batch: the only batch size that both accept; None: 1 is used.
         threads: of ONNX Runtime; None: one per core.
     """
     piece = next(batches(images[: batch or 1], preprocessing, batch or 1))

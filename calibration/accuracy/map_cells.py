@@ -1,4 +1,4 @@
-"""One dense task at several precisions: what each batch of pictures adds, and the cells that come of it."""
+"""One dense task at several precisions: sums that grow with each batch of maps, and the matrix cells computed from them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .paired_losses import Losses
 
 BASE = "fp32"
 CONSTANT = 1e-6
-"""Of the value: what differs less from image to image does not depend on the image."""
+"""Relative to the value: an output that varies less from image to image does not depend on the image."""
 
 
 class DenseScore:
-    """Sums of one dense task: a few numbers an image and variant.
+    """Sums of one dense task: a few numbers per image and variant.
 
     Args:
-        task: its own.
-        variants: their names; the first is what the others are compared with.
-        truth: what is known; None: nothing.
+        task: the task.
+        variants: their names; the first is the reference that the others are compared with.
+        truth: labels of the images; None: there are none.
 
     Attributes:
-        images: seen so far.
+        images: number of images so far.
     """
 
     def __init__(self, task: Task, variants: Sequence[str], truth: DenseLabels | None) -> None:
@@ -46,8 +46,8 @@ class DenseScore:
         """Add a batch.
 
         Args:
-            start: the position of its first image.
-            pictures: by variant, a decoded map an image.
+            start: position of its first image.
+            pictures: by variant, one decoded map per image.
         """
         first = pictures[self._variants[0]]
         base = pictures.get(BASE, first)
@@ -66,7 +66,7 @@ class DenseScore:
         self.images += len(first)
 
     def _spread(self, answer: Picture, reference: Picture) -> tuple[float, float]:
-        """Return the mean and largest difference; of class maps the share that differs, twice."""
+        """Return the mean and the largest difference; for class maps, the share of pixels that differ for both."""
         if answer is reference:
             return 0.0, 0.0
         found = differences(self._task, answer, reference)
@@ -74,20 +74,20 @@ class DenseScore:
         return (mean, mean) if self._task.kind == "segmentation" else (mean, float(found.max()))
 
     def apart(self, variant: str) -> tuple[float, float]:
-        """Return a variant's mean and largest difference from the FP32 graph's answers."""
+        """Return a variant's mean and largest difference from the FP32 graph."""
         return _summary(self._apart[variant])
 
     @property
     def ignoring(self) -> float:
-        """How far off on average an answer is that does not look at the image, see :class:`Varied`."""
+        """Mean error of an answer that does not look at the image, see :class:`Varied`."""
         return self._varied.ignoring
 
     def cells(self, seed: int) -> list[Cell]:
-        """Return a cell a variant."""
+        """Return one cell per variant."""
         return [self._cell(name, seed) for name in self._variants]
 
     def losses(self, name: str) -> Losses:
-        """Return a variant's sums, of images whose truth is known in part at least; without any, its distances from the first."""
+        """Return a variant's sums over images with labels; without labels, its distances from the first variant."""
         sums = np.array(self._sums[name])
         seen = self._seen(sums)
         if seen.any():
@@ -102,7 +102,7 @@ class DenseScore:
 
     @staticmethod
     def _seen(sums: Floats) -> npt.NDArray[np.bool_]:
-        return sums.sum(axis=1) > 0 if len(sums) else np.zeros(0, np.bool_)  # of some images no pixel's truth is known
+        return sums.sum(axis=1) > 0 if len(sums) else np.zeros(0, np.bool_)  # some images have no labelled pixel
 
     def _cell(self, name: str, seed: int) -> Cell:
         measured: dict[str, float] = {}
@@ -132,11 +132,13 @@ class DenseScore:
 
 
 class Varied:
-    """How a dense task's maps vary: how far off they would be by an answer that is the same for every pixel of every image.
+    """How much a dense task's maps vary: the mean error of an answer that is the same for every pixel of every image.
+
+    For segmentation it is the share of pixels that differ from classes drawn with the same frequencies; for depth the mean
+    deviation from the mean, computed as for a normal distribution; for normals the angle to the mean direction, in degrees.
 
     Args:
-        task: segmentation (the share of pixels that differ from classes drawn with the same frequencies), depth (the mean
-            deviation from the mean, as that of a normal distribution) or normals (degrees from the mean direction).
+        task: a dense one.
     """
 
     def __init__(self, task: Task) -> None:
@@ -146,7 +148,7 @@ class Varied:
         self._squares = 0.0
 
     def add(self, picture: Picture) -> None:
-        """Take in a decoded map."""
+        """Add a decoded map."""
         if self._task.kind == "segmentation":
             known = picture[(picture >= 0) & (picture < self._task.size)].astype(np.int64)
             self._sums += np.bincount(known, minlength=self._task.size)
@@ -160,7 +162,7 @@ class Varied:
 
     @property
     def ignoring(self) -> float:
-        """The figure; 0 where nothing varies."""
+        """The mean error of the constant answer; 0 if nothing varies."""
         means = self._sums / max(self._count, 1)
         if self._task.kind == "segmentation":
             return float(1 - (means**2).sum())

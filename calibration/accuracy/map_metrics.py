@@ -1,4 +1,4 @@
-"""Measures of dense tasks, from sums an image: a data set's figure comes from their total, so that no picture is kept.
+"""Metrics of dense tasks from sums per image: those of a data set come from the total of the sums, so that no map is kept.
 
 Sources: mean intersection over union as in Everingham et al., The Pascal Visual Object Classes Challenge, IJCV 2010 (from one
 confusion matrix over all images); root mean square error and the share within 1.25 of depth as in Eigen, Puhrsch, Fergus: Depth Map
@@ -26,19 +26,20 @@ ANGLES = (11.25, 22.5, 30.0)  # degrees
 
 
 def picture_sums(task: Task, answer: Picture, truth: Picture) -> Floats:
-    """Return what one image adds to a task's figures, over the pixels whose truth is known.
+    """Return one image's sums for a task's metrics, over the pixels whose truth is known.
 
     Args:
         task: a dense one.
-        answer: the network's.
-        truth: of the same size; not known is an index that is no class's (255), NaN, or for depth 0 and less too.
+        answer: the network's map.
+        truth: the label map, of the same size; a pixel is unlabelled where it holds the index of no class (255), NaN or, for depth,
+            0 or less.
 
     Returns:
-        segmentation, C classes: ``(3 C,)``: of each class the pixels that are both, that the answer has, that the truth has;
-        depth: ``(7,)``: pixels, sums of absolute, squared and relative errors, pixels within a factor of 1.25, sums of the truth
-        and of its square;
-        normals: ``(5,)``: pixels, sum of angles in degrees, pixels within each of :data:`ANGLES`.
-        An answer that is no number is infinitely wrong.
+        segmentation with C classes: ``(3 C,)``: by class, the pixels that have it in both maps, in the answer, and in the truth;
+        depth: ``(7,)``: number of pixels, sums of absolute, squared and relative errors, pixels within a factor of 1.25, sum of the
+        truth and of its square;
+        normals: ``(5,)``: number of pixels, sum of angles in degrees, pixels within each of :data:`ANGLES`.
+        An answer that is NaN or infinite counts as an infinite error.
     """
     if task.kind == "segmentation":
         return _segmentation(task.size, answer, truth)
@@ -66,15 +67,15 @@ def _depth(answer: Picture, truth: Picture) -> Floats:
 
 
 def best_constant(task: Task, sums: Floats) -> tuple[float, Floats]:
-    """Return the one answer that serves all pixels best, and the sums that it would have.
+    """Return the constant answer that is best for all pixels, and the sums that it would have.
 
     Args:
         task: a segmentation or depth.
-        sums: ``(N, K)``, an image a row.
+        sums: ``(N, K)``, one image per row.
 
     Returns:
-        the index of the class that most pixels have, or the mean depth, which has the least root mean square error; and ``(N,
-        K)``, of which only what the main metric comes from counts.
+        the index of the most frequent class, or the mean depth, which has the least root mean square error; and its sums
+        ``(N, K)``, of which only those for the main metric are valid.
     """
     found = np.zeros_like(sums)
     if task.kind == "segmentation":
@@ -99,9 +100,9 @@ def _normals(answer: Picture, truth: Picture) -> Floats:
 
 
 def angles(one: Picture, other: Picture) -> Floats:
-    """Return the angles in degrees between unit vectors ``(..., 3)``; infinite where one is no number.
+    """Return the angles in degrees between unit vectors ``(..., 3)``; infinite where a component is NaN.
 
-    By the half chord's arcsine, which is exact for small angles, where the arccosine of a product is not.
+    It takes the arcsine of half the chord, which is exact for small angles; the arccosine of the dot product is not.
     """
     half = np.linalg.norm(one.astype(np.float64) - other.astype(np.float64), axis=-1) / 2
     found: Floats = np.degrees(2 * np.arcsin(np.clip(half, 0, 1)))
@@ -116,9 +117,9 @@ def figures(task: Task, sums: Floats) -> dict[str, Floats]:
         sums: ``(..., K)``, totals of :func:`picture_sums`.
 
     Returns:
-        by metric ``(...)``: ``mean_iou`` (over the classes that occur in truth or answers) and ``pixel_accuracy`` as shares;
-        ``rmse`` and ``mae`` in the unit, ``abs_rel``, ``within_1.25`` as shares; ``mean_angle`` in degrees, ``within_11.25`` and so
-        on as shares. The first is the main one. NaN where no pixel's truth is known.
+        by metric ``(...)``: for segmentation ``mean_iou`` (over the classes that occur in truth or answers) and ``pixel_accuracy``,
+        as shares; for depth ``rmse`` and ``mae`` in its unit, ``abs_rel`` and ``within_1.25`` as shares; for normals ``mean_angle``
+        in degrees, ``within_11.25`` and so on as shares. The first one is the main metric. NaN where no pixel is labelled.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         if task.kind == "segmentation":
@@ -143,18 +144,18 @@ def drop_interval(
 ) -> tuple[float, float, float]:
     """Return how much worse a task's main metric is than another network's on the same images, with its 95 % interval.
 
-    The paired bootstrap of :func:`~mtl_deploy.calibration.accuracy.bootstrap.paired_interval`: images are drawn, and the
-    metric is computed from each draw's totals, as mean intersection over union is no mean over images.
+    Images are drawn in pairs, as in :func:`~mtl_deploy.calibration.accuracy.bootstrap.paired_interval`, and the metric is computed
+    from the totals of each draw, as mean intersection over union is not a mean over images.
 
     Args:
         task: a dense one.
-        sums: ``(N, K)``, an image a row.
-        reference: ``(N, K)``, the other network's on the same images.
-        seed: of the drawing.
-        factor: the reference's metric is multiplied by it: what remains of a drop once a share of the error is allowed.
+        sums: ``(N, K)``, one image per row.
+        reference: ``(N, K)``, the other network's sums on the same images.
+        seed: for drawing.
+        factor: multiplies the reference's metric: 1 plus the share of the error that does not count as a drop.
 
     Returns:
-        the drop (positive: worse) and the ends of its interval, in the metric's unit; all infinite where an answer is no number.
+        the drop (positive: worse) and the ends of its interval, in the metric's unit; all infinite if an answer is NaN or infinite.
     """
     totals = [_main(task, each.sum(axis=0)) for each in (sums, reference)]
     if not all(math.isfinite(float(total)) for total in totals):
@@ -172,16 +173,16 @@ def drop_interval(
 
 
 def _main(task: Task, sums: Floats) -> Floats:
-    """Return the main metric with a sign that makes more be worse."""
+    """Return the main metric with its sign chosen so that larger is worse."""
     found = next(iter(figures(task, sums).values()))
     return -found if task.kind == "segmentation" else found
 
 
 def differences(task: Task, answer: Picture, reference: Picture) -> Floats:
-    """Return how far two answers are apart, a pixel ``(H, W)``.
+    """Return the difference between two maps at each pixel, ``(H, W)``.
 
-    Of a segmentation 1.0 where the class differs, of depth the absolute difference in its unit, of normals the angle in degrees;
-    infinite where one alone is no number.
+    For a segmentation it is 1.0 where the class differs, for depth the absolute difference in its unit, for normals the angle in
+    degrees; infinite where only one of them is NaN.
     """
     if task.kind == "segmentation":
         return np.asarray(answer != reference, np.float64)

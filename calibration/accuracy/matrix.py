@@ -1,4 +1,4 @@
-"""What each precision costs each task: its metric, how far it drops, and how sure that is."""
+"""What each precision costs each task: its metric, how far it drops, and how certain that is."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Cell:
 
     Attributes:
         task: the task's name.
-        variant: the precision's, for example ``int8``.
-        samples: images whose label is known; without labels all.
+        variant: name of the precision, for example ``int8``.
+        samples: number of images with a label; without labels, of all images.
         metrics: see :func:`~mtl_deploy.calibration.accuracy.metrics.metrics`; empty without labels.
         drop: how much worse the main metric is than the first variant's, in its own unit (a share for accuracy and mean IoU);
             negative: better; None without labels.
-        drop_low: lower end of the drop's 95 % confidence interval; the first variant's is 0 to 0.
+        drop_low: lower end of the drop's 95 % confidence interval; for the first variant both ends are 0.
         drop_high: upper end.
-        agreement: share of all images, of a segmentation of all pixels, on which the class is the first variant's; None for values.
-        mean_error: mean absolute difference from the first variant's outputs; of a regression or depth in its unit, of normals in
+        agreement: share of all images (of a segmentation: of all pixels) with the same class as the first variant; None for values.
+        mean_error: mean absolute difference from the first variant's outputs: of a regression or depth in its unit, of normals in
             degrees, of a segmentation the share of pixels whose class differs.
-        max_error: the largest; of a segmentation that of an image.
-        unit: of a regression, depth or normals; None where it has none.
+        max_error: the largest difference; of a segmentation the largest of any image.
+        unit: of a regression, depth or normals; None if it has none.
     """
 
     task: str
@@ -61,8 +61,8 @@ class AccuracyMatrix:
     """Every task at every precision.
 
     Attributes:
-        cells: a task's together, its first one the reference.
-        labelled: whether the truth of a task at least was known.
+        cells: grouped by task; the first one of a task is the reference.
+        labelled: whether at least one task has labels.
     """
 
     cells: tuple[Cell, ...]
@@ -80,7 +80,7 @@ class AccuracyMatrix:
         raise TaskError(f"the accuracy of task {task!r} at {variant!r} was not measured")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; what is not finite becomes the text ``inf`` or ``nan``, as JSON has no such numbers."""
+        """Return a JSON-ready dict; numbers that are not finite become the text ``inf`` or ``nan``, as JSON has no such numbers."""
         return {"labelled": self.labelled, "cells": [json_ready(asdict(cell)) for cell in self.cells]}
 
     @classmethod
@@ -114,7 +114,7 @@ class AccuracyMatrix:
             ) from error
 
     def text(self) -> str:
-        """For people: a table with a row a metric and a column a precision, and one of what the main metric loses."""
+        """Return a table with one row per metric and one column per precision, and one with the drop of each main metric."""
         if not self.cells:
             return "no task was measured"
         variants = list(dict.fromkeys(cell.variant for cell in self.cells))
@@ -132,7 +132,7 @@ class AccuracyMatrix:
         images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         text = f"{images} images\n{table(['task', 'metric', *variants], rows)}"
         if lost and len(variants) > 1:
-            text += f"\n\nlost against {variants[0]}, with its 95 % confidence interval (negative: gained)\n"
+            text += f"\n\nloss against {variants[0]}, with its 95 % confidence interval (negative: a gain)\n"
             text += table(["task", "unit", *variants[1:]], lost)
         return text
 
@@ -147,17 +147,17 @@ def compare(
     decoded: bool,
     seed: int = 0,
 ) -> AccuracyMatrix:
-    """Compare what several precisions answer for the same images.
+    """Compare the outputs of several precisions for the same images.
 
     Args:
-        outputs: by variant and task, ``(N, size)``; the first variant is what the others are compared with.
-        data: the images' labels; images that were not calibrated on.
+        outputs: by variant and task, ``(N, size)``; the first variant is the reference that the others are compared with.
+        data: the images, which were not used for calibration, with their labels.
         tasks: the network's; a task that a variant lacks gets no cell there.
-        decoded: whether the graphs end in probabilities and scaled values; False: they give logits.
-        seed: of the resampling.
+        decoded: whether the graphs give probabilities and scaled values; False: they give logits.
+        seed: for the bootstrap.
 
     Raises:
-        ValueError: outputs are not one an image.
+        ValueError: a variant has not one output per image.
     """
     reference = next(iter(outputs))
     cells = []
@@ -213,18 +213,18 @@ def _cell(
 def image_losses(
     task: Task, found: Outputs, expected: Outputs, labels: Labels | None, decoded: bool
 ) -> npt.NDArray[np.float64]:
-    """Return what a network lost, an image each.
+    """Return a network's loss on each image.
 
     Args:
         task: a vector task.
         found: ``(N, size)``, the network's outputs.
-        expected: ``(N, size)``, those of the network that it is compared with where there are no labels.
+        expected: ``(N, size)``, the outputs of the network that it is compared with if there are no labels.
         labels: ``(N,)``; None: there are none.
         decoded: see :func:`compare`.
 
     Returns:
-        with labels, of the images whose label is known, what the main metric is the mean of, with a sign that makes more be worse;
-        without, 1.0 where the class is another than expected, or the mean distance of the values in the unit.
+        with labels, for each labelled image the figure that the main metric is the mean of, with its sign chosen so that larger is
+        worse; without, 1.0 where the class is not the expected one, or the mean distance of the values in their unit.
     """
     if labels is not None and known(labels).any():
         sign = 1 if lower_is_better(main_metric(task)) else -1
@@ -237,7 +237,7 @@ def image_losses(
 
 
 def json_ready(value: Any) -> Any:
-    """Return a value whose numbers that are not finite, however deep in dicts, are the text ``inf`` or ``nan``."""
+    """Return a value in which numbers that are not finite, at any depth of dicts, are replaced by the text ``inf`` or ``nan``."""
     if isinstance(value, dict):
         return {name: json_ready(item) for name, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -248,7 +248,7 @@ def _unit(cell: Cell) -> str:
 
 
 def _rows(cells: Sequence[Cell], reference: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Return a task's rows: what is shown, and by variant the figure."""
+    """Yield a task's rows: the name of the figure, and the figure by variant."""
     classes = cells[0].agreement is not None
     unit = ", %" if classes else f", {cells[0].unit}" if cells[0].unit else ""
     for key in cells[0].metrics:

@@ -1,4 +1,4 @@
-"""Each task's own measure of a network that answers for images whose truth is known."""
+"""The metrics of each kind of task, on images with labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = {
     "within_22.5": "within 22.5 degrees",
     "within_30": "within 30 degrees",
 }
-"""By a metric's key, what people call it."""
+"""Names of the metrics by their keys."""
 _OF_VALUES = frozenset(("mae", "rmse", "mean_angle"))
 _MAIN = {"regression": "mae", "segmentation": "mean_iou", "depth": "rmse", "normals": "mean_angle"}
 
@@ -37,37 +37,38 @@ _MAIN = {"regression": "mae", "segmentation": "mean_iou", "depth": "rmse", "norm
 def main_metric(task: Task) -> str:
     """Return the metric that budgets are about.
 
-    ``mae`` of a regression, ``accuracy`` of classes, ``mean_iou`` of a segmentation, ``rmse`` of depth, ``mean_angle`` of normals.
+    It is ``mae`` for a regression, ``accuracy`` for classes, ``mean_iou`` for a segmentation, ``rmse`` for depth and ``mean_angle``
+    for normals.
     """
     return _MAIN.get(task.kind, "accuracy")
 
 
 def lower_is_better(name: str) -> bool:
-    """Return whether a smaller value of a metric is the better one."""
+    """Return whether a smaller value of a metric is better."""
     return name in _OF_VALUES or name == "abs_rel"
 
 
 def is_share(name: str) -> bool:
-    """Return whether a metric is a share, shown in percent; others have the task's unit."""
+    """Return whether a metric is a share, which is shown in percent; the others have the task's unit."""
     return name not in _OF_VALUES
 
 
 def metrics(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> dict[str, float]:
-    """Compute a task's metrics over the images whose label is known.
+    """Compute a task's metrics over the images with a label.
 
     Source: scikit-learn's definitions, https://scikit-learn.org/stable/modules/model_evaluation.html. ``balanced_accuracy`` is the
-    mean over the classes that have images of the share that is found; ``f1`` is that of the positive class where there are two,
-    else the mean over the classes that occur among labels or answers.
+    mean recall over the classes that occur among the labels; ``f1`` is that of the positive class if there are two classes, else
+    the mean over the classes that occur among labels or answers.
 
     Args:
-        task: with its kind; a regression has ``scale`` and ``offset``, a binary task its ``threshold``.
+        task: a vector task; a regression's ``scale`` and ``offset`` and a binary task's ``threshold`` are used.
         outputs: ``(N, size)``, the graph's.
         labels: ``(N,)``, see :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
-        decoded: whether the graph ends in probabilities and scaled values; False: it gives logits.
+        decoded: whether the graph gives probabilities and scaled values; False: it gives logits.
 
     Returns:
-        ``mae`` in the task's unit (infinite where an answer is no number), or ``accuracy``, ``balanced_accuracy`` and ``f1`` as
-        shares from 0 to 1. Empty where no label is known.
+        ``mae`` in the task's unit (infinite if an answer is NaN), or ``accuracy``, ``balanced_accuracy`` and ``f1`` as shares from
+        0 to 1. Empty without labels.
     """
     present = known(labels)
     if not present.any():
@@ -91,7 +92,7 @@ def metrics(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> dict
 
 
 def per_sample(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> Floats:
-    """Return what the main metric is the mean of.
+    """Return the figures of each image that the main metric is the mean of.
 
     Args:
         task: see :func:`metrics`.
@@ -100,8 +101,8 @@ def per_sample(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> F
         decoded: see :func:`metrics`.
 
     Returns:
-        ``(N,)``: of a regression the absolute error in its unit, over its values the mean, infinite where the answer is no number;
-        of classes 1.0 where the answer is right, else 0.0. NaN where the label is not known.
+        ``(N,)``: for a regression the absolute error in its unit, averaged over its values, infinite if the answer is NaN; for
+        classes 1.0 if the answer is right, else 0.0. NaN without a label.
     """
     present = known(labels)
     if task.kind == "regression":
@@ -118,7 +119,7 @@ def values(task: Task, outputs: Outputs, decoded: bool) -> Floats:
 
 
 def chosen_classes(task: Task, outputs: Outputs, decoded: bool) -> npt.NDArray[np.int64]:
-    """Return the class ``(N,)`` that the runtime says; -1 where an output is no number."""
+    """Return the class ``(N,)`` that the runtime would predict; -1 where an output is NaN."""
     with np.errstate(invalid="ignore", over="ignore"):
         answers = [prediction.value for prediction in decode(task, outputs, "decoded" if decoded else "logits")]
     return np.where(np.isnan(outputs).any(axis=1), UNKNOWN, np.array(answers, np.int64))

@@ -1,4 +1,4 @@
-"""What two networks lost on the same images: how much more the one did, how sure that is, and how many images would settle it."""
+"""Two networks' losses on the same images: how much larger one's are, how certain that is, and how many images would decide."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .paired_shares import Z, score_interval
 Floats = npt.NDArray[np.float64]
 
 POWER_Z = 0.8416212335729143
-"""Of the normal distribution: 80 % lie below. A number of images is enough where it settles the question in so many of cases."""
+"""Quantile of the normal distribution: 80 % lie below. A number of images is enough if it decides the question in 80 % of cases."""
 FEWEST = 30
-"""Images that an interval of a mean needs at least: on fewer the bootstrap's is too narrow (Hesterberg 2015)."""
+"""Least number of images for an interval of a mean: with fewer, the bootstrap's interval is too narrow (Hesterberg 2015)."""
 _MOST = 10**9
 
 
 class Sample(Protocol):
-    """A task's drop between two networks, from images that both answered for."""
+    """A task's drop between two networks, from images that both were run on."""
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         ...
 
     @property
     def drop(self) -> float:
-        """How much worse the first network's main metric is; infinite where it gives no numbers."""
+        """How much worse the first network's main metric is; infinite if its outputs are NaN or infinite."""
         ...
 
     @property
@@ -44,11 +44,11 @@ class Sample(Protocol):
         ...
 
     def high_on(self, images: int, z: float = 0.0) -> float:
-        """Return the upper end to be expected on another number of such images, plus ``z`` standard errors."""
+        """Return the upper end to expect with another number of such images, plus ``z`` standard errors."""
         ...
 
     def joined(self, other: Any) -> Sample:
-        """Return what both say together: of the same networks and kind, on other images."""
+        """Return both samples together: of the same networks and the same kind, on different images."""
         ...
 
 
@@ -58,9 +58,9 @@ class MeanSample:
 
     Attributes:
         losses: ``(N,)``, of the network in question.
-        reference: ``(N,)``, of the one that it is compared with.
-        shares: whether a loss is of right or wrong.
-        seed: of the bootstrap.
+        reference: ``(N,)``, of the network that it is compared with.
+        shares: whether an answer is right or wrong.
+        seed: for the bootstrap.
     """
 
     losses: Floats
@@ -70,24 +70,24 @@ class MeanSample:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return len(self.losses)
 
     @cached_property
     def drop(self) -> float:
-        """The mean difference; infinite where a loss is."""
+        """The mean difference; infinite if a loss is."""
         return float((self.losses - self.reference).mean()) if self._finite else math.inf
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """Of shares by a score test (:mod:`.paired_shares`); otherwise by bootstrap (:mod:`.bootstrap`)."""
+        """For shares by a score test (:mod:`.paired_shares`), otherwise by bootstrap (:mod:`.bootstrap`)."""
         if not self._finite:
             return math.inf, math.inf
         _, low, high = paired_interval(self.losses, self.reference, shares=self.shares, seed=self.seed)
         return low, high if self.shares or self.images >= FEWEST else math.inf
 
     def high_on(self, images: int, z: float = 0.0) -> float:
-        """Return the upper end to be expected on another number of such images, plus ``z`` standard errors."""
+        """Return the upper end to expect with another number of such images, plus ``z`` standard errors."""
         if not self._finite:
             return math.inf
         differences = self.losses - self.reference
@@ -101,7 +101,7 @@ class MeanSample:
         return self.drop + (self._reach + z) * error
 
     def joined(self, other: MeanSample) -> MeanSample:
-        """Return what both say together."""
+        """Return both samples together."""
         return replace(
             self,
             losses=np.concatenate([self.losses, other.losses]),
@@ -110,7 +110,7 @@ class MeanSample:
 
     @cached_property
     def _reach(self) -> float:
-        """Return how many standard errors the upper end lies above the drop: more than 1.96 where few images lose much."""
+        """Return how many standard errors the upper end lies above the drop: more than 1.96 if a few images have large losses."""
         error = float((self.losses - self.reference).std()) / math.sqrt(self.images)
         reach = (self.interval[1] - self.drop) / error if error else Z
         return max(reach, Z) if math.isfinite(reach) and self.images >= FEWEST else Z
@@ -122,15 +122,15 @@ class MeanSample:
 
 @dataclass(frozen=True)
 class SumsSample:
-    """A metric that comes from sums over all images, see :mod:`mtl_deploy.calibration.accuracy.map_metrics`.
+    """A metric that is computed from sums over all images, see :mod:`mtl_deploy.calibration.accuracy.map_metrics`.
 
     Attributes:
         task: a dense one.
-        losses: ``(N, K)``, sums of the network in question, an image a row.
-        reference: ``(N, K)``, of the one that it is compared with.
-        seed: of the bootstrap.
+        losses: ``(N, K)``, sums of the network in question, one image per row.
+        reference: ``(N, K)``, sums of the network that it is compared with.
+        seed: for the bootstrap.
         allowed: share of the reference's error that does not count as a drop, beyond ``taken``.
-        taken: that share of the error, measured elsewhere, which the budget has already.
+        taken: that share of the error, measured elsewhere, which the budget already includes.
     """
 
     task: Task
@@ -142,7 +142,7 @@ class SumsSample:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return len(self.losses)
 
     @property
@@ -152,19 +152,19 @@ class SumsSample:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """By bootstrap, see :func:`~mtl_deploy.calibration.accuracy.map_metrics.drop_interval`."""
+        """The interval by bootstrap, see :func:`~mtl_deploy.calibration.accuracy.map_metrics.drop_interval`."""
         low, high = self._found[1:]
         return low, high if self.images >= FEWEST else math.inf
 
     def high_on(self, images: int, z: float = 0.0) -> float:
-        """Return the upper end to be expected on another number of such images, plus ``z`` standard errors."""
+        """Return the upper end to expect with another number of such images, plus ``z`` standard errors."""
         drop, low, high = self._found
         if not math.isfinite(drop) or images < FEWEST:
             return math.inf
         return drop + (1 + z / Z) * (high - low) / 2 * math.sqrt(self.images / images)
 
     def joined(self, other: SumsSample) -> SumsSample:
-        """Return what both say together."""
+        """Return both samples together."""
         return replace(
             self,
             losses=np.concatenate([self.losses, other.losses]),
@@ -180,15 +180,16 @@ class SumsSample:
 
 @dataclass(frozen=True)
 class Losses:
-    """What one network lost on some images.
+    """The losses of one network on some images.
 
     Attributes:
-        task: whose.
-        rows: ``(N,)``, what a mean is taken of: the main metric with a sign that makes more be worse, and without labels the share
-            that changed against another network or the distance from it. Or ``(N, K)``, sums of a dense task, see
-            :func:`~mtl_deploy.calibration.accuracy.map_metrics.picture_sums`. Images of which nothing is known are left out.
-        labelled: whether the truth is known; otherwise another network's answers stand for it.
-        positions: ``(N,)``, which of the images the rows are of.
+        task: whose losses they are.
+        rows: ``(N,)``, figures to take the mean of: those of the main metric with their sign chosen so that larger is worse, or
+            without labels whether the class changed against another network, or the distance from it. Or ``(N, K)``, sums of a
+            dense task, see :func:`~mtl_deploy.calibration.accuracy.map_metrics.picture_sums`. With labels, images without one are
+            left out.
+        labelled: whether there are labels; otherwise another network's outputs replace them.
+        positions: ``(N,)``, the positions of the images that the rows belong to.
     """
 
     task: Task
@@ -198,13 +199,13 @@ class Losses:
 
     @property
     def figure(self) -> float:
-        """The mean of the losses, or the main metric that comes from the sums."""
+        """The mean of the losses, or the main metric computed from the sums."""
         if self.rows.ndim == 2:
             return float(next(iter(figures(self.task, self.rows.sum(axis=0)).values())))
         return float(self.rows.mean())
 
     def joined(self, other: Losses) -> Losses:
-        """Return the same network's on these images and others; positions go on counting from the first's last."""
+        """Return the losses on these images and on others; the others' positions are counted on from the last one here."""
         behind = int(self.positions[-1]) + 1 if len(self.positions) else 0
         return Losses(
             self.task,
@@ -214,7 +215,7 @@ class Losses:
         )
 
     def of(self, positions: npt.NDArray[np.intp]) -> Losses:
-        """Return those of some of the images alone."""
+        """Return the losses on some of the images."""
         chosen = np.isin(self.positions, positions)
         return replace(self, rows=self.rows[chosen], positions=self.positions[chosen])
 
@@ -222,11 +223,11 @@ class Losses:
         """Return how much worse this network is than another on the same images.
 
         Args:
-            reference: the other's.
-            seed: of the bootstrap.
-            allowed: share of the reference's error that does not count as a drop, beyond ``taken``: so that a budget that is a
-                share of an error holds however well the error is known.
-            taken: that share of the error, measured elsewhere, which the budget has already.
+            reference: the losses of the other network.
+            seed: for the bootstrap.
+            allowed: share of the reference's error that does not count as a drop, beyond ``taken``: so a budget that is a share of
+                an error is tested with the uncertainty of that error.
+            taken: that share of the error, measured elsewhere, which the budget already includes.
         """
         if self.rows.ndim == 2:
             return SumsSample(self.task, self.rows, reference.rows, seed, allowed, taken)
@@ -248,11 +249,11 @@ def images_needed(sample: Sample, budget: float) -> int | None:
     """Return about how many images would show in 80 % of cases that a drop is within its budget.
 
     Args:
-        sample: says how much images differ.
-        budget: of the drop.
+        sample: shows how much the images differ.
+        budget: for the drop.
 
     Returns:
-        that number; None where the drop is not below the budget, so that no number would.
+        that number; None if the drop is not below the budget, so that no number would.
     """
     if not sample.drop < budget:
         return None

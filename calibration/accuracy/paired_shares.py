@@ -1,9 +1,9 @@
-"""How sure a difference between two shares is that were counted on the same images, such as two networks' accuracies.
+"""How certain the difference between two shares is that were counted on the same images, such as two networks' accuracies.
 
-Few images differ between a network and its quantized copy, often none, and resampling those would say that none ever will. So the
+Few images differ between a network and its quantized copy, often none, and resampling these would claim that none ever will. So the
 interval is found by inverting a score test: T. Tango, Equivalence test and confidence interval for the difference in proportions
-for the paired-sample design, Statistics in Medicine 17:891-908, 1998. Where no image of ``n`` differs it reaches ``z**2 / (n +
-z**2)`` to either side: the rule of three (Hanley and Lippman-Hand, JAMA 249:1743-1745, 1983) with 3.8 in its place.
+for the paired-sample design, Statistics in Medicine 17:891-908, 1998. If none of ``n`` images differs, it extends ``z**2 / (n +
+z**2)`` to either side: the rule of three (Hanley and Lippman-Hand, JAMA 249:1743-1745, 1983) with 3.8 instead of 3.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 Z = 1.959963984540054
-"""Of the normal distribution: 2.5 % lie above. Both ends together leave out 5 %."""
+"""Quantile of the normal distribution: 2.5 % lie above. The two ends together leave out 5 %."""
 
 _HALVINGS = 60
 
@@ -20,13 +20,13 @@ def score_interval(worse: float, better: float, images: float, z: float = Z) -> 
     """Return the ends of the interval of ``(worse - better) / images``.
 
     Args:
-        worse: images on which the first network alone is wrong; need not be whole, so that counts can be scaled.
-        better: images on which the second alone is.
-        images: all.
+        worse: number of images on which only the first network is wrong; need not be whole, so that counts can be scaled.
+        better: number of images on which only the second network is wrong.
+        images: number of all images.
         z: quantile of the normal distribution; the default gives 95 %.
 
     Returns:
-        the lower and the upper end, both from -1 to 1.
+        the lower and the upper end, both between -1 and 1.
     """
     return -_upper(better, worse, images, z), _upper(worse, better, images, z)
 
@@ -43,7 +43,7 @@ def _upper(worse: float, better: float, images: float, z: float) -> float:
 
 
 def _score(difference: float, worse: float, better: float, images: float) -> float:
-    """Return Tango's score of a difference: how many standard deviations what was counted lies above it."""
+    """Return Tango's score of a difference: how many standard deviations the counted difference lies above it."""
     linear = (2 * images - worse + better) * difference - worse - better
     constant = -better * difference * (1 - difference)
     chance = (math.sqrt(max(linear**2 - 8 * images * constant, 0.0)) - linear) / (4 * images)  # of being better

@@ -1,4 +1,4 @@
-"""Running graphs on images, to compare what they give."""
+"""Running a graph on images, to compare its outputs with others."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def run_graph(
     threads: int | None = None,
     outputs: Sequence[str] | None = None,
 ) -> Outputs:
-    """Run a graph on a processor.
+    """Run a graph on the CPU.
 
     Args:
         content: an ``.onnx`` file of a bundle.
         images: ``(N, H, W, 3) uint8, RGB``, at the graph's size.
         preprocessing: the graph's.
-        batch: the only batch that it takes; None: any. Images are repeated to fill the last one.
+        batch: the only batch size that it accepts; None: any. The last image is repeated to fill the last batch.
         threads: of ONNX Runtime; None: one per core.
-        outputs: those wanted; None: all.
+        outputs: names of the wanted outputs; None: all.
 
     Returns:
         by output, ``(N, ...)``, as the graph gives it.

@@ -1,4 +1,4 @@
-"""A bundle's graphs at each precision, as a processor can show what they give."""
+"""A bundle's graphs at each precision, in a form whose numbers a CPU can compute."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.errors import BundleError, OptionError
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
-"""In the order that tables show them."""
+"""In the order of the tables' columns."""
 
 
 def shared_graphs(bundle: Bundle) -> dict[str, Artifact]:
-    """Return by precision the graph that serves all tasks.
+    """Return by precision the graph of all tasks.
 
     Raises:
         BundleError: there is none.
@@ -24,12 +24,12 @@ def shared_graphs(bundle: Bundle) -> dict[str, Artifact]:
         if (artifact.role, artifact.backend) == ("shared", "onnxruntime")
     }
     if not found:
-        raise BundleError(f"{bundle.path}: holds no graph that serves all tasks; export the network again")
+        raise BundleError(f"{bundle.path}: holds no graph of all tasks; export the network again")
     return {name: found[name] for name in (*PRECISIONS, *found) if name in found}
 
 
 def runnable(bundle: Bundle, precision: str) -> bytes:
-    """Return a graph whose numbers on a processor are those of the precision: FP16 with its rounding written out.
+    """Return a graph that gives a precision's numbers on a CPU: FP16 with its rounding written out.
 
     Raises:
         OptionError: the bundle has no such graph.
@@ -46,6 +46,6 @@ def runnable(bundle: Bundle, precision: str) -> bytes:
 
 
 def only_batch(bundle: Bundle, precision: str) -> int | None:
-    """Return the only batch that a graph takes; None: any."""
+    """Return the only batch size that a graph accepts; None: any."""
     artifact = shared_graphs(bundle)[precision]
     return artifact.batch_min if artifact.batch_min == artifact.batch_max else None

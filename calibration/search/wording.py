@@ -47,8 +47,8 @@ def _way_on(found: Confirmed, images: int) -> str:
     hopeless = [name for name, shown in found.open.items() if shown.needed is None]
     if found.times is None:
         return (
-            f"No number of images would show it for {', '.join(map(repr, hopeless))} if the drop is as large as measured: give more "
-            "images to measure it better, or allow more with --max-drop"
+            f"No number of images would show it for {', '.join(map(repr, hopeless))} if the drop is as large as measured: give "
+            "more images to measure it better, or allow more with --max-drop"
         )
     number = _in_all(found.times, images)
     return (

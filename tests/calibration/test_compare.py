@@ -96,7 +96,7 @@ def test_a_bundle_is_measured_on_all_images_and_left_as_it_is(
     out = capsys.readouterr().out
     assert "Measured on 300 images from " in out
     assert "the bundle is unchanged." in out
-    assert "lost against fp32" in out
+    assert "loss against fp32" in out
 
 
 def test_int8_graphs_are_measured_as_the_calibration_measured_them(

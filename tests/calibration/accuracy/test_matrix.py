@@ -179,7 +179,7 @@ def test_the_text_has_a_column_a_precision_and_a_row_a_metric(matrix: AccuracyMa
     assert any("mean absolute error, years" in line for line in lines)
     accuracy = 100 * matrix.cell("race", "int8").metrics["accuracy"]
     assert any(line.startswith("race") and " accuracy, %" in line and f"{accuracy:.2f}" in line for line in lines)
-    assert "lost against pytorch" in second
+    assert "loss against pytorch" in second
     race = matrix.cell("race", "int8")
     assert f"{100 * race.drop:+.2f} ({100 * race.drop_low:+.2f} to {100 * race.drop_high:+.2f})" in second
 
