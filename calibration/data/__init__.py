@@ -1,1 +1,1 @@
-"""Images and labels for calibration: found, read, split evenly, or generated."""
+"""Images and labels for calibration: finding, reading, splitting and generating them."""

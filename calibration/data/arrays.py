@@ -1,4 +1,4 @@
-"""Images and labels that come as NumPy arrays, in an ``.npy`` or ``.npz`` file."""
+"""Images and labels in NumPy files, ``.npy`` or ``.npz``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .dense_labels import DenseLabels, LabelArray
 from .labels import Labels, array_labels, known
 
 EXPECTED = (
-    "give --calibration-data a folder of images, a text file with a path a line, an .npy file (N, H, W, 3) uint8, RGB, or an "
-    ".npz file with such an array 'images'; 512 images like those that the network will see suffice"
+    "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB, or an "
+    ".npz file with such an array 'images'; 512 images like those that the network will see are enough"
 )
 
 
 @dataclass(frozen=True)
 class ArrayData:
-    """What such a file holds.
+    """The content of such a file.
 
     Attributes:
         images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
@@ -65,7 +65,7 @@ def read_arrays(
     _check(images, source)
     size = (preprocessing.height, preprocessing.width)
     preprocessing = replace(preprocessing, multiple=0)
-    if images.shape[1:3] == size:  # ready, as a batch is for the runtime: nothing is cropped from it
+    if images.shape[1:3] == size:  # ready for the network, so nothing is cropped
         preprocessing = replace(preprocessing, fit="stretch", resize_to=())
     chosen = np.arange(len(images))
     if samples is not None and samples < len(images):
@@ -78,14 +78,14 @@ def read_arrays(
             continue
         where = f"{source}: labels/{task.name}"
         if array.ndim == 0 or len(array) != len(images):
-            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected a label an image")
+            raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
             dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
             continue
         column = array_labels(task, array, where)[chosen]
         if known(column).any():
             values[task.name] = column
-    warning = f"{source.name}: {', '.join(unused)} not used; labels are called labels/<task>"
+    warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"
     pixels = np.empty((len(chosen), *size, 3), np.uint8)
     for i, position in enumerate(chosen):
         pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
@@ -93,7 +93,7 @@ def read_arrays(
 
 
 def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-    """Return the wanted arrays of an .npz file, or that of an .npy file as ``images``, mapped rather than read; and other names."""
+    """Return the wanted arrays of an .npz file, or the array of an .npy file as ``images``, mapped; and the names of the others."""
     try:
         if source.suffix.lower() == ".npy":
             return {"images": map_array(source)}, []

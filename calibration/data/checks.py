@@ -1,4 +1,4 @@
-"""What makes calibration data weak, said before it is used."""
+"""Warnings about weak calibration data, before it is used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mtl_deploy.runtime.bundle.tasks import Task
 
 from .labels import Labels, classes, known
 
-FEW = 128  # images; NVIDIA's advice is 500 and more
+FEW = 128  # images; NVIDIA recommends 500 or more
 _LOOKED_AT = 64  # images, evenly spaced, for what needs floating point
-_FLAT = 4.0  # levels of 255: a standard deviation below is nearly none
+_FLAT = 4.0  # levels of 255: pixels with a smaller standard deviation are nearly constant
 _ALIKE = 2.0
 _NOISE = 0.05  # correlation of neighbouring pixels: random numbers have 0, pictures much more
 
@@ -21,17 +21,17 @@ _NOISE = 0.05  # correlation of neighbouring pixels: random numbers have 0, pict
 def data_warnings(
     images: npt.NDArray[np.uint8], labels: Mapping[str, Labels], tasks: Sequence[Task], *, labelled: bool
 ) -> tuple[str, ...]:
-    """Return a sentence a weakness: too few images, hardly any variation, random numbers, labels that do not cover a task.
+    """Return one sentence per weakness: too few images, hardly any variation, random numbers, missing labels.
 
     Args:
         images: ``(N, H, W, 3) uint8, RGB``.
         labels: as in :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
-        tasks: the network's, but for those whose truth is known elsewhere.
-        labelled: whether the truth of any task is known; without, none is missed.
+        tasks: the network's, except those whose labels are kept elsewhere.
+        labelled: whether any task has labels; if none has, missing labels are no weakness.
     """
     found = []
     if len(images) < FEW:
-        found.append(f"only {len(images)} images: what they show is uncertain; 512 or more are better")
+        found.append(f"only {len(images)} images: the results are uncertain; 512 or more are better")
     found += _of_pixels(images)
     if labelled:
         for task in tasks:
@@ -43,16 +43,16 @@ def _of_pixels(images: npt.NDArray[np.uint8]) -> list[str]:
     step = -(-len(images) // _LOOKED_AT)
     looked_at = images[::step].astype(np.float32)
     if (spread := float(looked_at.std())) < _FLAT:
-        return [f"the images are nearly constant: their pixels vary by {spread:.1f} levels of 255"]
+        return [f"the images are nearly constant: their pixels vary by {spread:.1f} of 255 levels"]
     if len(images) > 1 and (spread := float(looked_at.std(axis=0).mean())) < _ALIKE:
-        return [f"the images are nearly the same: a pixel varies by {spread:.1f} levels of 255 from image to image"]
+        return [f"the images are nearly the same: a pixel varies by {spread:.1f} of 255 levels from image to image"]
     if looked_at.shape[2] > 7:
         neighbours = looked_at - looked_at.mean(axis=(1, 2), keepdims=True)
         variance = float((neighbours**2).mean())
         related = float((neighbours[:, :, 1:] * neighbours[:, :, :-1]).mean())
         if variance > 0 and related < _NOISE * variance:
             return [
-                "the images look like random numbers: neighbouring pixels have nothing in common; calibrate with real images, or "
+                "the images look like random numbers: neighbouring pixels are not correlated; calibrate with real images, or "
                 "the ranges will be those of noise"
             ]
     return []

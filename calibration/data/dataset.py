@@ -1,4 +1,4 @@
-"""Calibration data: the user's images at the network's size, with the truth of each task where it is known."""
+"""Calibration data: the user's images at the network's size, with the labels of each task that has some."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Images with what is known of them.
+    """Images with their labels.
 
     Attributes:
         images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
-        labels: by task: of a regression ``(N,) float64`` in the task's unit, NaN where not known (``(N, size)`` where it has
-            several values); of classes ``(N,) int64``, -1 where not known. A task without any label is left out.
-        source: where they come from, for people.
-        skipped: of files that were drawn but not used, the reason.
-        warnings: what makes the data weak, a sentence each.
-        digest: SHA-256 over the images' shape and pixels and the labels; computed where it is not given.
-        dense: by dense task, its truth a picture an image, which is read when it is looked at. A task without any is left out.
+        labels: by vector task: for a regression ``(N,) float64`` in the task's unit, NaN if unknown (``(N, size)`` for
+            several values); for classes ``(N,) int64``, -1 if unknown. Tasks without any label are left out.
+        source: where the images come from, for people.
+        skipped: by file that was drawn but not used, the reason.
+        warnings: what makes the data weak, one sentence each.
+        digest: SHA-256 of the images' shape and pixels and of the labels; computed if it is not given.
+        dense: by dense task, its label maps, one per image, which are read when they are needed. Tasks without any are left out.
     """
 
     images: Pixels
@@ -52,7 +52,7 @@ class CalibrationData:
         """Compute the digest.
 
         Raises:
-            ImageError: the images have another shape or type, or labels are not one an image.
+            ImageError: the images have the wrong shape or type, or the number of labels is not that of the images.
         """
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or not self.images.size:
             raise ImageError(
@@ -71,35 +71,35 @@ class CalibrationData:
 
     @property
     def labelled(self) -> bool:
-        """Whether the truth of a task at least is known."""
+        """Whether at least one task has labels."""
         return bool(self.labels or self.dense)
 
     def parts(self, shares: Sequence[float], seed: int = 0) -> npt.NDArray[np.intp]:
-        """Part the images, so that accuracy is measured on others than those that set the ranges.
+        """Divide the images, so that accuracy is not measured on the images that set the ranges.
 
-        Images that are equal pixel by pixel stay together. Each label of classes, and each quantile of a regression, is in every
-        part by its share, the rarest first (see :func:`~mtl_deploy.calibration.data.strata.stratified`); otherwise chance decides.
-        Truth a pixel is not looked at.
+        Images that are equal pixel by pixel stay together. Each class, and each quantile of a regression, is in every part by the
+        part's share, the rarest first (see :func:`~mtl_deploy.calibration.data.strata.stratified`); the rest is random. Label maps
+        are not considered.
 
         Args:
-            shares: of the images, a part: between 0 and 1, 1 together; met as closely as equal images allow.
-            seed: the same seed parts alike.
+            shares: of the images, one per part, each between 0 and 1, with a sum of 1; met as closely as equal images allow.
+            seed: the same seed gives the same parts.
 
         Returns:
-            ``(N,)``: each image's part, from 0; none is empty.
+            ``(N,)``: each image's part, counted from 0; no part is empty.
 
         Raises:
-            OptionError: the shares are not between 0 and 1, or do not make 1.
+            OptionError: a share is not between 0 and 1, or the sum is not 1.
             ImageError: there are fewer different images than parts.
         """
         if not all(0 < share < 1 for share in shares) or not np.isclose(sum(shares), 1):
             raise OptionError(
-                f"shares {', '.join(f'{share:g}' for share in shares)}: choose them between 0 and 1, 1 together"
+                f"shares {', '.join(f'{share:g}' for share in shares)}: choose them between 0 and 1, with a sum of 1"
             )
         units = self._units()
         if len(units) < len(shares):
             equal = "all equal" if len(units) == 1 else f"{len(units)} of them different"
-            searched = ", one to search layers with" if len(shares) > 2 else ""
+            searched = ", one to choose layers with" if len(shares) > 2 else ""
             raise ImageError(
                 f"{self.source}: {len(self.images)} images, {equal}; at least {len(shares)} different ones are needed, one to "
                 f"calibrate with{searched} and one to evaluate on"
@@ -110,11 +110,11 @@ class CalibrationData:
         return part
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> CalibrationData:
-        """Return the images that ``(N,) bool`` chooses, in the order that they have."""
+        """Return the images that a mask ``(N,) bool`` chooses, in their order."""
         return self._part(np.flatnonzero(chosen))
 
     def _units(self) -> list[list[int]]:
-        """Return the positions of images that are equal pixel by pixel, together."""
+        """Return the positions of the images, grouped by equal pixels."""
         units: dict[bytes, list[int]] = {}
         for position, image in enumerate(self.images):
             units.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
@@ -138,32 +138,32 @@ def load_data(
 ) -> CalibrationData:
     """Read the user's images and their labels.
 
-    Files that cannot be read or whose names are malformed are left out and named; others are drawn in their place.
+    Files that cannot be read, or whose names are malformed, are left out and named; others are drawn instead.
 
     Args:
-        source: a folder of images, searched with its subfolders; a text file with a path a line; an ``.npy`` file
-            ``(N, H, W, 3) uint8``, RGB; or an ``.npz`` file with such an array ``images`` and, of the tasks whose truth is known,
-            ``labels/<task>``. Files named like UTKFace's carry the labels of tasks called age, gender and race. None is an error:
-            random numbers would give ranges that no image has.
+        source: a folder of images, searched with its subfolders; a text file with one path per line; an ``.npy`` file
+            ``(N, H, W, 3) uint8``, RGB; or an ``.npz`` file with such an array ``images`` and, for tasks with labels,
+            ``labels/<task>``. File names like UTKFace's are labels of tasks called age, gender and race. None is an error: random
+            numbers would give ranges that no image has.
         preprocessing: its height and width.
         tasks: the network's.
-        samples: how many images to read at most; None: all, which takes ``N * height * width * 3`` bytes.
-        seed: of the sample; the same seed draws the same images.
-        labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; goes before UTKFace's names. Or a folder
-            with such a ``labels.csv`` where there are vector tasks, and a subfolder a dense task, see
+        samples: largest number of images to read; None: all, which takes ``N * height * width * 3`` bytes.
+        seed: for drawing; the same seed draws the same images.
+        labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; it is used instead of UTKFace's names. Or a
+            folder with such a ``labels.csv`` for vector tasks, and one subfolder per dense task, see
             :func:`~mtl_deploy.calibration.data.dense_labels.find_label_files`.
 
     Returns:
         the images in the order of the source.
 
     Raises:
-        ImageError: there are no images, or none can be read; or an array has another shape or type, or unfit labels.
+        ImageError: there are no images, or none can be read; or an array has the wrong shape or type, or labels that do not fit.
         OptionError: the number of samples is below 1, ``source`` is None, or the CSV file cannot be used.
     """
     if source is None:
         raise OptionError(f"INT8 needs images to calibrate with; {EXPECTED}")
     if samples is not None and samples < 1:
-        raise OptionError(f"{samples} calibration samples: at least 1 is needed")
+        raise OptionError(f"{samples} calibration samples: use at least 1")
     if source.suffix.lower() in (".npy", ".npz") and not source.is_dir():
         if labels is not None:
             raise OptionError(
@@ -193,7 +193,7 @@ def _from_files(
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
         if file is None and not any((labels / task.name).is_dir() for task in tasks if task.dense):
-            raise OptionError(f"{labels}: has neither labels.csv nor a folder called like a dense task")
+            raise OptionError(f"{labels}: has neither labels.csv nor a folder named after a dense task")
     truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
     truth = truth or FileLabels()
     usable = [path for path in paths if path not in truth.malformed]

@@ -1,4 +1,4 @@
-"""The truth of dense tasks: a picture an image, read when it is looked at, so that memory stays flat."""
+"""Labels of dense tasks: one map per image, read when it is needed, so that memory does not grow with the images."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ _SHOWN = 3
 
 
 class DenseLabels(Protocol):
-    """The truth of one task for images in their order."""
+    """The label maps of one task, in the order of the images."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
     def read(self, position: int) -> Picture | None:
-        """Return the truth of one image at the network's size: see :func:`at_size`; None where nothing is known of it."""
+        """Return the map of one image at the network's size, see :func:`at_size`; None if it has none."""
         ...
 
     def part(self, positions: npt.NDArray[np.intp]) -> DenseLabels:
-        """Return those of some of the images."""
+        """Return the maps of some of the images."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all truths."""
+        """SHA-256 of all maps."""
         ...
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """``(N,) bool``: of which images something is known."""
+        """``(N,) bool``: which images have a map."""
         ...
 
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Truth in files.
+    """Label maps in files.
 
     Attributes:
-        task: whose.
-        files: one an image; None where there is none.
-        preprocessing: says the network's size and how images are brought to it.
+        task: the task.
+        files: one per image; None for an image without one.
+        preprocessing: has the network's size and how images are brought to it.
     """
 
     task: Task
@@ -74,13 +74,13 @@ class LabelFiles:
         """Read one file.
 
         Raises:
-            ImageError: it cannot be read, or is no truth of such a task.
+            ImageError: it cannot be read, or is not a label map of such a task.
         """
         file = self.files[position]
         return None if file is None else at_size(self.task, _read(file, self.task), self.preprocessing, str(file))
 
     def part(self, positions: npt.NDArray[np.intp]) -> LabelFiles:
-        """Return those of some of the images."""
+        """Return the maps of some of the images."""
         return LabelFiles(self.task, tuple(self.files[position] for position in positions), self.preprocessing)
 
     @property
@@ -99,13 +99,13 @@ class LabelFiles:
 
 @dataclass(frozen=True)
 class LabelArray:
-    """Truth in one array of an ``.npz`` file.
+    """Label maps in one array of an ``.npz`` file.
 
     Attributes:
-        task: whose.
-        array: ``(N, H, W)``, or ``(N, H, W, 3)`` of normals.
-        preprocessing: says the network's size and how images are brought to it.
-        where: how errors call it.
+        task: the task.
+        array: ``(N, H, W)``, or ``(N, H, W, 3)`` for normals.
+        preprocessing: has the network's size and how images are brought to it.
+        where: name of the array in errors.
     """
 
     task: Task
@@ -118,15 +118,15 @@ class LabelArray:
         return len(self.array)
 
     def read(self, position: int) -> Picture | None:
-        """Return one image's truth.
+        """Return the map of one image.
 
         Raises:
-            ImageError: it is no truth of such a task.
+            ImageError: it is not a label map of such a task.
         """
         return at_size(self.task, np.asarray(self.array[position]), self.preprocessing, self.where)
 
     def part(self, positions: npt.NDArray[np.intp]) -> LabelArray:
-        """Return those of some of the images."""
+        """Return the maps of some of the images."""
         return LabelArray(self.task, self.array[positions], self.preprocessing, self.where)
 
     @property
@@ -136,18 +136,18 @@ class LabelArray:
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """All images are."""
+        """All images have one."""
         return np.ones(len(self.array), np.bool_)
 
 
 def find_label_files(
     folder: Path, source: Path, images: Sequence[Path], tasks: Sequence[Task], preprocessing: Preprocessing
 ) -> tuple[dict[str, DenseLabels], tuple[str, ...]]:
-    """Find the truth of dense tasks: ``<folder>/<task>/<image>.png`` or ``.npy``.
+    """Find the label maps of dense tasks: ``<folder>/<task>/<image>.png`` or ``.npy``.
 
     Args:
-        folder: has a subfolder a task.
-        source: the images' folder or list; the path below it, without suffix, names a label's file; a bare name does too.
+        folder: has one subfolder per task.
+        source: the images' folder or list; an image's path below it, without suffix, is the path of its map; its bare name is too.
         images: their paths.
         tasks: the network's.
         preprocessing: the network's.
@@ -156,7 +156,7 @@ def find_label_files(
         by task, and warnings. Tasks without a subfolder are left out.
 
     Raises:
-        OptionError: a dense task's subfolder has no file for any of the images.
+        OptionError: the subfolder of a dense task has no file for any of the images.
     """
     root = source if source.is_dir() else source.parent
     found: dict[str, DenseLabels] = {}
@@ -168,8 +168,8 @@ def find_label_files(
         missing = [image.name for image, file in zip(images, files, strict=True) if file is None]
         if len(missing) == len(images):
             raise OptionError(
-                f"{folder / task.name}: no label of any of the {len(images)} images; the one of {images[0].name} is called "
-                f"{images[0].stem}.png or {images[0].stem}.npy"
+                f"{folder / task.name}: no label file for any of the {len(images)} images; the one of {images[0].name} must be "
+                f"called {images[0].stem}.png or {images[0].stem}.npy"
             )
         if missing:
             names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
@@ -207,48 +207,49 @@ def _read(file: Path, task: Task) -> Picture:
     if task.kind == "depth":
         if array.dtype == np.uint8:
             raise ImageError(
-                f"{file}: 8 bits are too few for depth; use 16-bit PNG in millimetres, or .npy in {_unit(task)}"
+                f"{file}: 8 bits are too few for depth; use a 16-bit PNG in millimetres, or .npy in {_unit(task)}"
             )
         if task.unit not in ("m", "metre", "metres", "meter", "meters", "mm", "millimetres", "millimeters"):
             raise ImageError(
-                f"{file}: a PNG holds millimetres, and the task's unit is {task.unit!r}; use .npy in that unit"
+                f"{file}: a PNG holds millimetres, but the task's unit is {task.unit!r}; use .npy in that unit"
             )
         return np.asarray(array, np.float32) / np.float32(
             1 if str(task.unit).startswith("mil") or task.unit == "mm" else 1000
         )
-    if task.kind == "normals":  # the usual code
+    if task.kind == "normals":  # the usual encoding
         return np.asarray(array, np.float32) / np.float32(127.5) - np.float32(1)
     return array
 
 
 def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str) -> Picture:
-    """Check one truth and bring it to the network's size as the image is, by nearest neighbours: no class or edge is mixed.
+    """Check a label map and bring it to the network's size as its image is, by nearest neighbours: no classes or edges are mixed.
 
     Args:
         task: a dense one.
-        truth: ``(H, W)`` integers, 255 or any that is no class's: not known; depth ``(H, W)``, NaN or not above 0: not known;
-            normals ``(H, W, 3)``, NaN or of no length: not known; others are made unit length.
+        truth: the map. Classes are integers ``(H, W)``; 255 or the index of no class is unknown. Depth is ``(H, W)``; NaN, 0 or
+            less is unknown. Normals are ``(H, W, 3)``; NaN or length 0 is unknown, and others are scaled to unit length.
         preprocessing: the network's.
-        where: how errors call it.
+        where: name of the map in errors.
 
     Returns:
-        int32, or float32 with NaN where not known; what is around the image is not known, what a crop cuts off is left out.
+        int32 with -1 for unknown pixels, or float32 with NaN for them; a border around the image is unknown, and what a crop cuts
+        off is left out.
 
     Raises:
-        ImageError: another shape or type.
+        ImageError: the map has the wrong shape or type.
     """
     expected = (3,) if task.kind == "normals" else ()
     if truth.ndim != 2 + len(expected) or truth.shape[2:] != expected or not truth.size:
         form = "(H, W, 3)" if expected else "(H, W)"
-        raise ImageError(f"{where}: shape {truth.shape}; the truth of {task.kind} is {form}")
+        raise ImageError(f"{where}: shape {truth.shape}; a label map for {task.kind} is {form}")
     if task.kind == "segmentation":
         if truth.dtype.kind not in "iub":
-            raise ImageError(f"{where}: {truth.dtype}; the truth of a segmentation is class indices")
+            raise ImageError(f"{where}: {truth.dtype}; a label map for segmentation holds class indices")
         values: Picture = truth.astype(np.int32)
         values[(values < 0) | (values >= (task.size or UNKNOWN_CLASS))] = -1
         return _placed(values, preprocessing, np.int32(-1))
     if truth.dtype.kind not in "iuf":
-        raise ImageError(f"{where}: {truth.dtype}; the truth of {task.kind} is numbers")
+        raise ImageError(f"{where}: {truth.dtype}; a label map for {task.kind} holds numbers")
     values = truth.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         if task.kind == "depth":
@@ -260,7 +261,7 @@ def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str
 
 
 def _placed(values: Picture, preprocessing: Preprocessing, border: Any) -> Picture:
-    """Return the truth where the image lies in the network's input."""
+    """Place the map where its image lies in the network's input."""
     spot = place(values.shape[0], values.shape[1], replace(preprocessing, multiple=0))
     height, width = spot.box[2:]
     inner: Picture = values[nearest_pixels(values.shape[0], height)][:, nearest_pixels(values.shape[1], width)]

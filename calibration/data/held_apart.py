@@ -1,4 +1,4 @@
-"""Which images calibrate, which choose layers, and which measure what came out."""
+"""Which images are used for calibration, which for choosing layers, and which for measuring the result."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from mtl_deploy.runtime.errors import ImageError
 from .dataset import CalibrationData
 
 Parts = tuple[CalibrationData, CalibrationData | None, CalibrationData]
-"""The images that calibrate, those that choose layers where there are budgets, and those that measure."""
+"""The images for calibration, those for choosing layers (None without budgets), and those for measuring."""
 
 
 def held_apart(data: CalibrationData, options: Int8Options) -> Parts:
-    """Return the images to calibrate on, those to search on where there are budgets, and those to measure accuracy on.
+    """Return the images to calibrate on, those to choose layers on if there are budgets, and those to measure accuracy on.
 
-    No two have an image in common: layers that were chosen by an image's answers say nothing of others. Two thirds of what does not
-    calibrate measure, as they confirm the budgets too; the search has the calibrating images beside its own. Those that calibrate
-    are the same with and without budgets.
+    No image is in two parts: a choice of layers must be measured on images that it was not made on. Two thirds of the images that
+    are not used for calibration are for measuring, as they confirm the budgets too; the search uses the calibration images beside
+    its own. The calibration images are the same with and without budgets.
 
     Raises:
         ImageError: there are fewer different images than parts.

@@ -1,4 +1,4 @@
-"""The user's images as arrays for a graph: from a folder or a list, a sample of them, the unreadable ones named."""
+"""The user's images as arrays for a graph: those of a folder or a list, or a sample; files that cannot be read are named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoadedImages:
     Attributes:
         array: ``(N, height, width, 3) uint8, RGB``.
         paths: of the images, in the array's order.
-        skipped: of files that were drawn but could not be read, the reason a path.
+        skipped: by path of a file that was drawn but could not be read, the reason.
     """
 
     array: Pixels
@@ -42,17 +42,18 @@ class LoadedImages:
 
 
 def find_images(source: Path) -> list[Path]:
-    """List the images of a folder, or those that a list names.
+    """List the images in a folder, or those that a text file lists.
 
     Args:
         source: a folder, searched with its subfolders for files with an image's suffix; hidden ones are left out. Or a text file
-            with a path a line, absolute or relative to the file's own folder; empty lines and lines after ``#`` are left out.
+            with one path per line, absolute or relative to the file's own folder; empty lines and lines that start with ``#`` are
+            left out.
 
     Returns:
-        the folder's in sorted order, the list's in its own.
+        the paths: a folder's in sorted order, a text file's in its own order.
 
     Raises:
-        ImageError: there is no such folder or file, the file is no text, or no image is in it.
+        ImageError: there is no such folder or file, the file is not text, or it lists no image.
     """
     if source.is_dir():
         return images_in(source)
@@ -60,15 +61,15 @@ def find_images(source: Path) -> list[Path]:
         lines = [line.strip() for line in read_text(source).splitlines()]
     except OSError as error:
         raise ImageError(
-            f"{source}: {describe(error)}; give a folder of images, or a text file with a path a line"
+            f"{source}: {describe(error)}; give a folder of images, or a text file with one path per line"
         ) from error
     except UnicodeDecodeError as error:
         raise ImageError(
-            f"{source}: not a text file; give a folder of images, or a text file with a path a line"
+            f"{source}: not a text file; give a folder of images, or a text file with one path per line"
         ) from error
     found = [source.parent / line for line in lines if line and not line.startswith("#")]
     if not found:
-        raise ImageError(f"{source}: names no image; write a path a line")
+        raise ImageError(f"{source}: lists no image; write one path per line")
     return found
 
 
@@ -77,13 +78,13 @@ def load_images(
 ) -> LoadedImages:
     """Read images, or a sample of them, resized as the runtime resizes.
 
-    Files that cannot be read are left out and named, and others are drawn in their place.
+    Files that cannot be read are left out and named, and others are drawn instead.
 
     Args:
         source: see :func:`find_images`.
         preprocessing: its height and width.
-        samples: how many to read at most; None: all.
-        seed: of the sample; the same seed draws the same files.
+        samples: largest number to read; None: all.
+        seed: for drawing; the same seed draws the same files.
 
     Returns:
         the images in the order of :func:`find_images`.
@@ -97,16 +98,16 @@ def load_images(
 def read_images(
     paths: Sequence[Path], preprocessing: Preprocessing, source: Path, *, samples: int | None = None, seed: int = 0
 ) -> LoadedImages:
-    """Read images that are listed already; as :func:`load_images` otherwise.
+    """Read images from a list of paths; otherwise like :func:`load_images`.
 
-    Memory: the images at the network's size, and once more while a sample is put in order.
+    Memory: the images at the network's size, and twice that while a sample is put in order.
 
     Args:
         paths: of the images.
         preprocessing: its height and width.
-        source: what errors call the place that the paths come from.
-        samples: how many to read at most; None: all.
-        seed: of the sample.
+        source: where the paths come from, for errors.
+        samples: largest number to read; None: all.
+        seed: for drawing.
 
     Raises:
         ImageError: none can be read.
@@ -120,7 +121,7 @@ def read_images(
     skipped: dict[Path, str] = {}
     fixed = replace(preprocessing, multiple=0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata beside sound pixels
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata beside intact pixels
         for position in order:
             if len(positions) == wanted:
                 break
@@ -140,13 +141,13 @@ def read_images(
 
 
 def batches(images: Pixels, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:
-    """Cut images into batches of a graph's input, as the runtime prepares it; the last one may be smaller.
+    """Yield batches of a graph's input, prepared from images as the runtime does it; the last one may be smaller.
 
     Args:
         images: ``(N, height, width, 3) uint8, RGB``.
         preprocessing: the graph's.
         size: images per batch.
-        least: images of the last batch at least; see :func:`~mtl_deploy.runtime.images.batches.pieces`.
+        least: smallest number of images in the last batch; see :func:`~mtl_deploy.runtime.images.batches.pieces`.
     """
     for piece in pieces(images, size, least=least):
         yield prepare(piece, preprocessing)[0]

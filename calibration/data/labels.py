@@ -1,4 +1,4 @@
-"""The truth of images, a task at a time: from a CSV file or from arrays."""
+"""Labels of vector tasks: from a CSV file or from arrays."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from mtl_deploy.runtime.files.reading import describe, read_text
 
 Labels = npt.NDArray[Any]
 
-UNKNOWN = -1  # of a class; of a regression NaN
+UNKNOWN = -1  # for a class; NaN for a regression
 
 _EMPTY = frozenset(("", "nan", "na", "n/a", "none", "null"))
-_SHOWN = 3  # problems of a kind that a warning names
-_MOST_CLASSES = 1 << 31  # where their number is not known
+_SHOWN = 3  # items that a warning lists
+_MOST_CLASSES = 1 << 31  # if their number is not known
 
 
 @dataclass(frozen=True)
 class FileLabels:
-    """What is known of a list of image files.
+    """The labels of a list of image files.
 
     Attributes:
-        values: by task, a value a file, in their order; see :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
-        malformed: of files whose name is not as the data set's are, the reason.
-        warnings: what the user should know.
+        values: by task, one label per file, in the order of the files; see
+            :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
+        malformed: by file whose name does not have the data set's form, the reason.
+        warnings: one sentence each.
     """
 
     values: dict[str, Labels] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class FileLabels:
 
 
 def classes(task: Task) -> int | None:
-    """Return the number of a task's classes; None where it is not known."""
+    """Return the number of a task's classes; None if it is not known."""
     return 2 if task.kind == "binary" else len(task.labels) or task.size or None
 
 
@@ -53,15 +54,15 @@ def known(values: Labels) -> npt.NDArray[np.bool_]:
 
 
 def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[Task]) -> FileLabels:
-    """Read labels from a CSV file with the column ``file`` and a column a task.
+    """Read labels from a CSV file with a column ``file`` and one column per task.
 
     Args:
-        file: UTF-8, separated by commas, semicolons or tabs. ``file`` holds a path relative to the CSV file or to ``source``,
-            an absolute one, or a bare name where only one image has it. A regression's column holds values in the task's unit
-            (several: between spaces); a class is given by the task's label or by its index. Empty: not known.
+        file: in UTF-8, separated by commas, semicolons or tabs. The column ``file`` holds a path relative to the CSV file or to
+            ``source``, an absolute path, or a bare name if only one image has it. A regression's column holds values in the task's
+            unit (several are separated by spaces); a class is given by its label or by its index. An empty cell is unknown.
         source: the images' folder or list.
         paths: of the images.
-        tasks: those that labels are wanted for; other columns are passed over.
+        tasks: the tasks to read labels for; other columns are ignored.
 
     Raises:
         OptionError: the file cannot be read, lacks a column, contradicts itself, or nothing in it can be used.
@@ -73,7 +74,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     known = {task.name: columns[task.name.lower()] for task in tasks if task.name.lower() in columns}
     if not known:
         raise OptionError(
-            f"{file}: no column is called like a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
+            f"{file}: no column is named after a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
             f"{', '.join(rows[0])}"
         )
     names = [row[columns["file"]] for row in rows]
@@ -112,12 +113,12 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
 
 
 def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
-    """Return the lines below the first as dicts, and their numbers in the file."""
+    """Return the lines after the first as dicts, and their numbers in the file."""
     try:
         text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
         raise OptionError(
-            f"{file}: {describe(error)}; give a CSV file with the columns file and a task's name each"
+            f"{file}: {describe(error)}; give a CSV file with a column file and one column per task"
         ) from error
     except UnicodeDecodeError as error:
         raise OptionError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
@@ -129,7 +130,7 @@ def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
         raise OptionError(f"{file}: line {reader.line_num} is not CSV ({error})") from error
     if len(cells) < 2:
         raise OptionError(
-            f"{file}: holds no labels; write a line of columns (file, a task's name each), then a line an image"
+            f"{file}: holds no labels; write a line of column names (file and the tasks), then one line per image"
         )
     titles = cells[0][0]
     for row, number in cells:
@@ -139,7 +140,7 @@ def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
 
 
 def _match(names: Sequence[str], folders: Sequence[Path], paths: Sequence[Path]) -> list[int | None]:
-    """Return of each image the first line that means it; a bare name means the one image that has it."""
+    """Return for each image the first line that names it; a bare name stands for the only image that has it."""
     by_path: list[dict[str, int]] = []
     for folder in folders:
         by_path.append({})
@@ -164,13 +165,13 @@ def _absolute(path: Path) -> str:
 
 
 def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, str]]:
-    """Turn text into labels.
+    """Read the cells of one task's column.
 
-    A column of a class task holds the task's labels or indices: labels where each cell is one; else cells that are labels count as
-    such and the rest as indices, unless all are indices.
+    A column of a class task holds labels or indices. If every cell is a label, they are labels; if not, and every cell is an index,
+    they are indices; otherwise a cell that is a label counts as one, and the others as indices.
 
     Returns:
-        the labels, unknown where a cell is empty or cannot be used, and of the latter the reason by position.
+        the labels, unknown where a cell is empty or cannot be used; and by position of a cell that cannot be used, the reason.
     """
     problems: dict[int, str] = {}
     unknown = _unknown(task)
@@ -207,16 +208,18 @@ def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, st
 
 
 def array_labels(task: Task, array: Labels, where: str) -> Labels:
-    """Check labels that come as an array: numbers, or for classes text; NaN and -1 count as unknown.
+    """Check labels that come as an array: numbers, or text for classes; NaN and -1 count as unknown.
 
     Raises:
-        ImageError: the shape, type or a value does not fit the task.
+        ImageError: the shape, the type or a value does not fit the task.
     """
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    size = task.size if task.kind == "regression" and task.size > 1 else None  # values a label
+    size = task.size if task.kind == "regression" and task.size > 1 else None  # values per label
     if array.shape[1:] != (() if size is None else (size,)):
-        raise ImageError(f"{where}: shape {array.shape}; expected a label an image{f', {size} values' if size else ''}")
+        raise ImageError(
+            f"{where}: shape {array.shape}; expected one label per image{f', of {size} values' if size else ''}"
+        )
     if array.dtype.kind == "U":
         values, problems = parse_labels(task, [str(cell).strip() for cell in array])
         if problems:
@@ -239,7 +242,7 @@ def array_labels(task: Task, array: Labels, where: str) -> Labels:
 
 
 def _index(cell: str, count: int | None) -> int | None:
-    """Read an index; table programs write one as 1.0. -1 is unknown."""
+    """Read an index; spreadsheets may write 1 as 1.0. -1 is unknown."""
     try:
         number = float(cell)
     except ValueError:

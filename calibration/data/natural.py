@@ -1,18 +1,18 @@
-"""Generated pictures with the statistics of photographs, for when the user has none at hand.
+"""Generated pictures with the statistics of photographs, for when the user has none.
 
 Networks are made for photographs. Noise, stripes and flat colours drive many of them far outside the range that they were trained
-in, so such pictures say little of how a network does in use. Photographs share a few statistics, and these are drawn here:
+in, so such pictures say little about how a network does in use. Photographs share a few statistics, which these pictures have:
 
 - a power spectrum that falls as the square of the frequency (Field, "Relations between the statistics of natural images and the
   response properties of cortical cells", 1987);
-- edges of things that hide one another, of all sizes: the dead leaves model with radii of density ``r ** -3`` (Lee, Mumford and
+- edges of objects of all sizes that occlude one another: the dead leaves model with radii of density ``r ** -3`` (Lee, Mumford and
   Huang, "Occlusion models for natural images", 2001). Pictures of both kinds are close enough to photographs to train networks on
   (Baradad et al., "Learning to see by looking at noise", 2021, https://arxiv.org/abs/2106.05963);
 - colours that vary together: ImageNet's mean and standard deviation, with the principal components of its pixels (Krizhevsky et
   al., "ImageNet classification with deep convolutional neural networks", 2012, section 4.1; the values are those of
   https://github.com/facebookarchive/fb.resnet.torch).
 
-They still show nothing of what a trained network makes of faces or streets: never calibrate on them.
+They do not show what activations a trained network has on faces or streets: never calibrate on them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _LEAVES = 160
 _RADII = (0.02, 0.6)  # of the shorter side
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-_TEXTURE = 0.45  # a leaf's own deviation, of that of all colours
-_BRIGHTNESS, _CONTRAST = 0.35, 0.2  # how much pictures differ, of the deviation of all pixels
-_MOST = 1.5  # deviations: cameras set their exposure, so pictures differ by no more
+_TEXTURE = 0.45  # standard deviation within a leaf, as a share of that of all colours
+_BRIGHTNESS, _CONTRAST = 0.35, 0.2  # how much pictures differ, as a share of the standard deviation of all pixels
+_MOST = 1.5  # standard deviations: cameras control exposure, so pictures differ by no more
 
 
 def natural_images(count: int, height: int, width: int, *, seed: int) -> npt.NDArray[np.uint8]:
-    """Draw pictures that have the statistics of photographs.
+    """Draw pictures with the statistics of photographs.
 
     Args:
-        count: number of images. The first ones are the same whatever the count.
+        count: number of images. The first ones do not depend on the count.
         height: pixels.
         width: pixels.
         seed: the same seed gives the same images.
@@ -84,7 +84,7 @@ def _leaves(rng: np.random.Generator, height: int, width: int) -> Plane:
 def _leaf(
     rng: np.random.Generator, place: Plane, radius: float, size: tuple[int, int]
 ) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
-    """Return where a shape lies and which of the pixels there are inside: an ellipse or a rectangle, turned."""
+    """Return the box of a rotated ellipse or rectangle, and which of its pixels are inside."""
     reach = int(np.ceil(1.5 * radius))
     starts = [max(int(at) - reach, 0) for at in place]
     stops = [min(int(at) + reach + 1, side) for at, side in zip(place, size, strict=True)]
@@ -97,7 +97,7 @@ def _leaf(
 
 
 def _fractal(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Draw noise whose amplitude falls as one over the frequency; ``(height, width, 3)``, of mean 0 and variance 1."""
+    """Draw noise whose amplitude falls as one over the frequency; ``(height, width, 3)``, with mean 0 and variance 1."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
     white = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
@@ -108,7 +108,7 @@ def _fractal(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _smoothed(picture: Plane) -> Plane:
-    """Blur by half a pixel, as a lens does: the edges above have stairs."""
+    """Blur by half a pixel, as a lens does: the edges of the shapes are jagged."""
     for axis in (0, 1):
         padded = np.concatenate([picture.take([0], axis), picture, picture.take([-1], axis)], axis)
         length = picture.shape[axis]

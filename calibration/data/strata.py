@@ -1,4 +1,4 @@
-"""Which images go where: samples spread evenly over an order, and parts that are alike in their labels."""
+"""Drawing images evenly over their order, and dividing them into parts with similar labels."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy.typing as npt
 
 from .labels import Labels, known
 
-_BINS = 10  # of a regression's values, by quantiles
-_IN_A_BIN = 4  # images a part at least
+_BINS = 10  # quantiles of a regression's values, at most
+_IN_A_BIN = 4  # images per quantile and part, at least
 
 Positions = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
 
 def spread(total: int, count: int, seed: int = 0) -> Positions:
-    """Return ``count`` of ``total`` positions, ascending, one drawn from each of ``count`` stretches of one length.
+    """Return ``count`` of ``total`` positions, ascending, one drawn from each of ``count`` stretches of equal length.
 
-    All where there are fewer. An order often means something (file names that start with an age), so its first positions are like
-    each other. Drawing within the stretches keeps a period in the order from showing, as it would at even steps.
+    If there are fewer positions, all are returned. An order often means something (file names that start with an age), so its first
+    positions are like each other. Drawing within the stretches avoids the bias that even steps would have if the order is periodic.
 
     Args:
-        total: how many positions there are.
-        count: how many are wanted.
-        seed: the same seed draws alike.
+        total: number of positions.
+        count: number to return.
+        seed: the same seed draws the same positions.
     """
     if count >= total:
         return np.arange(total)
@@ -36,21 +36,20 @@ def spread(total: int, count: int, seed: int = 0) -> Positions:
 def stratified(
     labels: Mapping[str, Labels], units: Sequence[Sequence[int]], shares: Sequence[float], seed: int
 ) -> Positions:
-    """Part units so that each label is in every part by the part's share, the rarest labels first.
+    """Divide units so that each label is in every part by the part's share, the rarest labels first.
 
-    Iterative stratification (Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1): the
-    label with the fewest units left is dealt out, a unit at a time, to the part that lacks most of it (then most of
-    the unit's other labels). A label that there are
-    three images of is so in each of three parts. A regression's labels are its quantiles.
+    Iterative stratification (Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1): units with
+    the label that has the fewest units left are dealt out one by one, each to the part that lacks most of that label (then most of
+    the unit's other labels). So a label of three images is in each of three parts. A regression's labels are its quantiles.
 
     Args:
         labels: by task, as :class:`~mtl_deploy.calibration.data.dataset.CalibrationData` holds them.
         units: positions of images that stay together.
-        shares: of the images, a part; they sum to 1. Met as closely as the units allow.
-        seed: the same seed parts alike.
+        shares: of the images, one per part, with a sum of 1; met as closely as the units allow.
+        seed: the same seed gives the same parts.
 
     Returns:
-        ``(units,)``: each unit's part. No part is empty where there are enough units.
+        ``(units,)``: each unit's part. No part is empty if there are enough units.
     """
     random = np.random.default_rng(seed)
     sizes = np.array([len(unit) for unit in units], np.float64)
@@ -93,7 +92,7 @@ def stratified(
 
 
 def _marks(labels: Mapping[str, Labels], parts: int) -> list[Floats]:
-    """Return, a label of any task, which images have it."""
+    """Return one array per label of any task: which images have it, as 1.0 or 0.0."""
     found: list[Floats] = []
     for values in labels.values():
         present = known(values)

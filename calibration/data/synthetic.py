@@ -1,7 +1,7 @@
-"""Generated test images, for when the user has none at hand.
+"""Generated test images, for when the user has none.
 
-They vary in what a network reacts to (colour, slope, edges, texture, shapes), so that networks that differ answer differently. They
-show nothing of how large activations become on real images: never calibrate on them.
+They vary in what a network reacts to (colour, gradients, edges, texture, shapes), so that different networks give different
+outputs. They do not show how large activations become on real images: never calibrate on them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Pattern = Callable[[np.random.Generator, Plane, Plane], Plane]
 
 
 def synthetic_images(count: int, height: int, width: int, *, seed: int) -> npt.NDArray[np.uint8]:
-    """Draw test images: in turn a gradient, stripes, a texture, shapes, a flat colour, noise.
+    """Draw test images: in turn a gradient, stripes, a texture, shapes, a flat colour and noise.
 
     Args:
-        count: number of images. The first ones are the same whatever the count.
+        count: number of images. The first ones do not depend on the count.
         height: pixels.
         width: pixels.
         seed: the same seed gives the same images.
@@ -47,7 +47,7 @@ def _stripes(rng: np.random.Generator, y: Plane, x: Plane) -> Plane:
 
 
 def _texture(rng: np.random.Generator, y: Plane, x: Plane) -> Plane:
-    """Sum waves of random directions, the finer the weaker."""
+    """Sum waves in random directions, the finer the weaker."""
     image = np.full((*y.shape[:2], 3), 0.5)
     for frequency in (1, 2, 4, 8, 16, 32):
         direction, phase = rng.normal(size=(2, 3)), rng.uniform(0, 2 * np.pi, 3)

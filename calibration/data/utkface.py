@@ -1,4 +1,4 @@
-"""UTKFace's file names carry the truth: age, gender, race."""
+"""Labels in UTKFace's file names: age, gender and race."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .labels import UNKNOWN, FileLabels, Labels, classes
 _UTKFACE = re.compile(r"(\d{1,3})_(\d{1,2})_(\d{1,2})_\d{8,}(?!\d).*")
 _UTKFACE_FORM = "[age]_[gender]_[race]_[date]"
 _OLDEST = 116  # "age is an integer from 0 to 116"
-_UTKFACE_CLASSES: dict[str, tuple[tuple[str, ...], ...]] = {  # by UTKFace's index, what people call it
+_UTKFACE_CLASSES: dict[str, tuple[tuple[str, ...], ...]] = {  # by UTKFace's index, its names
     "gender": (("male", "man", "m"), ("female", "woman", "f")),
     "race": (("white",), ("black",), ("asian",), ("indian",), ("others", "other")),
 }
@@ -26,15 +26,15 @@ def utkface_labels(paths: Sequence[Path], tasks: Sequence[Task]) -> FileLabels |
     """Read age, gender and race from UTKFace's file names.
 
     Source: https://susanqq.github.io/UTKFace/ (``[age]_[gender]_[race]_[date&time].jpg``; 0 male, 1 female; 0 White, 1 Black,
-    2 Asian, 3 Indian, 4 Others). A few of its own names lack a field. Where a task's labels are these words, in whatever order, the
-    words decide; otherwise the indices.
+    2 Asian, 3 Indian, 4 Others). A few of its own names lack a field. If a task's labels are these words, in any order, the words
+    decide; otherwise the indices do.
 
     Args:
         paths: of the images.
         tasks: those called ``age``, ``gender`` and ``race`` get labels.
 
     Returns:
-        None where no task is called so, or fewer than half of the names have the form: then it is not this data set.
+        None if no task has such a name, or if fewer than half of the file names have the form: then it is not this data set.
     """
     served = {task.name.lower(): task for task in tasks if task.name.lower() in ("age", "gender", "race")}
     matches = [_UTKFACE.fullmatch(path.name) for path in paths]
@@ -71,7 +71,7 @@ def _out_of_form(age: int, gender: int, race: int) -> str | None:
 
 
 def _utkface_classes(task: Task, name: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the task's class by UTKFace's index, and a warning where the task's own words say nothing of the order."""
+    """Return the task's class by UTKFace's index, and a warning if the task's own labels do not tell the order."""
     words = _UTKFACE_CLASSES[name]
     own = [label.lower() for label in task.labels]
     found = [next((i for i, label in enumerate(own) if label in names), UNKNOWN) for names in words]
@@ -83,5 +83,5 @@ def _utkface_classes(task: Task, name: str) -> tuple[npt.NDArray[np.int64], list
         return table, []
     meaning = ", ".join(f"{i} {names[0]}" for i, names in enumerate(words))
     return table, [
-        f"{task.name}: its labels ({', '.join(task.labels)}) are not UTKFace's; indices are taken as they are ({meaning})"
+        f"{task.name}: its labels ({', '.join(task.labels)}) are not UTKFace's; its indices are used as they are ({meaning})"
     ]

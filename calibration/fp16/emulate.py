@@ -1,8 +1,9 @@
-"""An FP16 graph's rounding, shown on a processor that has no FP16 arithmetic.
+"""An FP16 graph's rounding, emulated on a CPU that has no FP16 arithmetic.
 
 On a CPU, ONNX Runtime runs an FP16 graph in FP32: it casts around each node, then removes the casts between nodes, and rounding and
 overflow with them, even with all optimizations off (``InsertedPrecisionFreeCast_`` in its ``insert_cast_transformer.cc``). A graph
-that overflows on a GPU gives sound values there. This module writes the rounding out, as casts that ONNX Runtime keeps.
+that overflows on a GPU gives correct values there. This module writes the rounding into the graph, as casts that ONNX Runtime
+keeps.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an FP32 graph that rounds where a typed FP16 graph does.
 
     Each FP16 tensor becomes the FP32 result of its node, cast to FP16 and back: a kernel with FP16 operands, FP32 sums and an FP16
-    result. A GPU may round less (fused layers pass FP32 on) or more (FP16 sums), so the two agree to FP16's accuracy, not to the
-    bit. What exceeds FP16's range becomes infinite here as there.
+    result. A GPU may round less (fused layers pass FP32 on) or more (FP16 sums), so the two agree to FP16's accuracy, not bit by
+    bit. Values beyond FP16's range become infinite on both.
 
     Args:
         model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it: inputs and outputs are not FP16. It is not changed.
@@ -46,17 +47,17 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
-    """Return an FP16 graph that computes in FP32, with the original's weights: what it says apart from its rounding.
+    """Return an FP16 graph with its computation in FP32 and with the original's weights: the graph without its rounding.
 
-    Rounding hides a graph that is wrong by less. Computed in FP32, the graph must do as well as the original does; and each of its
-    weights must be the original's, rounded to FP16, to the bit.
+    Errors smaller than the rounding would go unnoticed. In FP32 the graph must be as accurate as the original, and each of its
+    weights must be exactly the original's, rounded to FP16.
 
     Args:
         model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it. It is not changed.
-        weights: of the FP32 graph that it was made from, by name; those that nodes hold included.
+        weights: of the FP32 graph that it was made from, by name, including those that nodes hold.
 
     Raises:
-        VerificationError: a weight is not the original's; it is named.
+        VerificationError: a weight is not the original's; the message names it.
     """
     widened = onnx.ModelProto()
     widened.CopyFrom(model)
@@ -64,7 +65,7 @@ def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.Mod
         found = onnx.numpy_helper.to_array(tensor)
         wanted = weights.get(tensor.name, weights.get(tensor.name.removesuffix("/fp16")))
         if wanted is None or not _is_rounded(found, wanted):
-            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's, rounded")
+            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
         tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
     for node in widened.graph.node:
         for attribute in node.attribute:
@@ -80,11 +81,11 @@ def _is_rounded(found: Array, wanted: Array) -> bool:
 
 
 def _round(graph: ir.Graph, output: ir.Value) -> None:
-    """Let a tensor's readers read it as FP32, rounded to FP16."""
+    """Give a tensor's readers its FP32 value, rounded to FP16."""
     producer = output.producer()
     assert producer is not None  # it is a node's output
     readers = output.uses()
-    if producer.op_type == "Cast":  # which rounds by itself
+    if producer.op_type == "Cast":  # which rounds already
         widened = _cast(graph, producer, output, _FP32)
     else:
         output.type = ir.TensorType(_FP32)

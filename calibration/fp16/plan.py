@@ -21,38 +21,38 @@ FP16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 FP16_SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
 MARGIN = 2.0
-"""Other images reach further than those observed, and FP16 partial sums further than their result."""
+"""Other images may have larger values than those observed, and FP16 partial sums may be larger than their result."""
 
 LONGEST_SUM = 1024
-"""Terms. FP16 has 11 bits: from 2048 equal terms on, a running sum no longer grows; half of that is the margin."""
+"""Largest number of terms. FP16 has 11 bits: a running sum of equal terms stops growing at 2048 of them; the margin is a half."""
 
 STEPS = 512
-"""Steps of FP16 that the values of a map must span for its last layer to be FP16: its error is a thousandth of the span."""
+"""FP16 steps that a map's values must span for its last layer to be FP16: its error is then at most a thousandth of the span."""
 
 SENSITIVE = frozenset(
     (
         *("Exp", "Log", "LogSoftmax", "Mish", "Pow", "Reciprocal", "Softmax", "Softplus"),
         *("Acos", "Acosh", "Asin", "Asinh", "Atanh", "Cosh", "Sinh", "Tan"),
         *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"),
-        *("Attention", "LinearAttention"),  # their products are inside, so that their range is not observed
+        *("Attention", "LinearAttention"),  # their products are inside, where their range is not observed
         *("LRN", "LpNormalization", "MeanVarianceNormalization", "CumSum", "GlobalLpPool", "LpPool"),
         *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSumSquare"),
     )
 )
-"""What PyTorch's autocast runs in FP32, in ONNX's operators; and the attention that holds a softmax."""
+"""ONNX's operators for what PyTorch's autocast runs in FP32, and the attention operator, which contains a softmax."""
 
 _SUMS = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
 
 
 @dataclass(frozen=True)
 class Overflow:
-    """A tensor that FP16 cannot hold and that would have been FP16 otherwise.
+    """A tensor that would be FP16 if its values were in FP16's range.
 
     Attributes:
         tensor: its name.
-        node: the node that computes it, or the first that uses it where none does (a weight, the graph's input).
+        node: the node that computes it; for a weight or the graph's input, the first node that uses it.
         kind: ``activation`` or ``weight``.
-        absmax: the largest magnitude, observed or stored; infinity where a value observed was NaN or infinite.
+        absmax: the largest magnitude, observed or stored; infinity if an observed value was NaN or infinite.
     """
 
     tensor: str
@@ -66,9 +66,9 @@ class TypePlan:
     """The precision of each node that computes with floats.
 
     Attributes:
-        half: the nodes that become FP16, each with the positions of the inputs that do.
+        half: the nodes that become FP16, each with the positions of the inputs that become FP16.
         kept: the nodes that stay in FP32, each with the reason.
-        overflows: the tensors that keep a node in FP32 by their values.
+        overflows: the tensors whose values keep a node in FP32.
     """
 
     half: dict[ir.Node, frozenset[int]]
@@ -83,9 +83,9 @@ def plan_half(
 
     Args:
         graph: with types on its values and constants lifted to initializers.
-        statistics: by tensor, see :func:`~mtl_deploy.calibration.observe.statistics.observe`; a tensor without any is not
-            judged by its values.
-        keep: further nodes that stay in FP32, by name, each with the reason.
+        statistics: by tensor, see :func:`~mtl_deploy.calibration.observe.statistics.observe`; the values of a tensor without
+            statistics do not count.
+        keep: by name of a further node that stays in FP32, the reason.
     """
     nodes = [node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs))]
     plan = TypePlan({node: _fp16_inputs(node) for node in nodes}, {}, [])
@@ -107,9 +107,9 @@ def _keep(plan: TypePlan, reasons: Iterable[tuple[ir.Node, str]]) -> None:
 
 
 def _fp16_inputs(node: ir.Node) -> frozenset[int]:
-    """Find the inputs that must be FP16 for the node's float outputs to be; none where they cannot be.
+    """Find the inputs that must be FP16 so that the node's float outputs are; none if they cannot be.
 
-    By ONNX's own schemas: of ``Resize``, the image may be FP16, the scales never.
+    ONNX's schemas decide: in ``Resize``, the image may be FP16, the scales may not.
     """
     assert node.graph is not None  # a node of a model lies in a graph
     try:
@@ -129,7 +129,7 @@ def _parameter(formal: Sequence[onnx.defs.OpSchema.FormalParameter], position: i
 
 
 def _before_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
-    """Find the preparation of the image, and arithmetic on shapes and masks."""
+    """Find the preprocessing of the image, and arithmetic on shapes and masks."""
     raw: set[ir.Value | None] = set(graph.inputs)
     for node in graph:
         data = [value for value in node.inputs if is_float(value) and not value.is_initializer()]
@@ -139,13 +139,13 @@ def _before_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
 
 
 def _maps(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> set[ir.Node]:
-    """Find, in the heads of maps, the last weighted layers whose values FP16 keeps apart, and what leads to class indices alone.
+    """Find, in heads of maps, last weighted layers whose values FP16 resolves, and nodes that lead only to class indices.
 
-    A map's head works at every pixel: its last layer is no small one, as that of a vector is.
+    A map's head works at every pixel, so its last layer is not as small as that of a vector.
     """
     found: set[ir.Node] = set()
-    to_outputs: dict[ir.Node, bool] = {}  # whether a node leads to maps alone, of the outputs of the graph
-    to_classes: dict[ir.Node, bool] = {}  # whether all that reads a node is an ArgMax, at last
+    to_outputs: dict[ir.Node, bool] = {}  # whether all outputs of the graph that a node leads to are maps
+    to_classes: dict[ir.Node, bool] = {}  # whether every path from a node ends in an ArgMax
     for node in reversed(graph):
         own = [output for output in node.outputs if output.is_graph_output()]
         followers = node.successors()
@@ -165,7 +165,7 @@ def _is_map(output: ir.Value) -> bool:
 
 
 def _finely_stepped(value: ir.Value, statistics: Mapping[str, TensorStatistics]) -> bool:
-    """Return whether FP16's step at a tensor's largest magnitude is small beside the span of its values."""
+    """Return whether FP16's step at a tensor's largest magnitude is small compared with the span of its values."""
     seen = statistics.get(str(value.name))
     if seen is None or not 0 < seen.absmax < FP16_MAX:
         return False
@@ -188,7 +188,7 @@ def _heads(graph: ir.Graph, maps: set[ir.Node]) -> Iterator[tuple[ir.Node, str]]
 
 
 def _is_layer(node: ir.Node) -> bool:
-    """Whether a node is a weighted layer; a fixed expectation is none, see :mod:`mtl_deploy.calibration.graph.expectation`."""
+    """Whether a node is a weighted layer, which a fixed expectation is not, see :mod:`mtl_deploy.calibration.graph.expectation`."""
     return is_weighted(node.op_type) and not is_expectation(node)
 
 
@@ -215,7 +215,7 @@ def _sensitive(nodes: Iterable[ir.Node], statistics: Mapping[str, TensorStatisti
 
 
 def _terms(node: ir.Node, data: ir.Value) -> int | None:
-    """Count the terms of each sum that a node computes; None where they depend on the input's size."""
+    """Count the terms of each sum that a node computes; None if they depend on the input's size."""
     if node.op_type == "AveragePool":
         return prod(node.attributes["kernel_shape"].as_ints())
     if data.shape is None:
@@ -251,9 +251,9 @@ def _keep_out_of_range(plan: TypePlan, graph: ir.Graph, statistics: Mapping[str,
 
 
 def _is_lost_beside(value: ir.Value, absmax: float, statistics: Mapping[str, TensorStatistics]) -> bool:
-    """Return whether a tensor is a bias that FP16 would round off beside what it is added to, whatever it were stored in.
+    """Return whether a tensor is a bias that is lost in FP16 when it is added, in whatever type it is stored.
 
-    BatchNorm that is folded leaves such biases where a channel's mean is zero but for float32's rounding.
+    Folded BatchNorm leaves such biases if a channel's mean is zero except for float32's rounding.
     """
     readers = value.uses()
     return bool(readers) and all(
@@ -267,12 +267,12 @@ def _is_lost_beside(value: ir.Value, absmax: float, statistics: Mapping[str, Ten
 def _range(
     value: ir.Value, statistics: Mapping[str, TensorStatistics]
 ) -> tuple[Literal["activation", "weight"], float, float, float]:
-    """Return what a tensor is, its largest magnitude, and between what limits FP16 does for it."""
+    """Return what a tensor is, its largest magnitude, and the limits between which FP16 can hold it."""
     if value.const_value is None:
         return "activation", _observed(value, statistics), FP16_SMALLEST_NORMAL, FP16_MAX / MARGIN
     weight = value.const_value.numpy()
-    magnitudes = np.abs(weight[np.isfinite(weight)])  # infinity, the mask of an attention, FP16 has as well
-    # A kernel needs all its digits; a bias or an epsilon only must not become zero.
+    magnitudes = np.abs(weight[np.isfinite(weight)])  # FP16 has infinity too, which masks of attention use
+    # A kernel needs all its digits; a bias or an epsilon must only not become zero.
     low = FP16_SMALLEST_NORMAL if weight.ndim > 1 else FP16_SMALLEST / 2
     return "weight", float(magnitudes.max(initial=0)), low, FP16_MAX
 
@@ -288,7 +288,7 @@ def _observed(value: ir.Value, statistics: Mapping[str, TensorStatistics]) -> fl
 
 
 def _enclosed(plan: TypePlan) -> Iterator[tuple[ir.Node, str]]:
-    """Find islands of light operations that only FP32 nodes feed and use: two casts around them would gain nothing."""
+    """Find groups of cheap operations between FP32 nodes only: with two casts around them they would gain nothing."""
     island = {node for node in plan.half if not is_weighted(node.op_type)}
     while True:
         inside = {node for node in island if _is_enclosed(node, island | plan.kept.keys())}

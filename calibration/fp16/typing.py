@@ -1,6 +1,6 @@
-"""The typed FP16 graph: tensors are FP16 between explicit casts, and what does not bear FP16 stays in FP32.
+"""The typed FP16 graph: tensors are FP16 between explicit casts, and nodes that need FP32 stay in FP32.
 
-TensorRT builds such a graph strongly typed: its types are the engine's.
+TensorRT builds a strongly typed engine of such a graph: the graph's types are the engine's.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _EXACT_IN_FP16 = frozenset((ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.BOO
 
 @dataclass(frozen=True)
 class RoundedWeight:
-    """A weight that lost more than FP16's usual half a digit in some elements.
+    """A weight with elements that lost more than FP16's usual rounding.
 
     Attributes:
         tensor: its name.
         size: number of elements.
-        zeroed: elements that were not zero and now are (below 3e-8).
-        subnormal: further elements below 6.1e-5, that keep fewer than FP16's 11 bits.
+        zeroed: number of elements that became zero (below 3e-8).
+        subnormal: number of other elements below 6.1e-5, which keep fewer than FP16's 11 bits.
     """
 
     tensor: str
@@ -44,13 +44,13 @@ class RoundedWeight:
 
 @dataclass(frozen=True)
 class HalfResult:
-    """A typed FP16 graph and what was decided on the way.
+    """A typed FP16 graph and the decisions behind it.
 
     Attributes:
-        model: the graph; inputs, outputs and their types are those of the FP32 graph.
+        model: the graph; its inputs, outputs and their types are those of the FP32 graph.
         converted: number of nodes that compute in FP16.
         half: their names.
-        kept: by name, the nodes that compute in FP32, with the reason.
+        kept: by name of a node that computes in FP32, the reason.
         overflows: tensors that FP16 cannot hold, which keep nodes in FP32.
         weights: FP16 weights with elements below FP16's normal range, the most affected first.
     """
@@ -72,9 +72,9 @@ class HalfResult:
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict without the graph: of the weights the totals and the ten most affected.
+        """Return a JSON-ready dict without the graph, with the totals of the weights and the ten most affected ones.
 
-        An ``absmax`` of None stands for values that were NaN or infinite.
+        An ``absmax`` of None means that values were NaN or infinite.
         """
         return {
             "summary": self.description,
@@ -100,7 +100,7 @@ def to_half(
     Args:
         model: FP32, opset 13 or higher. It is not changed.
         statistics: of its tensors on real images, see :func:`~mtl_deploy.calibration.observe.statistics.observe`.
-        keep: further nodes that stay in FP32, by name, each with the reason.
+        keep: by name of a further node that stays in FP32, the reason.
     """
     graph = prepared(model)
     plan = plan_half(graph.graph, statistics, keep or {})
@@ -118,7 +118,7 @@ def to_half(
 
 
 class _Typing:
-    """Writes a plan's types into a graph, with one cast or one FP16 copy a tensor, however many nodes use it."""
+    """Writes a plan's types into a graph, with one cast or one FP16 copy per tensor, however many nodes use it."""
 
     def __init__(self, graph: ir.Graph, plan: TypePlan) -> None:
         self._graph = graph
@@ -156,7 +156,7 @@ class _Typing:
         if producer is not None and producer.op_type == "Cast":
             origin = producer.inputs[0]
             if origin is not None and origin.dtype in _EXACT_IN_FP16:
-                source = origin  # one cast from the pixels, not a chain of two
+                source = origin  # one cast of the pixels instead of a chain of two
         if source.dtype == wanted:
             return source
         name = f"{value.name}/{_NAMES[wanted]}"
@@ -169,7 +169,7 @@ class _Typing:
         return output
 
     def _weight(self, value: ir.Value) -> ir.Value:
-        """Store a weight as FP16: in its place, or beside it where FP32 nodes use it as well."""
+        """Store a weight as FP16: in place of it, or beside it if FP32 nodes use it too."""
         assert value.const_value is not None  # an initializer's
         weight = value.const_value.numpy()
         half = weight.astype(np.float16)

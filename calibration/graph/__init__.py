@@ -1,1 +1,1 @@
-"""Graphs as every later step reads them: types on all tensors, constants as initializers, and products that are no layers."""
+"""Graphs as all steps read them: types on all tensors, constants as initializers, and products that are not layers."""

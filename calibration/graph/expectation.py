@@ -1,9 +1,9 @@
-"""Products that are no layers: a head's expectation, probabilities times fixed values, as its last step.
+"""Products that are not layers: the expectation at the end of a head, which is probabilities times fixed values, summed.
 
 Age from 101 classes (DEX, Rothe et al. 2015), angles from bins (HopeNet, Ruiz et al. 2018), box edges (distribution focal loss,
-Li et al. 2020), coordinates from heatmaps (integral regression, Sun et al. 2018): softmax, times a constant vector, summed. Written
-as ``Mul`` and ``ReduceSum`` that is no weighted node; as ``MatMul``, ``Gemm``, ``Einsum`` or a 1 by 1 ``Conv`` it looks like the
-head's last layer, though the layer that gives the logits is it.
+Li et al. 2020), coordinates from heatmaps (integral regression, Sun et al. 2018): softmax, times a constant vector, summed. As
+``Mul`` and ``ReduceSum`` it has no weighted node; as ``MatMul``, ``Gemm``, ``Einsum`` or a 1 by 1 ``Conv`` it looks like the head's
+last layer, but the last layer is the one that gives the logits.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _PASSING = frozenset(
         "Unsqueeze",
     )
 )
-_LIKELY = 8  # strictly ascending values: learned ones come so once in 20 000 times
-_EVEN = 1e-3  # of a step, by which steps may differ
+_LIKELY = 8  # strictly ascending values: learned values happen to ascend once in 20 000 times
+_EVEN = 1e-3  # largest difference between steps, as a share of a step
 
 Floats = npt.NDArray[np.floating]
 
 
 def is_expectation(node: ir.Node) -> bool:
-    """Whether a node multiplies probabilities by values that nobody learned, and sums them.
+    """Whether a node multiplies probabilities by fixed values, which are not learned, and sums them.
 
-    What a graph holds does not say which constants are learned. Values count as fixed where those of each output, in their order,
-    ascend or descend (8 or more), or where the different ones among them are evenly spaced (bins, coordinates of a grid); a
-    learned matrix is neither.
+    A graph does not say which constants are learned. Values count as fixed if, for each output, they ascend or descend in their
+    order (8 or more of them), or if the distinct ones among them are evenly spaced (bins, coordinates of a grid); a learned matrix
+    is neither.
 
     Args:
         node: any; constants are initializers.
@@ -56,7 +56,7 @@ def is_expectation(node: ir.Node) -> bool:
 
 
 def _columns(node: ir.Node, weight: Floats, position: int) -> Floats | None:
-    """Return ``(outputs, terms)``: what each output's terms are multiplied by; None where the product is of another form."""
+    """Return ``(outputs, terms)``: what each output's terms are multiplied by; None if the product has another form."""
     if node.op_type == "Einsum":
         return weight[None] if weight.ndim == 1 else None
     if node.op_type == "Conv":
@@ -78,13 +78,13 @@ def _is_fixed(values: Floats) -> bool:
     if len(values) >= _LIKELY and (bool((steps > 0).all()) or bool((steps < 0).all())):
         return True
     between = np.diff(np.unique(values))
-    if len(between) < 2:  # of two values any are evenly spaced
+    if len(between) < 2:  # two values are always evenly spaced
         return len(between) == 1 and bool((values == np.rint(values)).all())
     return bool(between.max() - between.min() <= _EVEN * between.mean())
 
 
 def _are_probabilities(value: ir.Value | None) -> bool:
-    """Whether a tensor is a softmax, also moved, cut, or times a constant number."""
+    """Whether a tensor is a softmax, possibly reshaped, sliced, or times a constant number."""
     waiting, seen = [value], 0
     while waiting:
         value = waiting.pop()
@@ -111,7 +111,7 @@ def _are_probabilities(value: ir.Value | None) -> bool:
 
 
 def _is_written_out(node: ir.Node) -> bool:
-    """Whether a node ends a softmax of several nodes: exponentials over their sum, or those of a LogSoftmax."""
+    """Whether a node is the last one of a softmax in several nodes: exponentials over their sum, or Exp of a LogSoftmax."""
     if node.op_type == "Exp":
         return _producer(node.inputs[0]) == "LogSoftmax"
     if node.op_type != "Div" or _producer(node.inputs[0]) != "Exp" or _producer(node.inputs[1]) != "ReduceSum":

@@ -1,4 +1,4 @@
-"""Graphs with the type of every tensor on it, as the steps that decide about precision read them."""
+"""Graphs with types on every tensor, as the steps that choose precisions read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_ir.passes.common
 
 
 def typed(model: onnx.ModelProto) -> ir.Model:
-    """Return a graph with the type and shape of every tensor on it; weights are shared with the original, not copied."""
+    """Return a graph with the inferred type and shape of every tensor; it shares its weights with the original."""
     graph: ir.Model = ir.from_proto(model)
     ir.passes.common.ShapeInferencePass()(graph)
     return graph
@@ -37,17 +37,17 @@ def float_tensors(graph: ir.Graph) -> list[ir.Value]:
 
 
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy of a graph that gives inner float tensors as further outputs.
+    """Return a copy of a graph that has inner float tensors as additional outputs.
 
     Args:
-        model: not changed.
+        model: the graph. It is not changed.
         names: ``float32`` tensors of the graph; those that are outputs already stay where they are.
 
     Returns:
         the graph; its new outputs come after its own, in the order of ``names``.
 
     Raises:
-        KeyError: a name is not a float tensor of the graph.
+        KeyError: a name is not that of a float tensor of the graph.
     """
     known = {str(value.name): value for value in float_tensors(typed(model).graph)}
     present = {output.name for output in model.graph.output}

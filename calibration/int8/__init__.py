@@ -1,1 +1,1 @@
-"""INT8 graphs: where Q/DQ go in both styles, quantized weights, and what their ranges cover."""
+"""INT8 graphs: where Q/DQ go in both styles, quantized weights, and how well ranges fit."""

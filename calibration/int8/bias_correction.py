@@ -1,10 +1,10 @@
-"""What quantization adds to a regression on average, taken off again in the bias of its last layer.
+"""Correcting the mean error that quantization causes in a regression, in the bias of its last layer.
 
-Rounding errors of many layers do not cancel: a regression ends a little too high or too low on every image. The mean of that
-on the calibration images is corrected where it costs nothing, in the last layer's bias, which stays in higher precision. After
-Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019
-(https://arxiv.org/abs/1906.04721), section "Empirical bias correction", at the outputs alone. Classes need none: only
-differences of logits decide them.
+The rounding errors of many layers do not cancel: a regression is a little too high or too low on every image. The mean of that
+error on the calibration images is corrected where it costs nothing, in the bias of the last layer, which stays in higher precision.
+After Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019
+(https://arxiv.org/abs/1906.04721), section "Empirical bias correction", but only at the outputs. Classes need no correction: they
+depend only on differences of logits.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _PASSING = frozenset(("Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", 
 
 
 def correct_bias(model: onnx.ModelProto, output: str, shift: npt.NDArray[np.floating]) -> bool:
-    """Move an output by a constant, in place, through the bias of the layer that it comes from.
+    """Shift an output by a constant, in place, through the bias of the layer that computes it.
 
     Args:
-        model: a graph in which the output comes from a ``Gemm`` with a bias of its own, over constant factors and summands
-            (decoding).
+        model: a graph in which a ``Gemm`` with a bias of its own computes the output, possibly followed by constant factors and
+            summands (decoding).
         output: its name.
-        shift: what to add to it, one figure a value of an image.
+        shift: what to add to it, one figure per value of an image.
 
     Returns:
-        whether it was done; False where the output comes from something else, and the graph is as it was.
+        whether it was done; False if something else computes the output, in which case the graph is unchanged.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {name: node for node in model.graph.node for name in node.output}
@@ -54,7 +54,7 @@ def correct_bias(model: onnx.ModelProto, output: str, shift: npt.NDArray[np.floa
 
 
 def _factor(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> npt.NDArray[np.float64] | None:
-    """Return what a node multiplies its data by; None where it is not one of constant factors, summands or shapes."""
+    """Return what a node multiplies its data by; None if it does more than scale, add a constant or reshape."""
     if node.op_type in _PASSING:
         return np.ones(1)
     constants = [numpy_helper.to_array(weights[name]) for name in node.input if name in weights]

@@ -1,4 +1,4 @@
-"""How well each tensor's range fits its values: what is clipped, what is unused, what rounds to zero, and which heads it feeds."""
+"""How well each tensor's range fits its values: what is clipped, unused or rounded to zero, and which heads the tensor feeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtl_deploy.calibration.observe.ranges import Range, expected_error
 from .qdq_placement import QdqPlacement
 
 DEAD = 1e-6
-"""Of the tensor's largest magnitude: a channel that never exceeds it says nothing."""
+"""Share of the tensor's largest magnitude: a channel that never exceeds it is dead."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Coverage:
     Attributes:
         tensor: its name.
         clipped: share of its values beyond the range.
-        unused: share of the steps below the smallest and above the largest value. Half of them, for a ReLU's result in S8.
-        zeroed: share of the values other than zero that become zero.
+        unused: share of the steps below the smallest and above the largest value: half of them for a ReLU's result in S8.
+        zeroed: share of the nonzero values that become zero.
         noise_db: the expected squared error over the mean square, in decibels: -40 is good, -20 is poor; None: all values are zero.
-        dead_channels: channels that are zero throughout; None where the tensor has no channels.
+        dead_channels: number of channels that are zero on all images; None if the tensor has no channels.
         heads: the graph's outputs that it feeds.
     """
 
@@ -50,9 +50,9 @@ class Coverage:
 def coverage(
     model: onnx.ModelProto, histograms: Mapping[str, Histogram], ranges: Mapping[str, Range], placement: QdqPlacement
 ) -> tuple[Coverage, ...]:
-    """Say how the ranges of a quantized graph fit, the noisiest tensor first.
+    """Return how well the ranges of a quantized graph fit, the noisiest tensor first.
 
-    Shares are counted in a histogram's bins, so they are exact to the values of one bin at each end.
+    Shares are counted in the bins of histograms, so they are exact up to the values of one bin at each end.
 
     Args:
         model: the FP32 graph.
@@ -95,7 +95,7 @@ def _cover(name: str, histogram: Histogram, chosen: Range, symmetric: bool, head
 
 
 def _feeds(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
-    """Return by tensor the outputs of the graph that depend on it, in their order."""
+    """Return by tensor the outputs of the graph that depend on it, in the graph's order."""
     graph = prepared(model).graph
     order = [str(output.name) for output in graph.outputs]
     feeds: dict[str, set[str]] = {name: {name} for name in order}

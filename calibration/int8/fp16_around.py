@@ -1,4 +1,4 @@
-"""A quantized graph whose rest is FP16: Q and DQ read and give FP16 as well, so that INT8 layers have FP16 around them."""
+"""A quantized graph with FP16 around its INT8 layers: Q and DQ take and give FP16, and everything else is FP16 too."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mtl_deploy.calibration.graph.typed import typed
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
 
 OPSET = 19
-"""The first in which QuantizeLinear and DequantizeLinear take FP16."""
+"""The first opset in which QuantizeLinear and DequantizeLinear accept FP16."""
 
 _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def to_half_around(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics] | None = None) -> onnx.ModelProto:
-    """Type the rest of a quantized graph FP16, as :mod:`mtl_deploy.calibration.fp16.typing` does.
+    """Convert everything in a quantized graph that is not INT8 to FP16, as :mod:`mtl_deploy.calibration.fp16.typing` does.
 
     Args:
-        model: FP32 with Q/DQ, in the ``tensorrt`` style, whose scales are numbers that FP16 has. It is not changed.
+        model: an FP32 graph with Q/DQ in the ``tensorrt`` style, whose scales are exact in FP16. It is not changed.
         statistics: of the FP32 graph's tensors, see :func:`~mtl_deploy.calibration.observe.statistics.observe`; without them
-            no tensor is kept in FP32 for its size, but for what the scales of its Q/DQ say.
+            only the scales of Q/DQ can keep a tensor in FP32 because of its values.
 
     Returns:
-        the graph, in opset 19 or higher; inputs, outputs and their types are those of ``model``.
+        the graph in opset 19 or higher; its inputs, outputs and their types are those of ``model``.
     """
     raised = _raise_opset(model)
     known = _ranges(raised) | dict(statistics or {})
@@ -43,7 +43,7 @@ def to_half_around(model: onnx.ModelProto, statistics: Mapping[str, TensorStatis
 
 
 def _ranges(model: onnx.ModelProto) -> dict[str, TensorStatistics]:
-    """Read from a graph's scales what its quantized tensors reach."""
+    """Return the ranges of the quantized tensors from the graph's scales."""
     scales = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer if not one.dims}
     found: dict[str, TensorStatistics] = {}
     for node in model.graph.node:
@@ -63,7 +63,7 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _spare_cast(graph: ir.Graph, cast: ir.Node) -> None:
-    """Let a DequantizeLinear give FP16 itself, and a QuantizeLinear read FP32 itself, where a cast stands between."""
+    """Remove a cast next to Q/DQ: let DequantizeLinear give FP16 itself, and QuantizeLinear take FP32 itself."""
     source = cast.inputs[0]
     if source is None or cast.outputs[0].dtype != _FP16 or source.dtype != _FP32:
         return
@@ -99,7 +99,7 @@ def _fits_half(scale: ir.Value) -> bool:
 
 
 def _scale(graph: ir.Graph, scale: ir.Value, wanted: ir.DataType) -> ir.Value:
-    """Return a scale in another type, made once."""
+    """Return a scale in another type, converting it once."""
     if scale.dtype == wanted:
         return scale
     assert scale.const_value is not None  # scales are constants here

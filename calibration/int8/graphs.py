@@ -1,4 +1,4 @@
-"""A network's INT8 graphs: ranges found once, graphs in two styles built from them."""
+"""A network's INT8 graphs: ranges are found once, and graphs in two styles are built from them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .quantize import Quantized, quantize
 
 STYLES = ("tensorrt", "cpu")
 _BATCH = 4
-_FP32_OPSET = 17  # its QuantizeLinear knows no FP16
-_JUDGED = 64  # images that methods are compared on, and that the mean is corrected on
-_WORST = 5  # ranges that are listed, a style
+_FP32_OPSET = 17  # its QuantizeLinear does not accept FP16
+_JUDGED = 64  # images for comparing methods and for correcting the mean
+_WORST = 5  # ranges to list per style
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Int8Graph:
 
     Attributes:
         content: the ``.onnx`` file.
-        runnable: what shows its numbers on a processor: FP16 with its rounding written out.
+        runnable: an ``.onnx`` file that gives its numbers on a CPU: FP16 with its rounding written out.
         details: for the manifest.
     """
 
@@ -57,12 +57,12 @@ class Int8Graphs:
         content: the FP32 graph's ``.onnx`` file.
         images: ``(N, H, W, 3) uint8, RGB``, for calibration.
         signature: the graph's.
-        batch: the only batch that it takes; None: any.
-        options: how.
+        batch: the only batch size that it accepts; None: any.
+        options: for making INT8 graphs.
         regressions: names of the outputs whose mean is corrected, see :mod:`mtl_deploy.calibration.int8.bias_correction`.
 
     Attributes:
-        judged: of the images, 64 spread evenly over their order, on which graphs are compared.
+        judged: 64 of the images, spread evenly over their order, for comparing graphs.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Int8Graphs:
         self._histograms: dict[str, Histogram] | None = None
 
     def find_ranges(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, dict[str, Range]]]:
-        """Observe the graph on the images; return ranges by style, method and tensor, each for the integers of its style."""
+        """Run the graph on the images; return ranges by style, method and tensor, each for the integers of its style."""
         histograms = self.histograms(progress)
         return {
             style: {
@@ -100,11 +100,11 @@ class Int8Graphs:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that ranges are wanted by."""
+        """The methods to find ranges with."""
         return METHODS if self.options.method == "auto" else (self.options.method,)
 
     def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
-        """Return the histograms of all tensors that either style quantizes; two passes over the images, made once."""
+        """Return the histograms of all tensors that either style quantizes; it takes two passes over the images, only once."""
         if self._histograms is None:
             placements = [place(self.model, style) for style in STYLES]
             names = sorted({name for placement in placements for name in placement.tensors})
@@ -123,10 +123,9 @@ class Int8Graphs:
             yield piece
 
     def choose_methods(self) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-        """Return by style the method to use and, where several were tried, the error of each on calibration images.
+        """Return by style the method to use and, if several were tried, the error of each on calibration images.
 
-        Each style takes the method that is best for its own graph, as it will run: S8 with FP16's rounding around it, U8 with
-        FP32.
+        Each style takes the method that is best for its own graph as it will run: S8 with FP16's rounding around it, U8 with FP32.
         """
         if self.options.method != "auto":
             return dict.fromkeys(STYLES, self.options.method), {}
@@ -148,8 +147,8 @@ class Int8Graphs:
 
         Args:
             style: ``tensorrt`` or ``cpu``.
-            method: whose ranges.
-            skip: nodes that stay in higher precision.
+            method: the method whose ranges are used.
+            skip: names of nodes that stay in higher precision.
         """
         quantized = self._quantized(style, method, skip)
         model, runnable = self._finished(quantized.model, style)
@@ -169,7 +168,7 @@ class Int8Graphs:
         )
 
     def _finished(self, quantized: onnx.ModelProto, style: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        """Return the graph as it is written, and what shows its numbers on a processor."""
+        """Return the graph to write, and the graph that gives its numbers on a CPU."""
         model = runnable = quantized
         if style == "tensorrt" and self.options.opset != _FP32_OPSET:
             model = to_half_around(quantized, self.observed)
@@ -180,7 +179,7 @@ class Int8Graphs:
         return model, runnable
 
     def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
-        """Return by regression what a graph's outputs lack, on average over calibration images."""
+        """Return by regression the mean difference of FP32's outputs from a graph's, over calibration images."""
         if not self.regressions:
             return {}
         if self._expected is None:
@@ -203,9 +202,9 @@ class Int8Graphs:
         )
 
     def coverage(self, methods: Mapping[str, str], skip: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return the tensors whose ranges fit worst, five a style, each with its ``style``.
+        """Return the tensors whose ranges fit worst, five per style, each with its ``style``.
 
-        Empty where cached ranges spared the histograms.
+        Empty if the ranges were cached, as there are no histograms then.
         """
         if self._histograms is None:
             return []
@@ -218,8 +217,8 @@ class Int8Graphs:
 
 
 def _nothing_to_quantize(kept: Mapping[str, str]) -> str:
-    """Say why a graph cannot be INT8, from the layers that stay in higher precision with the reason of each."""
+    """Say why a graph cannot be INT8, given the layers that stay in higher precision with their reasons."""
     if not kept:
-        return "nothing of the graph can be INT8: it has no convolution and no matrix product with a constant"
+        return "no layer of the graph can be INT8: it has no convolution and no matrix product with a constant"
     name, reason = next(iter(kept.items()))
-    return f"nothing of the graph can be INT8, as its {len(kept)} weighted layers stay in higher precision ({name!r}: {reason})"
+    return f"no layer of the graph can be INT8: its {len(kept)} weighted layers stay in higher precision ({name!r}: {reason})"

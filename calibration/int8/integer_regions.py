@@ -1,9 +1,9 @@
-"""The parts of a graph that ONNX Runtime runs on integers from one end to the other.
+"""The parts of a graph that ONNX Runtime runs entirely on integers.
 
-Its integer kernels read and write 8 bits (``QLinearConv``, ``QLinearAdd``, ...), so between two of them nothing is FP32; it makes
-them of an operator whose inputs come from a DequantizeLinear and whose output goes to a QuantizeLinear
+Its integer kernels read and write 8 bits (``QLinearConv``, ``QLinearAdd``, ...), so nothing between two of them is FP32. It uses
+one for an operator whose inputs come from a DequantizeLinear and whose output goes to a QuantizeLinear
 (https://github.com/microsoft/onnxruntime/tree/main/onnxruntime/core/optimizer/qdq_transformer). A ReLU in front of a
-QuantizeLinear whose zero point is its smallest number is dropped: the clipping does the same.
+QuantizeLinear whose zero point is the smallest integer is removed: clipping does the same.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import onnx_ir as ir
 from mtl_deploy.calibration.graph.typed import is_float
 
 MOVES = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"))
-"""Operators that do not change values: what they give has the range of what they read."""
+"""Operators that only move values: their output has the range of their input."""
 
 _ARITHMETIC = frozenset(("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"))
 _CLIPPING = frozenset(("Relu", "Clip"))
 _TO_FLOAT = frozenset(("Gemm", "MatMul"))
-"""Their integer kernels can give FP32 as well; not in front of a ReLU, which ONNX Runtime (1.31) takes for part of the pattern."""
+"""Their integer kernels can also give FP32, but not in front of a ReLU, which ONNX Runtime (1.31) takes as part of the pattern."""
 
 
 class Regions:
-    """What computes on integers, given the weighted nodes that do.
+    """The nodes that compute on integers, given the weighted nodes that do.
 
-    Other operators join where all they read comes from integer nodes and some node that reads them is one: what feeds nothing but
-    FP32 (a pool in front of a head's last layer) stays in FP32, which is more exact and costs little.
+    Another operator is one of them if all its inputs come from integer nodes and an integer node reads its output. An operator that
+    feeds only FP32 nodes (a pool in front of a head's last layer) stays in FP32, which is more accurate and costs little.
 
     Args:
         graph: with types.
@@ -53,12 +53,12 @@ class Regions:
         return node in self._integer
 
     def is_computed(self, value: ir.Value) -> bool:
-        """Whether a tensor is the result of an integer node, so that all its readers read the rounded one."""
+        """Whether a tensor is the result of an integer node, so that all its readers read the quantized tensor."""
         producer = _before_clipping(value).producer()
         return producer is not None and producer in self._integer
 
     def source(self, value: ir.Value) -> ir.Value:
-        """Return the tensor whose range a tensor has: what it was before integer nodes moved it."""
+        """Return the tensor whose range a tensor has: the one that integer nodes moved the values of."""
         producer = value.producer()
         while producer is not None and producer in self._integer and producer.op_type in MOVES:
             origin = producer.inputs[0]
@@ -96,7 +96,7 @@ class Regions:
 
 
 def _after_clipping(value: ir.Value) -> ir.Value:
-    """Follow a result through the activation that is its only reader."""
+    """Return the output of the activation that is a result's only reader."""
     while not value.is_graph_output():
         uses = list(value.uses())
         if len(uses) != 1 or uses[0].node.op_type not in _CLIPPING or uses[0].idx != 0:
@@ -106,7 +106,7 @@ def _after_clipping(value: ir.Value) -> ir.Value:
 
 
 def _before_clipping(value: ir.Value) -> ir.Value:
-    """Return the result that an activation clips, where nothing else reads it."""
+    """Return the result that an activation clips, if nothing else reads it."""
     producer = value.producer()
     while producer is not None and producer.op_type in _CLIPPING:
         origin = producer.inputs[0]

@@ -1,6 +1,6 @@
-"""Where Q/DQ go in a graph, in the two styles that its readers run fastest.
+"""Where Q/DQ go in a graph, in two styles, one for each of the libraries that run it.
 
-``tensorrt``: on the inputs of weighted layers, and on the skip branch alone of a residual sum; the builder fuses what lies between
+``tensorrt``: on the inputs of weighted layers, and only on the skip branch of a residual sum; the builder fuses the nodes between
 (https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html, "Q/DQ Layer-Placement
 Recommendations"). ``cpu``: around each operator that ONNX Runtime has an integer kernel for, end to end
 (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
@@ -34,8 +34,8 @@ class Edge:
     Attributes:
         node: its name.
         position: of the input.
-        tensor: what it reads.
-        ranged: the tensor whose range serves: ``tensor``, or what a node that only moves values made it of.
+        tensor: the tensor that it reads.
+        ranged: the tensor whose range is used: ``tensor`` itself, or the one that nodes made it of by moving values.
     """
 
     node: str
@@ -51,8 +51,8 @@ class QdqPlacement:
     Attributes:
         style: ``tensorrt`` or ``cpu``.
         nodes: the weighted nodes that compute in INT8, in the graph's order.
-        edges: the inputs of nodes that get Q/DQ; those that read one tensor share them.
-        kept: the weighted nodes that do not, with the reason.
+        edges: the inputs of nodes that get Q/DQ; those that read the same tensor share them.
+        kept: by name of a weighted node that does not compute in INT8, the reason.
     """
 
     style: Style
@@ -73,7 +73,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
         model: an FP32 graph, opset 13 or higher. It is not changed.
         style: ``tensorrt`` or ``cpu``.
         skip: names of weighted nodes that stay in higher precision.
-        heads: whether the last weighted layer of each head becomes INT8 too.
+        heads: whether the last weighted layer of each head becomes INT8 as well.
 
     Raises:
         OptionError: there is no such style, or a name in ``skip`` is not a weighted node of the graph.
@@ -85,7 +85,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     unknown = set(skip) - {str(node.name) for node in weighted}
     if unknown:
         known = ", ".join(str(node.name) for node in weighted[:3])
-        raise OptionError(f"{sorted(unknown)[0]!r} is no weighted layer of the graph; there are {known}, ...")
+        raise OptionError(f"{sorted(unknown)[0]!r} is not a weighted layer of the graph; its layers are {known}, ...")
     last = set() if heads else last_of_heads(graph)
     kept: dict[str, str] = {}
     quantized: list[ir.Node] = []
@@ -107,9 +107,9 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
 
 
 def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the weighted nodes that compute in INT8 in one style at least, in the graph's order.
+    """Return the weighted nodes that compute in INT8 in at least one style, in the graph's order.
 
-    With all of them in ``skip``, nothing of either graph is INT8.
+    With all of them in ``skip``, no layer of either graph is INT8.
     """
     chosen = {name for style in STYLES for name in place(model, style).nodes}
     return tuple(str(node.name) for node in prepared(model).graph if node.name in chosen)

@@ -1,4 +1,4 @@
-"""Writing Q/DQ into a graph: activations between QuantizeLinear and DequantizeLinear, weights as integers behind one.
+"""Writing Q/DQ into a graph: activations pass QuantizeLinear and DequantizeLinear, weights are integers before DequantizeLinear.
 
 The arithmetic is ONNX's: ``q = saturate(round_half_even(x / scale) + zero_point)``
 (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html).
@@ -37,14 +37,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized graph and what was decided on the way.
+    """A quantized graph and the decisions behind it.
 
     Attributes:
         model: the graph; its inputs and outputs are those of the FP32 graph.
         style: ``tensorrt`` or ``cpu``.
         nodes: number of weighted nodes that compute in INT8.
-        kept: by name, the weighted nodes that do not, with the reason.
-        ranges: by tensor, those that were used.
+        kept: by name of a weighted node that does not compute in INT8, the reason.
+        ranges: by tensor, the ranges that were used.
         weight_bits: 8, or 7.
     """
 
@@ -78,15 +78,15 @@ def quantize(
 ) -> Quantized:
     """Write Q/DQ into an FP32 graph.
 
-    - ``tensorrt``: S8 with zero point 0 throughout, activations a tensor, weights a channel from -127 to 127, biases in FP32.
-      Scales are numbers that FP16 has, rounded up to the next, so that typing them FP16 afterwards changes nothing; but for
-      tensors below FP16's normal range, which stay in FP32.
+    - ``tensorrt``: S8 with zero point 0; one scale per activation tensor and one per weight channel, with weights from -127 to 127;
+      biases in FP32. Scales are rounded up to the next FP16 number, so that converting them to FP16 later changes nothing; except
+      for tensors below FP16's normal range, which stay in FP32.
     - ``cpu``: activations in U8 with a zero point, weights as above, biases in INT32 with the product of both scales, as ONNX
-      Runtime's integer kernels read them. A channel whose bias would not fit gets a larger step.
+      Runtime's integer kernels read them. A channel whose bias would not fit gets a larger scale.
 
     Args:
         model: the graph that ``placement`` was made for, opset 13 or higher. It is not changed.
-        ranges: by tensor, at least those of ``placement.tensors``.
+        ranges: by tensor, at least for ``placement.tensors``.
         placement: see :func:`~mtl_deploy.calibration.int8.qdq_placement.place`.
         weight_bits: 7 keeps weights within -64 to 63. Without VNNI, x86 adds pairs of products in 16 bits that saturate
             (``vpmaddubsw``): 2 * 255 * 127 exceeds 32767, 2 * 255 * 64 does not. ONNX Runtime's ``reduce_range`` is the same.
@@ -100,7 +100,7 @@ def quantize(
     missing = [name for name in placement.tensors if name not in ranges]
     if missing:
         raise WorkError(
-            f"tensor {missing[0]!r} has no range; calibrate the graph again, its ranges are another graph's"
+            f"tensor {missing[0]!r} has no range: the ranges are those of another graph; calibrate this one again"
         )
     graph = prepared(model)
     _Writing(graph.graph, ranges, placement, weight_bits).apply()
@@ -130,7 +130,7 @@ def quantize_weight(weight: Array, axis: int, scale: Array, bits: int = 8) -> np
 
 
 def weight_scale(weight: Array, axis: int, bits: int = 8) -> npt.NDArray[np.float32]:
-    """Return the step of each output channel: its largest magnitude becomes 127 (7 bits: 63); of a channel of zeros 1."""
+    """Return the scale of each output channel: its largest magnitude becomes 127 (7 bits: 63); 1 for a channel of zeros."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others, initial=0).astype(np.float64)
     scale = largest / (127 if bits == 8 else 63)
@@ -138,7 +138,7 @@ def weight_scale(weight: Array, axis: int, bits: int = 8) -> npt.NDArray[np.floa
 
 
 def fp16_above(scale: Array) -> npt.NDArray[np.float32]:
-    """Return the smallest FP16 numbers that are not below, as FP32; beyond FP16's largest number, the scale as it is."""
+    """Return scales rounded up to the next FP16 number, as FP32; those beyond FP16's largest number are unchanged."""
     with np.errstate(over="ignore"):
         half = np.asarray(scale, np.float32).astype(np.float16)
         half = np.where(half.astype(np.float32) < scale, np.nextafter(half, np.float16(np.inf)), half)
@@ -146,7 +146,7 @@ def fp16_above(scale: Array) -> npt.NDArray[np.float32]:
 
 
 class _Writing:
-    """Writes a placement into a graph, with one Q/DQ a tensor, however many nodes read it."""
+    """Writes a placement into a graph, with one Q/DQ pair per tensor, however many nodes read it."""
 
     def __init__(self, graph: ir.Graph, ranges: Mapping[str, Range], placement: QdqPlacement, weight_bits: int) -> None:
         self._graph = graph
@@ -206,7 +206,7 @@ class _Writing:
                 )
             node.replace_input_with(1, self._weights[value, axis])
             return
-        # Both scales are in the bias's, so nodes that share a weight cannot share it here.
+        # The bias's scale contains both scales, so nodes that share a weight get a copy each.
         weight, offsets = _array(value), _array(bias).astype(np.float64)
         step = float(self._ends(self._ranged(node))[0])
         smallest = np.abs(offsets) / (step * _LARGEST_BIAS)
@@ -241,7 +241,7 @@ class _Writing:
 
 
 def _for_half(scale: Array) -> npt.NDArray[np.float32]:
-    """Round scales to FP16, but for tensors so small that they stay in FP32 anyway."""
+    """Round scales up to FP16 numbers, except for tensors so small that they stay in FP32 anyway."""
     small = 127 * scale.max() < FP16_SMALLEST_NORMAL
     return scale.astype(np.float32) if small else fp16_above(scale)
 

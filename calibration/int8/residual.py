@@ -11,13 +11,13 @@ from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 
 def skip_branch(node: ir.Node, quantized: Collection[ir.Node]) -> int | None:
-    """Return the input of a residual sum that gets Q/DQ; None: the node is no such sum, or its convolution is not in INT8.
+    """Return the input of a residual sum that gets Q/DQ; None if the node is not such a sum or its convolution is not in INT8.
 
-    TensorRT fuses a convolution with the sum that follows it when the sum's other side is INT8; Q/DQ between the two would come
-    in between (https://docs.nvidia.com/deeplearning/tensorrt/tensorflow-quantization-toolkit/docs/docs/add_custom_qdq_cases.html).
-    The other side is found by the nearest common ancestor, as in NVIDIA's ModelOpt (``build_non_residual_input_map``): of two
-    branches that both end in a convolution, the one with fewer weighted layers since then is the skip branch, and the second
-    where both have as many.
+    TensorRT fuses a convolution with the sum that follows it if the sum's other input is INT8; Q/DQ between the two would prevent
+    that (https://docs.nvidia.com/deeplearning/tensorrt/tensorflow-quantization-toolkit/docs/docs/add_custom_qdq_cases.html).
+    The skip branch is found from the nearest common ancestor, as in NVIDIA's ModelOpt (``build_non_residual_input_map``): if both
+    branches end in a convolution, it is the one with fewer weighted layers since that ancestor, or the second if both have equally
+    many.
 
     Args:
         node: any.
@@ -31,7 +31,7 @@ def skip_branch(node: ir.Node, quantized: Collection[ir.Node]) -> int | None:
     assert first is not None  # both are data
     assert second is not None
     if first.shape is not None and second.shape is not None and first.shape != second.shape:
-        return None  # a broadcast, no residual sum
+        return None  # a broadcast, not a residual sum
     ends = [_convolution(value) for value in (first, second)]
     if not any(end in quantized for end in ends if end is not None):
         return None
@@ -50,7 +50,7 @@ def _is_data(value: ir.Value | None) -> bool:
 
 
 def _convolution(value: ir.Value) -> ir.Node | None:
-    """Return the convolution that computes a value, with nothing but a folded normalisation between."""
+    """Return the convolution that computes a value, possibly followed by a batch normalization."""
     producer = value.producer()
     if producer is not None and producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
         producer = producer.inputs[0].producer()

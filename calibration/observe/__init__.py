@@ -1,1 +1,1 @@
-"""A graph's activations over many images: statistics, histograms, and the ranges chosen from them."""
+"""A graph's activations over many images: statistics, histograms, and the ranges that are chosen from them."""

@@ -1,6 +1,6 @@
-"""Ranges kept in a bundle, so that the same graph and data are not observed twice.
+"""Ranges that are kept in a bundle, so that the same graph is not run on the same data again.
 
-The file names what it was made from: the graph's SHA-256 and the data's digest. It is used only where both are the same.
+The file records what it was made from: the graph's SHA-256 and the data's digest. It is used only if both are the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .statistics import TensorStatistics
 
 PATH = "calibration.json"
 VERSION = 2
-"""2: ranges a style; before, those of S8 served both."""
+"""2: ranges per style; in version 1 both styles shared those of S8."""
 MOST = 3.4028235e38
-"""The largest float32: no tensor of a graph holds more."""
+"""The largest float32: no tensor of a graph can exceed it."""
 
 _ENDS: Schema = {
     "type": "array",
@@ -54,7 +54,7 @@ SCHEMA: Schema = {
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What ranges depend on.
+    """The graph and the data that ranges depend on.
 
     Attributes:
         graph: SHA-256 of the FP32 graph.
@@ -67,7 +67,7 @@ class CacheKey:
 
 @dataclass(frozen=True)
 class FoundRanges:
-    """What a calibration found.
+    """The ranges that a calibration found.
 
     Attributes:
         ranges: by style, by method, by tensor.
@@ -82,8 +82,8 @@ def pack(key: CacheKey, found: FoundRanges) -> tuple[bytes, dict[str, Any]]:
     """Return the file, and the manifest's record of it.
 
     Args:
-        key: what was calibrated, on what.
-        found: by it.
+        key: the graph that was calibrated, and the data.
+        found: the ranges.
     """
     document = {
         "version": VERSION,
@@ -105,10 +105,10 @@ def pack(key: CacheKey, found: FoundRanges) -> tuple[bytes, dict[str, Any]]:
 
 
 def read(bundle: Bundle, key: CacheKey) -> tuple[FoundRanges | None, str]:
-    """Return what a bundle's calibration found, or None; and, for people, which of the two and why.
+    """Return the ranges that are kept in a bundle, or None if they cannot be used; and a note for people that says which, and why.
 
-    A cache of other data or another graph is stale, one that is not the manifest's is damaged: neither is used, and neither is an
-    error, since the ranges can be found again.
+    A cache of other data or another graph is stale, and one that does not match the manifest is damaged. Neither is an error, since
+    the ranges can be found again.
     """
     record = bundle.manifest.calibration
     if not record.get("path"):
@@ -133,7 +133,7 @@ def read(bundle: Bundle, key: CacheKey) -> tuple[FoundRanges | None, str]:
         for methods in ranges.values():
             for tensors in methods.values():
                 if not all(one.low <= 0 <= one.high for one in tensors.values()):
-                    raise DocumentError("a range does not hold 0")
+                    raise DocumentError("a range does not contain 0")
     except (BundleError, DocumentError):
         return None, "cached ranges are damaged"
     if made_from.graph != key.graph:

@@ -1,4 +1,4 @@
-"""How the values of a graph's tensors are distributed on real images: a histogram a tensor, counted while the graph runs."""
+"""How the values of a graph's tensors are distributed on real images: one histogram per tensor, counted while the graph runs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class Histogram:
     """The values of one tensor over all batches.
 
     Attributes:
-        counts: ``(BINS,) int64``: values by bin, bins of one width from ``low`` to ``high``.
+        counts: ``(BINS,) int64``: number of values per bin; the bins have equal widths and reach from ``low`` to ``high``.
         low: the smallest value.
         high: the largest value.
-        zeros: values that are exactly zero, as a ReLU leaves them; no quantization rounds them. They are in ``counts`` as well.
-        channel_absmax: ``(C,) float64``, the largest magnitude a channel (axis 1); None where the tensor has no such axis.
+        zeros: number of values that are exactly zero, as a ReLU gives them; quantization does not round them. They are in
+            ``counts`` as well.
+        channel_absmax: ``(C,) float64``, the largest magnitude per channel (axis 1); None if the tensor has no such axis.
     """
 
     counts: Counts
@@ -68,14 +69,13 @@ def collect(
 ) -> dict[str, Histogram]:
     """Run a graph on batches and count the values of some of its tensors.
 
-    Their values are outputs of the graph for the time of one batch: small batches keep memory low (ResNet-50, 224 by 224: about
-    60 MB an image).
+    All values of a batch are in memory at once, so small batches keep memory low (ResNet-50 at 224 by 224: about 60 MB per image).
 
     Args:
         model: a graph with one input. It is not changed.
         names: ``float32`` tensors of it.
-        batches: arrays for the graph's input, those that ``observed`` comes from: they are gone through a second time. A value
-            beyond what was observed counts at the end.
+        batches: arrays for the graph's input, the same that ``observed`` comes from. A value beyond what was observed is counted in
+            the first or last bin.
         observed: see :func:`~mtl_deploy.calibration.observe.statistics.observe`.
         threads: of ONNX Runtime; None: one per core.
 
@@ -91,10 +91,10 @@ def collect(
         return {}
     for name in names:
         if name not in observed:
-            raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is no float tensor of the graph")
+            raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is not a float tensor of the graph")
         if not observed[name].finite:
             raise WorkError(
-                f"tensor {name!r} is NaN or infinite in FP32 on the calibration images, so it has no range; mend the network, "
+                f"tensor {name!r} is NaN or infinite in FP32 on the calibration images, so it has no range; fix the network, "
                 "or leave the nodes that read it out of INT8"
             )
     counting = {name: _Counting(observed[name]) for name in names}
@@ -104,12 +104,12 @@ def collect(
             for name, values in session.run({model.graph.input[0].name: batch}, names).items():
                 counting[name].add(values)
     if batch is None:
-        raise ImageError("there are no images to count the activations of; give at least one batch")
+        raise ImageError("there are no images to count activations on; give at least one batch")
     return {name: one.histogram() for name, one in counting.items()}
 
 
 class _Counting:
-    """One tensor's histogram while it grows."""
+    """One tensor's histogram while it is counted."""
 
     def __init__(self, seen: TensorStatistics) -> None:
         self._low, self._high = seen.minimum, seen.maximum

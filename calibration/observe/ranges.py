@@ -1,6 +1,6 @@
-"""From a tensor's histogram to the interval that its 8 bits cover.
+"""Choosing the interval that a tensor's 8 bits cover, from its histogram.
 
-Each method looks for a threshold: a small one rounds finely and clips much, a large one the other way round.
+Each method looks for a threshold: a small one rounds finely and clips a lot, a large one rounds coarsely and clips little.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Method = Literal["minmax", "percentile", "mse", "entropy"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 
 PERCENTILE = 99.999
-"""Of the values. Wu et al., "Integer Quantization for Deep Learning Inference" (https://arxiv.org/abs/2004.09602), try 99.9 to
-99.9999; ONNX Runtime takes this one. 99.99 cuts ten times as many of the largest values, and those decide between classes."""
+"""Percent of the values. Wu et al., "Integer Quantization for Deep Learning Inference" (https://arxiv.org/abs/2004.09602), try 99.9
+to 99.9999; ONNX Runtime uses this one. 99.99 clips ten times as many of the largest values, which decide between classes."""
 
 _GRID = 160  # thresholds that MSE tries
-_SMALLEST = 1 / 512  # of the largest magnitude: a hundredfold outlier must not hide the rest
+_SMALLEST = 1 / 512  # of the largest magnitude: an outlier a hundred times as large as the rest must not hide it
 _MAGNITUDE_BINS = 2048  # Migacz, slide "Algorithm": 2048 bins, 128 levels
 _ENTROPY_STEP = 8  # bins between two thresholds that entropy tries
-_AROUND = 8  # bins to each side that a running median is taken over
+_AROUND = 8  # bins on each side for the running median
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Range:
-    """The interval of a tensor that is represented; values beyond are clipped to its ends.
+    """The interval of a tensor's values that is represented; values beyond it are clipped to its ends.
 
     Attributes:
         low: zero or below.
@@ -45,11 +45,11 @@ class Range:
 
     @property
     def symmetric_scale(self) -> float:
-        """The step of S8 from -127 to 127 with zero point 0. A tensor of nothing but zeros has a step of 1."""
+        """The scale of S8 from -127 to 127 with zero point 0. A tensor with only zeros has scale 1."""
         return max(abs(self.low), abs(self.high)) / 127 or 1.0
 
     def asymmetric(self) -> tuple[float, int]:
-        """Return step and zero point of U8: zero is exact, and the interval reaches at least from ``low`` to ``high``."""
+        """Return scale and zero point of U8: zero is exact, and the interval covers at least ``low`` to ``high``."""
         scale = (self.high - self.low) / 255
         if scale == 0:
             return 1.0, 0
@@ -59,21 +59,21 @@ class Range:
 def choose(histogram: Histogram, method: str, *, symmetric: bool = True) -> Range:
     """Choose a tensor's range.
 
-    - ``minmax``: all values observed. Nothing is clipped, and one outlier sets the step.
-    - ``percentile``: 99.999 percent of the values lie inside (Wu et al. 2020); for S8 of their magnitudes, for U8 with as many
-      beyond one end as beyond the other.
-    - ``mse``: the smallest expected squared error of all thresholds of a grid: clipped values by their distance, the others with
-      step squared over twelve (Banner et al. 2019, "Post training 4-bit quantization of convolutional
-      networks for rapid-deployment", https://arxiv.org/abs/1810.05723). Zeros are exact and cost nothing.
+    - ``minmax``: all observed values. Nothing is clipped, and a single outlier sets the scale.
+    - ``percentile``: 99.999 percent of the values lie inside (Wu et al. 2020); for S8 of their magnitudes, for U8 with equally many
+      beyond each end.
+    - ``mse``: the threshold of a grid with the smallest expected squared error: for clipped values their distance squared, for the
+      others the scale squared over twelve (Banner et al. 2019, "Post training 4-bit quantization of convolutional
+      networks for rapid-deployment", https://arxiv.org/abs/1810.05723). Zeros are exact and add no error.
     - ``entropy``: the threshold whose quantized distribution has the smallest Kullback-Leibler divergence from the original
       (Migacz 2017, "8-bit Inference with TensorRT", GTC 2017 S7310). It tries thresholds down to a sixteenth of the largest
-      magnitude, so it does not reach behind a hundredfold outlier.
+      magnitude, so it cannot exclude an outlier that is a hundred times as large as the rest.
 
     Args:
-        histogram: of its values.
+        histogram: of the tensor's values.
         method: one of :data:`METHODS`.
-        symmetric: for S8 with zero point 0, whose 127 steps must reach the larger side; False: for U8, whose 255 steps are cut to
-            both sides. Affects all methods but ``minmax``.
+        symmetric: whether it is for S8 with zero point 0, whose 127 steps must cover the larger side; False: for U8, whose 255
+            steps are fitted to both sides. It affects all methods but ``minmax``.
 
     Raises:
         OptionError: there is no such method.
@@ -97,7 +97,7 @@ def choose(histogram: Histogram, method: str, *, symmetric: bool = True) -> Rang
 
 
 def expected_error(histogram: Histogram, chosen: Range, *, symmetric: bool) -> float:
-    """Return the mean squared error that a range is expected to cause, by the model of ``mse`` in :func:`choose`."""
+    """Return the mean squared error to expect of a range, by the model of ``mse`` in :func:`choose`."""
     step = chosen.symmetric_scale if symmetric else chosen.asymmetric()[0]
     reach = 127 * step if symmetric else None
     low = chosen.low if reach is None else -reach
@@ -155,17 +155,17 @@ def _clipping(values: Floats, counts: npt.NDArray[np.int64], thresholds: Floats)
 
 
 def _entropy(histogram: Histogram, levels: int) -> float:
-    """Find the threshold of the smallest divergence, as Migacz's pseudocode does, but of the density and not of the counts.
+    """Find the threshold with the smallest divergence, like Migacz's pseudocode, but of the density instead of the counts.
 
-    Merging bins costs divergence also where their counts differ by chance, or because some values come again and again (a flat
-    background), which round like any other. Either cost grows with the threshold, so small ones would look better than they
-    are. Hence a running median stands for the counts. In a sparse tail, where it is zero, the counts stay, and what chance makes
-    of them on average is taken off: half a bin merged over the number of values, as twice that number times the divergence
-    follows a chi-squared distribution (Wilks 1938).
+    Merging bins adds divergence even if their counts differ only by chance, or because some values occur very often (a flat
+    background), which round like any other. Both effects grow with the threshold, so small thresholds would look better than they
+    are. So a running median replaces the counts. In a sparse tail, where the median is zero, the counts stay, and the divergence
+    that chance alone causes on average is subtracted: half the number of merged bins over the number of values, as twice that
+    number times the divergence follows a chi-squared distribution (Wilks 1938).
     """
     width = histogram.absmax / _MAGNITUDE_BINS
     counts = _magnitudes(histogram)
-    # The zeros of a ReLU are exact whatever the step, and would outweigh all else; NVIDIA's pytorch-quantization does the same
+    # The zeros of a ReLU are exact at any scale and would outweigh everything else; NVIDIA's pytorch-quantization does the same
     # (calib/histogram.py, _compute_amax_entropy: bins[0] = bins[1]).
     counts[0] = counts[1]
     beyond = counts.sum() - np.cumsum(counts)
@@ -189,9 +189,9 @@ def _entropy(histogram: Histogram, levels: int) -> float:
 
 
 def _magnitudes(histogram: Histogram) -> Floats:
-    """Return the counts of magnitudes; a bin that reaches over two of them is shared out by its overlap.
+    """Return a histogram of magnitudes; a bin that overlaps two of its bins is divided by the overlap.
 
-    Assigned whole, bins that do not fit would leave a ripple, which looks like information to entropy.
+    If such bins were assigned as a whole, they would leave a ripple that looks like information to ``entropy``.
     """
     edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
     below = np.concatenate([[0.0], np.cumsum(histogram.counts)])
@@ -201,7 +201,7 @@ def _magnitudes(histogram: Histogram) -> Floats:
 
 
 def _density(counts: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return the running median of counts, and which bins have their own count instead, since their median is zero."""
+    """Return the running median of the counts, and which bins keep their own count because their median is zero."""
     padded = np.pad(counts, _AROUND, mode="reflect")
     median: Floats = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1), axis=1)
     return np.where(median > 0, median, counts), median <= 0

@@ -1,4 +1,4 @@
-"""Whether a bundle's graph is one that can be gone through and quantized, known before any work is done on it."""
+"""Checking that a bundle's graph can be processed and quantized, before any work is done on it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mtl_deploy.runtime.signals import handlers_error
 
 
 def check_graph(content: bytes, signature: Signature, where: str, *, threads: int | None = None) -> None:
-    """Check that ONNX's own tools take a graph, that ONNX Runtime runs it, and that it computes what the bundle says.
+    """Check that ONNX's own tools accept a graph, that ONNX Runtime runs it, and that it computes what the bundle says.
 
     Args:
         content: an ``.onnx`` file.
         signature: the bundle's.
-        where: how errors call the file.
+        where: name of the file in errors.
         threads: of ONNX Runtime.
 
     Raises:
-        BundleError: it is damaged, no graph, or another than its bundle says.
+        BundleError: it is damaged, not a graph, or not the graph that its bundle describes.
     """
     try:
         model = onnx.load_from_string(content)
@@ -57,5 +57,5 @@ def check_graph(content: bytes, signature: Signature, where: str, *, threads: in
     for name, output in found.items():
         if output.shape != (expected := (shape[0], *signature.sample_shape(name))):
             raise BundleError(
-                f"{where}: {name!r} is {output.shape} for one batch, by its tasks {expected}; export again"
+                f"{where}: {name!r} has shape {output.shape} for one batch, but its tasks say {expected}; export again"
             )

@@ -1,6 +1,6 @@
-"""How much a network's outputs vary over images: the scale that their errors are judged on.
+"""How much a network's outputs vary over images: the scale that their errors are judged by.
 
-The largest value is no such scale: a head that answers 2005.5 give or take 0.4 would pass with its weights set to zero.
+The largest value is not such a scale: a head that answers 2005.5 plus or minus 0.4 would pass with its weights set to zero.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 DEVIATIONS = 4.0
-"""A spread is so many standard deviations: two to either side of the mean, where 95 % of normally distributed values lie."""
+"""A spread is this many standard deviations: two on each side of the mean, where 95 % of normally distributed values lie."""
 
 
 class Spread:
-    """The spread of each channel, from values that come batch by batch."""
+    """The spread of each channel, from values that arrive in batches."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -25,7 +25,7 @@ class Spread:
         self._largest: Floats = np.zeros(0)
 
     def add(self, values: npt.NDArray[np.floating]) -> None:
-        """Take in values ``(N, C, ...)``: ``C`` channels at any number of positions."""
+        """Add values ``(N, C, ...)``: ``C`` channels at any number of positions."""
         flat = values.reshape(len(values), values.shape[1], -1).astype(np.float64)
         if self._origin is None:
             self._origin = flat.mean(axis=(0, 2))

@@ -1,7 +1,7 @@
-"""What values the tensors of a graph take on real images.
+"""The range of the values of a graph's tensors on real images.
 
-ONNX Runtime runs the graph with reductions hung onto every float tensor, so that three numbers a tensor and batch come back and no
-activation is kept.
+ONNX Runtime runs the graph with reductions attached to every float tensor, so that three numbers per tensor and batch come back and
+no activation is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mtl_deploy.runtime.errors import ImageError
 from .session import ObservingSession
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
-"""The sum is there for NaN and infinity: ONNX Runtime's minimum and maximum pass over a NaN that does not come first."""
+"""The sum finds NaN and infinity: ONNX Runtime's minimum and maximum ignore a NaN that is not the first value."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TensorStatistics:
     Attributes:
         minimum: the smallest value.
         maximum: the largest value.
-        finite: whether no value was NaN or infinite; where it is False, the other two say little.
+        finite: whether no value was NaN or infinite; if it is False, the other two mean little.
     """
 
     minimum: float
@@ -41,16 +41,16 @@ class TensorStatistics:
 
     @property
     def absmax(self) -> float:
-        """The largest magnitude; infinity where a value was not finite."""
+        """The largest magnitude; infinity if a value was not finite."""
         return max(abs(self.minimum), abs(self.maximum)) if self.finite else math.inf
 
 
 def observe(
     model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], *, threads: int | None = None
 ) -> dict[str, TensorStatistics]:
-    """Run a graph on batches and collect the range of each float tensor.
+    """Run a graph on batches and find the range of each float tensor.
 
-    A watched tensor has a reduction as its consumer, so ONNX Runtime cannot fuse it away: what is seen is what the graph says.
+    Each tensor has a reduction as its consumer, so ONNX Runtime cannot fuse it away: what is observed is what the graph says.
 
     Args:
         model: a graph with one input, opset 13 or higher. It is not changed.
@@ -77,7 +77,7 @@ def observe(
             maximum = np.fmax(maximum, values[:, 1])
             finite &= np.isfinite(values).all(axis=1)
     if batch is None:
-        raise ImageError("there are no images to observe the graph on; give at least one batch")
+        raise ImageError("there are no images to run the graph on; give at least one batch")
     return {
         name: TensorStatistics(float(low), float(high), bool(sound))
         for name, low, high, sound in zip(names, minimum, maximum, finite, strict=True)
@@ -85,14 +85,14 @@ def observe(
 
 
 def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
-    """Hang reductions onto every float tensor; return the tensors' names and the new graph."""
+    """Attach reductions to every float tensor; return the tensors' names and the new graph."""
     watched = typed(model)
     graph = watched.graph
     values = float_tensors(graph)
     for value in values:
         nodes = [_reduction(value, op_type) for op_type in _REDUCTIONS]
         producer = value.producer()
-        # Right behind the tensor, so that it is freed at once: run last, the reductions would keep every activation alive.
+        # Right after the tensor, so that it is freed at once: at the end, the reductions would keep every activation alive.
         if producer is None:
             graph.insert_before(graph[0], nodes)
         else:

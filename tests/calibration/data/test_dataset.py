@@ -157,7 +157,7 @@ def test_an_npz_file_holds_images_and_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.labels["age"], [1, 2, np.nan, 4])
     assert data.labels["gender"].tolist() == [0, 1, -1, 0]
     assert data.labels["race"].tolist() == [4, -1, 0, 2]
-    assert "data.npz: extra not used; labels are called labels/<task>" in data.warnings
+    assert "data.npz: extra not used; name label arrays labels/<task>" in data.warnings
     drawn = load_data(file, SIZE, TASKS, samples=2, seed=2)
     for image, race in zip(drawn.images, drawn.labels["race"], strict=True):
         position = int((data.images == image).all(axis=(1, 2, 3)).argmax())
@@ -180,7 +180,7 @@ def test_a_regression_of_several_values_takes_rows_of_labels(tmp_path: Path) -> 
         ({"labels/race": np.array([0, 1, 2, 0.5])}, "no index from 0 to 4, nor -1"),
         ({"labels/gender": np.array(["male", "x", "", ""])}, "gender 'x' is not one of male, female or an index"),
         ({"labels/age": np.array([1, np.inf, 2, 3])}, "holds infinite values"),
-        ({"labels/age": np.zeros((4, 2))}, "shape (4, 2); expected a label an image"),
+        ({"labels/age": np.zeros((4, 2))}, "shape (4, 2); expected one label per image"),
     ],
     ids=["length", "range", "fraction", "text", "infinite", "shape"],
 )

@@ -156,5 +156,5 @@ def test_folders_without_any_label_are_refused(folder: Path) -> None:
     with pytest.raises(OptionError, match="neither"):
         load_data(folder / "images", SIZE, TASKS, labels=folder / "images")
     (folder / "other" / "depth").mkdir(parents=True)
-    with pytest.raises(OptionError, match="no label of any of the 6 images"):
+    with pytest.raises(OptionError, match="no label file for any of the 6 images"):
         load_data(folder / "images", SIZE, TASKS, labels=folder / "other")

@@ -82,7 +82,7 @@ def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), (b"\xff\xd8\xff\xe0", "not a text file"), (b"# nothing\n", "names no image")],
+    [(None, "No such file"), (b"\xff\xd8\xff\xe0", "not a text file"), (b"# nothing\n", "lists no image")],
     ids=["missing", "binary", "empty"],
 )
 def test_what_is_no_source_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:

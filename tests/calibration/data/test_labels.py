@@ -119,7 +119,7 @@ def test_other_words_leave_utkfaces_indices_as_they_are_and_say_so(tmp_path: Pat
     expected = [race if race < 3 else -1 for _, _, race in (UTKFACE[name] for name in sorted(UTKFACE))]
     assert data.labels["race"].tolist() == expected
     text = "; ".join(data.warnings)
-    assert "race: its labels (a, b, c) are not UTKFace's; indices are taken as they are (0 white" in text
+    assert "race: its labels (a, b, c) are not UTKFace's; its indices are used as they are (0 white" in text
     assert "age: UTKFace's names do not give the labels of a multiclass task" in text
 
 
@@ -205,7 +205,7 @@ def test_a_list_of_files_takes_labels_in_its_own_order(numbered: Path, csv_file:
         ("path,age\n0.png,3\n", "no column 'file'; the columns are path, age"),
         (
             "file,digit\n0.png,3\n",
-            "no column is called like a task; the tasks are age, gender, race, the columns file, digit",
+            "no column is named after a task; the tasks are age, gender, race, the columns file, digit",
         ),
         ("file,age\n0.png,3\n1.png\n", "line 3 has 1 cells, the first line 2"),
         ("file,age\nother.png,3\n", "none of its 1 files is an image of .*; the first one is 'other.png'"),

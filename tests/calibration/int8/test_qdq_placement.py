@@ -124,7 +124,7 @@ def test_layers_without_constant_weights_are_kept_and_the_reason_given(sketch: A
     last = linear(graph, graph.node("MatMul", product, scaled, name="mix"), (8, 2), name="last")
     model = graph.model({last: ("batch", 2)})
     reasons = place(model, "cpu").kept
-    assert reasons["n_product"] == "its second operand is no constant weight"
+    assert reasons["n_product"] == "its second operand is not a constant weight"
     assert reasons["n_half"] == "it scales its product or its bias"
     assert "n_half" in place(model, "tensorrt").nodes
 
