@@ -1,4 +1,4 @@
-"""The article's network at full size: write a checkpoint with fresh weights, export it, and say what that cost.
+"""The article's network at full size: write a checkpoint with fresh weights, export it, and print its time and memory.
 
     python examples/article.py --out /tmp/article
     mtl-bench /tmp/article/model.mtl
@@ -23,7 +23,9 @@ SIZES = (1, 1, 5)  # age, gender, race
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write model.pt and model.mtl to")
-    parser.add_argument("--depth", type=int, choices=tuple(BLOCKS), default=50, help="of the ResNet (default: 50)")
+    parser.add_argument(
+        "--depth", type=int, choices=tuple(BLOCKS), default=50, help="depth of the ResNet (default: 50)"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_checkpoint(arguments.out / "model.pt", arguments.depth)
@@ -45,7 +47,7 @@ def write_checkpoint(path: Path, depth: int) -> None:
 
 
 def export(folder: Path) -> tuple[float, int]:
-    """Run mtl-export as a process of its own; its seconds and its peak resident memory in bytes."""
+    """Run mtl-export in a separate process; return its seconds and its peak resident memory in bytes."""
     code = "import sys; from mtl_deploy.export.cli import main; sys.exit(main(sys.argv[1:]))"
     started = time.perf_counter()
     options = ["--output", str(folder / "model.mtl"), "--force", "--engine", "none"]

@@ -1,4 +1,4 @@
-"""The least that running an engine takes: copy in, execute_async_v3, copy out, synchronize. What the runtime is compared with."""
+"""The least that running an engine takes: copy in, execute_async_v3, copy out, synchronize. The runtime is compared with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mtl_deploy.runtime.backends.tensorrt.memory import size_in_bytes, sizes_of
 
 
 class BareLoop:
-    """An execution context of a loaded model's engine, bound once to one image, called without any of the runtime.
+    """An execution context of a loaded model's engine, bound once to one image and called without the runtime.
 
     Args:
         model: loaded with ``backend="tensorrt"``; its engine is used, not its contexts.
@@ -36,7 +36,7 @@ class BareLoop:
             self._size = 256 * len(offsets)
             self._outputs, self._target = self._device(self._size), self._pinned(self._size)
             for spec, offset in zip(loaded.outputs, offsets, strict=True):
-                assert size_in_bytes(spec, (1, *sizes_of(spec))) <= 256, "meant for small outputs"
+                assert size_in_bytes(spec, (1, *sizes_of(spec))) <= 256, "BareLoop is for small outputs"
                 self._execution.set_tensor_address(spec.name, self._outputs + offset)
         self._handle = int(self._stream)
 

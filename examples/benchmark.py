@@ -1,9 +1,9 @@
-"""The article's ResNet-50 measured on this machine: every figure that docs/benchmarking.md shows of it.
+"""The article's ResNet-50 measured on this machine: all figures for it in docs/benchmarking.md.
 
     python examples/benchmark.py --out /tmp/article
 
-Makes the checkpoint and the bundle where they are missing, with fresh weights, which are as good as trained ones for measuring
-time; adds INT8 graphs with ranges of generated images, which are good for nothing else. Then runs two commands, and shows each:
+Makes the checkpoint and the bundle if they are missing, with fresh weights, which are as good as trained ones for measuring time;
+adds INT8 graphs with ranges from generated images, which are good only for measuring time. Then it shows and runs two commands:
 
 1. one shared FP32 pass against the separate models, PyTorch's own ``forward``, eager and compiled, and OpenVINO if it is installed;
 2. one shared INT8 pass against three separate FP32 models and the same PyTorch ``forward``.
@@ -30,9 +30,9 @@ IMAGES = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for model.pt, model.mtl and the results")
-    parser.add_argument("--depth", type=int, default=50, choices=(18, 34, 50), help="of the ResNet (default: 50)")
+    parser.add_argument("--depth", type=int, default=50, choices=(18, 34, 50), help="depth of the ResNet (default: 50)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--duration", type=float, help="seconds of each command (default: mtl-bench's own)")
+    parser.add_argument("--duration", type=float, help="seconds per command (default: mtl-bench's own)")
     arguments = parser.parse_args()
     folder: Path = arguments.out
     prepare(folder, arguments.depth)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, depth: int) -> None:
-    """Make what is missing."""
+    """Make the checkpoint, the bundle and its INT8 graphs if they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model.pt").is_file():
         write_checkpoint(folder / "model.pt", depth)
@@ -67,7 +67,7 @@ def results(folder: Path, name: str) -> list[str]:
 
 
 def run(room: str, arguments: list[str]) -> None:
-    """Run a command of the toolkit in a process of its own."""
+    """Run a command of the toolkit in a separate process."""
     command = {"bench": "mtl-bench", "calibration": "mtl-calibrate"}[room]
     print(f"$ {command} {shlex.join(arguments)}", flush=True)
     code = f"import sys; from mtl_deploy.{room}.cli import main; sys.exit(main(sys.argv[1:]))"

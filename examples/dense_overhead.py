@@ -3,7 +3,7 @@
     python examples/dense_overhead.py model.mtl
 
 The image has the network's own size, so that both do the same work: predict checks the image, runs the graph and maps each task's
-output to the image's pixels. The two are timed in turn in one run, so that the machine's moods meet both alike.
+output to the image's pixels. The two are timed in turn in one run, so that changes of the machine's speed affect both equally.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def compare(path: Path, threads: int, rounds: int) -> str:
-    """Compare ``model.predict(image)`` with the session's own ``run`` on the same graph and the same image, ready for it."""
+    """Compare ``model.predict(image)`` with the session's ``run`` on the same graph and the same image, already prepared."""
     bundle = open_bundle(path)
     preprocessing = bundle.manifest.signature.preprocessing
     size = (preprocessing.height, preprocessing.width)
@@ -60,7 +60,7 @@ def compare(path: Path, threads: int, rounds: int) -> str:
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two things in turn; milliseconds of each round."""
+    """Time two functions in turn; return the milliseconds of each round."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(WARM_UP):
         first()

@@ -1,13 +1,13 @@
-"""Networks of torchvision with fresh weights, as a tool is tried first: does the default export take them, FP16 included?
+"""Torchvision networks with fresh weights, which many people try a tool with first: does the default export work, with FP16?
 
     python examples/fresh_networks.py --out /tmp/fresh
     python examples/fresh_networks.py --out /tmp/fresh --networks resnet50,vit_b_32 --seeds 0
 
-Each network gets heads for age, gender and race; its BatchNorm statistics settle on 32 pictures with the statistics of photographs.
-Prints the share of the multiply-adds that is in FP16 and what the worst task is off, of what is allowed. The exit code is 1 where
-an export fails, where FP16 is left out, or where less than 80 % of the multiply-adds are in FP16.
+Each network gets heads for age, gender and race; its BatchNorm statistics come from 32 pictures with the statistics of photographs.
+It prints the share of the multiply-adds that is in FP16 and the error of the worst task relative to its tolerance. The exit code is
+1 if an export fails, if FP16 is left out, or if less than 80 % of the multiply-adds are in FP16.
 
-A fresh network is harder than a trained one: its outputs hardly vary from image to image, so that rounding is large beside that.
+A fresh network is harder than a trained one: its outputs hardly vary from image to image, so rounding is large in comparison.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Faces(nn.Module):
 
 
 def make(name: str) -> nn.Module:
-    """Return a network whose classifier is taken off and replaced by the heads."""
+    """Return a network whose classifier is replaced by the heads."""
     network = getattr(torchvision.models, name)(weights=None)
     if hasattr(network, "fc"):
         width, network.fc = network.fc.in_features, nn.Identity()
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Callable[[], nn.Module]:
 
 
 def fresh(name: str, seed: int, size: int = 224) -> nn.Module:
-    """Return a network with fresh weights and settled BatchNorm statistics."""
+    """Return a network with fresh weights and with BatchNorm statistics from pictures."""
     torch.manual_seed(seed)
     network = make(name).eval()
     for module in network.modules():
@@ -113,7 +113,7 @@ def main() -> int:
         "exit code",
         "multiply-adds in FP16",
         "layers kept by search",
-        "worst error, of allowed",
+        "worst error / tolerance",
         "seconds",
     ]
     print(table(columns, rows))
@@ -121,7 +121,7 @@ def main() -> int:
 
 
 def export(name: str, seed: int, out: Path) -> tuple[list[str], bool]:
-    """Export one network with the default command; return a row of the table and whether it is as it should be."""
+    """Export one network with the default command; return a row of the table, and whether the result is as it should be."""
     checkpoint, bundle = out / f"{name}-{seed}.pt", out / f"{name}-{seed}.mtl"
     torch.save(fresh(name, seed).state_dict(), checkpoint)
     tasks = [part for task in TASKS for part in ("--task", task)]

@@ -1,10 +1,10 @@
-"""Everything that only a GPU can show, in one go: build, verify, measure, soak, break and mend. docs/gpu.md describes it.
+"""Everything that only a GPU can show, in one run: build, verify, measure, soak, and recover from faults; see docs/gpu.md.
 
     python examples/gpu_check.py BUNDLE --out FOLDER [--minutes 15] [--bindings FOLDER] [-- options of mtl-export for the engines]
 
-Needs TensorRT or TensorRT-RTX with cuda-bindings and numpy; what else is installed (PyTorch, ONNX Runtime) is used. Writes
-``result.json``, ``report.txt``, the benchmark's JSON files and what TensorRT's inspector said to FOLDER. The exit code is 1 if a
-check failed, 2 without a GPU.
+It needs TensorRT or TensorRT-RTX with cuda-bindings and numpy, and uses PyTorch and ONNX Runtime if they are installed. It writes
+``result.json``, ``report.txt``, the benchmark's JSON files and the output of TensorRT's inspector to FOLDER. The exit code is 1 if
+a check failed, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import gpu_stream_checks as stream_checks
 from gpu_machine import Machine, run_module
 
 Check = Callable[[Machine], dict[str, Any]]
-FIRST: list[tuple[str, float, Check]] = [  # what, seconds that it needs
+FIRST: list[tuple[str, float, Check]] = [  # name, seconds that it needs, function
     ("against ONNX Runtime", 20, gpu_checks.against_onnxruntime),
     ("overhead over a bare loop", 25, gpu_checks.overhead),
 ]
@@ -50,7 +50,7 @@ def main() -> int:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="an unpacked wheel of another cuda-bindings",
+        help="an unpacked wheel of another version of cuda-bindings",
     )
     parser.add_argument("build", nargs="*", help="options of mtl-export, after --")
     arguments = parser.parse_args()
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def build_engines(run: Run, source: Path, target: Path, arguments: argparse.Namespace) -> None:
-    """Build and verify engines of each precision: the most telling first, should the time not suffice."""
+    """Build and verify engines of each precision, the most informative first in case there is not enough time."""
     shared = ["--batch", arguments.batch, "--timing-cache", str(arguments.out / "timing.cache"), *arguments.build]
     for precision in ("fp16", "int8", "fp32"):
         run.check(
@@ -102,7 +102,7 @@ def measure(run: Run, machine: Machine) -> None:
 
 
 def last_checks(arguments: argparse.Namespace) -> list[tuple[str, float, Check]]:
-    """Return the checks on the libraries themselves, in the order in which they run."""
+    """Return the checks on the libraries themselves, in the order they run in."""
     return [
         ("4 layers by type, dynamic and static", 60, library_checks.layers_by_type),
         ("5 one model closed while another lives", 20, stream_checks.closed_first),
@@ -123,14 +123,14 @@ def last_checks(arguments: argparse.Namespace) -> list[tuple[str, float, Check]]
 
 
 class Run:
-    """The checks that were run, each within what is left of the time."""
+    """The checks that were run, each within the time that is left."""
 
     def __init__(self, out: Path, deadline: float) -> None:
         self.out, self.deadline = out, deadline
         self.results: dict[str, dict[str, Any]] = {}
 
     def check(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Run one check, note what it found or how it failed, and print it; None where it failed or had no time."""
+        """Run one check, record and print its result or its error; return None if it failed or was skipped."""
         left = self.deadline - time.monotonic()
         started = time.monotonic()
         if left < seconds:
@@ -139,7 +139,7 @@ class Run:
             try:
                 found = work()
                 result = {"state": "skipped" if "skipped" in found else "passed", **found}
-            except Exception as error:  # noqa: BLE001 - the other checks are to run all the same
+            except Exception as error:  # noqa: BLE001 - the other checks must run anyway
                 result = {
                     "state": "FAILED",
                     "error": f"{type(error).__name__}: {error}",
@@ -153,7 +153,7 @@ class Run:
         return result if result["state"] == "passed" else None
 
     def summary(self, start: str) -> dict[str, Any]:
-        """Return how many of the checks so far, whose names start so, passed and were skipped; raise where one failed."""
+        """Return how many checks whose names start with a text passed or were skipped so far; raise if one failed."""
         states = {name: result["state"] for name, result in self.results.items() if name.startswith(start)}
         failed = [name for name, state in states.items() if state == "FAILED"]
         assert not failed, f"failed: {', '.join(failed)}"
@@ -161,7 +161,7 @@ class Run:
         return {"passed": counts.count("passed"), "skipped here": counts.count("skipped")}
 
     def finish(self) -> int:
-        """Print the count and return the exit code."""
+        """Print the counts and return the exit code."""
         states = [result["state"] for result in self.results.values()]
         counts = {state: states.count(state) for state in ("passed", "FAILED", "skipped")}
         print(f"{counts['passed']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
@@ -190,7 +190,7 @@ def build(source: Path, target: Path, precision: str, options: list[str]) -> dic
             }
             for item in engines
         },
-        "errors against PyTorch, of what is allowed": {
+        "errors against PyTorch, with the tolerance": {
             f"{row['artifact']} {row['task']}": f"{row['error']:.2e} of {row['tolerance']:.2e}"
             for row in found["verification"]
             if row["artifact"] in paths

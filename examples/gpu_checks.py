@@ -1,6 +1,6 @@
-"""The checks of gpu_check.py on speed, memory and faults, one function each. See gpu_library_checks.py for the others.
+"""The checks of gpu_check.py on speed, memory and faults, one function each. gpu_library_checks.py has the others.
 
-Each returns its figures, or raises; ``skipped`` in the result is a reason.
+Each returns its figures or raises; ``skipped`` in the result is the reason why it was skipped.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gpu_machine import Machine, in_child
 from mtl_deploy.runtime import DeviceLostError, DeviceMemoryError, load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 
-TURNS, SETTLING = 1200, 200  # of the overhead; the first ones do not count
-THREAD_CALLS = 250  # each of 8 threads
+TURNS, SETTLING = 1200, 200  # rounds for the overhead; the first ones are warm-up
+THREAD_CALLS = 250  # per thread, of 8 threads
 SOAK_CALLS = 10_000
 
 
 def against_onnxruntime(machine: Machine) -> dict[str, Any]:
-    """Compare each engine with ONNX Runtime on the fp32 graph, task by task, on other images than the reference's."""
+    """Compare each engine with ONNX Runtime on the fp32 graph, task by task, on images that are not the reference's."""
     if find_spec("onnxruntime") is None:
         return {"skipped": "onnxruntime is not installed; the engines were verified against PyTorch's outputs"}
     images = machine.images(8, seed=5)
@@ -69,7 +69,7 @@ def overhead(machine: Machine) -> dict[str, Any]:
 
 
 def torch_interop(machine: Machine) -> dict[str, Any]:
-    """Pass PyTorch's tensors and stream, with outputs left on the GPU."""
+    """Use PyTorch tensors and streams, with outputs left on the GPU."""
     if find_spec("torch") is None:
         return {"skipped": "torch is not installed in this interpreter"}
     import torch
@@ -101,7 +101,7 @@ def torch_interop(machine: Machine) -> dict[str, Any]:
 
 
 def threads(machine: Machine) -> dict[str, Any]:
-    """Call one model from 8 threads at several batch sizes; each result must be its own."""
+    """Call one model from 8 threads with several batch sizes; each call must get its own result."""
     wrong: list[str] = []
     with machine.load(contexts=4) as model:
         work = {
@@ -130,7 +130,7 @@ def threads(machine: Machine) -> dict[str, Any]:
 
 
 def soak(machine: Machine) -> dict[str, Any]:
-    """Call 10,000 times at changing batch sizes; neither GPU nor host memory may grow."""
+    """Call 10,000 times with changing batch sizes; neither GPU nor host memory may grow."""
     with machine.load() as model:
         batches = [machine.images(batch) for batch in (1, 3, 8)]
         for _ in range(3):
@@ -151,7 +151,7 @@ def _resident() -> int:
 
 
 def out_of_memory(machine: Machine) -> dict[str, Any]:
-    """Fill the GPU, ask for more, free it, and go on with the same model."""
+    """Fill the GPU's memory, ask for more, free it, and go on with the same model."""
     from mtl_deploy.runtime.cuda.context import Context
 
     images = machine.images(1)
@@ -184,17 +184,17 @@ def _fill(context: Any) -> Iterator[Any]:
     while size > 1 << 20:
         try:
             yield DeviceMemory(size)
-        except DeviceMemoryError:  # noqa: PERF203 - it tells when to go on with smaller blocks
+        except DeviceMemoryError:  # noqa: PERF203 - it shows when to go on with smaller blocks
             size //= 2
 
 
 def lost_device(machine: Machine) -> dict[str, Any]:
-    """Let a kernel read an address that is nobody's, in a process of its own; close the model and open it again there."""
+    """Let a kernel read an unmapped address in a separate process; close the model and open it again there."""
     return in_child(machine, "gpu_checks", "break_and_mend")
 
 
 def break_and_mend(machine: Machine) -> dict[str, Any]:
-    """Lose the device: the error must say to start again, and the models must close. Whether the process can go on is noted."""
+    """Lose the device: the error must say to restart, and the models must close. Whether the process can go on is recorded."""
     images = machine.images(1)
 
     class Nowhere:
@@ -231,7 +231,7 @@ def break_and_mend(machine: Machine) -> dict[str, Any]:
 
 
 def rtx_engine(machine: Machine) -> dict[str, Any]:
-    """Build with TensorRT-RTX, if it is here, and try to run: this GPU need not be on its list."""
+    """Build with TensorRT-RTX, if it is installed, and try to run: it need not support this GPU."""
     if find_spec("tensorrt_rtx") is None:
         return {"skipped": "TensorRT-RTX is not installed"}
     from mtl_deploy.export.cli import main

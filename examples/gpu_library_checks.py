@@ -1,7 +1,7 @@
 """The checks of gpu_check.py on TensorRT and cuda-bindings themselves: what their real Python modules do with a GPU.
 
-Without one, tests/conformance compares names, signatures and what can be made; these ask the rest. Each returns what it found, or
-raises; ``skipped`` in the result is a reason.
+Without a GPU, tests/conformance compares names, signatures and what can be constructed; these check the rest. Each returns what it
+found or raises; ``skipped`` in the result is the reason why it was skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def versions() -> dict[str, Any]:
-    """Say what there is: GPU, driver, libraries with the CUDA that their wheels are built for, cuda-bindings."""
+    """Return the versions of GPU, driver, cuda-bindings, and libraries with the CUDA version that their wheels are built for."""
     gpu = find_gpu()
     libraries = {}
     for name in installed():
@@ -54,9 +54,9 @@ def versions() -> dict[str, Any]:
 
 
 def hidden_gpu(machine: Machine) -> dict[str, Any]:
-    """Hide the GPU, for each library: running and building must fail with an error of ours.
+    """Hide the GPU from each library: running and building must fail with an error of this project.
 
-    What the library's bare runtime and builder do then is noted, each in a process of its own: nothing of ours asks them.
+    What the library's own runtime and builder do is recorded, each in a separate process: this project does not start them then.
     """
     found: dict[str, Any] = {}
     for name in installed():
@@ -99,7 +99,7 @@ def refused(_: Machine, name: str) -> dict[str, Any]:
 
 
 def start(_: Machine, name: str, what: str) -> dict[str, Any]:
-    """Start a runtime or a builder all the same; return what came of it."""
+    """Start a runtime or a builder anyway; return what happened."""
     try:
         made = {"runtime": start_runtime, "builder": start_builder}[what](import_library(name), Messages())
     except BackendError as error:
@@ -111,9 +111,9 @@ def start(_: Machine, name: str, what: str) -> dict[str, Any]:
 
 
 def layers_by_type(machine: Machine) -> dict[str, Any]:
-    """Build the best graph's engine with a dynamic and with a static profile: both must tell their layers by type.
+    """Build the best graph's engine with a dynamic and with a static profile: both must report their layers by type.
 
-    What the inspector said is kept as ``inspector-PROFILE.json``.
+    The inspector's output is kept as ``inspector-PROFILE.json``.
     """
     from mtl_deploy.export.engines.bundle_engines import inspect_plan
     from mtl_deploy.export.engines.layers import from_inspector, from_plan
@@ -146,11 +146,12 @@ def build_plan(machine: Machine, library: Library, profile: tuple[int, int, int]
 
 
 def both_bindings(machine: Machine, folders: list[Path]) -> dict[str, Any]:
-    """Time calls on the GPU's clock with each cuda-bindings, deprecation warnings being errors: in processes of their own.
+    """Time calls by the GPU's clock with each version of cuda-bindings, in separate processes; deprecation warnings are errors.
 
     Args:
-        machine: to measure on.
-        folders: of unpacked cuda-bindings besides the installed one; one of the other major version makes the check whole.
+        machine: what to measure on.
+        folders: unpacked wheels of cuda-bindings besides the installed one; the check is complete with one of the other major
+            version.
     """
     found: dict[str, Any] = {}
     for folder in (None, *folders):
@@ -159,7 +160,7 @@ def both_bindings(machine: Machine, folders: list[Path]) -> dict[str, Any]:
         one = in_child(machine, "gpu_library_checks", "timed", options=options, environment=environment)
         found[one.pop("cuda_bindings")] = one
     if len({version.split(".")[0] for version in found}) < 2:
-        found["note"] = "one major version of cuda-bindings only: pass the folder of another with --bindings"
+        found["note"] = "only one major version of cuda-bindings: pass the folder of another with --bindings"
     return found
 
 
@@ -169,7 +170,7 @@ def timed(machine: Machine) -> dict[str, Any]:
 
     from mtl_deploy.runtime.backends.tensorrt.timing import Timeline
 
-    warnings.simplefilter("error", DeprecationWarning)  # those that C code raises name no module
+    warnings.simplefilter("error", DeprecationWarning)  # warnings that C code raises name no module
     images = machine.images(1)
     with machine.load() as model:
         expected = model(images)
@@ -198,14 +199,14 @@ def compatible_twice(machine: Machine, options: list[str]) -> dict[str, Any]:
     cache.write_bytes(b"no timing cache" * 100)
     again = [*command, "--timing-cache", str(cache), "-o", str(machine.out / "never.mtl"), "-f", "-q"]
     error = failure_of(lambda: run_module(*again))
-    assert error is not None, "a damaged timing cache was taken"
+    assert error is not None, "a damaged timing cache was accepted"
     assert "exit code 2" in error, error
     assert "refuses it" in error, error
     return found | {"damaged cache": error[-200:]}
 
 
 def load_twice(machine: Machine) -> dict[str, Any]:
-    """Load an engine twice at once, and once more: a version-compatible one brings its runtime along each time."""
+    """Load an engine twice at the same time, and once more: a version-compatible one contains its runtime."""
     assert _details(machine)["version_compatible"]
     images = machine.images(2)
     with machine.load() as first, machine.load() as second:

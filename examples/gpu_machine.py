@@ -1,4 +1,4 @@
-"""What the checks of gpu_check.py share: the bundle's engines, and processes of their own."""
+"""What the checks of gpu_check.py share: the bundle's engines, and running a check in a separate process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mtl_deploy.runtime.bundle.manifest import open_bundle
 
 @dataclass
 class Machine:
-    """What the checks share.
+    """What the checks run on.
 
     Attributes:
-        bundle: with engines that fit this GPU.
+        bundle: a bundle with engines for this GPU.
         out: folder for results.
     """
 
@@ -68,15 +68,15 @@ def in_child(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Call a check's function in a process of its own, which it may bring down; return what it returned.
+    """Call a check's function in a separate process, which it may crash; return its result.
 
     Args:
-        machine: passed on.
-        module: of the function, in this folder.
-        function: its name; it gets the machine and the arguments.
-        arguments: literals.
-        options: of the interpreter.
-        environment: variables that are different there.
+        machine: the function's first argument.
+        module: the function's module, in this folder.
+        function: the function's name.
+        arguments: the other arguments, which must be literals.
+        options: for the interpreter.
+        environment: environment variables to set.
     """
     code = f"""
 import json, sys
@@ -96,7 +96,7 @@ print(json.dumps({function}(machine, *{arguments!r})))
 
 
 def run_module(module: str, *arguments: str) -> str:
-    """Run a command of the project in a process of its own and return what it printed."""
+    """Run a command of the project in a separate process and return what it printed."""
     code = f"import sys; from {module} import main; sys.exit(main(sys.argv[1:]))"
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if result.returncode != 0:
@@ -107,14 +107,14 @@ def run_module(module: str, *arguments: str) -> str:
 
 
 def compare(given: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Assert that outputs are those expected, task by task."""
+    """Assert that outputs are as expected, task by task."""
     assert given.keys() == expected.keys(), where
     for task, values in expected.items():
         np.testing.assert_allclose(given[task], values, rtol=1e-3, atol=1e-4, err_msg=f"{where}, {task}")
 
 
 def failure_of(work: Callable[[], object]) -> str | None:
-    """Return how work failed; None where it did not."""
+    """Return the message of the error that a function raises; None if it raises none."""
     try:
         work()
     except (AssertionError, RuntimeError) as error:

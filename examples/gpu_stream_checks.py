@@ -1,4 +1,4 @@
-"""The checks of gpu_check.py on several models, callers' streams, and what is inside an engine, one function each."""
+"""The checks of gpu_check.py on several models, callers' streams, and the inside of an engine, one function each."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mtl_deploy.runtime.cuda.driver import (
 
 
 def closed_first(machine: Machine) -> dict[str, Any]:
-    """Load A, load B, close A, run B over changing batches, and have the library speak: in a process of its own."""
+    """Load A, load B, close A, run B with changing batch sizes, and make the library log an error, in a separate process."""
     return in_child(machine, "gpu_stream_checks", "close_first")
 
 
 def close_first(machine: Machine) -> dict[str, Any]:
-    """Do it; a crash ends the process."""
+    """Do it in this process, which a crash would end."""
     batches = (1, 3, 8, 2, 5, 1, 8)
     first, second = machine.load(), machine.load()
     expected = {batch: first(machine.images(batch, seed=batch)) for batch in set(batches)}
@@ -50,12 +50,14 @@ def close_first(machine: Machine) -> dict[str, Any]:
 
 
 def _complaint(loaded: LoadedEngine) -> str:
-    """Have the library complain of a shape, and return its words."""
+    """Make the library complain about a shape, and return its message."""
     with loaded.context.active():
         memory = DeviceMemory(loaded.library.device_memory_size(loaded.engine))
         execution = loaded.make_execution(memory)
         loaded.messages.clear()
-        assert not execution.set_input_shape(loaded.input.name, (1, 7, 7, 7, 7)), "five dimensions were taken"
+        assert not execution.set_input_shape(loaded.input.name, (1, 7, 7, 7, 7)), (
+            "a shape of five dimensions was accepted"
+        )
         del execution
         memory.close()
     return loaded.messages.reason()
@@ -65,7 +67,7 @@ def _complaint(loaded: LoadedEngine) -> str:
 
 
 def callers_stream(machine: Machine) -> dict[str, Any]:
-    """Run on a caller's stream until the model replays graphs there, with ``out=`` and without; then capture a call oneself."""
+    """Run on a caller's stream until the model replays graphs on it, with and without ``out=``; then capture a call."""
     found: dict[str, Any] = {}
     batch = machine.images(4)
     with machine.load() as model:
@@ -98,7 +100,7 @@ def callers_stream(machine: Machine) -> dict[str, Any]:
 
 
 def _captured(call: Any, stream: Stream) -> str:
-    """Capture a call into a graph of one's own and launch it; say what came of it. Nothing promises that it works."""
+    """Capture a call in a graph and launch it; return what happened. It is not promised to work."""
     try:
         graph = CudaGraph(stream.handle, call)
     except MtlError as error:

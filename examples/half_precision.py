@@ -1,9 +1,9 @@
-"""What a processor shows of an FP16 graph, and what typing it costs.
+"""What a CPU shows of an FP16 graph, and what converting it costs.
 
     python examples/half_precision.py model.mtl
 
-Largest differences from the FP32 graph on generated images: as ONNX Runtime runs the FP16 graph on a processor, which rounds its
-weights alone, and with the rounding of its activations written out.
+Prints the largest differences from the FP32 graph on generated images: as ONNX Runtime runs the FP16 graph on a CPU, which rounds
+only the weights, and with the rounding of activations written into the graph.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="with fp32.onnx and fp16.onnx, of uint8 input")
+    parser.add_argument("bundle", type=Path, help="a bundle with fp32.onnx and fp16.onnx, and uint8 input")
     bundle = open_bundle(parser.parse_args().bundle)
     size = bundle.manifest.signature.preprocessing
     names = [task.name for task in bundle.manifest.tasks]

@@ -1,13 +1,13 @@
-"""INT8 for a processor, by this project's methods and by ONNX Runtime's own calibrators: error a task, time, memory.
+"""INT8 for CPUs, by this project's methods and by ONNX Runtime's own calibrators: error per task, time and memory.
 
     python examples/int8_methods.py model.mtl --images DIR
 
-Each seed draws images; half of them calibrate, the others judge. Errors are those against the FP32 graph: the root of the mean
-square, of classes over the logits, and the share of images that change class. Ranges are compared alone: both have the same layers
-in INT8, and no mean is corrected. Below stands how much further from FP32 each method is than ONNX Runtime's of the same name, with
-a 95 % interval (paired bootstrap of the images within each seed); exit code 1 where an interval lies above zero. ``mse`` has no
-namesake. Speed is that of one image on one core, as a multiple of FP32's; memory is the process's peak until the first graph is
-made; times are the processor's. Each method runs in a process of its own.
+Each seed draws images; half of them are for calibration, the others for measuring. Errors are against the FP32 graph: the root mean
+squared error (for classes, of the logits) and the share of images that change class. Only ranges are compared: both have the same
+layers in INT8, and no mean is corrected. A second table shows how much further from FP32 each method is than ONNX Runtime's method
+of the same name, with a 95 % interval (paired bootstrap of the images within each seed); the exit code is 1 if an interval lies
+above zero. ``mse`` has no counterpart. Speed is for one image on one core, as a multiple of FP32's; memory is the process's peak
+until the first graph is made; times are CPU times. Each method runs in a separate process.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ THEIRS = {
 }
 NAMESAKES = {"minmax": "onnxruntime MinMax", "percentile": "onnxruntime Percentile", "entropy": "onnxruntime Entropy"}
 BATCH, ROUNDS, RUNS, RESAMPLES = 4, 3, 12, 4000
-Squares = dict[str, list[list[float]]]  # by task and seed, an image's mean squared error
+Squares = dict[str, list[list[float]]]  # by task and seed, the mean squared error of each image
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="with fp32.onnx")
+    parser.add_argument("bundle", type=Path, help="a bundle with fp32.onnx")
     parser.add_argument("--images", type=Path, required=True, help="a folder or a list of images")
-    parser.add_argument("--samples", type=int, default=256, metavar="N", help="images a seed (default: 256)")
+    parser.add_argument("--samples", type=int, default=256, metavar="N", help="images per seed (default: 256)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how often images are drawn (default: 3)")
     parser.add_argument("--method", choices=["fp32", *METHODS, *THEIRS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -74,13 +74,13 @@ def main() -> int:
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "failed"))
     print(table(columns, [[str(row.get(name, row.get("failed", ""))) for name in columns] for row in rows]))
     compared, worse = beside_namesakes(squares)
-    print(f"\nError less that of ONNX Runtime's method of the same name, 95 % interval:\n{compared}")
+    print(f"\nDifference in error from ONNX Runtime's method of the same name, 95 % interval:\n{compared}")
     print("none is worse" if not worse else f"worse: {', '.join(worse)}")
     return 1 if worse else 0
 
 
 def beside_namesakes(squares: dict[str, Squares]) -> tuple[str, list[str]]:
-    """Return a table of the differences, and what is worse."""
+    """Return a table of the differences, and the methods and tasks that are worse."""
     rows, worse = [], []
     for method, other in NAMESAKES.items():
         if method not in squares or other not in squares:
@@ -96,7 +96,7 @@ def beside_namesakes(squares: dict[str, Squares]) -> tuple[str, list[str]]:
 
 
 def difference(one: list[list[float]], other: list[list[float]]) -> tuple[float, float]:
-    """Return the 95 % interval of the first's error less the second's, by bootstrap of the images that both saw."""
+    """Return the 95 % interval of the first error minus the second, by bootstrap of the images that both were run on."""
     random = np.random.default_rng(0)
     sums = np.zeros((2, RESAMPLES))
     for first, second in zip(one, other, strict=True):
@@ -127,7 +127,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
             content = ours(model, calibration, method).SerializeToString()
         elif method in THEIRS:
             content = theirs(model, calibration, THEIRS[method])
-        if not costs:  # before anything is judged
+        if not costs:  # before anything is measured
             seconds, peak = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
             faster = speed(model.SerializeToString(), content, judging[0][:1])
             costs = {"speed": f"{faster:.1f}", "calibration, CPU s": f"{seconds:.1f}", "memory, MB": f"{peak:.0f}"}
@@ -148,7 +148,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def with_logits(model: onnx.ModelProto, tasks: list[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Give a graph the inputs of its last Softmax and Sigmoid as outputs; return it, and by task what to judge it by."""
+    """Add the inputs of the last Softmax and Sigmoid to a graph's outputs; return it, and by task the output to compare."""
     producers = {name: node for node in model.graph.node for name in node.output}
     judged = {}
     for task in tasks:
@@ -194,7 +194,7 @@ def theirs(model: onnx.ModelProto, calibration: list[Any], method: CalibrationMe
 
 
 def kept(model: onnx.ModelProto) -> list[str]:
-    """Name the layers that stay in FP32 here, and all nodes that read nothing but them: decoding."""
+    """Return the names of the layers that stay in FP32, and of all nodes that read only their outputs: decoding."""
     names = set(place(model, "cpu").kept)
     exact = {initializer.name for initializer in model.graph.initializer}
     for node in model.graph.node:
@@ -212,7 +212,7 @@ def run(content: bytes, judging: list[Any]) -> dict[str, np.ndarray]:
 
 
 def speed(fp32: bytes, int8: bytes, image: Any) -> float:
-    """How many times faster than FP32, one image at a time on one core, by processor time, in turns."""
+    """Return how many times faster than FP32 it is, one image at a time on one core, by CPU time, in turns."""
     backends = [
         OnnxRuntimeBackend(lambda content=content: content, providers=["CPU"], threads=1) for content in (fp32, int8)
     ]
@@ -220,7 +220,7 @@ def speed(fp32: bytes, int8: bytes, image: Any) -> float:
     taken: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for backend, times in zip(backends, taken, strict=True):
-            for run_number in range(RUNS):  # some at a time: the other's threads go on spinning for a moment
+            for run_number in range(RUNS):  # several in a row: the other's threads go on spinning for a moment
                 started = time.process_time()
                 backend.run({"image": image}, names)
                 if run_number >= RUNS // 3:

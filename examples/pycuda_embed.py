@@ -1,9 +1,9 @@
-"""The runtime inside a program that lives in pycuda: its context, its arrays, its stream. No second context is made.
+"""The runtime in a program that uses pycuda, with its context, arrays and stream. No second context is created.
 
     pip install '.[tensorrt,pycuda]'
     python examples/pycuda_embed.py model.mtl
 
-pycuda makes a context of its own (``autoinit``); the runtime works in whichever context is current.
+pycuda creates a context (``autoinit``); the runtime uses the context that is current.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the runtime adds to ONNX Runtime: to a call, and to an import.
+"""What the runtime adds to the time of an ONNX Runtime call, and what importing it takes.
 
     python examples/runtime_overhead.py model.mtl
 
-Each pair is timed in turn in one run, so that the machine's moods meet both alike.
+Each pair is timed in turn in one run, so that changes of the machine's speed affect both equally.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def imports() -> str:
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two things in turn; microseconds of each round."""
+    """Time two functions in turn; return the microseconds of each round."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(max(3, rounds // 10)):
         first()

@@ -1,12 +1,12 @@
-"""Networks that others wrote, with heads of one's own: torchvision's trunks behind ``mtl-export --model``.
+"""Networks from a library with heads of your own: torchvision's backbones for ``mtl-export --model``.
 
     python examples/torchvision_networks.py efficientnet weights.pt
     mtl-export weights.pt --model examples.torchvision_networks:efficientnet \\
         --task age=regression:years --task smiling=binary:no,yes --task place=multiclass:office,street,forest
 
-A factory is called without arguments and returns the network, whose weights the file holds. With trained weights at hand, only
-the factory is needed; the script makes fresh ones, so that the commands can be tried: random but the same every time, with the
-statistics of what passes through it in each BatchNorm.
+A factory is called without arguments and returns the network, whose weights are in the file. If you have trained weights, you need
+only the factory; the script makes fresh ones, so that the commands can be tried: random but the same every time, with BatchNorm
+statistics from images.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from mtl_deploy.calibration.data.images import synthetic_images
 CLASSES = 5  # of a segmentation
 PLACES = 3
 
-SETTLING = 128  # images that statistics are taken from
+SETTLING = 128  # images for BatchNorm's statistics
 
 
 class Vectors(NamedTuple):
-    """Three values of the whole image."""
+    """Three values per image."""
 
     age: Tensor
     smiling: Tensor
@@ -41,7 +41,7 @@ class Vectors(NamedTuple):
 
 
 class Trunk(nn.Module):
-    """A trunk that gives a vector, and a linear head a task."""
+    """A backbone that gives a vector, and one linear head per task."""
 
     def __init__(self, trunk: nn.Module, width: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Trunk(nn.Module):
 
 
 class Maps(nn.Module):
-    """LR-ASPP's trunk with its own head for segmentation, the same kind of head for depth, and one for the place.
+    """LR-ASPP's backbone with its own head for segmentation, a head of the same kind for depth, and a head for the place.
 
     Both maps are at stride 8, as LR-ASPP's head gives them: the deployed graph brings them to the image's size.
     """
@@ -75,7 +75,7 @@ class Maps(nn.Module):
 
 
 class FullSize(nn.Module):
-    """DeepLabV3 as torchvision runs it, up to the image's size, and a head for depth that runs the trunk once more.
+    """DeepLabV3 as torchvision runs it, up to the image's size, and a head for depth that runs the backbone once more.
 
     ``mtl-export`` finds the second run and merges it with the first.
     """
@@ -103,7 +103,7 @@ def efficientnet() -> nn.Module:
 
 
 def convnext() -> nn.Module:
-    """ConvNeXt of a fifth of ConvNeXt-Tiny's width: LayerNorm over channels, GELU, linear layers over a map's last axis."""
+    """ConvNeXt with a fifth of ConvNeXt-Tiny's width: LayerNorm over channels, GELU, linear layers over a map's last axis."""
     widths = (32, 64, 128, 160)
     blocks = [CNBlockConfig(width, after, 2) for width, after in zip(widths, (*widths[1:], None), strict=True)]
     network = models.ConvNeXt(blocks)
@@ -122,7 +122,7 @@ def vit() -> nn.Module:
 
 
 def lraspp() -> nn.Module:
-    """LR-ASPP on a dilated MobileNetV3-Large: two tasks with a value a pixel, one with a value an image."""
+    """LR-ASPP on a dilated MobileNetV3-Large: two tasks with one value per pixel, one with one value per image."""
     return Maps(models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES))
 
 
@@ -144,9 +144,9 @@ def weights(name: str, *, size: int = 64, seed: int = 0) -> dict[str, Tensor]:
     """Return fresh weights of a network, the same for the same seed.
 
     Args:
-        name: of a factory.
-        size: height and width of the images that statistics are taken from.
-        seed: of the weights.
+        name: name of a factory.
+        size: height and width of the images for BatchNorm's statistics.
+        seed: for the weights.
     """
     torch.manual_seed(seed)
     network = FACTORIES[name]().eval()
@@ -168,7 +168,9 @@ def weights(name: str, *, size: int = 64, seed: int = 0) -> dict[str, Tensor]:
                 module.bias.normal_(std=0.1)
         for module in network.modules():
             if getattr(module, "use_res_connect", False):
-                module.block[-1][1].weight *= 0.3  # sums of equal parts amplify rounding; training does not end there
+                module.block[-1][
+                    1
+                ].weight *= 0.3  # sums of equal parts amplify rounding; trained networks are not like that
         images = torch.from_numpy(synthetic_images(SETTLING, size, size, seed=seed)).permute(0, 3, 1, 2) / 255
         network((images - 0.45) / 0.225)
     return network.eval().state_dict()
@@ -177,7 +179,7 @@ def weights(name: str, *, size: int = 64, seed: int = 0) -> dict[str, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=list(FACTORIES))
-    parser.add_argument("file", type=Path, help="written: fresh weights, a state_dict")
+    parser.add_argument("file", type=Path, help="file to write fresh weights to, as a state_dict")
     arguments = parser.parse_args()
     torch.save(weights(arguments.network), arguments.file)
 

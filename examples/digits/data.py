@@ -16,13 +16,13 @@ import numpy.typing as npt
 from PIL import Image
 
 SIZE = 64  # pixels
-LEVELS = 16  # of the scans
+LEVELS = 16  # highest grey level of the scans
 HELD_OUT = 360  # of 1797
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with the truth of each task.
+    """Images with the labels of each task.
 
     Attributes:
         images: ``(N, 64, 64, 3) uint8, RGB``, white ink on black.
@@ -41,7 +41,7 @@ class Split:
 
 
 def load(seed: int = 0) -> tuple[Split, Split]:
-    """Return the training and the held-out split; the same seed gives the same ones."""
+    """Return the training split and the held-out split; the same seed gives the same splits."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

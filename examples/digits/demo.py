@@ -1,4 +1,4 @@
-"""What a deployment gives: predictions on held-out digits next to the truth, and the accuracy of each graph.
+"""What a deployment gives: predictions on held-out digits next to the labels, and the accuracy of each graph.
 
 python examples/digits/demo.py .demo
 """
@@ -19,7 +19,7 @@ SHOWN = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what train.py wrote, with model.mtl in it")
+    parser.add_argument("folder", type=Path, help="folder that train.py wrote, with model.mtl in it")
     folder = parser.parse_args().folder
     labels = list(data.read_labels(folder / "images" / "test"))
     print(
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def examples(folder: Path, labels: list[tuple[Path, int, int, float]]) -> str:
-    """Return a table of predictions next to the truth."""
+    """Return a table of predictions next to the labels."""
     rows = []
     with load(folder / "model.mtl") as model:
         names = {task.name: task.labels for task in model.tasks}

@@ -25,8 +25,8 @@ from mtl_deploy.runtime.console.command import table
 
 HERE = Path(__file__).parent
 TASKS = ("digit", "parity", "ink")
-SIZES = (10, 1, 1)  # outputs a head
-INK_SCALE = 10.0  # percent a unit of the network's output; tasks.toml says the same
+SIZES = (10, 1, 1)  # outputs per head
+INK_SCALE = 10.0  # percent per unit of the network's output; the same as in tasks.toml
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the exporter assumes
 
 
@@ -53,24 +53,24 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(".demo"), help="folder to write (default: .demo)")
-    parser.add_argument("--weighting", choices=weighting.NAMES, default="fixed", help="balance of the losses")
+    parser.add_argument("--weighting", choices=weighting.NAMES, default="fixed", help="how the losses are weighted")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="of PyTorch")
-    parser.add_argument("--limit", type=int, help="train on that many images only")
+    parser.add_argument("--threads", type=int, help="PyTorch's threads")
+    parser.add_argument("--limit", type=int, help="train on this many images only")
     return parser.parse_args()
 
 
 def make_network() -> nn.Module:
-    """Return a fresh ResNet-18 with a head a task, under the names that ``mtl-export`` knows."""
+    """Return a fresh ResNet-18 with one head per task, with the names that ``mtl-export`` knows."""
     heads = tuple(article.Head(hidden=512, size=size) for size in SIZES)
     return article.build(article.Layout(False, (2, 2, 2, 2), groups=1, width_per_group=64, heads=heads))
 
 
 def forward(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """Run the backbone once and each head on its features; the network's own ``forward`` runs it once a head."""
+    """Run the backbone once and each head on its features; the network's own ``forward`` runs it once per head."""
     features = network.net(images)
     return [network.net.get_submodule(f"fc{number}")(features) for number in range(1, len(SIZES) + 1)]
 
@@ -99,7 +99,7 @@ def make_weighting(name: str, network: nn.Module, seed: int) -> weighting.Weight
 
 
 def fit(network: nn.Module, train: data.Split, test: data.Split, arguments: argparse.Namespace) -> list[list[float]]:
-    """Train, print a line an epoch, and return each epoch's mean losses."""
+    """Train, print one line per epoch, and return the mean losses of each epoch."""
     balance = make_weighting(arguments.weighting, network, arguments.seed)
     optimizer = torch.optim.AdamW([*network.parameters(), *balance.parameters()], lr=arguments.learning_rate)
     steps = arguments.epochs * -(-len(train) // arguments.batch)
@@ -128,7 +128,7 @@ def fit(network: nn.Module, train: data.Split, test: data.Split, arguments: argp
 
 
 def batches(split: data.Split, size: int, seed: tuple[int, int]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield shuffled batches, each image moved by up to 4 pixels; a last batch of one image is left out (BatchNorm)."""
+    """Yield shuffled batches, each image shifted by up to 4 pixels; a last batch of one image is left out (BatchNorm)."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(split))
     for start in range(0, len(order), size):

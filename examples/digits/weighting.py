@@ -1,6 +1,6 @@
-"""How the losses of several tasks are balanced: fixed weights and three published methods.
+"""How the losses of several tasks are weighted: fixed weights and three published methods.
 
-Each method takes the tasks' losses and leaves gradients on the parameters, in place of ``loss.backward()``:
+Each method takes the tasks' losses and sets the parameters' gradients, instead of ``loss.backward()``:
 
 - fixed: a weighted sum.
 - uncertainty: Kendall, Gal, Cipolla: Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018, arXiv 1705.07115.
@@ -26,12 +26,12 @@ class Weighting(Protocol):
         """Add the gradients of the balanced losses to the parameters' ``grad``.
 
         Args:
-            losses: one scalar a task, always in the same order.
+            losses: one scalar per task, always in the same order.
         """
         ...
 
     def parameters(self) -> list[Tensor]:
-        """Return what the optimiser has to learn along with the network."""
+        """Return parameters that the optimizer must learn together with the network's."""
         ...
 
     def describe(self) -> str:
@@ -40,7 +40,7 @@ class Weighting(Protocol):
 
 
 class Fixed:
-    """A sum with weights that do not change: ``sum_i w_i L_i``."""
+    """A sum with constant weights: ``sum_i w_i L_i``."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.weights = list(weights)
@@ -92,9 +92,9 @@ class GradNorm:
 
     Args:
         last_shared: W, the weights of the last layer that all tasks share.
-        tasks: their number.
+        tasks: number of tasks.
         alpha: strength of the pull towards equal training rates; 1.5 in the paper, 0.12 for very different tasks.
-        learning_rate: of the weights.
+        learning_rate: for the weights.
     """
 
     def __init__(self, last_shared: Tensor, tasks: int, alpha: float = 0.5, learning_rate: float = 0.025) -> None:
@@ -142,7 +142,7 @@ class GradNorm:
 
 
 class PCGrad:
-    """Gradients that conflict lose the part in which they do (Yu et al., algorithm 1).
+    """Removes the conflicting part of gradients that conflict (Yu et al., algorithm 1).
 
     For each task, in random order of the others: where ``g_i . g_j < 0``, ``g_i`` becomes ``g_i - (g_i . g_j) / ||g_j||**2 g_j``
     with the other's original gradient. The sum of the results is the gradient of the shared parameters; each head keeps
@@ -151,7 +151,7 @@ class PCGrad:
     Args:
         shared: the backbone's parameters.
         heads: all other parameters.
-        seed: of the random order.
+        seed: for the random order.
     """
 
     def __init__(self, shared: Sequence[Tensor], heads: Sequence[Tensor], seed: int = 0) -> None:

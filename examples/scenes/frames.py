@@ -1,4 +1,4 @@
-"""Random scenes as a data set: which frames have which labels, and the files of them.
+"""Random scenes as a data set: which frames have which labels, and their files.
 
 Not every frame of the training set has every label, as in real data: see :func:`annotations`.
 """
@@ -17,11 +17,11 @@ from shapes import CLASSES, Box, Cylinder, Shape, Sphere, room
 from textures import random_texture
 
 TASKS = ("segmentation", "depth", "normals")
-UNKNOWN = 255  # of a pixel's class; of depth and normals NaN
-FIELD_OF_VIEW = 70.0  # degrees, across; the same for all frames, so that one image tells the depth in metres
+UNKNOWN = 255  # for a pixel's class; NaN for depth and normals
+FIELD_OF_VIEW = 70.0  # degrees, horizontal; the same for all frames, so that depth in metres can be told from one image
 SHARES = (0.7, 0.25, 0.05)  # of the training frames: segmentation only, depth and normals only, all three
 DEPTH_RANGE = (0.3, 12.0)  # metres; the largest room's diagonal is shorter
-TRIES = 20  # places that are drawn for a thing before it is left out
+TRIES = 20  # positions to try for an object before it is left out
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def annotations(count: int, seed: int = 0) -> npt.NDArray[np.bool_]:
 
 
 def hide(frames: Frames, known: npt.NDArray[np.bool_]) -> Frames:
-    """Return the frames without the labels that are not annotated: 255 and NaN in their place."""
+    """Return the frames with labels that are not annotated replaced by 255 and NaN."""
     segmentation, depth, normals = (known[:, i] for i in range(3))
     return replace(
         frames,
@@ -81,10 +81,10 @@ def hide(frames: Frames, known: npt.NDArray[np.bool_]) -> Frames:
 
 
 def random_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
-    """Draw a room with 4 to 6 things in it, a camera at its edge that looks inward, and a lamp under the ceiling.
+    """Draw a room with 4 to 6 objects in it, a camera at its edge that looks inward, and a lamp under the ceiling.
 
-    The room's surfaces are pale, and a kind of thing has colours of its own; the camera's height hardly changes, as on a
-    robot's mast, so that an image tells how far the floor is. A few hundred steps of training learn such scenes.
+    The room's surfaces are pale, and each kind of object has its own colours; the camera's height hardly changes, as on a robot's
+    mast, so that the distance to the floor can be told from an image. A few hundred training steps are enough for such scenes.
     """
     half = rng.uniform(1.9, 3.0, 2)
     ceiling = rng.uniform(2.4, 2.8)
@@ -102,7 +102,7 @@ def random_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
 
 
 def look_at(forward: npt.NDArray[np.float64], roll: float = 0.0) -> npt.NDArray[np.float64]:
-    """Return the rotation of a camera that looks along ``forward`` with its x axis level, then turned by ``roll`` radians."""
+    """Return the rotation of a camera that looks along ``forward`` with a level x axis, then rolled by ``roll`` radians."""
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -117,7 +117,7 @@ def _things(
     camera: npt.NDArray[np.float64],
     forward: npt.NDArray[np.float64],
 ) -> list[Shape]:
-    """Draw one or two boxes, spheres and cylinders each, in the camera's view and none within another, where there is place."""
+    """Draw one or two boxes, spheres and cylinders each, in the camera's view and not overlapping, if there is room."""
     heading = np.arctan2(forward[0], forward[2])
     things: list[Shape] = []
     taken: list[npt.NDArray[np.float64]] = []  # x, z, radius of the footprint
@@ -135,7 +135,7 @@ def _things(
 
 
 def _thing(rng: np.random.Generator, kind: int, place: npt.NDArray[np.float64]) -> tuple[Shape, float]:
-    """Draw a reddish box, greenish sphere or bluish cylinder about ``place``, and say how far from there it reaches; metres."""
+    """Draw a reddish box, greenish sphere or bluish cylinder at ``place``; return it and its radius on the floor in metres."""
     x, z = place
     texture = random_texture(rng, strong=kind)
     if kind == 0:
@@ -149,7 +149,7 @@ def _thing(rng: np.random.Generator, kind: int, place: npt.NDArray[np.float64]) 
 
 
 def write(frames: Frames, folder: Path) -> None:
-    """Write ``images/NAME.png`` and ``labels/<task>/NAME.png`` or ``.npy``; a label that no pixel has gets no file."""
+    """Write ``images/NAME.png`` and ``labels/<task>/NAME.png`` or ``.npy``; a map without any label gets no file."""
     for path in (folder / "images", *(folder / "labels" / task for task in TASKS)):
         path.mkdir(parents=True, exist_ok=True)
     for i in range(len(frames)):
@@ -181,6 +181,6 @@ def read(folder: Path) -> Frames:
 
 
 def save(frames: Frames, file: Path) -> None:
-    """Write all arrays to one ``.npz``, under the names of the attributes and ``classes``."""
+    """Write all arrays to one ``.npz``, named like the attributes, and ``classes``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(file, classes=np.array(CLASSES), **vars(frames))

@@ -1,4 +1,4 @@
-"""What the tasks' losses and figures of merit are. Labels of 255 (classes) and NaN (depth, normals) count nowhere."""
+"""The tasks' losses and metrics. Labels of 255 (classes) and NaN (depth, normals) are ignored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def losses_of(outputs: Outputs, truth: Truth, weights: Tensor | None = None) -> 
         outputs: at the labels' size: ``segmentation (N, C, H, W)`` logits, ``depth (N, 1, H, W)`` metres, ``normals
             (N, 3, H, W)`` of any length.
         truth: ``segmentation (N, H, W) int64``, ``depth (N, 1, H, W)``, ``normals (N, 3, H, W)``.
-        weights: ``(C,)``, of the classes in the cross entropy; without: 1 each.
+        weights: ``(C,)``, class weights for the cross entropy; None: 1 each.
     """
     known = truth["segmentation"] != UNKNOWN
     entropies = nn.functional.cross_entropy(
@@ -44,7 +44,7 @@ def losses_of(outputs: Outputs, truth: Truth, weights: Tensor | None = None) -> 
 
 
 def class_weights(frames: Frames) -> Tensor:
-    """Return ``(C,) float32``: one over the square root of each class's share of the known pixels, 1 in the mean over these."""
+    """Return ``(C,) float32``: one over the square root of each class's share of the known pixels, with mean 1 over them."""
     known = frames.segmentation[frames.segmentation != UNKNOWN]
     shares = np.bincount(known, minlength=len(CLASSES)).clip(1) / known.size
     weights = shares**-0.5
@@ -72,7 +72,7 @@ class Scores:
         self.degrees, self.oriented = 0.0, 0
 
     def add(self, classes: np.ndarray, depth: np.ndarray, normals: np.ndarray, truth: Frames) -> None:
-        """Count predictions ``(N, H, W)``, ``(N, H, W)`` and ``(N, H, W, 3)``, the last of any length."""
+        """Add predictions ``(N, H, W)``, ``(N, H, W)`` and ``(N, H, W, 3)``; normals may have any length."""
         known = truth.segmentation != UNKNOWN
         pairs = len(CLASSES) * truth.segmentation[known].astype(np.int64) + classes[known]
         self.confusion += np.bincount(pairs, minlength=self.confusion.size).reshape(self.confusion.shape)

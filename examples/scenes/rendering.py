@@ -1,4 +1,4 @@
-"""A ray a pixel: the image of a scene, and what is exactly known of each pixel.
+"""One ray per pixel: the image of a scene, and the exact class, depth and normal of each pixel.
 
 Camera coordinates: x right, y down, z forward along the optical axis. Rays have z = 1, so a hit's t is its depth.
 """
@@ -24,7 +24,7 @@ class Camera:
         rotation: ``(3, 3)``: the camera's axes (right, down, forward) as rows, in the world.
         height: pixels.
         width: pixels.
-        focal: pixels; the optical axis goes through the image's middle.
+        focal: pixels; the optical axis goes through the image's centre.
     """
 
     position: Array
@@ -34,7 +34,7 @@ class Camera:
     focal: float
 
     def rays(self) -> Array:
-        """Return ``(height, width, 3)``: through the pixels' centres, in camera coordinates, with z = 1."""
+        """Return ``(height, width, 3)``: rays through the pixels' centres, in camera coordinates, with z = 1."""
         x = (np.arange(self.width) + 0.5 - self.width / 2) / self.focal
         y = (np.arange(self.height) + 0.5 - self.height / 2) / self.focal
         columns, rows = np.meshgrid(x, y)
@@ -43,15 +43,15 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to see.
+    """What is rendered.
 
     Attributes:
-        shapes: surfaces; rays from inside the room always meet one.
-        camera: where it is seen from.
-        light: ``(3,)``, metres: a lamp.
-        ambient: light that comes from everywhere, from 0 to 1.
-        shadows: whether shapes keep the lamp's light from one another.
-        noise: standard deviation of the sensor, in levels of 255.
+        shapes: surfaces; rays from inside the room always hit one.
+        camera: the camera.
+        light: ``(3,)``, metres: position of a lamp.
+        ambient: ambient light, from 0 to 1.
+        shadows: whether shapes cast shadows on one another.
+        noise: standard deviation of the sensor's noise, of 255 levels.
     """
 
     shapes: Sequence[Shape]
@@ -64,7 +64,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Frame:
-    """One image with its truth.
+    """One image with its labels.
 
     Attributes:
         image: ``(H, W, 3) uint8``, RGB.
@@ -80,7 +80,7 @@ class Frame:
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Frame:
-    """Render a scene; ``rng`` is the sensor's noise."""
+    """Render a scene; ``rng`` draws the sensor's noise."""
     camera = scene.camera
     size = camera.height, camera.width
     directions = camera.rays().reshape(-1, 3) @ camera.rotation
@@ -107,7 +107,7 @@ def render(scene: Scene, rng: np.random.Generator) -> Frame:
 
 
 def _light(scene: Scene, points: Array, normals: Array) -> Array:
-    """Return ``(N,)``: ambient light and Lambert's share of the lamp's, where the lamp is in sight."""
+    """Return ``(N,)``: ambient light and, where the lamp is visible, the Lambertian share of its light."""
     towards = scene.light - points
     distance = np.linalg.norm(towards, axis=1)
     lambert = np.clip(np.einsum("ij,ij->i", towards, normals) / distance, 0, None)

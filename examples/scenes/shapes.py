@@ -1,4 +1,4 @@
-"""Surfaces that rays meet: the room, boxes, spheres and cylinders. Each knows the exact distance and normal.
+"""Surfaces that rays hit: the room, boxes, spheres and cylinders. Each gives the exact distance and normal.
 
 World coordinates: x and z on the floor, y up, metres. A ray is ``origin + t * direction``; directions need not have unit length.
 """
@@ -15,7 +15,7 @@ from textures import Texture
 Array = npt.NDArray[np.float64]
 
 CLASSES = ("floor", "wall", "ceiling", "box", "sphere", "cylinder")
-NEAR = 1e-4  # least t of a hit, so that a shadow's ray does not meet the surface that it leaves
+NEAR = 1e-4  # smallest t of a hit, so that a shadow ray does not hit the surface that it starts from
 
 
 class Shape(Protocol):
@@ -24,10 +24,10 @@ class Shape(Protocol):
     texture: Texture
 
     def hits(self, origin: Array, directions: Array) -> Array:
-        """Return the ``(N,)`` first t > NEAR; infinity where a ray does not meet the surface.
+        """Return the ``(N,)`` first t > NEAR; infinity where a ray misses the surface.
 
         Args:
-            origin: ``(3,)``, or ``(N, 3)``, one a ray.
+            origin: ``(3,)``, or ``(N, 3)`` with one per ray.
             directions: ``(N, 3)``.
         """
         ...
@@ -39,7 +39,7 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Plane:
-    """A side of the room, without an end: ``normal @ point = offset``. ``kind``: index in CLASSES."""
+    """An infinite plane, one side of the room: ``normal @ point = offset``. ``kind``: index in CLASSES."""
 
     normal: Array
     offset: float
@@ -77,7 +77,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box that stands upright, turned by ``yaw`` radians about the vertical; ``half``: half its sides."""
+    """An upright box, rotated by ``yaw`` radians about the vertical; ``half``: half its sides."""
 
     centre: Array
     half: Array
@@ -139,7 +139,7 @@ class Cylinder:
 
 
 def room(half: Array, height: float, textures: list[Texture]) -> list[Plane]:
-    """Return floor, ceiling and four walls of a room about the origin; ``half``: half its width and length."""
+    """Return floor, ceiling and four walls of a room around the origin; ``half``: half its width and length."""
     floor, wall, ceiling = (CLASSES.index(name) for name in ("floor", "wall", "ceiling"))
     x, y, z = np.eye(3)
     return [

@@ -1,4 +1,4 @@
-"""Random solid textures: the colour of a point in space, so that they need no unfolding of surfaces."""
+"""Random solid textures: the colour of a point in space, so that surfaces need no texture coordinates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Texture:
     Attributes:
         pattern: one of PATTERNS.
         colours: ``(2, 3)``, RGB from 0 to 1.
-        frequency: cells, periods or lattice points a metre.
+        frequency: cells, periods or lattice points per metre.
         direction: ``(3,)``, unit, across the stripes.
-        offset: ``(3,)``, metres; so that no edge of a pattern lies in a surface.
+        offset: ``(3,)``, metres, so that no edge of a pattern lies in a surface.
         lattice: ``(LATTICE, LATTICE, LATTICE)``, the noise's values from 0 to 1.
     """
 
@@ -66,7 +66,7 @@ class Texture:
 
 
 def random_texture(rng: np.random.Generator, strong: int | None = None) -> Texture:
-    """Draw a texture: any pattern, pale colours, or such in which ``strong`` (0: red, 1: green, 2: blue) is the largest part."""
+    """Draw a texture: any pattern, in pale colours or in colours with ``strong`` (0: red, 1: green, 2: blue) as largest channel."""
     if strong is None:
         base = rng.uniform(0.6, 0.95) + rng.uniform(-0.05, 0.05, 3)
         other = base - rng.uniform(0.12, 0.25)

@@ -1,14 +1,14 @@
-"""Train a small network for segmentation, depth and normals on rendered scenes of which few have all labels.
+"""Train a small network for segmentation, depth and normals on rendered scenes, few of which have all labels.
 
     python examples/scenes/train.py --out .scenes
 
-A teacher learns from the labels that there are; then a student, fresh, learns from those and, where a frame lacks a kind, from the
-teacher's prediction, as in Nekrasov et al. (arXiv 1809.04766). The teacher is a network like the student, which
-keeps the training short and shows what the predictions are worth: it is the student that had none. ``--wide-teacher`` trains
-a larger one, as the paper has, and a student without predictions beside it.
+A teacher learns from the labels that exist; then a fresh student learns from these and, where a frame lacks a label, from the
+teacher's prediction, as in Nekrasov et al. (arXiv 1809.04766). The teacher has the same architecture as the student, which keeps
+training short and shows what the predictions are worth: it is a student without them. ``--wide-teacher`` trains a larger teacher,
+as in the paper, and a student without predictions as well.
 
-Writes ``model.pt`` (the student's state_dict), ``tasks.toml``, ``train.npz``, and ``test/images`` and ``test/labels``, which no
-training sees.
+Writes ``model.pt`` (the student's state_dict), ``tasks.toml``, ``train.npz``, and ``test/images`` and ``test/labels``, which are
+not used for training.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mtl_deploy.runtime.console.command import table
 
 HERE = Path(__file__).parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the exporter assumes
-WEIGHTS = {"segmentation": 1.5, "depth": 0.7, "normals": 3.0}  # of the losses; they bring them to one size
-WARM_UP = 0.2  # of a training's steps, in which the rate rises
+WEIGHTS = {"segmentation": 1.5, "depth": 0.7, "normals": 3.0}  # of the losses, so that they have a similar size
+WARM_UP = 0.2  # share of the steps in which the learning rate rises
 
 ALONE = "student without the teacher's labels"
 
@@ -70,17 +70,17 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(".scenes"), help="folder to write (default: .scenes)")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the trainings")
-    parser.add_argument("--epochs", type=int, default=6, help="of each training")
+    parser.add_argument("--seed", type=int, default=0, help="for the scenes and the trainings")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs per training")
     parser.add_argument("--size", type=parse_size, default=(96, 128), metavar="HEIGHTxWIDTH", help="multiples of 32")
-    parser.add_argument("--frames", type=int, default=1400, help="to train on")
-    parser.add_argument("--test-frames", type=int, default=120, help="held out")
+    parser.add_argument("--frames", type=int, default=1400, help="training frames")
+    parser.add_argument("--test-frames", type=int, default=120, help="held-out frames")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=8e-3, help="the highest of the one-cycle schedule")
+    parser.add_argument("--learning-rate", type=float, default=8e-3, help="maximum of the one-cycle schedule")
     parser.add_argument(
-        "--wide-teacher", action="store_true", help="a larger network teaches; takes about three times as long"
+        "--wide-teacher", action="store_true", help="use a larger network as teacher; takes about three times as long"
     )
-    parser.add_argument("--threads", type=int, help="of PyTorch")
+    parser.add_argument("--threads", type=int, help="PyTorch's threads")
     return parser.parse_args()
 
 
@@ -90,15 +90,17 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def make_wide() -> nn.Module:
-    """Return a network of the students' kind, with wider encoder and decoder."""
+    """Return a network like the student, with a wider encoder and decoder."""
     return refinenet.joint(segmentation=len(data.CLASSES), normals=True, width=0.75, decoder=128)
 
 
 def fit(name: str, make: Callable[[], nn.Module], train: data.Frames, arguments: argparse.Namespace) -> nn.Module:
-    """Train a fresh network on the labels that the frames have, print a line an epoch, and return it."""
+    """Train a fresh network on the labels that the frames have, print one line per epoch, and return it."""
     torch.manual_seed(arguments.seed)
-    network = make().to(memory_format=torch.channels_last)  # much faster for depthwise convolutions on a processor
-    nn.init.constant_(network.heads["depth"][-1].bias, float(np.nanmean(train.depth)))  # what it starts to learn from
+    network = make().to(memory_format=torch.channels_last)  # much faster for depthwise convolutions on a CPU
+    nn.init.constant_(
+        network.heads["depth"][-1].bias, float(np.nanmean(train.depth))
+    )  # so that training starts from the mean depth
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, fused=True)
     steps = arguments.epochs * -(-len(train) // arguments.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -123,7 +125,7 @@ def run_epoch(
     seed: tuple[int, int],
     weights: Tensor | None = None,
 ) -> dict[str, float]:
-    """Go through the frames once; return each task's mean loss. ``weights``: of the classes."""
+    """Train on all frames once; return each task's mean loss. ``weights``: class weights."""
     network.train()
     sums = dict.fromkeys(data.TASKS, 0.0)
     count = 0
@@ -140,7 +142,7 @@ def run_epoch(
 
 
 def batches(frames: data.Frames, size: int, seed: tuple[int, int]) -> Iterator[tuple[Tensor, Truth]]:
-    """Yield shuffled batches, half of them mirrored, in which a normal's x changes its sign, too."""
+    """Yield shuffled batches, half of them mirrored, which changes the sign of the normals' x as well."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(frames))
     for start in range(0, len(order), size):
@@ -171,7 +173,7 @@ def tensors(frames: data.Frames) -> Truth:
 
 
 def predicted(network: nn.Module, images: np.ndarray, batch: int = 50) -> Iterator[tuple[slice, np.ndarray, ...]]:
-    """Yield, a batch at a time: its place, classes ``(n, H, W)``, depth ``(n, H, W)``, unit normals ``(n, H, W, 3)``."""
+    """Yield for each batch: its position, classes ``(n, H, W)``, depth ``(n, H, W)``, unit normals ``(n, H, W, 3)``."""
     network.eval()
     for start in range(0, len(images), batch):
         place = slice(start, start + batch)

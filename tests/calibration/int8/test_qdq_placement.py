@@ -132,5 +132,5 @@ def test_layers_without_constant_weights_are_kept_and_the_reason_given(sketch: A
 def test_a_style_or_a_layer_that_does_not_exist_is_an_error(model: onnx.ModelProto) -> None:
     with pytest.raises(OptionError, match=r"'tpu'.*tensorrt, cpu"):
         place(model, "tpu")
-    with pytest.raises(OptionError, match="'nowhere' is no weighted layer"):
+    with pytest.raises(OptionError, match="'nowhere' is not a weighted layer"):
         place(model, "cpu", skip=["nowhere"])
