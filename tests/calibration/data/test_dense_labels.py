@@ -132,7 +132,7 @@ def test_sixteen_bits_are_millimetres_and_pictures_of_normals_the_usual_code(tmp
 @pytest.mark.parametrize(
     ("task", "array", "message"),
     [
-        (SEGMENTATION, np.zeros((4, 4, 3), np.uint8), "truth of segmentation is"),
+        (SEGMENTATION, np.zeros((4, 4, 3), np.uint8), "label map for segmentation is"),
         (SEGMENTATION, np.zeros((4, 4), np.float32), "class indices"),
         (NORMALS, np.zeros((4, 4), np.float32), r"\(H, W, 3\)"),
         (DEPTH, np.zeros((4, 4), np.complex64), "numbers"),
