@@ -33,9 +33,9 @@ examples:
   mtl-calibrate compare before.mtl after.mtl --calibration-data photos/ --labels labels.csv
       two training runs, task by task; see mtl-calibrate compare --help
 
-exit codes: 0 done; 1 a budget is missed, or the work failed; 2 input that cannot be used; 3 there are too few images to decide
-whether a budget is met: the bundle is written and says so; 130 interrupted (143 by TERM, 129 by HUP). After any code but 0 and 3
-the bundle is unchanged."""
+exit codes: 0 done; 1 a budget is missed, or the work failed; 2 input that cannot be used; 3 the images cannot decide whether a
+budget is met: the bundle is written and says so; 130 interrupted (143 by TERM, 129 by HUP). After any code but 0 and 3 the bundle
+is unchanged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,7 +27,10 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, whose names hold labels",
     )
     group.add_argument(
-        "--labels", type=Path, metavar="FILE", help="CSV file with a column file and one per task; or a folder"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV file with a column 'file' and one column per task; or a folder of maps",
     )
     group.add_argument(
         "--calibration-samples",

@@ -66,7 +66,7 @@ def find_skip(
         OptionError: the budgets cannot be read.
     """
     graph = read_graph(graphs.content)
-    nodes = quantizable(graphs.model)  # those of one style alone as well: its graph must keep the budget too
+    nodes = quantizable(graphs.model)  # also layers of only one style: its graph must keep the budgets too
     sets = [*searched, confirming]
     drops = _Drops(graphs, methods, sets, signature, options)
     last = len(sets) - 1
