@@ -26,7 +26,7 @@ from torch import nn
 
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.cli import main as mtl_export
-from mtl_deploy.export.verification.expected import network_input
+from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.console.command import table

@@ -76,7 +76,7 @@ def _started(machine: Machine, name: str, what: str) -> str:
 def refused(_: Machine, name: str) -> dict[str, Any]:
     """Ask for an engine to run and for a builder without a GPU; return the errors."""
     from mtl_deploy.export.engines.bundle_engines import find_builder
-    from mtl_deploy.export.engines.options import EngineOptions
+    from mtl_deploy.export.options.engines import EngineOptions
 
     record = EngineRecord(name, "1.0", ("8.0",), None, None, "none", False, 1, "fp32.onnx", "")
     found: dict[str, Any] = {}
@@ -134,7 +134,7 @@ def layers_by_type(machine: Machine) -> dict[str, Any]:
 def build_plan(machine: Machine, library: Library, profile: tuple[int, int, int]) -> bytes:
     """Build an engine of the best precision's graph."""
     from mtl_deploy.export.engines.build import build
-    from mtl_deploy.export.engines.options import EngineOptions
+    from mtl_deploy.export.options.engines import EngineOptions
 
     content = (machine.bundle / _details(machine)["source"]).read_bytes()
     sources = _details(machine).get("settings", {}).get("tactic_sources")

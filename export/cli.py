@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mtl_deploy.calibration.command_line import add_calibration_arguments, budget_exit_code, int8_options
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
-from mtl_deploy.export.preprocessing.options import add_preprocessing_arguments, stated
+from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -20,7 +20,7 @@ from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
-from .options import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
+from .options.export import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,

@@ -12,7 +12,7 @@ from mtl_deploy.runtime.bundle.manifest import MANIFEST, Manifest, open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
 
-from .options import Options
+from .options.export import Options
 
 if TYPE_CHECKING:
     from mtl_deploy.calibration.data.dataset import CalibrationData

@@ -17,10 +17,10 @@ from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError, WorkError
 
 from . import int8
-from .options import Options
+from .options.export import Options
 
 if TYPE_CHECKING:
-    from mtl_deploy.export.graph.variants import Graph
+    from mtl_deploy.export.graph.variants import GraphVariant
 
 
 def export(options: Options, progress: Progress) -> Bundle:
@@ -106,7 +106,7 @@ def _set_threads(threads: int | None) -> None:
 def _write(
     claim: Claim,
     manifest: Manifest,
-    graphs: Sequence[Graph],
+    graphs: Sequence[GraphVariant],
     reference: bytes,
     quantize: int8.Quantizer | None,
     builder: Builder | str,

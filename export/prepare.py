@@ -15,10 +15,11 @@ from mtl_deploy.export.graph.borders import add_decoding, add_preprocessing, ren
 from mtl_deploy.export.graph.passes import Merged
 from mtl_deploy.export.graph.split import Sharing
 from mtl_deploy.export.graph.trace import trace
-from mtl_deploy.export.graph.variants import Graph, serialize, variants
+from mtl_deploy.export.graph.variants import GraphVariant, serialize, variants
+from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.export.network.network import Network, load_network
-from mtl_deploy.export.verification.errors_of_task import has_margins, noise_floor
-from mtl_deploy.export.verification.expected import EXACT, Expected, Images, margins, network_input, run_network
+from mtl_deploy.export.verification.choices import has_margins
+from mtl_deploy.export.verification.expected import EXACT, Expected, margins, run_network
 from mtl_deploy.export.verification.images import (
     VerificationImages,
     images_of_another_size,
@@ -26,12 +27,13 @@ from mtl_deploy.export.verification.images import (
     verification_images,
 )
 from mtl_deploy.export.verification.stage import running
+from mtl_deploy.export.verification.task_errors import noise_floor
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
 
 from . import int8
-from .options import Options
+from .options.export import Options
 
 _FLOAT32 = (
     "the network does not run in float64 (its forward casts to float32, or it is quantized), so its own float32 answers are the "
@@ -59,7 +61,7 @@ class Prepared:
 
     network: Network
     signature: Signature
-    graphs: list[Graph]
+    graphs: list[GraphVariant]
     batch: int | None
     images: VerificationImages
     samples: list[tuple[Images, Expected]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl_deploy import __version__
 
-from .options import Options
+from .options.export import Options
 
 if TYPE_CHECKING:
     from mtl_deploy.export.network.checkpoint import Loaded

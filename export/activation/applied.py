@@ -14,7 +14,7 @@ from mtl_deploy.runtime.bundle.activation import ACTIVATIONS, CLASS_KINDS, Activ
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ActivationWarning, TaskError
 
-from .found import Found, find_activation
+from .found import FoundActivation, find_activation
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,7 +72,7 @@ def describe(tasks: Sequence[Task], outputs: str) -> str:
     return f"already probabilities or their logarithms: {', '.join(names)}{plain}"
 
 
-def _declared(task: Task, found: Found, rows: Rows) -> Activation:
+def _declared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
     declared = task.applied
     agreed = found.form == declared or (declared == "softmax" and found.form == "sigmoid" and _sums_to_one(rows))
     by_values = declared in ("softmax", "log_softmax") and _fits(declared, rows)  # no accident makes all rows sum to 1
@@ -89,7 +89,7 @@ def _declared(task: Task, found: Found, rows: Rows) -> Activation:
     return declared
 
 
-def _undeclared(task: Task, found: Found, rows: Rows) -> Activation:
+def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
     if found.mixed:
         raise TaskError(
             f"task {task.name!r}: the output puts parts with different activations side by side ({found.how}), so no one decoding "
@@ -115,7 +115,7 @@ def _undeclared(task: Task, found: Found, rows: Rows) -> Activation:
     return form
 
 
-def _doubt(task: Task, found: Found, rows: Rows) -> str | None:
+def _doubt(task: Task, found: FoundActivation, rows: Rows) -> str | None:
     """Say that values look like probabilities though no operator says so; None where they do not."""
     by_range = found.form is None and misfit(task.kind, task.size, "sigmoid") is None
     seems = _looks(rows, range_alone=by_range)
@@ -142,7 +142,7 @@ def _allowed(task: Task, form: str) -> str:
     return "no task has that; return the logits from the network"
 
 
-def _note(task: Task, found: Found) -> str:
+def _note(task: Task, found: FoundActivation) -> str:
     source = f"its graph ends in {found.how}" if found.form not in (None, "none") else "as declared, by its values"
     given = {
         "softmax": "probabilities that sum to 1",

@@ -26,7 +26,7 @@ _OF_EXP: dict[Form, Form] = {"log_softmax": "softmax", "log_sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundActivation:
     """What the operators before an output say.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Place:
         return replace(self, span=(start + low, start + high))
 
 
-def find_activation(output: ir.Value) -> Found:
+def find_activation(output: ir.Value) -> FoundActivation:
     """Read an output's last operators.
 
     Looks through what moves, cuts, joins, casts, clips, resizes or averages values, and knows Sigmoid, Softmax and LogSoftmax over
@@ -72,19 +72,19 @@ def find_activation(output: ir.Value) -> Found:
     return _look(output, _Place(None if rank in (1, 3) else 1))
 
 
-def _look(value: ir.Value, place: _Place) -> Found:
+def _look(value: ir.Value, place: _Place) -> FoundActivation:
     node = value.producer()
     if node is None:
-        return Found(None, "an input or constant of the graph")
+        return FoundActivation(None, "an input or constant of the graph")
     kind = node.op_type
     if kind in _LINEAR and (kind != "MatMul" or any(part is not None and _constant(part) for part in node.inputs)):
-        return Found("none", f"{kind}, a layer with weights")
+        return FoundActivation("none", f"{kind}, a layer with weights")
     if kind == "Sigmoid":
-        return Found("sigmoid", "Sigmoid")
+        return FoundActivation("sigmoid", "Sigmoid")
     if kind in ("Softmax", "LogSoftmax"):
         return _softmax(node, place)
     if kind == "HardSigmoid":
-        return Found(None, "HardSigmoid, which is another function than a sigmoid")
+        return FoundActivation(None, "HardSigmoid, which is another function than a sigmoid")
     data = node.inputs[0] if node.inputs else None
     if data is not None and kind in _SAME:
         found = _look(data, place)
@@ -96,33 +96,33 @@ def _look(value: ir.Value, place: _Place) -> Found:
     return _computed(node, place)
 
 
-def _softmax(node: ir.Node, place: _Place) -> Found:
+def _softmax(node: ir.Node, place: _Place) -> FoundActivation:
     value = node.outputs[0]
     attribute = node.attributes.get("axis")
     axis, shape = -1 if attribute is None else attribute.as_int(), value.shape
     if shape is not None and axis < 0:
         axis += len(shape)
     if shape is None or place.axis != axis:
-        return Found(None, f"{node.op_type} over another axis than that of the classes")
+        return FoundActivation(None, f"{node.op_type} over another axis than that of the classes")
     log = node.op_type == "LogSoftmax"
     if place.span is None or place.span == (0, shape[axis]):
-        return Found("log_softmax" if log else "softmax", node.op_type)
+        return FoundActivation("log_softmax" if log else "softmax", node.op_type)
     return _taken(log, node.op_type, place.span, shape[axis])
 
 
-def _taken(log: bool, name: str, span: tuple[int, int], classes: object) -> Found:
+def _taken(log: bool, name: str, span: tuple[int, int], classes: object) -> FoundActivation:
     """Return what some classes of a softmax are: probabilities by themselves, which do not sum to 1."""
     count = span[1] - span[0]
     how = f"{name} over {classes} classes, of which {count} {'is' if count == 1 else 'are'} taken"
     if log:
-        return Found("log_sigmoid" if count == 1 else "log_softmax", how)
-    return Found("sigmoid", how)
+        return FoundActivation("log_sigmoid" if count == 1 else "log_softmax", how)
+    return FoundActivation("sigmoid", how)
 
 
-def _unless_logs(kind: str, found: Found) -> Found:
+def _unless_logs(kind: str, found: FoundActivation) -> FoundActivation:
     """A mean of probabilities is one; a mean of their logarithms is none."""
     if kind in _MEANS and found.form in ("log_softmax", "log_sigmoid"):
-        return Found(None, f"a mean of {found.form}")
+        return FoundActivation(None, f"a mean of {found.form}")
     return found
 
 
@@ -217,11 +217,11 @@ def _averaged(node: ir.Node, old: Sequence[str], place: _Place) -> _Place | None
     return replace(place, axis=left[place.axis])
 
 
-def _joined(node: ir.Node, value: ir.Value, place: _Place) -> Found:
+def _joined(node: ir.Node, value: ir.Value, place: _Place) -> FoundActivation:
     """Compare what is put side by side."""
     shape = value.shape
     along = _attribute(node, "axis", 0) % (len(shape) if shape is not None else 1)
-    parts: list[tuple[Found, str]] = []
+    parts: list[tuple[FoundActivation, str]] = []
     start = 0
     low, high = place.span or (0, 1 << 60)
     for part in node.inputs:
@@ -231,7 +231,7 @@ def _joined(node: ir.Node, value: ir.Value, place: _Place) -> Found:
             continue
         size = _sizes(part)[along] if part.shape is not None else ""
         if not size.isdecimal():
-            return Found(None, "a Concat of unknown sizes")
+            return FoundActivation(None, "a Concat of unknown sizes")
         stop = start + int(size)
         if start < high and low < stop:
             span = (max(low - start, 0), min(high, stop) - start)
@@ -245,15 +245,15 @@ def _joined(node: ir.Node, value: ir.Value, place: _Place) -> Found:
     if len(forms) == 1 and not several:
         return founds[0]
     listed = "; ".join(f"{where}{found.form or found.how}" for found, where in parts)
-    return Found(None, listed, mixed=True)
+    return FoundActivation(None, listed, mixed=True)
 
 
-def _computed(node: ir.Node, place: _Place) -> Found:
+def _computed(node: ir.Node, place: _Place) -> FoundActivation:
     """Read logarithms, exponentials, complements, and what is written by hand."""
     if (form := handwritten(node, place.axis)) is not None:
         how = f"{form} written by hand ({node.op_type})"
         if form == "sigmoid" or place.span is None:
-            return Found(form, how)
+            return FoundActivation(form, how)
         return _taken(form == "log_softmax", how, place.span, _sizes(node.outputs[0])[place.axis or 0])
     data = node.inputs[0] if node.inputs else None
     if data is not None and node.op_type in ("Log", "Exp"):
@@ -262,16 +262,16 @@ def _computed(node: ir.Node, place: _Place) -> Found:
             data = small[0] if abs(small[2]) < 1e-3 else data  # log(p + 1e-8)
         found = _look(data, place)
         other = (_OF_LOG if node.op_type == "Log" else _OF_EXP).get(found.form or "none")
-        return Found(other, f"{node.op_type} of {found.how}")
+        return FoundActivation(other, f"{node.op_type} of {found.how}")
     if data is not None and node.op_type == "Neg" and (source := data.producer()) and source.op_type == "Softplus":
-        return Found("log_sigmoid", "Neg of Softplus")
+        return FoundActivation("log_sigmoid", "Neg of Softplus")
     if (line := affine(node)) is not None:
         found = _look(line[0], place)
         if found.form == "none" or (found.form == "sigmoid" and line[1:] == (-1.0, 1.0)):  # 1 - p
             return found
     if node.op_type in ("Add", "Sub") and any(_is_linear(part) for part in node.inputs):
-        return Found("none", f"{node.op_type} of layers with weights")
-    return Found(None, node.op_type)
+        return FoundActivation("none", f"{node.op_type} of layers with weights")
+    return FoundActivation(None, node.op_type)
 
 
 def _is_linear(value: ir.Value | None) -> bool:

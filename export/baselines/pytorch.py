@@ -130,7 +130,7 @@ def start(spec: Spec) -> Baseline:
     import torch
 
     from mtl_deploy.export.network.network import load_network
-    from mtl_deploy.export.options import Options
+    from mtl_deploy.export.options.export import Options
 
     options: Mapping[str, Any] = spec.options
     if options["device"] == "cuda" and not torch.cuda.is_available():

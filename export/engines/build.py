@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime.backends.tensorrt.library import Library
 from mtl_deploy.runtime.backends.tensorrt.log import Messages, logger_for
 from mtl_deploy.runtime.backends.tensorrt.start import start_builder
@@ -15,8 +16,6 @@ from mtl_deploy.runtime.bundle.signature import INPUT_NAME
 from mtl_deploy.runtime.errors import BuildError, OptionError
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
-
-from .options import EngineOptions
 
 _TYPES = {"float32": "fp32", "float16": "fp16"}
 

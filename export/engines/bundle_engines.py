@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime.backends.tensorrt.library import EXTRAS, LIBRARIES, TITLES, Library, import_library, installed
 from mtl_deploy.runtime.backends.tensorrt.log import Messages
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
@@ -20,7 +21,6 @@ from mtl_deploy.runtime.errors import BackendError, NoGpuError, OptionError
 
 from .build import Built, build
 from .layers import from_inspector, from_plan
-from .options import EngineOptions
 
 PRECISIONS = ("fp32", "fp16", "int8")  # of graphs that engines are built from
 _SUFFIXES = {"tensorrt": ".trt", "tensorrt-rtx": ".rtx.trt"}

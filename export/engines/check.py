@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.calibration.observe.spread import spread as spread_of
-from mtl_deploy.export.options import tolerance_of
-from mtl_deploy.export.verification.errors_of_task import FLOORS, LEAST_SCALE, chooses, classes, has_margins
-from mtl_deploy.export.verification.rows import require_passed
+from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
+from mtl_deploy.export.verification.choices import chooses, classes, has_margins
+from mtl_deploy.export.verification.rows import Row, require_passed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read
@@ -23,11 +23,6 @@ from mtl_deploy.runtime.errors import BackendError
 from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.loading import load
 
-TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
-"""Error allowed, of the spread as for graphs. Wider than a graph's: a GPU sums in another order (Winograd among them), and FP16
-engines may carry sums in FP16, which the emulated graph does not."""
-TF32 = 1e-2  # for fp32 where TF32 was allowed: 10 bits of mantissa
-
 
 def verify_engines(
     bundle: Bundle, engines: Sequence[Artifact], tolerances: Mapping[str, float], progress: Progress
@@ -37,7 +32,7 @@ def verify_engines(
     Args:
         bundle: that holds them and the reference.
         engines: entries of its manifest.
-        tolerances: by precision, where the user chose them; :data:`TOLERANCES` otherwise.
+        tolerances: by precision, where the user chose them; :data:`~mtl_deploy.export.tolerances.ENGINES` otherwise.
         progress: told where the work is.
 
     Returns:
@@ -86,7 +81,7 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
             signature,
             np.concatenate(parts[task.name])[: len(images)],
             outputs[task.name],
-            max(tolerance_of(engine.precision, tolerances, TOLERANCES), TF32 if tf32 else 0.0),
+            max(tolerance_of(engine.precision, tolerances, ENGINES), TF32 if tf32 else 0.0),
             reference.margins.get(task.name),
             reference.floors.get(task.name),
             exact=engine.precision == "fp32",
@@ -118,7 +113,7 @@ def _compare(
 
     A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts. Of other
     outputs the root mean square of the error counts, relative to the spread; of FP32 engines each image's largest, which may be
-    :data:`~mtl_deploy.export.verification.errors_of_task.FLOORS` times the noise floor of the image.
+    :data:`~mtl_deploy.export.tolerances.FLOORS` times the noise floor of the image.
     """
     spread: float | None = None
     if chooses(task, signature):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mtl_deploy.export.preprocessing.options import NAMES as PREPROCESSING
+from mtl_deploy.export.options.engines import DEFAULT_BATCH, ENGINES, EngineOptions, parse_batch
+from mtl_deploy.export.preprocessing.cli import NAMES as PREPROCESSING
 from mtl_deploy.export.targets.linter import Target, find_target
 from mtl_deploy.runtime.backends.tensorrt.record import HARDWARE_COMPATIBILITY
 from mtl_deploy.runtime.errors import OptionError
-
-from .options import DEFAULT_BATCH, ENGINES, EngineOptions, parse_batch
 
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
 _NOT_FOR_BUNDLES = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.export.targets.check import check_targets
 from mtl_deploy.export.targets.linter import Target
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest, open_bundle
@@ -17,7 +18,6 @@ from mtl_deploy.runtime.errors import OptionError
 
 from .bundle_engines import Builder, build_engines, find_builder
 from .check import verify_engines
-from .options import EngineOptions
 
 
 def add_engines(

@@ -27,7 +27,7 @@ Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fp16Fit:
     """What was found.
 
     Attributes:
@@ -64,7 +64,7 @@ def fit(
     evaluate: Evaluate,
     sensitivity: Evaluate,
     progress: Callable[[str], None] = lambda _: None,
-) -> Fit:
+) -> Fp16Fit:
     """Find few layers that, kept in FP32, bring every task within what is allowed.
 
     Args:
@@ -149,9 +149,9 @@ class _Trail:
         lengths = range(1, len(order) + 1)
         return max((n for n in lengths if self.share(_kept(order, n)) >= LEAST_SHARE), default=0)
 
-    def fit(self, length: int, order: Sequence[Sequence[str]], excess: Mapping[str, float]) -> Fit:
+    def fit(self, length: int, order: Sequence[Sequence[str]], excess: Mapping[str, float]) -> Fp16Fit:
         keep = _kept(order, length)
-        return Fit(keep, _fits(excess), excess, self._before, self.share(keep), self.evaluations)
+        return Fp16Fit(keep, _fits(excess), excess, self._before, self.share(keep), self.evaluations)
 
 
 def _kept(order: Sequence[Sequence[str]], length: int) -> frozenset[str]:

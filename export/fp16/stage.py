@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mtl_deploy.export.graph.cost import multiply_adds
 from mtl_deploy.export.graph.sizes import at_size
 from mtl_deploy.export.graph.split import Sharing
-from mtl_deploy.export.graph.variants import Graph, variants
-from mtl_deploy.export.options import Options
+from mtl_deploy.export.graph.variants import GraphVariant, variants
+from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
 from mtl_deploy.export.verification.rows import described
 from mtl_deploy.export.verification.stage import Samples, allowed, running, verify_graphs
@@ -20,7 +20,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .fit import Fit, fit
+from .fit import Fp16Fit, fit
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +37,7 @@ _REASON = "kept for accuracy: a task would be over its tolerance otherwise"
 class Variants:
     """Graphs of one precision that have been verified."""
 
-    graphs: list[Graph]
+    graphs: list[GraphVariant]
     rows: list[Row]
     artifacts: list[Artifact]
 
@@ -54,7 +54,7 @@ class HalfStage:
     """
 
     def __init__(
-        self, originals: Sequence[Graph], samples: Samples, shares: Sharing, options: Options, progress: Progress
+        self, originals: Sequence[GraphVariant], samples: Samples, shares: Sharing, options: Options, progress: Progress
     ) -> None:
         self._originals, self._samples, self._shares = list(originals), samples, shares
         self._options, self._progress = options, progress
@@ -133,7 +133,7 @@ class HalfStage:
         statistics: Mapping[str, TensorStatistics],
         half: HalfResult,
         before: Mapping[str, float],
-    ) -> Fit:
+    ) -> Fp16Fit:
         few = [(images[: max(EXACT, self._shared.batch or 1)], expected) for images, expected in self._samples[:1]]
 
         def excess(keep: frozenset[str], samples: Samples) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.observe.spread import spread
-from mtl_deploy.export.verification.errors_of_task import FLOORS
+from mtl_deploy.export.tolerances import FLOORS
 from mtl_deploy.runtime.errors import TraceError
 
 FloatArray = npt.NDArray[np.floating]
@@ -28,7 +28,7 @@ def bind_by_value(
     """Return, for each reference, the position of the graph output that equals it.
 
     Equal means: apart by no more than a thousandth of the output's spread over the images, or by
-    :data:`~mtl_deploy.export.verification.errors_of_task.FLOORS` times the network's own float32 error, whichever is larger;
+    :data:`~mtl_deploy.export.tolerances.FLOORS` times the network's own float32 error, whichever is larger;
     of an output that does not vary, a
     thousandth of its size. Values from 0 to 1 may be a sigmoid's, which runtimes compute to about 6e-8 however small they are.
 

@@ -24,7 +24,7 @@ TRACE_OPSET = 18  # the exporter's native one; export/graph/opset.py goes down f
 
 
 @dataclass(frozen=True)
-class Trace:
+class TracedGraph:
     """A network's graph as the exporter wrote it.
 
     Attributes:
@@ -50,7 +50,7 @@ def trace(
     *,
     opset: int | None = None,
     multiple: int = 0,
-) -> Trace:
+) -> TracedGraph:
     """Export a network with ``torch.onnx.export(dynamo=True)``, unoptimised, so that its own structure can be measured.
 
     A free batch is tried first. Where the network fixes its batch in code, the graph is traced for one image at a time, and
@@ -85,11 +85,13 @@ def trace(
     return found
 
 
-def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[int, Any], opset: int) -> Trace:
+def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[int, Any], opset: int) -> TracedGraph:
     import torch
 
     try:
-        return Trace(_export(network, (example,), opset, dynamic_shapes=({0: torch.export.Dim("batch"), **sides},)))
+        return TracedGraph(
+            _export(network, (example,), opset, dynamic_shapes=({0: torch.export.Dim("batch"), **sides},))
+        )
     except TraceError as free_batch:
         try:
             graph = _export(network, (example[:1],), opset, **({"dynamic_shapes": (sides,)} if sides else {}))
@@ -101,21 +103,21 @@ def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[
                 ) from free_batch
             raise fixed_batch from free_batch
         note = f"the network fixes its batch, so the graph takes one image at a time ({_reason(free_batch)})"
-        return Trace(graph, batch=1, note=note)
+        return TracedGraph(graph, batch=1, note=note)
 
 
-def _trace_program(program: torch.export.ExportedProgram, opset: int) -> Trace:
+def _trace_program(program: torch.export.ExportedProgram, opset: int) -> TracedGraph:
     graph = _export(program, (), opset)
     batch = graph.graph.inputs[0].shape
     if batch is None or len(batch) != 4:
         raise TraceError(f"the program takes {batch}, not one image batch (N, 3, height, width); export it again so")
     if isinstance(batch[0], int):
         note = f"the program was exported for batches of {batch[0]}; give torch.export a dynamic batch to free it"
-        return Trace(graph, batch=batch[0], note=note)
+        return TracedGraph(graph, batch=batch[0], note=note)
     batch_name = str(batch[0])
     if batch_name != "batch":
         _rename_dimension(graph, batch_name, "batch")
-    return Trace(graph)
+    return TracedGraph(graph)
 
 
 def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **options: Any) -> ir.Model:

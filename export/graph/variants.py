@@ -22,7 +22,7 @@ _PROTOBUF_LIMIT = 2**31 - 1  # bytes; larger graphs need external data, which a 
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphVariant:
     """A graph on its way into the bundle. Its weights are shared in memory with the graphs of the same precision.
 
     Attributes:
@@ -87,7 +87,7 @@ def variants(
     *,
     separate: bool,
     details: dict[str, Any] | None = None,
-) -> Iterator[Graph]:
+) -> Iterator[GraphVariant]:
     """Make the shared graph of a precision and, where asked, one a task with a backbone of its own.
 
     Args:
@@ -99,10 +99,12 @@ def variants(
         separate: whether to make the single-task graphs.
         details: what the manifest says of the shared graph beside the rest.
     """
-    yield Graph("shared", precision, signature, model, shares.shared, batch, details or {})
+    yield GraphVariant("shared", precision, signature, model, shares.shared, batch, details or {})
     for task in signature.tasks if separate else ():
         alone = extract(model, [task.name])
-        yield Graph("separate", precision, signature.subset([task.name]), alone, shares.separate[task.name], batch)
+        yield GraphVariant(
+            "separate", precision, signature.subset([task.name]), alone, shares.separate[task.name], batch
+        )
 
 
 def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:

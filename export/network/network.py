@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mtl_deploy.export.options import Options
+from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import timm_preset
 from mtl_deploy.export.preprocessing.preset_torchvision import torchvision_preset
-from mtl_deploy.export.verification.expected import network_input
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import MtlError, OptionError, TraceError
 
 from .checkpoint import Loaded, load_checkpoint
+from .inputs import network_input
 from .outputs import Key, flatten_outputs
 from .task_file import bind_tasks
 

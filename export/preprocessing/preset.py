@@ -5,59 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from typing import Any
 
-from mtl_deploy.runtime.bundle.preprocessing import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Fit,
-    InputFormat,
-    Interpolation,
-    Preprocessing,
-    shown,
-)
+from mtl_deploy.export.options.images import DEFAULT_SIZE, Described, Stated
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, shown
 from mtl_deploy.runtime.errors import OptionError
-
-DEFAULT_SIZE = (224, 224)
-INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
-Channels = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Described:
-    """Parts of a preprocessing; None: nothing is said of it.
-
-    Attributes:
-        size: height and width of the network's input.
-        fit: how images are brought to it.
-        resize_to: of a crop, see :class:`~mtl_deploy.runtime.bundle.preprocessing.Preprocessing`.
-        interpolation: of the resizing.
-        mean: of pixel values from 0 to 1.
-        std: likewise.
-    """
-
-    size: tuple[int, int] | None = None
-    fit: Fit | None = None
-    resize_to: tuple[int, ...] | None = None
-    interpolation: Interpolation | None = None
-    mean: Channels | None = None
-    std: Channels | None = None
-
-
-@dataclass(frozen=True)
-class Stated(Described):
-    """What the user said.
-
-    Attributes:
-        input: the form of the graph's input.
-        multiple: of free sizes; 0: fixed ones.
-        transform: a preset's name, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``; None: the one that the checkpoint
-            holds, if any.
-    """
-
-    input: InputFormat = "uint8"
-    multiple: int = 0
-    transform: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from mtl_deploy.export.options.images import DEFAULT_SIZE, INTERPOLATIONS, Channels
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit
 from mtl_deploy.runtime.errors import CheckpointError
 
-from .preset import DEFAULT_SIZE, INTERPOLATIONS, Channels, Preset
+from .preset import Preset
 
 _KEYS = ("pretrained_cfg", "default_cfg")  # timm's name, and the one that it had before 0.6
 _TELLS = frozenset(("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"))

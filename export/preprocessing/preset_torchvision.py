@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from mtl_deploy.export.options.images import INTERPOLATIONS, Channels
 from mtl_deploy.runtime.bundle.preprocessing import Interpolation
 from mtl_deploy.runtime.errors import OptionError
 
-from .preset import INTERPOLATIONS, Channels, Preset
+from .preset import Preset
 
 LIBRARY = "torchvision"
 _FORM = f"write {LIBRARY}:NAME_Weights.MEMBER, such as {LIBRARY}:ResNet50_Weights.IMAGENET1K_V2"

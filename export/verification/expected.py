@@ -17,15 +17,14 @@ import numpy.typing as npt
 
 from mtl_deploy.export.graph.borders import LOGITS_SUFFIX, keeps_logits
 from mtl_deploy.export.graph.map_decoding import SHORTEST, upsamples
+from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.runtime.bundle.activation import log_odds
-from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
 
 if TYPE_CHECKING:
     import torch
 
-Images = npt.NDArray[np.uint8]
 Outputs = npt.NDArray[Any]
 Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
 
@@ -138,20 +137,6 @@ def _answers(
                     raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(dtype))
                 raw[task.name][start : start + size] = rows.numpy()
     return raw
-
-
-def network_input(images: Images, preprocessing: Preprocessing, *, double: bool = False) -> torch.Tensor:
-    """Turn ``(N, H, W, 3) uint8, RGB`` into the normalised ``(N, 3, H, W) float32`` that the network was trained on.
-
-    ``double`` gives it as float64.
-    """
-    import torch
-
-    dtype = torch.float64 if double else torch.float32
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(dtype) / 255
-    mean = torch.tensor(preprocessing.mean, dtype=dtype).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, dtype=dtype).view(1, 3, 1, 1)
-    return ((pixels - mean) / std).contiguous()
 
 
 def logits_name(task: Task) -> str:

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.export.options import Options
+from mtl_deploy.export.options.export import Options
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.errors import OptionError

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.network.outputs import flatten_outputs
-from mtl_deploy.export.options import TOLERANCES, Options
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.tolerances import GRAPHS
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.bundle.verification import Row
 
-from .expected import Images, network_input
+from .rows import Row
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +47,7 @@ def unseen_notes(
     applied = {task.name: task.applied for task in signature.tasks}
     notes = [_constant(row.task, applied[row.task]) for row in shared.values() if row.constant]
     scales = {name: row.spread or 1.0 for name, row in shared.items()}
-    tolerance = options.tolerances.get("fp32", TOLERANCES["fp32"])
+    tolerance = options.tolerances.get("fp32", GRAPHS["fp32"])
     if names := unreached(network, signature, images, scales, tolerance):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         notes.append(

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_deploy.export.graph.variants import Graph, require_valid
+from mtl_deploy.export.graph.variants import GraphVariant, require_valid
+from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.network.network import Network
-from mtl_deploy.export.options import TOLERANCES, Options, tolerance_of
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.tolerances import GRAPHS, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .expected import EXACT, Expected, Images, run_network
+from .expected import EXACT, Expected, run_network
 from .images import stress_images
 from .verify import judge, verify, with_logits
 
@@ -31,11 +33,11 @@ Samples = Sequence[tuple[Images, Expected]]
 
 
 def verify_graphs(
-    graphs: Sequence[Graph],
+    graphs: Sequence[GraphVariant],
     samples: Samples,
     options: Options,
     progress: Progress,
-    originals: Sequence[Graph] = (),
+    originals: Sequence[GraphVariant] = (),
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file beside what PyTorch gave; the first one that does not match ends it.
 
@@ -74,10 +76,10 @@ def _share_of_allowed(row: Row) -> float:
 
 def allowed(options: Options, precision: str) -> float:
     """Return a precision's tolerance."""
-    return tolerance_of(precision, options.tolerances, TOLERANCES)
+    return tolerance_of(precision, options.tolerances, GRAPHS)
 
 
-def _verify(graph: Graph, content: bytes, samples: Samples, options: Options) -> list[Row]:
+def _verify(graph: GraphVariant, content: bytes, samples: Samples, options: Options) -> list[Row]:
     tolerance = allowed(options, graph.precision)
     with running(with_logits(runnable(graph, content), graph.signature), options) as backend:
         judged = judge(graph.path, backend, graph.signature, samples, tolerance, graph.batch, graph.precision)
@@ -92,7 +94,12 @@ def _verify(graph: Graph, content: bytes, samples: Samples, options: Options) ->
 
 
 def _with_structure(
-    graph: Graph, content: bytes, rows: Sequence[Row], samples: Samples, options: Options, originals: Sequence[Graph]
+    graph: GraphVariant,
+    content: bytes,
+    rows: Sequence[Row],
+    samples: Samples,
+    options: Options,
+    originals: Sequence[GraphVariant],
 ) -> list[Row]:
     """Compute an FP16 graph in float32, with the weights that it was made from: it must do as well as an FP32 graph.
 
@@ -120,7 +127,9 @@ def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
     return {str(value.name): value.const_value.numpy() for value in values if value.const_value is not None}
 
 
-def stress(graphs: Sequence[Graph], network: Network, batch: int | None, options: Options) -> list[dict[str, Any]]:
+def stress(
+    graphs: Sequence[GraphVariant], network: Network, batch: int | None, options: Options
+) -> list[dict[str, Any]]:
     """Run shared graphs on pictures far from photographs; what comes out is reported and decides nothing.
 
     Returns:
@@ -158,7 +167,7 @@ def describe_stress(rows: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{artifact} {100 * share:.2g} %" for artifact, share in worst.items())
 
 
-def runnable(graph: Graph, content: bytes) -> bytes:
+def runnable(graph: GraphVariant, content: bytes) -> bytes:
     """Return what shows a file's numbers on a processor: an FP16 graph with its rounding written out."""
     if graph.precision != "fp16":
         return content

@@ -1,6 +1,6 @@
 """Verification: each graph beside the PyTorch network, on the same images, a task at a time.
 
-What is judged how, and why, stands in :mod:`mtl_deploy.export.verification.errors_of_task`.
+What is judged how, and why, stands in :mod:`mtl_deploy.export.verification.task_errors`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.verification import Row
 
-from .errors_of_task import Comparison, Judged, chooses, classes, has_margins
-from .expected import Expected, Images, held, network_input, with_log_odds
-from .rows import require_passed
+from .choices import chooses, classes, has_margins
+from .expected import Expected, held, with_log_odds
+from .rows import Row, require_passed
+from .task_errors import Judged, TaskErrors
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
 
@@ -100,15 +102,15 @@ def _judge_once(
     precision: str,
 ) -> list[Judged]:
     names = [name for task in signature.tasks for name in held(task, signature)]
-    comparisons = {task.name: Comparison(task, signature) for task in signature.tasks}
+    errors = {task.name: TaskErrors(task, signature) for task in signature.tasks}
     for number, (images, expected) in enumerate(samples):
         start = 0
         for piece in _batches(images, batch):
             actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
             for task in signature.tasks:
-                comparisons[task.name].add(with_log_odds(task, actual), expected, start, start + len(piece), number)
+                errors[task.name].add(with_log_odds(task, actual), expected, start, start + len(piece), number)
             start += len(piece)
-    return [comparisons[task.name].judged(path, tolerance, precision) for task in signature.tasks]
+    return [errors[task.name].judged(path, tolerance, precision) for task in signature.tasks]
 
 
 def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:

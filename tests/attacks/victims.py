@@ -269,8 +269,8 @@ def export(target: Path, folder: Path) -> Callable[[], int]:
     """Return ``mtl-export MODEL --force`` from where its work is done and its writing begins: the work is done here, once."""
     import torch
 
-    from mtl_deploy.export.engines.options import EngineOptions
-    from mtl_deploy.export.options import Options
+    from mtl_deploy.export.options.engines import EngineOptions
+    from mtl_deploy.export.options.export import Options
     from mtl_deploy.export.pipeline import before_writing
     from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
     from mtl_deploy.runtime.bundle.tasks import Task

@@ -16,8 +16,9 @@ from engine_graphs import needs_rtx
 from torch.nn import functional
 
 from mtl_deploy.export.cli import main
+from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.export.network.task_file import bind_tasks
-from mtl_deploy.export.verification.expected import margins, network_input
+from mtl_deploy.export.verification.expected import margins
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing

@@ -259,7 +259,7 @@ def test_tensorrt_rtx_builds_integer_layers(
 ) -> None:
     from mtl_deploy.export.engines.build import build
     from mtl_deploy.export.engines.layers import from_plan
-    from mtl_deploy.export.engines.options import EngineOptions
+    from mtl_deploy.export.options.engines import EngineOptions
     from mtl_deploy.runtime.backends.tensorrt.library import import_library
 
     result = quantized(model, ranges, "tensorrt")

@@ -22,7 +22,7 @@ from mtl_deploy.export.activation.applied import describe, settle_activations
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.graph.passes import clean, merge_copies
 from mtl_deploy.export.graph.trace import trace
-from mtl_deploy.export.verification.expected import network_input
+from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing

@@ -16,7 +16,7 @@ from engine_graphs import needs_rtx, quantized, small_graph, weight_bytes
 
 from mtl_deploy.export.engines.build import build, node_types
 from mtl_deploy.export.engines.layers import from_plan
-from mtl_deploy.export.engines.options import EngineOptions
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime import OptionError
 from mtl_deploy.runtime.backends.tensorrt.library import Library, import_library
 from mtl_deploy.runtime.errors import BuildError

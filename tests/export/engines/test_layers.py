@@ -12,7 +12,7 @@ from engine_graphs import needs_rtx, small_graph
 from mtl_deploy.export.engines.build import build
 from mtl_deploy.export.engines.bundle_engines import _inspect, describe_layers
 from mtl_deploy.export.engines.layers import from_inspector, from_plan
-from mtl_deploy.export.engines.options import EngineOptions
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime.backends.tensorrt.library import Library, import_library
 from mtl_deploy.runtime.cuda.gpu import find_gpu
 from mtl_deploy.runtime.onnx_format.graph import read_graph

@@ -10,8 +10,8 @@ from engine_graphs import needs_rtx
 from onnx import TensorProto, helper, numpy_helper
 
 from mtl_deploy.export.engines.build import build
-from mtl_deploy.export.engines.options import EngineOptions
 from mtl_deploy.export.engines.turing import products_as_convolutions
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime.backends.tensorrt.library import import_library
 from mtl_deploy.runtime.errors import BuildError
 

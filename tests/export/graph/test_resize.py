@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from mtl_deploy.export.engines.build import build
 from mtl_deploy.export.engines.bundle_engines import find_builder
-from mtl_deploy.export.engines.options import EngineOptions
 from mtl_deploy.export.graph import opset, passes
 from mtl_deploy.export.graph.trace import trace
 from mtl_deploy.export.graph.variants import require_valid, serialize
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.export.targets.linter import check, find_target
 
 HEIGHT, WIDTH = 13, 17

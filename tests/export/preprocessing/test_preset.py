@@ -19,9 +19,10 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.network.network import load_network
-from mtl_deploy.export.options import Options
-from mtl_deploy.export.preprocessing.options import add_preprocessing_arguments, stated
-from mtl_deploy.export.preprocessing.preset import Stated, combine
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.options.images import Stated
+from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
+from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import find_config, timm_preset
 from mtl_deploy.export.preprocessing.preset_torchvision import torchvision_preset
 from mtl_deploy.runtime import load

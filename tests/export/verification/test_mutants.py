@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from mtl_deploy.calibration.observe.spread import spread
 from mtl_deploy.export.fp16.stage import HalfStage
-from mtl_deploy.export.graph.variants import Graph
-from mtl_deploy.export.options import Options
+from mtl_deploy.export.graph.variants import GraphVariant
+from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.prepare import Prepared, prepare
 from mtl_deploy.export.verification.stage import running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input
@@ -90,7 +90,7 @@ DENSE = (
 
 
 @dataclass(frozen=True)
-class Mutated(Graph):
+class Mutated(GraphVariant):
     """A graph whose file is another's with a mistake."""
 
     file: bytes = b""
@@ -100,7 +100,7 @@ class Mutated(Graph):
 
 
 @cache
-def made(name: str) -> tuple[Prepared, Options, list[Graph]]:
+def made(name: str) -> tuple[Prepared, Options, list[GraphVariant]]:
     """Return what an export has before it verifies, and the FP16 graphs."""
     import tempfile
 
@@ -122,7 +122,7 @@ def made(name: str) -> tuple[Prepared, Options, list[Graph]]:
     return prepared, options, half.graphs
 
 
-def passes(graph: Graph, mutant: Mutant, prepared: Prepared, options: Options) -> bool:
+def passes(graph: GraphVariant, mutant: Mutant, prepared: Prepared, options: Options) -> bool:
     values = {field: getattr(graph, field) for field in graph.__dataclass_fields__}
     wrong = Mutated(**values, file=mutant[1].SerializeToString())
     try:

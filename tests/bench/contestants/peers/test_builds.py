@@ -14,7 +14,7 @@ from mtl_deploy.bench.contestants.peers import builds
 from mtl_deploy.bench.contestants.peers.builds import build_options, make_builds
 from mtl_deploy.export.cli import _parser, main
 from mtl_deploy.export.engines.cli import engine_options
-from mtl_deploy.export.engines.options import EngineOptions
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, open_bundle
 from mtl_deploy.runtime.console.command import Progress

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mtl_deploy.export.engines.bundle_engines import find_builder
-from mtl_deploy.export.engines.options import EngineOptions
+from mtl_deploy.export.options.engines import EngineOptions
 from mtl_deploy.runtime import BackendError, FallbackWarning, load
 from mtl_deploy.runtime.backends.tensorrt.start import built_for, require_driver
 from tests.fakes.gpu import IMAGES, EngineBundle, Simulation, check

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtl_deploy.calibration.options import Int8Options
-from mtl_deploy.export.engines.options import EngineOptions
 from mtl_deploy.export.graph.opset import HIGHEST, LOWEST
-from mtl_deploy.export.preprocessing.preset import Stated
 from mtl_deploy.export.targets.linter import Target
 from mtl_deploy.runtime.bundle.manifest import SUFFIX
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -17,24 +15,12 @@ from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import OptionError
 
+from .engines import EngineOptions
+from .images import Stated
+
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_PRECISIONS = ("fp32", "fp16")
 MIN_SAMPLES = 32
-DEFAULT_MULTIPLE = 32  # the largest stride of most networks
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
-"""Error allowed, of the spread of a task's values over the images (of 1 for probabilities). FP32 graphs differ from PyTorch by
-the order of their sums: each image's largest error counts. FP16 ones round to 11 bits: the root mean square counts."""
-
-
-def tolerance_of(precision: str, chosen: Mapping[str, float], defaults: Mapping[str, float]) -> float:
-    """Return the error that is allowed at a precision, as a share of a task's spread.
-
-    Args:
-        precision: of the artifact.
-        chosen: the user's, by precision; goes before the default.
-        defaults: by precision.
-    """
-    return chosen.get(precision, defaults[precision])
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class Options:
         separate: whether to write the single-task models too.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
-        tolerances: errors allowed, of the spread, by precision; :data:`TOLERANCES` for those left out.
+        tolerances: errors allowed, of the spread, by precision; :data:`mtl_deploy.export.tolerances.GRAPHS` for the others.
         threads: for PyTorch and ONNX Runtime; None: theirs.
         force: replace an existing bundle.
         sign: an Ed25519 private key to sign the bundle with.

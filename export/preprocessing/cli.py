@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mtl_deploy.export.options import DEFAULT_MULTIPLE
+from mtl_deploy.export.options.images import DEFAULT_MULTIPLE, DEFAULT_SIZE, INTERPOLATIONS, Channels, Stated
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, as_fractions, of_bytes, shown
 from mtl_deploy.runtime.errors import OptionError
-
-from .preset import DEFAULT_SIZE, INTERPOLATIONS, Channels, Stated
 
 NAMES = (
     *("image_size", "dynamic_size", "fit", "resize_to", "interpolation", "mean", "std", "pixel_range"),

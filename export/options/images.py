@@ -1,0 +1,50 @@
+"""What is said of the images that a network takes: by the user, or by a preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from mtl_deploy.runtime.bundle.preprocessing import Fit, InputFormat, Interpolation
+
+DEFAULT_SIZE = (224, 224)
+DEFAULT_MULTIPLE = 32  # the largest stride of most networks
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Parts of a preprocessing. A part that is None was not specified.
+
+    Attributes:
+        size: height and width of the network's input, in pixels.
+        fit: how images are brought to that size.
+        resize_to: for a crop, see :class:`~mtl_deploy.runtime.bundle.preprocessing.Preprocessing`.
+        interpolation: how images are resized.
+        mean: per channel, of pixel values from 0 to 1.
+        std: per channel, of pixel values from 0 to 1.
+    """
+
+    size: tuple[int, int] | None = None
+    fit: Fit | None = None
+    resize_to: tuple[int, ...] | None = None
+    interpolation: Interpolation | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+
+
+@dataclass(frozen=True)
+class Stated(Described):
+    """What the user said.
+
+    Attributes:
+        input: the form of the graph's input.
+        multiple: height and width are free and multiples of this; 0: they are fixed.
+        transform: a preset's name, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``; None: the one in the checkpoint,
+            if there is one.
+    """
+
+    input: InputFormat = "uint8"
+    multiple: int = 0
+    transform: str | None = None
