@@ -42,6 +42,11 @@ class TracedGraph:
         """For people: whether the batch is free."""
         return "any batch" if self.batch is None else self.note
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the bundle should know."""
+        return (self.note,) if self.note else ()
+
 
 def trace(
     network: torch.nn.Module | torch.export.ExportedProgram,

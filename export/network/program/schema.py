@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from .code import check_guard, clean_expression, clean_structure, is_name, is_path
+from .arguments import ARGUMENTS, WORD, a_name, a_path, size_or_name, sym_bool, sym_float, sym_int, tensor, tensor_meta
+from .code import check_guard, clean_structure, is_name, is_path
 from .fields import (  # fmt: skip
-    Check,
     Json,
     MalformedError,
     RefusedError,
@@ -36,80 +36,16 @@ from .fields import (  # fmt: skip
 from .operators import count_degree, is_allowed, refused_argument
 
 _FREE_VALUES = 1 << 24  # elements that a tensor with a repeating stride may show beyond what its record holds
-_TEXT = re.compile(r"[A-Za-z0-9_ ,.>()+-]{0,256}")  # einsum's equation, interpolation's mode
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]{1,6}")
-_WORD = re.compile(r"[A-Za-z0-9_.+<=-]{0,64}")
 _WITHOUT_GRADIENTS = "torch.ops.higher_order.wrap_with_set_grad_enabled"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}|")
-
-_name, _path = text(is_name), text(is_path)
-_dtype = one_of({*range(1, 14), *range(28, 36)})  # schema.ScalarType, without UNKNOWN
-_strided = one_of({7})  # schema.Layout
-_hint = nullable(union({"as_int": integer, "as_bool": boolean, "as_float": number}))
-_symbolic = record({"expr_str": rewritten(clean_expression)}, {"hint": _hint})
-_sym_int = union({"as_expr": _symbolic, "as_int": integer})
-_sym_float = union({"as_expr": _symbolic, "as_float": number})
-_sym_bool = union({"as_expr": _symbolic, "as_bool": boolean})
 
 
 def _is_part(name: str) -> bool:
     return is_name(name) and is_path(name)
 
 
-def _device(value: Json, where: str) -> Json:
-    device = record({"type": text(_WORD.fullmatch)}, {"index": dropped})(value, where)
-    if device["type"] != "cpu":
-        raise UnusableError(f"{where} is on {device['type']}; export the program after network.cpu()")
-    return device
-
-
-def _tensor_meta(size: Check) -> Check:
-    return record(
-        {
-            "dtype": _dtype,
-            "sizes": listed(size, 64),
-            "requires_grad": boolean,
-            "device": _device,
-            "strides": listed(size, 64),
-            "storage_offset": size,
-            "layout": _strided,
-        }
-    )
-
-
-_tensor = record({"name": _name})
-_size_or_name = union({"as_name": _name, "as_int": integer})
-_float_or_name = union({"as_name": _name, "as_float": number})
-_bool_or_name = union({"as_name": _name, "as_bool": boolean})
-_maybe_tensor = union({"as_tensor": _tensor, "as_none": boolean})
-# Not among them, so refused: as_operator, as_custom_obj, as_string_to_argument, as_strings, as_nested_tensors,
-# as_int_lists, as_float_lists.
-_ARGUMENTS: dict[str, Check] = {
-    "as_none": boolean,
-    "as_tensor": _tensor,
-    "as_tensors": listed(_tensor),
-    "as_optional_tensor": _maybe_tensor,
-    "as_optional_tensors": listed(_maybe_tensor),
-    "as_int": integer,
-    "as_ints": listed(integer),
-    "as_float": number,
-    "as_floats": listed(number),
-    "as_bool": boolean,
-    "as_bools": listed(boolean),
-    "as_complex": record({"real": number, "imag": number}),
-    "as_string": text(_TEXT.fullmatch),
-    "as_sym_int": _size_or_name,
-    "as_sym_ints": listed(_size_or_name),
-    "as_sym_float": _float_or_name,
-    "as_sym_floats": listed(_float_or_name),
-    "as_sym_bool": _bool_or_name,
-    "as_sym_bools": listed(_bool_or_name),
-    "as_scalar_type": _dtype,
-    "as_memory_format": one_of({1, 2, 3, 4}),
-    "as_layout": _strided,
-    "as_device": _device,
-}
-_argument = union(_ARGUMENTS)
+_argument = union(ARGUMENTS)
 _node = record(
     {
         "target": text(is_allowed),
@@ -118,7 +54,7 @@ _node = record(
         ),
         "outputs": listed(_argument),
     },
-    {"metadata": dropped, "is_hop_single_tensor_return": dropped, "name": nullable(_name)},
+    {"metadata": dropped, "is_hop_single_tensor_return": dropped, "name": nullable(a_name)},
 )
 
 
@@ -133,14 +69,14 @@ _block = record(  # torch.no_grad in the network's forward: a graph inside a nod
             record(
                 {
                     "name": text("".__eq__),
-                    "arg": union(_ARGUMENTS | {"as_graph": record({"name": text(_is_part), "graph": _inner_graph})}),
+                    "arg": union(ARGUMENTS | {"as_graph": record({"name": text(_is_part), "graph": _inner_graph})}),
                 },
                 {"kind": nullable(one_of({1}))},
             ),
         ),
         "outputs": listed(_argument),
     },
-    {"metadata": dropped, "is_hop_single_tensor_return": nullable(boolean), "name": nullable(_name)},
+    {"metadata": dropped, "is_hop_single_tensor_return": nullable(boolean), "name": nullable(a_name)},
 )
 
 
@@ -149,15 +85,15 @@ def _any_node(value: Json, where: str) -> Json:
     return (_block if is_block else _node)(value, where)
 
 
-_given = union({"as_tensor": _tensor})
+_given = union({"as_tensor": tensor})
 _returned = union(
     {
-        "as_tensor": _tensor,
+        "as_tensor": tensor,
         "as_none": boolean,
         "as_int": integer,
         "as_float": number,
         "as_bool": boolean,
-        "as_sym_int": _size_or_name,
+        "as_sym_int": size_or_name,
     }
 )
 
@@ -191,24 +127,24 @@ _graph = record(
         "inputs": listed(_given),
         "outputs": listed(_returned),
         "nodes": _nodes,
-        "tensor_values": mapped(_name, _tensor_meta(_sym_int)),
-        "sym_int_values": mapped(_name, _sym_int),
-        "sym_bool_values": mapped(_name, _sym_bool),
+        "tensor_values": mapped(a_name, tensor_meta(sym_int)),
+        "sym_int_values": mapped(a_name, sym_int),
+        "sym_bool_values": mapped(a_name, sym_bool),
     },
-    {"is_single_tensor_return": boolean, "sym_float_values": mapped(_name, _sym_float)},
+    {"is_single_tensor_return": boolean, "sym_float_values": mapped(a_name, sym_float)},
 )
 _input_spec = union(
     {
         "user_input": record({"arg": _given}),
-        "parameter": record({"arg": _tensor, "parameter_name": _path}),
-        "buffer": record({"arg": _tensor, "buffer_name": _path, "persistent": boolean}),
-        "tensor_constant": record({"arg": _tensor, "tensor_constant_name": _path}),
+        "parameter": record({"arg": tensor, "parameter_name": a_path}),
+        "buffer": record({"arg": tensor, "buffer_name": a_path, "persistent": boolean}),
+        "tensor_constant": record({"arg": tensor, "tensor_constant_name": a_path}),
     }
 )
 _output_spec = union(
     {
         "user_output": record({"arg": _returned}),
-        "buffer_mutation": record({"arg": _tensor, "buffer_name": _path}),
+        "buffer_mutation": record({"arg": tensor, "buffer_name": a_path}),
     }
 )
 _call = record(
@@ -218,7 +154,7 @@ _call = record(
         "in_spec": rewritten(partial(clean_structure, named=True)),
         "out_spec": rewritten(partial(clean_structure, named=False)),
     },
-    {"forward_arg_names": nullable(listed(_name, 64))},
+    {"forward_arg_names": nullable(listed(a_name, 64))},
 )
 
 
@@ -240,7 +176,7 @@ _graph_module = record(
 _program = record(
     {
         "graph_module": _graph_module,
-        "opset_version": mapped(text(_WORD.fullmatch), integer),
+        "opset_version": mapped(text(WORD.fullmatch), integer),
         "range_constraints": mapped(
             text(_SYMBOL.fullmatch), record({"min_val": nullable(integer), "max_val": nullable(integer)})
         ),
@@ -248,7 +184,7 @@ _program = record(
     },
     {
         "verifiers": listed(text({"TRAINING", "ATEN", ""}.__contains__), 8),
-        "torch_version": text(_WORD.fullmatch),
+        "torch_version": text(WORD.fullmatch),
         "guards_code": listed(rewritten(check_guard)),
     },
 )
@@ -266,10 +202,10 @@ _payload = record(
         "path_name": text(re.compile(r"(weight|tensor)_[0-9]{1,6}").fullmatch),
         "is_param": boolean,
         "use_pickle": _not_pickled,
-        "tensor_meta": _tensor_meta(_int_size),
+        "tensor_meta": tensor_meta(_int_size),
     }
 )
-_payloads = record({"config": mapped(_path, _payload)})
+_payloads = record({"config": mapped(a_path, _payload)})
 
 
 def clean_program(model: Json) -> tuple[Json, list[str]]:
@@ -298,12 +234,12 @@ def clean_tensors(config: Json, where: str, sizes: Mapping[str, int]) -> Json:
         RefusedError, MalformedError, UnusableError: as :func:`clean_program`.
     """
     cleaned = _payloads(config, where)
-    for path, tensor in cleaned["config"].items():
-        held = sizes.get(tensor["path_name"])
+    for path, given in cleaned["config"].items():
+        held = sizes.get(given["path_name"])
         if held is None:
-            raise MalformedError(f"{where}: record {tensor['path_name']} is missing")
+            raise MalformedError(f"{where}: record {given['path_name']} is missing")
         elements = 1
-        for size in tensor["tensor_meta"]["sizes"]:
+        for size in given["tensor_meta"]["sizes"]:
             elements *= size["as_int"]
         if elements > (max(held, _FREE_VALUES) if held else 0):
             raise RefusedError(f"{where}: {path} has {elements} values in {held} bytes")

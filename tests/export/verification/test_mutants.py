@@ -18,7 +18,9 @@ from mtl_deploy.calibration.observe.spread import spread
 from mtl_deploy.export.fp16.stage import HalfStage
 from mtl_deploy.export.graph.variants import GraphVariant
 from mtl_deploy.export.options.export import Options
-from mtl_deploy.export.prepare import Prepared, prepare
+from mtl_deploy.export.steps.network import clean, load, trace_network
+from mtl_deploy.export.steps.outputs import Bound, bind
+from mtl_deploy.export.steps.truth import ask_pytorch
 from mtl_deploy.export.verification.stage import running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -100,7 +102,7 @@ class Mutated(GraphVariant):
 
 
 @cache
-def made(name: str) -> tuple[Prepared, Options, list[GraphVariant]]:
+def made(name: str) -> tuple[Bound, Options, list[GraphVariant]]:
     """Return what an export has before it verifies, and the FP16 graphs."""
     import tempfile
 
@@ -115,24 +117,28 @@ def made(name: str) -> tuple[Prepared, Options, list[GraphVariant]]:
         separate=False,
         threads=1,
     )
-    prepared = prepare(options, Progress(quiet=True))
-    rows, _ = verify_graphs(prepared.graphs, prepared.samples, options, Progress(quiet=True))
+    quiet = Progress(quiet=True)
+    network = load(options, quiet)
+    traced = trace_network(network, options, quiet)
+    clean(traced, network, options, quiet)
+    bound = bind(traced, ask_pytorch(network, traced.batch, options, quiet), options, quiet)
+    rows, _ = verify_graphs(bound.graphs, bound.samples, options, Progress(quiet=True))
     assert all(row.passed and row.truth == "float64" for row in rows)
-    half = HalfStage(prepared.graphs, prepared.samples, prepared.shares, options, Progress(quiet=True)).make()
-    return prepared, options, half.graphs
+    half = HalfStage(bound.graphs, bound.samples, bound.shares, options, Progress(quiet=True)).make()
+    return bound, options, half.graphs
 
 
-def passes(graph: GraphVariant, mutant: Mutant, prepared: Prepared, options: Options) -> bool:
+def passes(graph: GraphVariant, mutant: Mutant, bound: Bound, options: Options) -> bool:
     values = {field: getattr(graph, field) for field in graph.__dataclass_fields__}
     wrong = Mutated(**values, file=mutant[1].SerializeToString())
     try:
-        rows, _ = verify_graphs([wrong], prepared.samples, options, Progress(quiet=True), originals=prepared.graphs[:1])
+        rows, _ = verify_graphs([wrong], bound.samples, options, Progress(quiet=True), originals=bound.graphs[:1])
     except MtlError:
         return False
     return all(row.passed for row in rows)
 
 
-def given(model: onnx.ModelProto, prepared: Prepared, options: Options) -> dict[str, np.ndarray]:
+def given(model: onnx.ModelProto, bound: Bound, options: Options) -> dict[str, np.ndarray]:
     """Return the outputs before and after decoding, computed in float32 whatever the graph's precision."""
     from mtl_deploy.export.verification.expected import held
     from mtl_deploy.export.verification.verify import with_logits
@@ -148,9 +154,9 @@ def given(model: onnx.ModelProto, prepared: Prepared, options: Options) -> dict[
             if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT16:
                 attribute.i = onnx.TensorProto.FLOAT
     del wide.graph.value_info[:]
-    images = graph_input(prepared.samples[0][0], prepared.signature.preprocessing)
-    with running(with_logits(wide.SerializeToString(), prepared.signature), options) as backend:
-        every = [name for task in prepared.signature.tasks for name in held(task, prepared.signature)]
+    images = graph_input(bound.samples[0][0], bound.signature.preprocessing)
+    with running(with_logits(wide.SerializeToString(), bound.signature), options) as backend:
+        every = [name for task in bound.signature.tasks for name in held(task, bound.signature)]
         found = backend.run({INPUT_NAME: images}, every)
     return {name: np.asarray(values) for name, values in found.items()}
 
@@ -165,22 +171,22 @@ def effect_of(wrong: np.ndarray, right: np.ndarray) -> float:
 
 def survivors(name: str, precision: str) -> tuple[int, dict[str, float]]:
     """Return how many mutants there were, and of those that pass by name the largest effect on a task, of its spread."""
-    prepared, options, half = made(name)
-    graph = prepared.graphs[0] if precision == "fp32" else half[0]
+    bound, options, half = made(name)
+    graph = bound.graphs[0] if precision == "fp32" else half[0]
     model = onnx.load_from_string(graph.content())
-    right = given(model, prepared, options)
+    right = given(model, bound, options)
     found: dict[str, float] = {}
     count = 0
     for mutant in mutants(model):
         try:
-            wrong = given(mutant[1], prepared, options)
+            wrong = given(mutant[1], bound, options)
         except MtlError:  # no graph that anything runs
             continue
         effect = max(effect_of(wrong[name], values) for name, values in right.items())
         if effect == 0:
             continue
         count += 1
-        if passes(graph, mutant, prepared, options):
+        if passes(graph, mutant, bound, options):
             found[mutant[0]] = effect
     return count, found
 
@@ -194,19 +200,19 @@ def test_no_mistake_that_matters_passes(name: str, precision: str) -> None:
 
 
 def test_the_same_graph_passes() -> None:
-    prepared, options, half = made("classifier")
-    for graph in (prepared.graphs[0], half[0]):
-        assert passes(graph, ("none", onnx.load_from_string(graph.content())), prepared, options)
+    bound, options, half = made("classifier")
+    for graph in (bound.graphs[0], half[0]):
+        assert passes(graph, ("none", onnx.load_from_string(graph.content())), bound, options)
 
 
 def test_mistakes_that_do_not_matter_are_what_survives() -> None:
     """A check that refuses everything would pass the test above."""
-    prepared, options, _ = made("classifier")
-    graph = prepared.graphs[0]
+    bound, options, _ = made("classifier")
+    graph = bound.graphs[0]
     model = onnx.load_from_string(graph.content())
     kernel = next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
     tensor = next(each for each in model.graph.initializer if each.name == kernel)
     array = onnx.numpy_helper.to_array(tensor).copy()
     array.flat[0] *= np.float32(1 + 1e-6)
     tensor.CopyFrom(onnx.numpy_helper.from_array(array, kernel))
-    assert passes(graph, ("a millionth", model), prepared, options)
+    assert passes(graph, ("a millionth", model), bound, options)

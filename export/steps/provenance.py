@@ -5,15 +5,12 @@ from __future__ import annotations
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import distributions
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtl_deploy import __version__
-
-from .options.export import Options
-
-if TYPE_CHECKING:
-    from mtl_deploy.export.network.checkpoint import Loaded
-    from mtl_deploy.export.verification.images import VerificationImages
+from mtl_deploy.export.network.checkpoint import Loaded
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.verification.images import VerificationImages
 
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 

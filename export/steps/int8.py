@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
+from mtl_deploy.calibration.data.dataset import CalibrationData, load_data
+from mtl_deploy.calibration.data.held_apart import held_apart
+from mtl_deploy.calibration.stage import add_int8
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.verification.expected import run_network
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, Manifest, open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
-
-from .options.export import Options
-
-if TYPE_CHECKING:
-    from mtl_deploy.calibration.data.dataset import CalibrationData
-    from mtl_deploy.export.network.network import Network
 
 Quantizer = Callable[[Path, Manifest], Manifest]
 
@@ -29,8 +29,6 @@ def read_data(network: Network, options: Options, progress: Progress) -> Calibra
     """
     if "int8" not in options.precisions or options.calibration_data is None:
         return None
-    from mtl_deploy.calibration.data.dataset import load_data
-
     with progress.step(f"Reading {options.calibration_data}") as say:
         data = load_data(
             options.calibration_data,
@@ -47,16 +45,14 @@ def read_data(network: Network, options: Options, progress: Progress) -> Calibra
 def quantizer(
     network: Network,
     signature: Signature,
-    data: CalibrationData,
+    data: CalibrationData | None,
     batch: int | None,
     options: Options,
     progress: Progress,
-) -> Quantizer:
-    """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there."""
-    from mtl_deploy.calibration.data.held_apart import held_apart
-    from mtl_deploy.calibration.stage import add_int8
-    from mtl_deploy.export.verification.expected import run_network
-
+) -> Quantizer | None:
+    """Return what adds INT8 graphs to the bundle's folder, once its FP32 graph is written there; None without data."""
+    if data is None:
+        return None
     _, _, held_out = held_apart(data, options.int8)
     with progress.step(f"Running PyTorch on {len(held_out.images)} images held apart"):
         expected = run_network(network, signature, held_out.images, batch, exactly=False)

@@ -1,0 +1,62 @@
+"""The first steps: load the network, trace it into a graph, clean the graph."""
+
+from __future__ import annotations
+
+import torch
+
+from mtl_deploy.export.graph import opset, passes, trace
+from mtl_deploy.export.network.network import Network, load_network
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.runtime.console.command import Progress
+
+
+def load(options: Options, progress: Progress) -> Network:
+    """Load the checkpoint and bind the tasks to what its network returns; PyTorch uses as many threads as were asked for.
+
+    Raises:
+        MtlError: the file holds no usable network, or tasks and outputs do not match.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with progress.step(f"Loading {options.checkpoint}") as say:
+        network = load_network(options)
+        say(network.description)
+    return network
+
+
+def trace_network(network: Network, options: Options, progress: Progress) -> trace.TracedGraph:
+    """Trace the network into a graph, unoptimised.
+
+    Raises:
+        TraceError: PyTorch cannot export it.
+    """
+    preprocessing = network.preprocessing
+    with progress.step("Tracing the network into a graph") as say:
+        traced = trace.trace(
+            network.loaded.program or network.loaded.network,
+            preprocessing.height,
+            preprocessing.width,
+            opset=options.opset,
+            multiple=preprocessing.multiple,
+        )
+        say(traced.description)
+    return traced
+
+
+def clean(traced: trace.TracedGraph, network: Network, options: Options, progress: Progress) -> passes.Merged:
+    """Merge repeated work, fold constants and BatchNorm, and write the graph in its opset, in place.
+
+    Returns:
+        What was repeated.
+
+    Raises:
+        OptionError: the graph cannot be written in the opset that was asked for.
+    """
+    preprocessing = network.preprocessing
+    size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
+    with progress.step("Merging repeated work, folding constants and BatchNorm") as say:
+        merged = passes.merge_copies(traced.model, size)
+        passes.clean(traced.model)
+        written = opset.write_opset(traced.model, options.opset)
+        say(f"{merged.description}; opset {written}")
+    return merged

@@ -1,0 +1,108 @@
+"""Verify the FP32 graphs, make the FP16 ones, and name what verification cannot see."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mtl_deploy.export.fp16.stage import HalfStage
+from mtl_deploy.export.graph.variants import GraphVariant
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.export.verification.reach import unseen_notes
+from mtl_deploy.export.verification.rows import Row, require_passed
+from mtl_deploy.export.verification.stage import describe_stress, stress, verify_graphs
+from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
+
+from .outputs import Bound
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Graphs that match the network.
+
+    Attributes:
+        graphs: of every precision, the shared FP32 one first.
+        rows: one per graph and task.
+        artifacts: the manifest's entries, in the order of the graphs.
+        notes: what the targets read, and what a reader of the bundle should know.
+        left_out: by precision, why it is missing.
+    """
+
+    graphs: list[GraphVariant]
+    rows: list[Row]
+    artifacts: list[Artifact]
+    notes: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def verify_fp32(bound: Bound, options: Options, progress: Progress) -> Verified:
+    """Check the FP32 graphs for the targets, and verify them.
+
+    Raises:
+        OptionError: a target does not read a graph.
+        VerificationError: a graph does not match the network.
+    """
+    notes = _check(bound.graphs, options)
+    rows, artifacts = verify_graphs(bound.graphs, bound.samples, options, progress)
+    require_passed(rows)
+    return Verified(bound.graphs, rows, artifacts, notes)
+
+
+def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progress) -> Verified:
+    """Type the graphs in FP16 and verify them, where FP16 is wanted; without it where it fails and was not asked for by name.
+
+    Raises:
+        OptionError: a target does not read a graph.
+        VerificationError: FP16 was asked for by name and fails.
+    """
+    if "fp16" not in options.precisions:
+        return verified
+    try:
+        half = HalfStage(bound.graphs, bound.samples, bound.shares, options, progress).make()
+    except VerificationError as error:
+        return replace(verified, left_out=leave_out("fp16", error, options))
+    notes = list(dict.fromkeys([*verified.notes, *_check(half.graphs, options)]))
+    return Verified(
+        verified.graphs + half.graphs, verified.rows + half.rows, verified.artifacts + half.artifacts, notes
+    )
+
+
+def look_for_gaps(
+    verified: Verified, bound: Bound, network: Network, options: Options, progress: Progress
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run the shared graphs on stress pictures, and find weights whose errors verification could not see. Nothing fails here.
+
+    Returns:
+        How far off each graph and task is on the stress pictures, and notes for a reader of the bundle.
+    """
+    with progress.step("Looking at what verification cannot see") as say:
+        shared = [graph for graph in verified.graphs if graph.role == "shared"]
+        stressed = stress(shared, network, bound.batch, options)
+        say(f"on stress pictures, which decide nothing, off by {describe_stress(stressed)} of the spread")
+        images, _ = bound.samples[0]
+        return stressed, unseen_notes(network, bound.signature, images, verified.rows, options)
+
+
+def leave_out(precision: str, error: VerificationError, options: Options) -> dict[str, str]:
+    """Go on without a precision that nobody asked for by name, with a warning.
+
+    Returns:
+        The reason, by precision.
+
+    Raises:
+        VerificationError: it was asked for; nothing is written then.
+    """
+    if precision in options.named:
+        raise VerificationError(f"{error}. Nothing was written") from error
+    warnings.warn(f"{precision} is left out of the bundle: {error}", FallbackWarning, stacklevel=2)
+    return {precision: str(error)}
+
+
+def _check(graphs: Sequence[GraphVariant], options: Options) -> list[str]:
+    return check_targets(graphs, lambda graph: graph.content(), options.targets)

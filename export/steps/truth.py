@@ -1,0 +1,90 @@
+"""What the graphs must give: PyTorch's answers for the images of verification, and the reference for devices without PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.verification.choices import has_margins
+from mtl_deploy.export.verification.expected import margins, run_network
+from mtl_deploy.export.verification.images import (
+    VerificationImages,
+    images_of_another_size,
+    reference_images,
+    verification_images,
+)
+from mtl_deploy.export.verification.stage import Samples
+from mtl_deploy.export.verification.task_errors import noise_floor
+from mtl_deploy.runtime.bundle import reference
+from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.console.command import Progress
+
+_FLOAT32 = (
+    "the network does not run in float64 (its forward casts to float32, or it is quantized), so its own float32 answers are the "
+    "truth, and the usual tolerance holds"
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What PyTorch gave.
+
+    Attributes:
+        signature: of the graphs, before the activations of the outputs are known.
+        images: that the graphs are verified on.
+        samples: these and, where sizes are free, images of another size, each with what PyTorch gave for them.
+    """
+
+    signature: Signature
+    images: VerificationImages
+    samples: Samples
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the bundle should know."""
+        return () if self.samples[0][1].exact else (_FLOAT32,)
+
+
+def ask_pytorch(network: Network, batch: int | None, options: Options, progress: Progress) -> Truth:
+    """Run PyTorch on the images of verification, in float32 and, where it can, in float64.
+
+    Args:
+        network: that is exported.
+        batch: the only batch that its graph takes; None where it takes any.
+        options: what was asked for.
+        progress: shows what is being done.
+
+    Raises:
+        MtlError: there are too few images, or the network fails on them.
+    """
+    preprocessing = network.preprocessing
+    with progress.step("Reading images for verification") as say:
+        images = verification_images(options, preprocessing, batch)
+        say(images.description)
+    signature = Signature(network.tasks, preprocessing, options.outputs)
+    with progress.step(f"Running PyTorch on {len(images.array)} images") as say:
+        samples = [(images.array, run_network(network, signature, images.array, batch))]
+        exact = bool(samples[0][1].exact)
+        say("float64 is the truth" if exact else "float32 is the truth: the network does not run in float64")
+        if preprocessing.multiple:
+            others = images_of_another_size(preprocessing, batch)
+            samples.append((others, run_network(network, signature, others, batch)))
+    return Truth(signature, images, samples)
+
+
+def pack_reference(network: Network, signature: Signature, batch: int | None) -> tuple[bytes, dict[str, Any]]:
+    """Make the reference that engines are verified against on a device.
+
+    Returns:
+        The file, and the manifest's record of it.
+    """
+    pictures = reference_images(signature, batch)
+    expected = run_network(network, signature, pictures, batch)
+    truth = {task.name: expected.outputs(task, exact=True)[task.name] for task in signature.tasks}
+    outputs = {name: array.astype(signature.dtype(name)) for name, array in truth.items()}
+    sure = [task for task in signature.tasks if has_margins(task, signature)]
+    leads = {task.name: margins(task, expected.raw[task.name]) for task in sure}
+    floors = {task.name: noise_floor(task, signature, expected) for task in signature.tasks}
+    return reference.pack(pictures, outputs, margins=leads, floors=floors)
