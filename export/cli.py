@@ -23,9 +23,9 @@ from mtl_deploy.runtime.errors import OptionError
 from .options.export import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
-Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with an output a task,
-proven to run the backbone once and to match PyTorch task by task, its FP16 variant, one separate model a task to
-compare with, and TensorRT engines of all of them."""
+Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with one output per task,
+proven to run the backbone once and to match PyTorch task by task; its FP16 variant; one separate model per task for
+comparison; and TensorRT engines of all of them."""
 
 _EPILOG = f"""\
 examples:
@@ -34,26 +34,26 @@ examples:
   mtl-export model.pt --task digit=multiclass --task parity=binary:even,odd --task ink=regression:percent
       the same layout with your own tasks, in the order of the heads
   mtl-export weights.pt --model faces:make --task 'gender=binary:male,female;activation=sigmoid' --task 'age=regression;scale=100'
-      the network's own forward has applied the sigmoid; other fields of a task the same way
+      the network's own forward applies the sigmoid; other fields of a task are given in the same way
   mtl-export weights.pt --model mypackage.networks:make --tasks tasks.toml --image-size 256x320
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
       a torch.export program, verified on real images, written to deploy/program.mtl
   mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
-      a value a pixel: class indices and depth at the size of the image, from one pass
+      one value per pixel: class indices and depth at the size of the image, from one pass
   mtl-export model.pt --transform torchvision:ResNet50_Weights.IMAGENET1K_V2
       images resized to 232, cropped to 224 and normalised as those weights were evaluated
   mtl-export model.pt --engine tensorrt-rtx --gpu sm86,sm89
       engines built ahead of time, without a GPU
   mtl-export model.mtl --batch 1:8:32
-      on the device: engines for its GPU, from the graphs of a bundle; no PyTorch is needed
+      on the device: builds engines for its GPU from the graphs of a bundle, without PyTorch
   mtl-export model.pt --check-target jetpack-6.0,tensorrt-10.3
-      fails where a target's TensorRT would not read the graphs, and says what to change
+      fails if a target's TensorRT could not read the graphs, and says what to change
 
 defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
-exit codes: 0 done; 1 the work failed (a graph that does not match the network); 2 input that cannot be used; 3 done, but the images
-cannot decide whether a budget of --max-drop is met; 130 interrupted (143 by TERM, 129 by HUP).
-But for 0 and 3, nothing is written."""
+exit codes: 0 done; 1 the work failed (for example, a graph does not match the network); 2 input that cannot be used; 3 done,
+but the images cannot decide whether a budget of --max-drop is met; 130 interrupted (143 by TERM, 129 by HUP).
+Nothing is written unless the code is 0 or 3."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,10 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-export", _DESCRIPTION, _EPILOG)
     made.add_argument(
-        "checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file; or a bundle, to build engines from"
+        "checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file; or a bundle, to build engines for"
     )
     made.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="NAME.mtl, or a folder to put it in (default: the current one)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="NAME.mtl, or the folder to put it in (default: the current one)",
     )
     made.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
     made.add_argument(
@@ -82,19 +86,19 @@ def _parser() -> argparse.ArgumentParser:
 
     network = made.add_argument_group("the network")
     network.add_argument(
-        "--model", metavar="PACKAGE.MODULE:FACTORY", help="returns your network, MODEL holds its weights"
+        "--model", metavar="PACKAGE.MODULE:FACTORY", help="code that returns your network; MODEL holds its weights"
     )
     network.add_argument(
-        "--trust-pickle", action="store_true", help="let MODEL run code: only for files that you trust"
+        "--trust-pickle", action="store_true", help="let MODEL run code; only for files that you trust"
     )
-    network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with a [[task]] table a task")
+    network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with one [[task]] table per task")
     network.add_argument(
         "--task",
         action="append",
         metavar=FORM,
         help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass or, with one value per "
-        "pixel, segmentation, depth[:unit] or normals; FIELD is activation (what the network has already applied: none, sigmoid, "
-        "softmax or log_softmax; found in its graph where left out), scale, offset, threshold, output, valid_range, "
+        "pixel, segmentation, depth[:unit] or normals; FIELD is activation (what the network itself applies: none, sigmoid, "
+        "softmax or log_softmax; found in its graph if left out), scale, offset, threshold, output, valid_range, "
         "upsample or argmax",
     )
 
@@ -104,29 +108,32 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs",
         choices=("decoded", "logits"),
         default="decoded",
-        help="decoded: probabilities, classes of pixels and scaled values (default); logits: the network's own outputs, "
-        "which are probabilities where it has applied a sigmoid or softmax itself",
+        help="decoded: probabilities, class indices per pixel and scaled values (default); logits: the network's own outputs, "
+        "which are probabilities if it applies a sigmoid or softmax itself",
     )
     graphs.add_argument(
-        "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 where 17 cannot express it"
+        "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 if 17 cannot express the graph"
     )
     graphs.add_argument(
         "--precision",
         metavar="LIST",
-        help=f"default: {','.join(DEFAULT_PRECISIONS)}, int8 too with --calibration-data; of a bundle: those that get engines",
+        help=f"default: {','.join(DEFAULT_PRECISIONS)}, and int8 with --calibration-data; for a bundle: the graphs that get "
+        "engines",
     )
-    graphs.add_argument("--no-separate", action="store_true", help="leave the single-task models out")
+    graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
 
     verification = made.add_argument_group("verification")
-    verification.add_argument("--images", type=Path, metavar="DIR", help="real images; generated ones otherwise")
-    verification.add_argument("--samples", type=int, default=MIN_SAMPLES, help=f"images used (default: {MIN_SAMPLES})")
+    verification.add_argument("--images", type=Path, metavar="DIR", help="real images (default: generated ones)")
+    verification.add_argument(
+        "--samples", type=int, default=MIN_SAMPLES, help=f"number of images (default: {MIN_SAMPLES})"
+    )
     verification.add_argument(
         "--tolerance",
         action="append",
         metavar="PRECISION=ERROR",
-        help="error allowed, of the spread of a task's values over the images (defaults: fp32=1e-4, fp16=1e-2)",
+        help="error allowed, as a share of the spread of a task's values over the images (defaults: fp32=1e-4, fp16=1e-2)",
     )
-    verification.add_argument("--threads", type=int, help="for PyTorch, ONNX Runtime and the builder of engines")
+    verification.add_argument("--threads", type=int, help="used by PyTorch, ONNX Runtime and the engine builder")
     add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
     add_engine_arguments(made)
     return made
@@ -139,7 +146,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         _print(_update(arguments), arguments)
         return 0
     if arguments.verify:
-        raise OptionError(f"--verify runs the engines of a bundle, and {path} is none; an export verifies by itself")
+        raise OptionError(f"--verify runs the engines of a bundle, and {path} is not one; an export is always verified")
     options = _options(arguments)
     if not options.checkpoint.exists():  # said before PyTorch takes its seconds to start
         raise OptionError(
@@ -154,7 +161,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 
 
 def _update(arguments: argparse.Namespace) -> Bundle:
-    """Give an existing bundle engines; this needs neither torch nor onnx."""
+    """Build engines for an existing bundle, or verify those it has; this needs neither torch nor onnx."""
     from mtl_deploy.export.engines.stage import update_bundle
 
     output = arguments.output
@@ -247,5 +254,7 @@ def _tolerances(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise OptionError(f"--tolerance {text!r}: write PRECISION=ERROR, such as fp16=0.05") from None
         if precision not in PRECISIONS or not 0 < found[precision] < 1:
-            raise OptionError(f"--tolerance {text!r}: {', '.join(PRECISIONS)} take an error between 0 and 1")
+            raise OptionError(
+                f"--tolerance {text!r}: write one of {', '.join(PRECISIONS)}, with an error between 0 and 1"
+            )
     return found

@@ -1,1 +1,1 @@
-"""What the network has already applied to its outputs, such as a softmax: found in the graph and checked against values."""
+"""Which activations, such as a softmax, the network itself applies to its outputs: found in the graph, checked by values."""

@@ -1,4 +1,4 @@
-"""What the network has already applied to each output: declared, found in its graph, and checked against its values."""
+"""Which activation the network itself applies to each output: as declared, as found in its graph, and checked by its values."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
 Values = npt.NDArray[Any]
 Rows = npt.NDArray[np.float64]
 
-_OUTSIDE = 1e-5  # what float32 may leave the range from 0 to 1 by
-_SUM = 1e-4  # what the sum of float32 probabilities may be off by; of exponentials of logarithms ten times that
-_MOST = 1 << 14  # rows of a map that are looked at
+_OUTSIDE = 1e-5  # how far float32 probabilities may be outside the range from 0 to 1
+_SUM = 1e-4  # how far the sum of float32 probabilities may be off 1; ten times that for exponentials of logarithms
+_MOST = 1 << 14  # pixels that are looked at
 
 
 def settle_activations(
     tasks: Sequence[Task], outputs: Sequence[ir.Value], values: Mapping[str, Values]
 ) -> tuple[tuple[Task, ...], list[str]]:
-    """Set each task's activation: what is declared, where graph and values agree with it, otherwise what they say.
+    """Set each task's activation: the declared one if graph and values agree with it; if none is declared, the one they show.
 
-    Warns with :class:`~mtl_deploy.runtime.errors.ActivationWarning` where values look like probabilities and no operator says so.
+    Warns with :class:`~mtl_deploy.runtime.errors.ActivationWarning` where values look like probabilities and no operator
+    explains it.
 
     Args:
         tasks: with their sizes.
         outputs: of the network's own graph, one for each task.
-        values: PyTorch's outputs on the images for verification, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
+        values: PyTorch's outputs on the verification images, by task: ``(N, size)``, for dense tasks ``(N, size, h, w)``.
 
     Returns:
-        the tasks, those with classes with an activation; and what a reader of the bundle should know, a sentence a task.
+        The tasks, with an activation for each task with classes; and what a reader of the bundle should know, one sentence per
+        task.
 
     Raises:
         TaskError: what is declared and what is found disagree, an output has parts with different activations, or one that no task
@@ -64,11 +66,11 @@ def settle_activations(
 
 
 def describe(tasks: Sequence[Task], outputs: str) -> str:
-    """Return a few words for a progress line: which outputs are no logits."""
+    """Return a few words for a progress line: which outputs are not logits."""
     names = [f"{task.name} ({task.activation})" for task in tasks if task.applied != "none"]
     if not names:
         return "classes are logits" if any(task.kind in CLASS_KINDS for task in tasks) else ""
-    plain = ", and --outputs logits gives them so" if outputs == "logits" else ""
+    plain = ", and --outputs logits gives them as they are" if outputs == "logits" else ""
     return f"already probabilities or their logarithms: {', '.join(names)}{plain}"
 
 
@@ -83,8 +85,8 @@ def _declared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
         )
     if declared != "none" and not (_in_range(declared, rows) if agreed else _fits(declared, rows)):
         raise TaskError(
-            f"task {task.name!r}: activation {declared} is declared, but on the images for verification the network's values are "
-            f"{_described(rows)}; correct the activation, or leave it out to have it found"
+            f"task {task.name!r}: activation {declared} is declared, but on the verification images the network's values are "
+            f"{_described(rows)}; correct the activation, or leave it out to have it detected"
         )
     return declared
 
@@ -92,13 +94,13 @@ def _declared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
 def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
     if found.mixed:
         raise TaskError(
-            f"task {task.name!r}: the output puts parts with different activations side by side ({found.how}), so no one decoding "
-            "is right for all of it; return each part as an output of its own, or say what holds for all with activation=..."
+            f"task {task.name!r}: the output concatenates parts with different activations ({found.how}), so no single decoding "
+            "is right for all of it; return each part as an output of its own, or say with activation=... which one applies to all"
         )
     if found.form == "log_sigmoid":
         raise TaskError(
-            f"task {task.name!r}: the network's graph ends in {found.how}, the logarithm of one probability, which no task has; "
-            "return the logit, or its sigmoid"
+            f"task {task.name!r}: the network's graph ends in {found.how}, the logarithm of one probability, which no kind of task "
+            "takes; return the logit, or its sigmoid"
         )
     form = found.form
     if form is None or form == "none":
@@ -109,22 +111,22 @@ def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
         raise TaskError(f"task {task.name!r}: the network's graph ends in {found.how}: {reason}")
     if not _in_range(form, rows):
         raise TaskError(
-            f"task {task.name!r}: the network's graph ends in {found.how}, but its values are {_described(rows)}; say what it has "
-            "applied with activation=..."
+            f"task {task.name!r}: the network's graph ends in {found.how}, but its values are {_described(rows)}; say with "
+            "activation=... what it applies"
         )
     return form
 
 
 def _doubt(task: Task, found: FoundActivation, rows: Rows) -> str | None:
-    """Say that values look like probabilities though no operator says so; None where they do not."""
+    """Say that values look like probabilities although no operator explains it; None where they do not."""
     by_range = found.form is None and misfit(task.kind, task.size, "sigmoid") is None
     seems = _looks(rows, range_alone=by_range)
     if seems is None or misfit(task.kind, task.size, seems) is not None:
         return None
     return (
         f"task {task.name!r}: the network's values look like {_CALLED[seems]} ({_described(rows)}), but its graph ends in "
-        f"{found.how}; they are taken for logits and decoded once more. If the network has applied an activation itself, say so "
-        f"with activation={seems}, if not with activation=none"
+        f"{found.how}; they are taken as logits and decoded once more. If the network itself applies an activation, say so "
+        f"with activation={seems}, otherwise with activation=none"
     )
 
 
@@ -134,12 +136,12 @@ _CALLED = {"sigmoid": "probabilities", "softmax": "probabilities", "log_softmax"
 def _allowed(task: Task, form: str) -> str:
     if form == "none":
         return (
-            "its output is logits: leave the activation out. Where training applied it outside the network (as a loss does), the "
+            "its outputs are logits: leave the activation out. If training applied it outside the network (as a loss does), the "
             "bundle's decoding applies it"
         )
     if form in ACTIVATIONS and misfit(task.kind, task.size, form) is None:
         return f"write activation={form}, or leave it out"
-    return "no task has that; return the logits from the network"
+    return "no kind of task takes that; return the logits from the network"
 
 
 def _note(task: Task, found: FoundActivation) -> str:
@@ -153,8 +155,8 @@ def _note(task: Task, found: FoundActivation) -> str:
 
 
 def _rows(values: Values) -> Rows:
-    """Return ``(rows, size)``: a row an image, or a pixel of evenly spread ones."""
-    pixels = values.reshape(*values.shape[:2], -1)  # of a vector one
+    """Return ``(rows, size)``: one row per image, for maps one per pixel, of evenly spread pixels."""
+    pixels = values.reshape(*values.shape[:2], -1)  # a vector has one
     step = max(len(values) * pixels.shape[2] // _MOST, 1)
     return np.moveaxis(pixels[:, :, ::step], 1, -1).reshape(-1, values.shape[1]).astype(np.float64)
 
@@ -170,7 +172,7 @@ def _sums_to_one(rows: Rows) -> bool:
 
 
 def _fits(activation: Activation, rows: Rows) -> bool:
-    """Return whether values are what an activation gives."""
+    """Return whether values could be what an activation gives."""
     if not _in_range(activation, rows):
         return False
     if activation == "softmax":
@@ -179,11 +181,11 @@ def _fits(activation: Activation, rows: Rows) -> bool:
 
 
 def _looks(rows: Rows, *, range_alone: bool) -> Activation | None:
-    """Return what values look like; None for logits, and for what would look so by accident: constants, and all 0 or 1.
+    """Return which activation values look like; None for logits, and for what looks so by accident: constants, and all 0 or 1.
 
     Args:
         rows: ``(rows, size)``.
-        range_alone: whether the range alone counts, which logits can have too.
+        range_alone: whether the range from 0 to 1 is enough, although logits can lie there too.
     """
     distinct = len(np.unique(rows.round(6), axis=0))
     if distinct < min(3, len(rows)) or len(rows) < 2:

@@ -1,4 +1,4 @@
-"""Sigmoid, softmax and log-softmax as people write them by hand, recognised by their nodes."""
+"""Hand-written sigmoid, softmax and log-softmax, recognised by their nodes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NEVER_NEGATIVE = frozenset(("Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "So
 
 
 def handwritten(node: ir.Node, axis: int | None) -> Handwritten | None:
-    """Return the activation that a node is the last of.
+    """Return the activation that a node is the last operation of; None: no known one.
 
-    A sigmoid as ``1 / (1 + exp(-x))``, ``exp(x) / (1 + exp(x))`` and ``(1 + tanh(x)) / 2``; a softmax as what is never negative
-    divided by its own sum over the classes; a log-softmax as ``x - logsumexp(x)``.
+    Recognised are a sigmoid as ``1 / (1 + exp(-x))``, ``exp(x) / (1 + exp(x))`` or ``(1 + tanh(x)) / 2``; a softmax as something
+    that is never negative divided by its own sum over the classes; a log-softmax as ``x - logsumexp(x)``.
 
     Args:
-        node: that gives the values.
-        axis: of the classes; None where there is one value.
+        node: whose output holds the values.
+        axis: of the classes; None if there is only one value.
     """
     if _is_logistic(node) or _is_shifted_tanh(node):
         return "sigmoid"
@@ -64,7 +64,7 @@ def affine(node: ir.Node) -> tuple[ir.Value, float, float] | None:
 
 
 def _quotients(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """Yield dividend and divisor of a division, also of one that is written as a product with a reciprocal."""
+    """Yield dividend and divisor of a division, or of a product with a reciprocal."""
     if node.op_type == "Div" and node.inputs[0] is not None and node.inputs[1] is not None:
         yield node.inputs[0], node.inputs[1]
     if node.op_type != "Mul":
@@ -83,7 +83,7 @@ def _is_logistic(node: ir.Node) -> bool:
 
 
 def _one_more_than_exp(value: ir.Value | None) -> ir.Value | None:
-    """Return the exponential that 1 is added to."""
+    """Return the exponential that 1 is added to; None: it is something else."""
     node = _producer(value, "Add")
     line = None if node is None else affine(node)
     if line is None or line[1:] != (1.0, 1.0) or _producer(line[0], "Exp") is None:
@@ -92,7 +92,7 @@ def _one_more_than_exp(value: ir.Value | None) -> ir.Value | None:
 
 
 def _is_shifted_tanh(node: ir.Node) -> bool:
-    """Return whether the values are half of ``1 + tanh(x)``, or of ``1 - tanh(x)``, in whatever order that is written."""
+    """Return whether the values are half of ``1 + tanh(x)`` or of ``1 - tanh(x)``, written in any order."""
     factor, addend, current = 1.0, 0.0, node
     while (line := affine(current)) is not None:
         data, times, plus = line
@@ -112,12 +112,12 @@ def _is_square(node: ir.Node) -> bool:
 
 
 def _is_elu(node: ir.Node) -> bool:
-    """Return whether this is how the exporter writes a softplus: itself where it is large."""
+    """Return whether this is how the exporter writes a softplus, which is its own argument where that is large."""
     return node.op_type == "Where" and any(_producer(value, "Softplus") is not None for value in node.inputs)
 
 
 def _sums(value: ir.Value, data: ir.Value, axis: int) -> bool:
-    """Return whether a value is the sum of ``data`` over an axis, but for a floor or a small number that keeps it from zero."""
+    """Whether a value is the sum of ``data`` over an axis, apart from a floor or a small number that keeps it from zero."""
     node = value.producer()
     while node is not None and node.op_type in ("Expand", "Clip", "Max", "Identity", "Add"):
         if node.op_type == "Add":
@@ -147,7 +147,7 @@ def _log_sums(value: ir.Value, data: ir.Value, axis: int) -> bool:
 
 
 def _reduces(node: ir.Node, data: ir.Value, axis: int) -> bool:
-    """Return whether a node reduces ``data`` over that axis alone and keeps its place."""
+    """Return whether a node reduces ``data`` over this axis alone and keeps the axis."""
     if node.inputs[0] is not data or data.shape is None:
         return False
     if "axes" in node.attributes:

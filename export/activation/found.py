@@ -1,4 +1,4 @@
-"""Which activation an output of a graph ends in: its last operators, read backwards, with the axis of the classes kept in sight."""
+"""The activation that an output ends in: its last operators are read backwards, keeping track of the axis of the classes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _OF_EXP: dict[Form, Form] = {"log_softmax": "softmax", "log_sigmoid": "sigmoid"}
 
 @dataclass(frozen=True)
 class FoundActivation:
-    """What the operators before an output say.
+    """What the operators before an output show.
 
     Attributes:
-        form: the activation; ``none`` where the last operator with values of its own is a layer with weights; None where the
-            operators do not tell. ``log_sigmoid`` no task can have.
-        how: for people, the operators.
-        mixed: whether the output puts parts with different activations side by side.
+        form: the activation; ``none`` if the last operator that computes something is a layer with weights; None if the operators
+            do not tell. No task can have ``log_sigmoid``.
+        how: the operators, for people.
+        mixed: whether the output concatenates parts with different activations.
     """
 
     form: Form | None
@@ -40,13 +40,13 @@ class FoundActivation:
 
 
 def find_activation(output: ir.Value) -> FoundActivation:
-    """Read an output's last operators.
+    """Find the activation that an output ends in.
 
-    Looks through what moves, cuts, joins, casts, clips, resizes or averages values, and knows Sigmoid, Softmax and LogSoftmax over
-    the axis of the classes and how they are written by hand.
+    This looks through operators that move, cut, join, cast, clip, resize or average values, and knows Sigmoid, Softmax and
+    LogSoftmax over the axis of the classes and the usual ways to write them by hand.
 
     Args:
-        output: a graph's, ``(N,)``, ``(N, k)`` or ``(N, C, h, w)``; the classes lie along axis 1.
+        output: of a graph, ``(N,)``, ``(N, k)`` or ``(N, C, h, w)``; the classes lie along axis 1.
     """
     rank = None if output.shape is None else len(output.shape)
     return _look(output, Place(None if rank in (1, 3) else 1))
@@ -64,7 +64,7 @@ def _look(value: ir.Value, place: Place) -> FoundActivation:
     if kind in ("Softmax", "LogSoftmax"):
         return _softmax(node, place)
     if kind == "HardSigmoid":
-        return FoundActivation(None, "HardSigmoid, which is another function than a sigmoid")
+        return FoundActivation(None, "HardSigmoid, which is not a sigmoid")
     data = node.inputs[0] if node.inputs else None
     if data is not None and kind in _SAME:
         found = _look(data, place)
@@ -83,7 +83,7 @@ def _softmax(node: ir.Node, place: Place) -> FoundActivation:
     if shape is not None and axis < 0:
         axis += len(shape)
     if shape is None or place.axis != axis:
-        return FoundActivation(None, f"{node.op_type} over another axis than that of the classes")
+        return FoundActivation(None, f"{node.op_type} over another axis than the classes")
     log = node.op_type == "LogSoftmax"
     if place.span is None or place.span == (0, shape[axis]):
         return FoundActivation("log_softmax" if log else "softmax", node.op_type)
@@ -91,7 +91,7 @@ def _softmax(node: ir.Node, place: Place) -> FoundActivation:
 
 
 def _taken(log: bool, name: str, span: tuple[int, int], classes: object) -> FoundActivation:
-    """Return what some classes of a softmax are: probabilities by themselves, which do not sum to 1."""
+    """Return what some of the classes of a softmax are: probabilities that do not sum to 1."""
     count = span[1] - span[0]
     how = f"{name} over {classes} classes, of which {count} {'is' if count == 1 else 'are'} taken"
     if log:
@@ -100,14 +100,14 @@ def _taken(log: bool, name: str, span: tuple[int, int], classes: object) -> Foun
 
 
 def _unless_logs(kind: str, found: FoundActivation) -> FoundActivation:
-    """A mean of probabilities is one; a mean of their logarithms is none."""
+    """Return what was found, except for logarithms under a mean: a mean of probabilities is one, a mean of logarithms is not."""
     if kind in MEANS and found.form in ("log_softmax", "log_sigmoid"):
         return FoundActivation(None, f"a mean of {found.form}")
     return found
 
 
 def _joined(node: ir.Node, value: ir.Value, place: Place) -> FoundActivation:
-    """Compare what is put side by side."""
+    """Read the parts of a Concat, and compare them."""
     shape = value.shape
     along = integer_attribute(node, "axis", 0) % (len(shape) if shape is not None else 1)
     parts: list[tuple[FoundActivation, str]] = []
@@ -138,7 +138,7 @@ def _joined(node: ir.Node, value: ir.Value, place: Place) -> FoundActivation:
 
 
 def _computed(node: ir.Node, place: Place) -> FoundActivation:
-    """Read logarithms, exponentials, complements, and what is written by hand."""
+    """Read logarithms, exponentials, complements, and activations that are written by hand."""
     if (form := handwritten(node, place.axis)) is not None:
         how = f"{form} written by hand ({node.op_type})"
         if form == "sigmoid" or place.span is None:

@@ -18,7 +18,7 @@ class Place:
     """Where the classes lie in a tensor.
 
     Attributes:
-        axis: of the classes; None where they are one value and have no axis of their own.
+        axis: of the classes; None if there is only one value, without an axis of its own.
         span: the first class and the one after the last, where not all of them are used.
     """
 
@@ -26,13 +26,13 @@ class Place:
     span: tuple[int, int] | None = None
 
     def of(self, start: int, size: int) -> Place:
-        """Return the place after ``size`` classes from ``start`` on were cut out."""
+        """Return the place before ``size`` classes, starting at ``start``, were cut out."""
         low, high = self.span or (0, size)
         return replace(self, span=(start + low, start + high))
 
 
 def place_before(node: ir.Node, value: ir.Value, data: ir.Value, place: Place) -> Place | None:
-    """Return where the classes lie in what a node moves, cuts, resizes or averages; None where it does something else."""
+    """Return where the classes lie before a node moves, cuts, resizes or averages them; None if it does something else."""
     if data.shape is None or value.shape is None:
         return None
     old, new = sizes_of(data), sizes_of(value)
@@ -75,7 +75,7 @@ def _reshaped(old: Sequence[str], new: Sequence[str], place: Place) -> Place | N
 
 def _sliced(node: ir.Node, old: Sequence[str], new: Sequence[str], place: Place) -> Place | None:
     cut = [axis for axis, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
-    if place.axis is None:  # one value: what it was cut from is the axis of the classes
+    if place.axis is None:  # one value: the axis that it was cut from is the axis of the classes
         cut = [axis for axis in cut if axis and new[axis] == "1"][:1]
         place = Place(cut[0]) if cut else place
     if place.axis not in cut:
@@ -95,7 +95,7 @@ def _gathered(node: ir.Node, old: Sequence[str], place: Place) -> Place | None:
     if indices is None or chosen is None or indices.shape is None or len(indices.shape) > 1:
         return None
     axis = place.axis
-    if not len(indices.shape):  # the axis goes
+    if not len(indices.shape):  # the axis is dropped
         if axis is None:
             return Place(along or None).of(chosen[0] % int(old[along]), 1) if old[along].isdecimal() else None
         return replace(place, axis=axis + (axis >= along))

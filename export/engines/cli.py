@@ -33,7 +33,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="auto",
-        help="library that builds engines (default: auto, the one that can build here; without one, graphs only)",
+        help="library that builds the engines (default: auto, the one that can build here; if there is none, only graphs are "
+        "written)",
     )
     engines.add_argument(
         "--gpu", metavar="SM,...", help="TensorRT-RTX: GPUs to build for, such as sm86,sm89 (default: Ampere and later)"
@@ -41,35 +42,41 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     engines.add_argument(
         "--batch",
         metavar="MIN:OPT:MAX",
-        help=f"batches that engines take, OPT the one to tune for (default: {_DEFAULT}); one number: static",
+        help=f"batch sizes that the engines take, tuned for OPT (default: {_DEFAULT}); a single number makes static engines",
     )
-    engines.add_argument("--workspace", type=int, metavar="MIB", help="memory that a layer may use beside its tensors")
-    engines.add_argument("--optimization-level", type=int, metavar="0-5", help="how long to search (default: 3)")
-    engines.add_argument("--timing-cache", type=Path, metavar="FILE", help="reuse measurements of earlier builds")
+    engines.add_argument("--workspace", type=int, metavar="MIB", help="memory that a layer may use besides its tensors")
+    engines.add_argument(
+        "--optimization-level", type=int, metavar="0-5", help="how long to search for fast kernels (default: 3)"
+    )
+    engines.add_argument("--timing-cache", type=Path, metavar="FILE", help="reuse measurements from earlier builds")
     engines.add_argument(
         "--version-compatible",
         action="store_true",
-        help="let later TensorRT versions run the engines: of its major version, and the next",
+        help="let later TensorRT versions run the engines: those of the same major version and of the next one",
     )
     engines.add_argument(
         "--hardware-compatibility",
         choices=HARDWARE_COMPATIBILITY,
         default="none",
-        help="let other GPUs run TensorRT's engines (default: none)",
+        help="let other GPUs run the engines of TensorRT (default: none)",
     )
     engines.add_argument(
         "--tactic-sources", metavar="NAME,...", help="where kernels may come from, such as jit_convolutions"
     )
     engines.add_argument(
-        "--tf32", action="store_true", help="let fp32 engines compute in TF32: faster, 10 bits of mantissa"
+        "--tf32",
+        action="store_true",
+        help="let fp32 engines compute in TF32, which is faster and has 10 bits of mantissa",
     )
     engines.add_argument(
         "--verify",
         action="store_true",
-        help="MODEL is a bundle: run its engines here and record how they match PyTorch",
+        help="MODEL is a bundle: run its engines here and record how closely they match PyTorch",
     )
     engines.add_argument(
-        "--check-target", metavar="NAME,...", help="say whether these read the graphs: jetpack-6.2, tensorrt-10.3, ..."
+        "--check-target",
+        metavar="NAME,...",
+        help="check that these can read the graphs: jetpack-6.2, tensorrt-10.3, ...",
     )
 
 
@@ -78,7 +85,7 @@ def engine_options(arguments: argparse.Namespace, precisions: tuple[str, ...] | 
 
     Args:
         arguments: the command's.
-        precisions: of the graphs of a bundle that get engines; None: all.
+        precisions: of a bundle's graphs that get engines; None: all.
 
     Raises:
         OptionError: a value cannot be used.
@@ -112,16 +119,16 @@ def targets(arguments: argparse.Namespace) -> tuple[Target, ...]:
 
 
 def require_bundle_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Refuse options that make no sense where MODEL is a bundle.
+    """Refuse options that make no sense when MODEL is a bundle.
 
     Raises:
-        OptionError: names the first of them.
+        OptionError: such an option was given; the message names the first.
     """
     for name in _NOT_FOR_BUNDLES:
         if getattr(arguments, name) != parser.get_default(name):
             raise OptionError(
-                f"{arguments.checkpoint} is a bundle: its graphs are made already, so --{name.replace('_', '-')} has no use; "
-                "export the checkpoint again for other graphs, or make INT8 ones with mtl-calibrate"
+                f"{arguments.checkpoint} is a bundle: its graphs already exist, so --{name.replace('_', '-')} has no effect; "
+                "export the checkpoint again for other graphs, or add INT8 graphs with mtl-calibrate"
             )
 
 

@@ -1,1 +1,1 @@
-"""From PyTorch's program to a clean ONNX graph: traced, cut, bound to tasks, decoded, and counted."""
+"""From a PyTorch network to a clean ONNX graph: tracing, cleaning, binding outputs, decoding, splitting by task, counting work."""

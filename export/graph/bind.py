@@ -1,7 +1,7 @@
 """Binding names to graph outputs by value.
 
-Exporters and dict-returning networks can reorder outputs without a word (pytorch/pytorch#165758), so a name is given to a graph's
-output only because that output computes what the network's own output of that name computes.
+Exporters and networks that return a dict can reorder outputs silently (pytorch/pytorch#165758), so an output of the graph gets
+a name only because it computes what the network's own output of that name computes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mtl_deploy.runtime.errors import TraceError
 
 FloatArray = npt.NDArray[np.floating]
 
-_STEP = 2.0**-24  # runtimes compute a sigmoid to about this, however small it is
-_LEAST = 1e-6  # the scale of an output of zeros
-RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundredfold below
+_STEP = 2.0**-24  # the absolute precision of a sigmoid in runtimes, however small its value
+_LEAST = 1e-6  # the scale of an output that is all zeros
+RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundred times below
 
 
 def bind_by_value(
@@ -27,19 +27,19 @@ def bind_by_value(
 ) -> list[int]:
     """Return, for each reference, the position of the graph output that equals it.
 
-    Equal means: apart by no more than a thousandth of the output's spread over the images, or by
+    Equal means: different by no more than a thousandth of the output's spread over the images, or by
     :data:`~mtl_deploy.export.tolerances.FLOORS` times the network's own float32 error, whichever is larger;
-    of an output that does not vary, a
-    thousandth of its size. Values from 0 to 1 may be a sigmoid's, which runtimes compute to about 6e-8 however small they are.
+    for an
+    output that does not vary, by a thousandth of its size. Values from 0 to 1 may come from a sigmoid, which runtimes compute to
+    about 6e-8 however small it is.
 
     Args:
         outputs: the graph's outputs on some inputs, in the graph's order.
         references: the network's own outputs in float32 on the same inputs, by task, ``(N, size)``.
-        exact: its outputs in float64, where it has any.
+        exact: its outputs in float64, if it has any.
 
     Raises:
-        TraceError: a task has no graph output that equals it, or two tasks cannot be told apart and are not at
-            their own positions either.
+        TraceError: a task has no graph output that equals it, or two tasks have the same one.
     """
     bound = [_find(name, reference, (exact or {}).get(name), outputs) for name, reference in references.items()]
     taken: dict[int, str] = {}
@@ -47,7 +47,7 @@ def bind_by_value(
         if position in taken:
             raise TraceError(
                 f"tasks {taken[position]!r} and {name!r} give the same values on every input, so their outputs cannot be "
-                "told apart by value; check that both heads are trained, or deploy only one of them"
+                "distinguished by value; check that both heads are trained, or deploy only one of them"
             )
         taken[position] = name
     return bound
@@ -68,9 +68,9 @@ def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: S
     step = _STEP if truth.min() >= 0 and size <= 1 else 0.0  # may be probabilities
     if errors[best] > max(FLOORS * max(floor, step), RELATIVE * scale):
         raise TraceError(
-            f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g} where values "
-            f"vary by {scale:.3g}, and PyTorch's own float32 by {floor:.3g} from float64); the exporter changed the network: does "
-            "its forward depend on data or on training mode?"
+            f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g}, while values "
+            f"vary by {scale:.3g} and PyTorch's own float32 differs by {floor:.3g} from float64); the exporter changed the "
+            "network: does its forward depend on data or on training mode?"
         )
     return best
 

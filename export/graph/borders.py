@@ -1,4 +1,4 @@
-"""The borders of a deployed graph: preprocessing in front of the network, decoding behind it."""
+"""The two ends of a deployed graph: preprocessing before the network, decoding after it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 LOGITS_SUFFIX = "_logits"  # the raw output of a decoded task keeps this name inside the graph
-FREE_SIZE = ("height", "width")  # what the dimensions are called where they are free
+FREE_SIZE = ("height", "width")  # names of the dimensions if they are free
 
 
 def keeps_logits(task: Task, signature: Signature) -> bool:
-    """Return whether a graph holds the values behind a task's output beside it: logits, what is scaled, a dense task's raw map.
+    """Return whether a graph also holds the values behind a task's output: logits, unscaled values, a dense task's raw map.
 
-    Log-probabilities are logits. Where the network's own output is probabilities, no tensor is named as their logits.
+    Log-probabilities are logits. If the network itself returns probabilities, no tensor is named as their logits.
     """
     if signature.outputs != "decoded":
         return False
@@ -37,7 +37,7 @@ def keeps_logits(task: Task, signature: Signature) -> bool:
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     """Give a graph of ``(N, 3, H, W) float32`` the input that the preprocessing describes, in place.
 
-    For ``uint8`` it is ``image: (N, H, W, 3) uint8, RGB``; cast, transpose and one multiply and add a channel come in front:
+    For ``uint8`` it is ``image: (N, H, W, 3) uint8, RGB``; a cast, a transposition and one multiply and add per channel come first:
     ``(pixel / 255 - mean) / std``. For ``float`` only the input's name changes. Free sizes stay free.
     """
     import onnx_ir as ir
@@ -71,8 +71,8 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
 def add_decoding(model: ir.Model, signature: Signature) -> None:
     """Bring each output to ``(N, size)`` or ``(N, size, h, w)`` and, unless the signature says ``logits``, decode it, in place.
 
-    Sigmoid for a binary task of one logit, softmax over the last axis for classes, exponentials of log-probabilities, nothing
-    where the network has applied a sigmoid or softmax itself; scale and offset for a regression; of dense tasks see
+    Sigmoid for a binary task with one logit, softmax over the last axis for classes, the exponential for log-probabilities, nothing
+    if the network itself applies a sigmoid or softmax; scale and offset for a regression; for dense tasks see
     :func:`~mtl_deploy.export.graph.map_decoding.decode_map`.
     """
     import onnx_ir as ir
@@ -153,9 +153,9 @@ def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
 
 
 def rename_outputs(model: ir.Model, positions: Sequence[int], names: Sequence[str]) -> None:
-    """Keep the outputs at the given positions, in that order, under the given names; the graph's other outputs go.
+    """Keep the outputs at the given positions, in that order, under the given names; remove the graph's other outputs.
 
-    A value inside the graph that already has one of the names gets another.
+    A value inside the graph that already has one of these names is renamed.
     """
     outputs = [model.graph.outputs[position] for position in positions]
     taken = {INPUT_NAME, *names, *(f"{name}{suffix}" for name in names for suffix in (LOGITS_SUFFIX, "_raw"))}

@@ -1,4 +1,4 @@
-"""Decoding in the graph of outputs that are maps: class indices, depth in its unit, unit vectors."""
+"""Decoding maps in the graph: class indices, depth in its unit, unit vectors."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-SHORTEST = 1e-6  # what a normal's length is divided by at least, so that a vector of zeros stays one
+SHORTEST = 1e-6  # normals are divided by no less than this, so that a vector of zeros stays a vector of zeros
 
 Constant = Callable[[str, "np.ndarray[Any, Any]"], "ir.Value"]
 
 
 def decodes(task: Task) -> bool:
-    """Return whether a decoded graph gives another tensor than a dense task's raw output."""
+    """Return whether decoding changes a dense task's raw output."""
     return task.kind != "segmentation" or task.argmax or upsamples(task)
 
 
 def upsamples(task: Task) -> bool:
-    """Return whether a decoded graph brings a dense task's output to the image's size by interpolating."""
+    """Return whether a decoded graph interpolates a dense task's output to the image's size."""
     return task.upsample and task.stride > 1
 
 
 def decode_map(task: Task, raw: ir.Value, constant: Constant) -> list[ir.Node]:
-    """Return the nodes that decode a dense task's raw output; none where there is nothing to do.
+    """Return the nodes that decode a dense task's raw output; none if there is nothing to do.
 
-    Segmentation: interpolate the logits, take the best class. Depth: scale and offset, interpolate, clip, drop the channel.
-    Normals: interpolate, divide by the length. The forms are those that TensorRT 8.5 and later read: the scale of a
-    ``Resize`` is a constant, and class indices become ``uint8`` through ``float32``, which is the only type that TensorRT turns
-    into it.
+    Segmentation: interpolate the logits, take the best class. Depth: scale and offset, interpolate, clip, drop the channel axis.
+    Normals: interpolate, divide by the length. TensorRT 8.5 and later read these forms: the scale of a ``Resize`` is a constant,
+    and class indices become ``uint8`` by way of ``float32``, the only type that TensorRT casts to it.
 
     Args:
         task: with size and stride.
         raw: ``(N, C, h, w) float32``.
-        constant: makes an initializer of a name and values.
+        constant: makes an initializer from a name and values.
     """
     made = _Chain(task, raw, constant)
     if task.kind == "depth":
@@ -85,7 +84,7 @@ def _unit_length(made: _Chain) -> None:
 
 
 class _Chain:
-    """Nodes of one task, each named after its step."""
+    """The decoding nodes of one task, each named after its step."""
 
     def __init__(self, task: Task, raw: ir.Value, constant: Constant) -> None:
         self._name, self._constant = task.name, constant

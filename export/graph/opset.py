@@ -1,7 +1,7 @@
 """Writing a graph for an older opset.
 
-The exporter writes opset 18 and higher; TensorRT 8.6 reads 17 at most. ``onnx.version_converter`` has no way down for what changed
-in 18, so the few operators concerned are rewritten here, from the change notes of https://onnx.ai/onnx/operators/.
+The exporter writes opset 18 and higher; TensorRT 8.6 reads 17 at most. ``onnx.version_converter`` cannot downgrade what changed
+in 18, so the few operators concerned are rewritten here, following the change notes at https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}  # of the ONN
 
 
 class NotExpressibleError(OptionError):
-    """A node needs a higher opset than the one that was asked for."""
+    """A node needs a higher opset than the requested one."""
 
 
 def write_opset(model: ir.Model, opset: int | None) -> int:
-    """Rewrite a graph of opset 18 or higher in place for the opset that is wanted; return the one it has then.
+    """Rewrite a graph of opset 18 or higher for the requested opset, in place; return the opset that it then has.
 
     Args:
         model: a graph as :func:`~mtl_deploy.export.graph.trace.trace` made it, for opset ``max(opset, 18)``.
-        opset: the opset to write; None: 17 where the graph can be expressed in it, else what it has.
+        opset: the opset to write; None: 17 if the graph can be expressed in it, otherwise the graph's own.
 
     Raises:
-        NotExpressibleError: a node cannot be written in the opset that was asked for; the message names it.
+        NotExpressibleError: a node cannot be written in the requested opset; the message names it.
     """
     if opset is None:
         try:
@@ -105,7 +105,7 @@ def _axes_to_attribute(node: ir.Node) -> None:
         return
     constant = ir.convenience.get_const_tensor(axes)
     if constant is None:
-        raise _needs_18(node, "axes that are computed")
+        raise _needs_18(node, "computed axes")
     node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in constant.numpy().ravel()])
     node.resize_inputs(1)
 
@@ -119,7 +119,7 @@ def _sizes_to_input(node: ir.Node) -> None:
     axis = node.attributes.get_int("axis", 0)
     total = None if shape is None else shape[axis]
     if not isinstance(total, int):
-        raise _needs_18(node, "num_outputs on a size that is not known")
+        raise _needs_18(node, "num_outputs on an unknown size")
     count = len(node.outputs)
     chunk = -(-total // count)
     sizes = np.array([chunk] * (count - 1) + [total - chunk * (count - 1)], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Clean-ups of a traced graph: repeated work merged and counted, constants and BatchNorm folded, pooling and resizing portable.
 
-Each step takes a graph (``onnx_ir.Model``), changes it in place and says what it found. The passes are onnx-ir's and
-onnxscript's where they have them.
+Each step takes a graph (``onnx_ir.Model``), changes it in place and reports what it found. Passes of onnx-ir and onnxscript are
+used wherever they exist.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Merged:
     """What merging repeated work found.
 
     Attributes:
-        copies: how often the network ran, on the same data, the layers that hold most of its work; 1 where it ran them once.
+        copies: how often the network ran the layers with most of its work on the same data; 1 if it ran them once.
         repeated_layers: number of layers (convolutions, matrix products) that ran more than once.
         before: the cost of the network as its ``forward`` computes it, with the parameters that it stores.
-        after: the cost once each value is computed once.
+        after: the cost when each value is computed only once.
     """
 
     copies: int
@@ -50,14 +50,14 @@ class Merged:
 def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged:
     """Merge nodes that compute the same value, weights of equal content included, and count what was repeated.
 
-    A backbone that ``forward`` calls once a head becomes one; so does a backbone copied into each head, as long as the copies'
-    weights are equal to the last bit. Layers with the same weights on different data (a siamese branch) stay.
+    A backbone that ``forward`` calls once for each head becomes one; so does a backbone copied into each head, as long as the
+    weights of the copies are equal to the last bit. Layers with the same weights on different data (a siamese branch) stay.
 
-    Method: common subexpression elimination after removing duplicate constants; what is left computes no value twice.
+    Method: common subexpression elimination after removing duplicate constants; afterwards no value is computed twice.
 
     Args:
         model: as it was traced.
-        size: height and width to count the work at, where the graph's are free; None where they are fixed.
+        size: height and width at which the work is counted if the graph leaves them free; None if they are fixed.
     """
     import onnx_ir.passes.common as common
     import onnxscript.optimizer
@@ -87,7 +87,7 @@ def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged
 
 
 def _store_in_order(model: ir.Model) -> None:
-    """Give constants that are views, such as a linear layer's weight that was transposed for a MatMul, memory of their own."""
+    """Copy constants that are views, such as a linear layer's weight that was transposed for a MatMul, to memory of their own."""
     import onnx_ir as ir
 
     for value in model.graph.initializers.values():
@@ -101,7 +101,7 @@ def _uses(model: ir.Model) -> Counter[str]:
 
 
 def clean(model: ir.Model) -> None:
-    """Fold constants and BatchNorm into the layers before them, write pooling portably, drop notes and what is unused."""
+    """Fold constants and BatchNorm into the layers before them, write pooling portably, remove notes and unused nodes."""
     import onnx_ir.passes.common as common
     import onnxscript.optimizer
 
@@ -116,7 +116,7 @@ def clean(model: ir.Model) -> None:
 def pool_globally(model: ir.Model) -> int:
     """Write means over height and width as GlobalAveragePool; return how many there were.
 
-    torch exports ``adaptive_avg_pool2d(x, 1)`` as ReduceMean with its axes as an input, which no opset below 18 has.
+    torch exports ``adaptive_avg_pool2d(x, 1)`` as ReduceMean with its axes as an input, which does not exist below opset 18.
     """
     import onnx_ir as ir
 
@@ -132,9 +132,9 @@ def pool_globally(model: ir.Model) -> int:
 def resize_by_scales(model: ir.Model) -> int:
     """Give each ``Resize`` to a whole multiple of its input's size a constant scale; return how many there were.
 
-    torch exports ``interpolate(x, size=...)`` with the sizes, computed in the graph where the batch or the image's size is free.
-    A whole scale says the same to the last bit (PyTorch divides the sizes as well) and leaves no arithmetic on shapes. Other
-    ratios keep their sizes: rounded to float32, a scale could lose a row.
+    torch exports ``interpolate(x, size=...)`` with the sizes, which are computed in the graph if the batch or the image size is
+    free. A whole scale gives the same result to the last bit (PyTorch divides the sizes too) and leaves no arithmetic on shapes.
+    Other ratios keep their sizes: a scale rounded to float32 could lose a row.
     """
     import onnx_ir as ir
 
@@ -154,7 +154,7 @@ def resize_by_scales(model: ir.Model) -> int:
 
 
 def _whole_ratios(node: ir.Node) -> list[int] | None:
-    """Return by what whole numbers a Resize that is given sizes multiplies height and width; None: it does not."""
+    """Return the whole factors by which a Resize with given sizes multiplies height and width; None: there are none."""
     if node.domain or node.op_type != "Resize" or len(node.inputs) < 4 or node.inputs[3] is None:
         return None
     if node.attributes.get_int("antialias", 0) or "axes" in node.attributes or node.inputs[0] is None:
@@ -167,7 +167,7 @@ def _whole_ratios(node: ir.Node) -> list[int] | None:
 
 
 def _whole_ratio(before: object, after: object) -> int | None:
-    """Divide two sizes, numbers or the exporter's ``8*s39``; None where the result is not whole."""
+    """Divide two sizes, numbers or the exporter's ``8*s39``; None if the result is not a whole number."""
     old, new = _factor(before), _factor(after)
     if old is None or new is None or old[1] != new[1] or new[0] % old[0]:
         return None
@@ -197,7 +197,7 @@ def _is_global_mean(node: ir.Node) -> bool:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Write the shape and type of every value that can be inferred."""
+    """Write the shape and type of every value for which they can be inferred."""
     import onnx_ir.passes.common as common
 
     common.ShapeInferencePass()(model)

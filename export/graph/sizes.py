@@ -1,4 +1,4 @@
-"""Graphs with free sizes: names for what is free, and the same graph for one size, to count its work."""
+"""Graphs with free sizes: naming the free dimensions, and making the same graph for one size, to count its work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def name_free_sizes(model: ir.Model, height: str, width: str) -> None:
-    """Call a traced graph's free height and width by these names, wherever the exporter wrote their expressions, in place.
+    """Give a traced graph's free height and width these names, wherever the exporter wrote their expressions, in place.
 
     Raises:
         TraceError: one of them is not free in the graph.
@@ -23,8 +23,8 @@ def name_free_sizes(model: ir.Model, height: str, width: str) -> None:
     found = [str(size) for size in shape[2:] if not isinstance(size, int)]
     if len(found) < 2:
         raise TraceError(
-            f"the network fixes its image size ({shape}), so --dynamic-size cannot free it; leave the option out, or take sizes "
-            "from its inputs in the network's forward"
+            f"the network fixes its image size ({shape}), so --dynamic-size cannot free it; leave the option out, or let the "
+            "network's forward take sizes from its inputs"
         )
     names = {found[0]: height, found[1]: width}
     for value in _values(model):
@@ -33,13 +33,13 @@ def name_free_sizes(model: ir.Model, height: str, width: str) -> None:
 
 
 def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
-    """Return a graph's copy for one size, every shape in it known; weights are shared in memory.
+    """Return a copy of a graph for one size, with every shape in it known; weights are shared in memory.
 
-    A free batch becomes one image. Where a network moves its batch to another axis or into one (a Vision Transformer does both),
-    the exporter's own shapes are not enough to count the work.
+    A free batch becomes one image. If a network moves its batch to another axis or merges it into one (a Vision Transformer does
+    both), the exporter's own shapes are not enough to count the work.
 
     Args:
-        model: takes ``(N, 3, H, W)`` or ``(N, H, W, 3)``, whatever of it is free.
+        model: takes ``(N, 3, H, W)`` or ``(N, H, W, 3)``; any of these sizes may be free.
         size: height and width in pixels; None: the graph's own, which are fixed.
     """
     import onnx_ir as ir
@@ -64,7 +64,7 @@ def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
 
 
 def fix_size(model: ir.Model, height: int, width: int) -> None:
-    """Give a traced graph that takes any size this one, in place; its batch stays as it is."""
+    """Fix the size of a traced graph that takes any size, in place; its batch stays as it is."""
     import onnx_ir as ir
     import onnx_ir.passes.common as common
     import onnxscript.optimizer

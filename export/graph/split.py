@@ -1,4 +1,4 @@
-"""Which part of a graph is the backbone, which belongs to one head, and the graph that serves one task alone."""
+"""Which part of a graph is the backbone, which part belongs to one head, and the graph that serves one task alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Who needs what in a graph with several tasks.
+    """What the tasks of a graph share, by cost.
 
     Attributes:
         shared: cost of the whole graph.
         backbone: cost of what more than one task needs.
-        heads: cost of what one task alone needs, by task.
+        heads: cost of what only one task needs, by task.
         separate: cost of each task's own model, backbone and head, by task.
     """
 
@@ -37,7 +37,7 @@ class Sharing:
 
     @property
     def ideal_ratio(self) -> float:
-        """Multiply-adds of the separate models over those of the shared one: what sharing can gain at best."""
+        """Multiply-adds of the separate models divided by those of the shared one: the most that sharing can gain."""
         total = sum(each.multiply_adds for each in self.separate.values())
         return total / self.shared.multiply_adds if self.shared.multiply_adds else 1.0
 
@@ -74,11 +74,11 @@ class Sharing:
 
 
 def sharing(model: ir.Model, size: tuple[int, int] | None = None) -> Sharing:
-    """Measure what the outputs of a graph share. Each output counts as a task under its own name.
+    """Measure what the outputs of a graph share. Each output counts as a task of the same name.
 
     Args:
-        model: it is not changed.
-        size: height and width to count the work at; None: the graph's own, which are fixed.
+        model: is not changed.
+        size: height and width at which the work is counted; None: the graph's own, which are fixed.
     """
     counted = at_size(model, size)
     needed = {str(output.name): ancestors([output]) for output in counted.graph.outputs}

@@ -1,4 +1,4 @@
-"""From a network to a raw graph: one float image in, the network's own outputs out, nothing merged or folded yet."""
+"""From a network to a raw graph: float images in, the network's own outputs out, nothing merged or folded yet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
-TRACE_OPSET = 18  # the exporter's native one; export/graph/opset.py goes down from there, the exporter itself goes up
+TRACE_OPSET = 18  # the exporter's native one; export/graph/opset.py converts down from there, the exporter itself up
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class TracedGraph:
 
     Attributes:
         model: input ``(N, 3, H, W) float32``; outputs in the exporter's order, under the exporter's names.
-        batch: the only N that it takes; None where N is free.
-        note: why the batch is fixed; empty where it is free.
+        batch: the only N that it takes; None if N is free.
+        note: why the batch is fixed; empty if it is free.
     """
 
     model: ir.Model
@@ -58,15 +58,15 @@ def trace(
 ) -> TracedGraph:
     """Export a network with ``torch.onnx.export(dynamo=True)``, unoptimised, so that its own structure can be measured.
 
-    A free batch is tried first. Where the network fixes its batch in code, the graph is traced for one image at a time, and
+    A free batch is tried first. If the network fixes its batch in code, the graph is traced for one image at a time, and
     the result says so.
 
     Args:
         network: in eval mode on the CPU, taking ``(N, 3, height, width) float32``; or a ``torch.export`` program.
         height: pixels.
         width: pixels.
-        opset: the one wanted in the end; below 18 the trace has 18, and :mod:`mtl_deploy.export.graph.opset` goes down from there.
-        multiple: 0 for a graph of that size alone. Otherwise height and width are free, each a multiple of this, and called
+        opset: the one wanted in the end; if it is below 18, the trace has 18, and :mod:`mtl_deploy.export.graph.opset` converts it.
+        multiple: 0 for a graph of this size alone. Otherwise height and width are free, each a multiple of this, and called
             ``height`` and ``width`` in the graph.
 
     Raises:
@@ -81,7 +81,7 @@ def trace(
         if not multiple and shape is not None and not all(isinstance(size, int) for size in shape[2:]):
             fix_size(found.model, height, width)
     else:
-        # a dimension of 1 would be taken for a constant
+        # a dimension of 1 would be treated as a constant
         example = torch.zeros(2, 3, max(height, 2 * multiple), max(width, 2 * multiple))
         sides = {2: multiple * torch.export.Dim("h"), 3: multiple * torch.export.Dim("w")} if multiple else {}
         found = _trace_network(network, example, sides, opset)
@@ -103,11 +103,11 @@ def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[
         except TraceError as fixed_batch:
             if sides:
                 raise TraceError(
-                    f"{fixed_batch}. With --dynamic-size, height and width are free in the graph: export at one size without it, "
+                    f"{fixed_batch}. With --dynamic-size, height and width are free in the graph: leave it out to export one size, "
                     "or let the network's forward take sizes from its tensors"
                 ) from free_batch
             raise fixed_batch from free_batch
-        note = f"the network fixes its batch, so the graph takes one image at a time ({_reason(free_batch)})"
+        note = f"the network fixes its batch size, so the graph takes one image at a time ({_reason(free_batch)})"
         return TracedGraph(graph, batch=1, note=note)
 
 
@@ -115,7 +115,9 @@ def _trace_program(program: torch.export.ExportedProgram, opset: int) -> TracedG
     graph = _export(program, (), opset)
     batch = graph.graph.inputs[0].shape
     if batch is None or len(batch) != 4:
-        raise TraceError(f"the program takes {batch}, not one image batch (N, 3, height, width); export it again so")
+        raise TraceError(
+            f"the program takes {batch}, not one batch of images (N, 3, height, width); export it again that way"
+        )
     if isinstance(batch[0], int):
         note = f"the program was exported for batches of {batch[0]}; give torch.export a dynamic batch to free it"
         return TracedGraph(graph, batch=batch[0], note=note)
@@ -158,7 +160,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's log lines from the user's terminal: failures come back as errors in our own words."""
+    """Keep the exporter's log lines off the user's terminal: failures are reported as errors of this project."""
     loggers = [
         logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
     ]

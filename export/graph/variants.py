@@ -1,4 +1,4 @@
-"""The graphs of a bundle: views of one clean graph a precision, turned into files one at a time."""
+"""The graphs of a bundle: for each precision, views of one clean graph, turned into files one at a time."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .split import Sharing, extract
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_PROTOBUF_LIMIT = 2**31 - 1  # bytes; larger graphs need external data, which a lone .onnx cannot carry
+_PROTOBUF_LIMIT = 2**31 - 1  # bytes; larger graphs need external data, which a single .onnx file cannot hold
 
 
 @dataclass(frozen=True)
 class GraphVariant:
-    """A graph on its way into the bundle. Its weights are shared in memory with the graphs of the same precision.
+    """One graph of a bundle. Its weights are shared in memory with the other graphs of the same precision.
 
     Attributes:
         role: ``shared`` or ``separate``.
         precision: ``fp32`` or ``fp16``.
         signature: its own; one task for a separate model.
         model: the graph.
-        cost: of one image.
-        batch: the only batch that it takes; None where it takes any.
-        details: what the manifest says of it beside the rest.
+        cost: for one image.
+        batch: the only batch that it takes; None if it takes any.
+        details: what else the manifest records about it.
     """
 
     role: str
@@ -45,7 +45,7 @@ class GraphVariant:
 
     @property
     def path(self) -> str:
-        """In the bundle."""
+        """The file's path in the bundle."""
         if self.role == "shared":
             return f"{self.precision}.onnx"
         task = self.signature.tasks[0].name
@@ -88,16 +88,16 @@ def variants(
     separate: bool,
     details: dict[str, Any] | None = None,
 ) -> Iterator[GraphVariant]:
-    """Make the shared graph of a precision and, where asked, one a task with a backbone of its own.
+    """Make the shared graph of a precision and, if wanted, one graph per task with a backbone of its own.
 
     Args:
-        model: the shared graph, outputs named as tasks.
-        precision: its own.
-        signature: its own.
+        model: the shared graph, with outputs named like the tasks.
+        precision: of the shared graph.
+        signature: of the shared graph.
         shares: what the tasks share, for the costs.
-        batch: the only batch that the graph takes; None where it takes any.
+        batch: the only batch that the graph takes; None if it takes any.
         separate: whether to make the single-task graphs.
-        details: what the manifest says of the shared graph beside the rest.
+        details: what else the manifest records about the shared graph.
     """
     yield GraphVariant("shared", precision, signature, model, shares.shared, batch, details or {})
     for task in signature.tasks if separate else ():
@@ -108,7 +108,7 @@ def variants(
 
 
 def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:
-    """Turn a graph into the bytes of an ``.onnx`` file; with a signature, its record goes into the metadata.
+    """Turn a graph into the bytes of an ``.onnx`` file; the signature, if given, is recorded in its metadata.
 
     Raises:
         TraceError: the graph is larger than the 2 GiB that one ONNX file can hold.
@@ -126,14 +126,14 @@ def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:
 
 
 def require_valid(content: bytes) -> None:
-    """Check an ``.onnx`` file against ONNX's rules, shape and type inference included.
+    """Check an ``.onnx`` file against ONNX's rules, including shape and type inference.
 
     Raises:
-        TraceError: it breaks one.
+        TraceError: it breaks a rule.
     """
     import onnx
 
     try:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise TraceError(f"the graph breaks ONNX's rules: {' '.join(str(error).split())}") from error
+        raise TraceError(f"the graph is not valid ONNX: {' '.join(str(error).split())}") from error

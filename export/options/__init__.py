@@ -1,1 +1,1 @@
-"""What ``mtl-export`` was asked for, as plain data that is checked when it is made. Parsing the command line stands above."""
+"""What ``mtl-export`` was asked for: plain data, checked when it is created. Each topic parses its options in its ``cli.py``."""

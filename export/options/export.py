@@ -34,22 +34,23 @@ class Options:
         trust_pickle: allow a pickle to run its code.
         tasks: the tasks; None: the network's own default ones.
         preprocessing: image size, normalisation and the form of the input.
-        stated: what the user said of the preprocessing, part by part; a preset fills in the rest. None: ``preprocessing`` is all
-            that is meant, and a checkpoint's own preset is not looked at.
-        image_size_given: whether the user chose the size; a program's own size stands otherwise.
-        outputs: whether graphs decode.
-        opset: of the graphs; None: 17 where it can express them, so that TensorRT 8.6 reads them too, else 18.
+        stated: what the user said about the preprocessing, part by part; a preset fills in the rest. None: ``preprocessing`` is
+            complete, and a preset in the checkpoint is ignored.
+        image_size_given: whether the user chose the size; otherwise the size of a program wins.
+        outputs: whether the graphs decode.
+        opset: of the graphs; None: 17 if it can express them, so that TensorRT 8.6 reads them too, else 18.
         precisions: which variants to write; fp32 is always among them.
-        named: those of them that were asked for by name: the export fails where one cannot be had. Others are left out then.
+        named: the precisions that were asked for by name: the export fails if one of them fails, while others are left out.
         separate: whether to write the single-task models too.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
-        tolerances: errors allowed, of the spread, by precision; :data:`mtl_deploy.export.tolerances.GRAPHS` for the others.
-        threads: for PyTorch and ONNX Runtime; None: theirs.
+        tolerances: errors allowed, as shares of the spread, by precision; :data:`mtl_deploy.export.tolerances.GRAPHS` for the
+            others.
+        threads: for PyTorch and ONNX Runtime; None: their own defaults.
         force: replace an existing bundle.
         sign: an Ed25519 private key to sign the bundle with.
         engines: how engines are built.
-        targets: whose TensorRT must read the graphs.
+        targets: devices and releases whose TensorRT must read the graphs.
         calibration_data: real images for INT8; see :func:`~mtl_deploy.calibration.data.dataset.load_data`.
         labels: a CSV file of their labels.
         int8: how INT8 graphs are made.
@@ -89,16 +90,18 @@ class Options:
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
             raise OptionError(f"precision {unknown[0]!r}: choose from {', '.join(PRECISIONS)}")
         if "fp32" not in self.precisions:
-            raise OptionError("fp32 must be among the precisions: the others are made from it and compared with it")
+            raise OptionError(
+                "fp32 must be among the precisions: the others are made from it and compared with it; add it"
+            )
         if "int8" in self.precisions and self.calibration_data is None:
             raise OptionError(
-                "int8 needs real images to find ranges on: pass --calibration-data with a folder of them, a list, .npy or .npz; "
-                "512 to 1024 like those that the network will see serve well"
+                "int8 needs real images to find ranges: pass --calibration-data with a folder of them, a list, .npy or .npz; "
+                "512 to 1024 images like those that the network will see are enough"
             )
         if self.opset is not None and not LOWEST <= self.opset <= HIGHEST:
             raise OptionError(f"opset {self.opset}: choose from {LOWEST} to {HIGHEST}")
         if self.samples < MIN_SAMPLES:
-            raise OptionError(f"{self.samples} samples: verification needs {MIN_SAMPLES} or more")
+            raise OptionError(f"{self.samples} samples: verification needs {MIN_SAMPLES} or more; raise --samples")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads: use 1 or more")
 

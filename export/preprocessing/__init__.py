@@ -1,1 +1,1 @@
-"""Preprocessing as the network was trained: the options, and presets of torchvision's weights and of timm."""
+"""How images are prepared, as in training: the command's options, and presets of torchvision's weights and of timm."""

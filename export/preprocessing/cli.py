@@ -1,4 +1,4 @@
-"""The options of ``mtl-export`` that say what happens to an image before the network sees it."""
+"""The options of ``mtl-export`` that say how an image is prepared for the network."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         const=DEFAULT_MULTIPLE,
         default=0,
         metavar="MULTIPLE",
-        help="free height and width, multiples of this (default: 32, the largest stride of most networks); --image-size is the "
-        "default size then",
+        help="leave height and width free, as multiples of this (default: 32, the largest stride of most networks); "
+        "--image-size is "
+        "then the default size",
     )
     images.add_argument(
         "--fit",
         choices=("stretch", "letterbox", "crop"),
-        help="how images of another shape are brought to the size: stretched (default), with a border, or their centre cut out",
+        help="how images of another shape are brought to this size: stretched (default), with a border, or with the centre cut out",
     )
     images.add_argument(
         "--resize-to",
         metavar="PIXELS",
-        help="of --fit crop: the shorter side before the crop, usually 256 for 224x224; HxW resizes both",
+        help="for --fit crop: the shorter side before the crop, usually 256 for 224x224; HxW resizes both sides",
     )
     images.add_argument(
         "--interpolation",
         choices=INTERPOLATIONS,
-        help="of the resizing, antialiased as Pillow does it (default: bilinear)",
+        help="how images are resized, with Pillow's antialiasing (default: bilinear)",
     )
     images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
     images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
@@ -59,18 +60,18 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--transform",
         metavar="LIBRARY:NAME",
-        help="fill all of these in from weights' own transform, such as torchvision:ResNet50_Weights.IMAGENET1K_V2",
+        help="take all of these from the transform of published weights, such as torchvision:ResNet50_Weights.IMAGENET1K_V2",
     )
     images.add_argument(
         "--input",
         choices=("uint8", "float"),
         default="uint8",
-        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised outside",
+        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised by the caller",
     )
 
 
 def stated(arguments: argparse.Namespace) -> Stated:
-    """Return what the user said of the preprocessing.
+    """Return what the user said about the preprocessing.
 
     Raises:
         OptionError: a value cannot be used.
@@ -87,7 +88,9 @@ def stated(arguments: argparse.Namespace) -> Stated:
                 "--fit crop needs --resize-to, the pixels of the shorter side before the crop: usually 256 for 224x224"
             )
         if arguments.resize_to is not None and arguments.fit != "crop":
-            raise OptionError(f"--resize-to {arguments.resize_to}: only --fit crop resizes to another size first")
+            raise OptionError(
+                f"--resize-to {arguments.resize_to}: only --fit crop resizes to another size first; add it, or leave the option out"
+            )
     mean, std = (_channels(f"--{name}", getattr(arguments, name)) for name in ("mean", "std"))
     if arguments.pixel_range == _BYTES:
         mean, std = _of_bytes(mean, std)
@@ -96,8 +99,9 @@ def stated(arguments: argparse.Namespace) -> Stated:
         pairs = (("--mean", own, meant_mean), ("--std", others, meant_std))
         wrong = [f"{option} {shown(values)}" for option, values, meant in pairs if values != meant]
         raise OptionError(
-            f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'} of pixel values from 0 to 255, and the options are of 0 "
-            f"to 1: write --mean {shown(meant_mean)} --std {shown(meant_std)}, or give both of 0 to 255 with --pixel-range {_BYTES}"
+            f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'} for pixel values from 0 to 255, and these options are "
+            f"for 0 to 1: write --mean {shown(meant_mean)} --std {shown(meant_std)}, or give both for 0 to 255 with --pixel-range "
+            f"{_BYTES}"
         )
     return Stated(
         size=size,
@@ -126,7 +130,7 @@ def _resize_to(text: str) -> tuple[int, ...]:
     except ValueError:
         found = ()
     if len(found) not in (1, 2) or min(found) < 1:
-        raise OptionError(f"--resize-to {text!r}: write pixels of the shorter side, such as 256, or HEIGHTxWIDTH")
+        raise OptionError(f"--resize-to {text!r}: write the shorter side in pixels, such as 256, or HEIGHTxWIDTH")
     return found
 
 
@@ -151,14 +155,14 @@ def _channels(option: str, text: str | None) -> Channels | None:
 
 
 def _of_bytes(mean: Channels | None, std: Channels | None) -> tuple[Channels, Channels]:
-    """Bring mean and std of pixel values from 0 to 255 to those of 0 to 1."""
+    """Convert mean and std for pixel values from 0 to 255 to those for 0 to 1."""
     if mean is None or std is None:
         raise OptionError(
-            f"--pixel-range {_BYTES} says what --mean and --std are of: give both (a std of 1,1,1 where nothing is divided)"
+            f"--pixel-range {_BYTES} says which range --mean and --std are for: give both (a std of 1,1,1 if nothing is divided)"
         )
     if any(mean) and max(mean) <= 1:
         raise OptionError(
-            f"--pixel-range {_BYTES} with --mean {shown(mean)}: that is a mean of pixel values from "
+            f"--pixel-range {_BYTES} with --mean {shown(mean)}: that is a mean for pixel values from "
             "0 to 1; leave --pixel-range out"
         )
     red, green, blue = (value / _BYTES for value in mean)

@@ -1,4 +1,4 @@
-"""Preprocessing from several sources: what the user said, what a library's preset says, and the defaults, in this order."""
+"""Preprocessing from several sources: what the user said wins, then what a library's preset says, then the defaults."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Preset(Described):
     """What a library's preset says.
 
     Attributes:
-        source: what people call it.
-        lacking: by attribute why what the preset says of it cannot be expressed.
-        remark: what a user should know of it; empty: nothing.
-        any_size: whether ``size`` is only where there is no other, so that another one contradicts nothing.
+        source: its name, for people.
+        lacking: by attribute, why what the preset says about it cannot be expressed.
+        remark: what a user should know about it; empty: nothing.
+        any_size: whether ``size`` is only a default, so that another size does not contradict the preset.
     """
 
     source: str = ""
@@ -40,17 +40,17 @@ _OPTIONS = {
 
 
 def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Put the preprocessing together.
+    """Combine what was said into one preprocessing.
 
     Args:
-        stated: goes before the preset.
-        preset: goes before the defaults; None: there is none.
+        stated: takes precedence over the preset.
+        preset: takes precedence over the defaults; None: there is none.
 
     Returns:
-        the preprocessing, and notes for people: what came from the preset, and where it was contradicted.
+        The preprocessing, and notes for people: what came from the preset, and where it was contradicted.
 
     Raises:
-        OptionError: the parts do not fit one another, or the preset cannot be expressed and the user did not say what to take.
+        OptionError: the parts do not fit together, or the preset cannot be expressed and the user did not say what to use instead.
     """
     given = preset or Preset()
     taken, against = [], []
@@ -58,7 +58,7 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
     for part in fields(Described):
         own, other = getattr(stated, part.name), getattr(given, part.name)
         if part.name == "resize_to" and values["fit"] != "crop":
-            other = None  # only a crop has one; that another fit was chosen is said already
+            other = None  # only a crop has one; a note already says that another fit was chosen
         if own is None and part.name in given.lacking:
             raise OptionError(f"{given.source}: {given.lacking[part.name]}; choose with {_OPTIONS[part.name]}")
         values[part.name] = other if own is None else own
@@ -68,7 +68,7 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
             if part.name == "size" and given.any_size:
                 continue
             option = _OPTIONS[part.name]
-            against.append(f"{option} {_written(own)} goes before {given.source}, which says {_written(other)}")
+            against.append(f"{option} {_written(own)} overrides {given.source}, which says {_written(other)}")
     height, width = values["size"] or DEFAULT_SIZE
     preprocessing = Preprocessing(
         height=height,

@@ -1,4 +1,4 @@
-"""The preprocessing that a checkpoint records as timm does: a ``pretrained_cfg`` of plain data."""
+"""The preprocessing that timm records in a checkpoint: a ``pretrained_cfg`` of plain data."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Config = Mapping[str, Any]
 
 
 def find_config(checkpoint: object) -> Config | None:
-    """Return the ``pretrained_cfg`` that a checkpoint holds: beside its weights, in a dict in it, or on a pickled network.
+    """Return the ``pretrained_cfg`` that a checkpoint holds: beside its weights, in a nested dict, or on a pickled network.
 
     Args:
         checkpoint: what ``torch.load`` returned.
 
     Returns:
-        the one that is found; None where there is none, or several that differ.
+        The configuration; None where there is none, or several that differ.
     """
     found = [dict(config) for config in _configs(checkpoint, _DEPTH)]
     return found[0] if found and all(_told(one) == _told(found[0]) for one in found) else None
@@ -58,13 +58,13 @@ def _tells(value: object) -> TypeGuard[Config]:
 def timm_preset(config: Config) -> Preset:
     """Return what a ``pretrained_cfg`` says, read as timm reads it.
 
-    Method: timm's ``data/config.py`` (``resolve_data_config``: what is left out is 224x224, bicubic, 0.875, ImageNet's mean and
+    Method: timm's ``data/config.py`` (``resolve_data_config``: the defaults are 224x224, bicubic, 0.875, ImageNet's mean and
     std) and ``data/transforms_factory.py`` (``transforms_imagenet_eval``): images are resized to ``floor(size / crop_pct)`` and
     their centre is cut out; ``crop_mode`` ``center`` resizes the shorter side, ``squash`` both, ``border`` the longer one with
-    a border in the mean colour (there a side of an odd half pixel can be rounded the other way).
+    a border in the mean colour (there a side with half a pixel can be rounded the other way).
 
     Raises:
-        CheckpointError: a value is none that timm could read.
+        CheckpointError: timm could not read a value either.
     """
     source = "the checkpoint's pretrained_cfg (timm)"
     try:
@@ -76,12 +76,12 @@ def timm_preset(config: Config) -> Preset:
         std = _channels(config.get("std") or IMAGENET_STD)
         before = (math.floor(height / share), math.floor(width / share))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise CheckpointError(f"{source} cannot be read ({error}); take it out, or mend it") from error
+        raise CheckpointError(f"{source} cannot be read ({error}); remove or correct it") from error
     lacking = {}
     if channels != 3:
         lacking["size"] = f"its input_size has {channels} channels, not 3 (RGB)"
     if interpolation not in INTERPOLATIONS:
-        lacking["interpolation"] = f"its interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+        lacking["interpolation"] = f"its interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}"
     fit: Fit | None = "crop"
     resize_to: tuple[int, ...] | None = (before[0],) if mode == "center" else before
     if mode in ("squash", "border") and before == (height, width):

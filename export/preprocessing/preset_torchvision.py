@@ -1,4 +1,4 @@
-"""The preprocessing that torchvision's weights were evaluated with: their own ``transforms()``. Nothing is downloaded."""
+"""The preprocessing that torchvision's weights were evaluated with, from their own ``transforms()``. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FORM = f"write {LIBRARY}:NAME_Weights.MEMBER, such as {LIBRARY}:ResNet50_Weight
 
 
 def torchvision_preset(text: str) -> Preset:
-    """Return what the transform of weights says.
+    """Return what the transform of published weights says.
 
     torchvision's presets are in its ``transforms/_presets.py``: ``ImageClassification`` resizes the shorter side and cuts out
-    the centre, ``SemanticSegmentation`` resizes the shorter side, ``ObjectDetection`` only scales values to 0..1. On PIL images
-    Pillow resizes, with antialiasing whatever ``antialias`` says.
+    the centre, ``SemanticSegmentation`` resizes the shorter side, ``ObjectDetection`` only scales values to 0..1. PIL images are
+    resized by Pillow, with antialiasing whatever ``antialias`` says.
 
     Args:
         text: ``torchvision:NAME_Weights.MEMBER``.
@@ -35,27 +35,27 @@ def torchvision_preset(text: str) -> Preset:
     kind = type(transform).__name__
     source = f"--transform {LIBRARY}:{weights}"
     if kind == "ObjectDetection":
-        remark = "it resizes nothing, so --image-size and --fit stay yours"
+        remark = "it does not resize, so --image-size and --fit are up to you"
         return Preset(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), source=source, remark=remark)
     if kind not in ("ImageClassification", "SemanticSegmentation"):
         raise OptionError(
-            f"{source}: its transform {kind} is not one of single images that are resized and cropped; say what applies "
+            f"{source}: its transform {kind} does not resize and crop single images; say how images are prepared "
             "with --image-size, --fit, --resize-to, --interpolation, --mean and --std"
         )
-    mode = transform.interpolation.value.replace("nearest-exact", "nearest")  # one and the same in Pillow
+    mode = transform.interpolation.value.replace("nearest-exact", "nearest")  # the same in Pillow
     lacking = {}
     if mode not in INTERPOLATIONS:
-        lacking["interpolation"] = f"its interpolation {mode!r} is none of {', '.join(INTERPOLATIONS)}"
+        lacking["interpolation"] = f"its interpolation {mode!r} is not one of {', '.join(INTERPOLATIONS)}"
     resize_to = transform.resize_size and tuple(map(int, transform.resize_size))
-    crop = getattr(transform, "crop_size", resize_to)  # where nothing is cropped, the smallest input that there is
+    crop = getattr(transform, "crop_size", resize_to)  # where nothing is cropped, the smallest input
     size = None if not crop else (int(crop[0]), int(crop[-1]))
     remark = ""
     if kind == "SemanticSegmentation":
         remark = (
-            "it crops nothing, so images of several shapes have several sizes; here the centre of one size is taken "
+            "it does not crop, so images of several shapes have several sizes; here the centre is cut out at one size "
             "(--image-size), or use --fit letterbox"
             if resize_to
-            else "it resizes nothing, so --image-size and --fit stay yours"
+            else "it does not resize, so --image-size and --fit are up to you"
         )
     return Preset(
         size=size,

@@ -277,7 +277,7 @@ def test_an_activation_is_found_however_it_is_written(name: str, heads: Heads) -
 @pytest.mark.parametrize("name", WARNED)
 def test_values_like_probabilities_without_an_operator_are_a_warning(name: str, heads: Heads) -> None:
     with pytest.warns(
-        ActivationWarning, match=f"say so with activation={WARNED[name][1]}, if not with activation=none"
+        ActivationWarning, match=f"say so with activation={WARNED[name][1]}, otherwise with activation=none"
     ):
         assert settled(heads[name]).activation == "none"
     with warnings.catch_warnings():
@@ -296,16 +296,16 @@ def test_what_looks_like_probabilities_by_accident_is_no_warning(name: str, head
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("mixed", {}, "side by side \\(values 0 to 0: sigmoid; values 1 to 3: none\\)"),
-        ("two softmaxes", {}, "side by side .*values 0 to 1: softmax; values 2 to 3: softmax"),
-        ("log_sigmoid", {}, "the logarithm of one probability, which no task has; return the logit"),
+        ("mixed", {}, "concatenates parts with different activations \\(values 0 to 0: sigmoid; values 1 to 3: none\\)"),
+        ("two softmaxes", {}, "concatenates parts .*values 0 to 1: softmax; values 2 to 3: softmax"),
+        ("log_sigmoid", {}, "the logarithm of one probability, which no kind of task takes; return the logit"),
         ("sigmoids", {"kind": "binary"}, "two sigmoids are two answers.*declare it multiclass"),
         ("one softmax", {}, "softmax of one value is always the same"),
         ("logits", {"activation": "sigmoid"}, "activation sigmoid is declared, but the network's graph ends in Gemm.*none"),
         ("logits", {"activation": "softmax"}, "activation softmax is declared, but the network's graph ends in Gemm.*none"),
         ("softmax", {"activation": "log_softmax"}, "log_softmax is declared.*Softmax, which is softmax; write activation=softmax"),
-        ("reaching", {"activation": "sigmoid"}, "activation sigmoid is declared, but on the images.*values are from -"),
-        ("mixed", {"activation": "softmax"}, "activation softmax is declared, but on the images.*rows that sum to"),
+        ("reaching", {"activation": "sigmoid"}, "activation sigmoid is declared, but on the verif.*values are from -"),
+        ("mixed", {"activation": "softmax"}, "activation softmax is declared, but on the verif.*rows that sum to"),
     ],
 )  # fmt: skip
 def test_what_contradicts_is_an_error_that_says_both(
@@ -375,6 +375,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_found_is_said_in_a_few_words() -> None:
     tasks = (Task("a", "binary", activation="sigmoid"), Task("b", "multiclass", activation="none"), Task("c", "depth"))
     assert describe(tasks, "decoded") == "already probabilities or their logarithms: a (sigmoid)"
-    assert describe(tasks, "logits").endswith("a (sigmoid), and --outputs logits gives them so")
+    assert describe(tasks, "logits").endswith("a (sigmoid), and --outputs logits gives them as they are")
     assert describe(tasks[1:], "logits") == "classes are logits"
     assert describe(tasks[2:], "logits") == ""

@@ -140,7 +140,7 @@ def test_a_graph_of_a_fixed_batch_gets_a_static_engine(
 ) -> None:
     bundle = make_bundle(batch=3, precisions=("fp32",))
     assert main([str(bundle), "--batch", "1:1:8"]) == 2
-    assert "--batch 1:1:8: the graph takes batches of 3 alone" in capsys.readouterr().err
+    assert "--batch 1:1:8: the graph takes only batches of 3; leave --batch out" in capsys.readouterr().err
     assert main([str(bundle), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["manifest"]["artifacts"]
     assert {(item["batch_min"], item["batch_max"]) for item in found} == {(3, 3)}
@@ -168,7 +168,7 @@ def test_an_option_for_checkpoints_is_refused_for_a_bundle(
     make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(make_bundle()), "--image-size", "32x32"]) == 2
-    assert "is a bundle: its graphs are made already, so --image-size has no use" in capsys.readouterr().err
+    assert "is a bundle: its graphs already exist, so --image-size has no effect" in capsys.readouterr().err
 
 
 def test_a_bundle_without_engines_has_none_to_verify(

@@ -83,7 +83,7 @@ def test_a_segmentations_transform_is_expressed_as_far_as_one_size_goes() -> Non
     whole, notes = combine(Stated(input="float", size=expected.shape[1:]), preset)
     np.testing.assert_allclose(prepare(PHOTO, whole)[0][0], expected, atol=1e-5)
     assert len(notes) == 1
-    assert "it crops nothing" in notes[0]
+    assert "it does not crop" in notes[0]
     square, _ = combine(Stated(input="float"), preset)
     left = round((expected.shape[2] - 520) / 2)
     np.testing.assert_allclose(prepare(PHOTO, square)[0][0], expected[:, :, left : left + 520], atol=1e-5)
@@ -95,13 +95,15 @@ def test_a_detectors_transform_leaves_the_size_to_the_user() -> None:
             Stated(input="float", size=(333, 500)), torchvision_preset(f"torchvision:{weights}")
         )
         np.testing.assert_allclose(prepare(PHOTO, preprocessing)[0][0], weights.transforms()(PHOTO).numpy(), atol=1e-6)
-        assert "resizes nothing" in notes[0]
+        assert "does not resize" in notes[0]
 
 
 @pytest.mark.parametrize("kind", ["VideoClassification", "OpticalFlow"])
 def test_what_cannot_be_expressed_is_refused_by_name(kind: str) -> None:
     for weights in weights_of(kind):
-        with pytest.raises(OptionError, match=rf"{weights}: its transform {kind} is not one of single images"):
+        with pytest.raises(
+            OptionError, match=rf"{weights}: its transform {kind} does not resize and crop single images"
+        ):
             torchvision_preset(f"torchvision:{weights}")
 
 
@@ -189,7 +191,7 @@ def test_what_a_record_leaves_out_is_what_timm_takes() -> None:
         ),
         ({"crop_mode": "tiles"}, {"fit": "stretch"}, "crop_mode 'tiles'.*--fit"),
         ({"input_size": (3, 64, 96)}, {"fit": "crop", "resize_to": (72,)}, "for 64x96.*--fit"),
-        ({"interpolation": "lanczos"}, {"interpolation": "bicubic"}, "'lanczos' is none of.*--interpolation"),
+        ({"interpolation": "lanczos"}, {"interpolation": "bicubic"}, "'lanczos' is not one of.*--interpolation"),
         ({"input_size": (1, 64, 64)}, {"size": (64, 64)}, "1 channels.*--image-size"),
     ],
 )
@@ -231,7 +233,7 @@ def test_records_are_found_where_checkpoints_have_them() -> None:
     assert find_config(other) is None  # which one is meant is not told
 
 
-# What the user says goes before
+# What the user says wins
 
 
 def test_options_go_before_a_preset_and_what_they_contradict_is_said() -> None:
@@ -241,12 +243,12 @@ def test_options_go_before_a_preset_and_what_they_contradict_is_said() -> None:
     assert preprocessing.mean == (0.5, 0.5, 0.5)
     assert notes == (
         f"preprocessing from --transform {RESNET}: interpolation bilinear",
-        f"--image-size 96x96 goes before --transform {RESNET}, which says 224x224",
-        f"--fit letterbox goes before --transform {RESNET}, which says crop",
-        f"--mean 0.5,0.5,0.5 goes before --transform {RESNET}, which says 0.485,0.456,0.406",
+        f"--image-size 96x96 overrides --transform {RESNET}, which says 224x224",
+        f"--fit letterbox overrides --transform {RESNET}, which says crop",
+        f"--mean 0.5,0.5,0.5 overrides --transform {RESNET}, which says 0.485,0.456,0.406",
     )
     _, notes = combine(Stated(resize_to=(256,)), torchvision_preset(RESNET))
-    assert notes[1:] == (f"--resize-to 256 goes before --transform {RESNET}, which says 232",)
+    assert notes[1:] == (f"--resize-to 256 overrides --transform {RESNET}, which says 232",)
     with pytest.raises(OptionError, match="a crop has one size"):
         combine(Stated(size=(224, 224), multiple=32), torchvision_preset(RESNET))
 
@@ -303,7 +305,7 @@ def test_a_programs_size_goes_before_a_presets(tmp_path: Path) -> None:
     tasks = tuple(parse_task(text) for text in TASKS[1::2])
     loaded = load_network(Options(tmp_path / "a.pt2", tasks=tasks, stated=Stated(transform=RESNET)))
     assert (loaded.preprocessing.height, loaded.preprocessing.width) == (24, 16)
-    assert loaded.notes[1] == "the program is for images of 24x16, which goes before that"
+    assert loaded.notes[1] == "the program is for images of 24x16, which wins"
 
 
 @pytest.mark.parametrize(
@@ -311,8 +313,8 @@ def test_a_programs_size_goes_before_a_presets(tmp_path: Path) -> None:
     [
         (
             ["--mean", "123,117,104"],
-            "error: --mean 123,117,104 is of pixel values from 0 to 255, and the options are of 0 to 1: "
-            "write --mean 0.482353,0.458824,0.407843 --std 0.229,0.224,0.225, or give both of 0 to 255 with --pixel-range 255",
+            "error: --mean 123,117,104 is for pixel values from 0 to 255, and these options are for 0 to 1: "
+            "write --mean 0.482353,0.458824,0.407843 --std 0.229,0.224,0.225, or give both for 0 to 255 with --pixel-range 255",
         ),
         (
             ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375"],

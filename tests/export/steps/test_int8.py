@@ -96,7 +96,7 @@ def test_calibrating_again_drops_engines_of_the_former_graphs(bundle: Path, pict
 
 def test_int8_without_images_ends_before_any_work(article_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(article_checkpoint), "--precision", "fp32,int8"]) == 2
-    assert "int8 needs real images to find ranges on: pass --calibration-data" in capsys.readouterr().err
+    assert "int8 needs real images to find ranges: pass --calibration-data" in capsys.readouterr().err
 
 
 def test_an_export_whose_images_cannot_decide_a_budget_says_so_with_its_exit_code(
