@@ -1,4 +1,4 @@
-"""What ``mtl-export`` prints in the end: what was found, what was written, how well it matches."""
+"""What ``mtl-export`` prints at the end: what was found, what was written, and how closely it matches."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _number(value: float | None) -> str:
 
 
 def _int8(bundle: Bundle) -> str:
-    """Say what INT8 cost every task."""
+    """Return what INT8 cost every task."""
     if not bundle.manifest.calibration:
         return ""
     from mtl_deploy.calibration.report import report as int8_report
@@ -69,7 +69,7 @@ def _int8(bundle: Bundle) -> str:
 
 
 def _half(bundle: Bundle) -> str:
-    """Say what the FP16 graph keeps in FP32, how much of the work is FP16, and name what overflows."""
+    """Return what the FP16 graph keeps in FP32, how much of the work is FP16, and what overflows."""
     left_out = "".join(
         f"{name} is left out: {why}\n" for name, why in bundle.manifest.provenance.get("left_out", {}).items()
     )
@@ -88,14 +88,15 @@ def _half_of(details: Mapping[str, Any]) -> str:
     if (found := details.get("fit")) and found["before"]:
         before = max(found["before"], key=found["before"].__getitem__)
         text += (
-            f". {len(found['keep'])} more layers stay in FP32, since task {before!r} was {found['before'][before]:.2g} times as "
-            f"far off as allowed without ({', '.join(found['keep'][:3])}{', ...' if len(found['keep']) > 3 else ''})"
+            f". {len(found['keep'])} more layers stay in FP32, since the error of task {before!r} would otherwise be "
+            f"{found['before'][before]:.2g} times what is allowed "
+            f"({', '.join(found['keep'][:3])}{', ...' if len(found['keep']) > 3 else ''})"
         )
     return f"{text}.\n"
 
 
 def engines(bundle: Bundle) -> str:
-    """Say what the engines are for, in which types their layers compute, and whether they have run."""
+    """Return what the engines were built for, in which types their layers compute, and whether they have run."""
     lines = []
     for artifact in bundle.manifest.artifacts:
         if (artifact.role, artifact.backend) != ("shared", "tensorrt"):
@@ -114,7 +115,7 @@ def engines(bundle: Bundle) -> str:
 
 def _size(details: dict[str, Any]) -> str:
     size = details.get("image_size")
-    return f"images of {size[0]}x{size[1]} alone, " if size else ""
+    return f"only images of {size[0]}x{size[1]}, " if size else ""
 
 
 def _sharing(sharing: dict[str, Any]) -> str:
@@ -132,8 +133,8 @@ def _sharing(sharing: dict[str, Any]) -> str:
     before, after = _cost(sharing, "network"), _cost(sharing, "shared")
     if not sharing["shares_backbone"]:
         return (
-            "The heads share nothing: this is several networks in one file, and one pass of it costs what they cost apart "
-            f"({after}).\n"
+            "The heads share nothing: these are several networks in one file, and one pass costs as much as running them "
+            f"separately ({after}).\n"
         )
     if copies > 1:
         first = f"The network runs its backbone {copies} times ({before}); the graph runs it once ({after})."
@@ -141,9 +142,7 @@ def _sharing(sharing: dict[str, Any]) -> str:
         first = f"The backbone runs once ({after})."
     work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / max(work["shared"], 1)
-    return (
-        f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much.\n"
-    )
+    return f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much work.\n"
 
 
 def _cost(sharing: dict[str, Any], part: str) -> str:

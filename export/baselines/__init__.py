@@ -1,1 +1,1 @@
-"""What exported graphs are compared with: PyTorch's own forward, separate single-task networks, synthetic heads."""
+"""What exported graphs are compared with in benchmarks: PyTorch's own ``forward``, and networks with more heads."""

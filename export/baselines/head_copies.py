@@ -1,4 +1,4 @@
-"""Copies of one head in a graph, each with weights that differ a little, so that no optimizer makes one of them again."""
+"""Copies of one head in a graph, each with slightly different weights, so that no optimizer merges them again."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_NOISE = 0.01  # of a weight: it tells copies apart and keeps them in the range of their type
+_NOISE = 0.01  # relative to a weight: it makes copies differ and keeps them in the range of their type
 _FLIPPED = 0.05  # share of quantized weights that move by one step
 _RAW_SUFFIX = "_raw"
 _ON_WEIGHTS = ("QuantizeLinear", "DequantizeLinear", "Cast")  # may stand between a weight and its layer
 
 
 def copy_heads(model: ir.Model, task: str, names: Sequence[str], seed: int) -> None:
-    """Replace all heads of a graph by copies of one of them, in place.
+    """Replace all heads of a graph with copies of one of them, in place.
 
-    The copies keep types and Q/DQ nodes. Of their weights, floating-point ones differ by 1 % of noise, quantized ones by a step at
-    5 % of the places.
+    The copies keep types and Q/DQ nodes. Their floating-point weights differ by 1 % noise, their quantized weights by one step in
+    5 % of the elements.
 
     Args:
         model: the graph.
         task: the output whose head is copied: the nodes that no other output needs.
-        names: of the copies, the graph's outputs then.
-        seed: of the differences.
+        names: of the copies, which become the graph's outputs.
+        seed: for the differences.
 
     Raises:
         TraceError: the head has control flow.
@@ -50,13 +50,13 @@ def copy_heads(model: ir.Model, task: str, names: Sequence[str], seed: int) -> N
 
 
 class _Copy:
-    """One copy of a head on its way into a graph.
+    """Adds one copy of a head to a graph.
 
     Args:
-        model: the graph, which holds the original too.
-        old: the original's task.
-        new: the copy's.
-        rng: of the noise.
+        model: the graph, which also holds the original.
+        old: task of the original.
+        new: task of the copy.
+        rng: for the noise.
     """
 
     def __init__(self, model: ir.Model, old: str, new: str, rng: np.random.Generator) -> None:
@@ -64,7 +64,7 @@ class _Copy:
         self._values: dict[ir.Value, ir.Value] = {}
 
     def make(self, nodes: Sequence[ir.Node], trunk: Sequence[ir.Node], output: ir.Value) -> ir.Value:
-        """Add copies of the head's nodes, and of the constants that the trunk does not read; return the copied output."""
+        """Add copies of the head's nodes, and of constants that the trunk does not read; return the copied output."""
         import onnx_ir as ir
 
         common = {value for node in trunk for value in node.inputs if value is not None}
@@ -95,10 +95,7 @@ class _Copy:
             return None if value is None else self._values[value]
         if not value.is_initializer() or value in common:
             return value
-        operator = None if node.domain else WEIGHTED.get(node.op_type)
-        weight = (operator is not None and operator.may_be_parameter(place)) or (
-            node.op_type in _ON_WEIGHTS and place == 0
-        )  # not scales, sizes and the like
+        weight = node.op_type in WEIGHTED or (node.op_type in _ON_WEIGHTS and place == 0)  # not scales, sizes etc.
         copied = self._constant(value, weight=weight)
         self._values[value] = copied
         return copied
@@ -116,7 +113,7 @@ class _Copy:
         return made
 
     def _differ(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return weights that differ a little, of the same type; other constants, such as shapes, as they are."""
+        """Return slightly different weights of the same type; other constants, such as shapes, unchanged."""
         if array.dtype in (np.float32, np.float16, np.float64):
             noise = 1 + _NOISE * self._rng.standard_normal(array.shape)
             return np.asarray(array * noise, array.dtype)
@@ -124,12 +121,12 @@ class _Copy:
             limits = np.iinfo(array.dtype)
             moved = self._rng.random(array.shape) < _FLIPPED
             moved.flat[int(self._rng.integers(array.size))] = True
-            step = np.where(array.astype(np.int16) > limits.min + 1, -1, 1)  # -128 is left out of symmetric ranges
+            step = np.where(array.astype(np.int16) > limits.min + 1, -1, 1)  # symmetric ranges do not use -128
             return np.asarray(np.where(moved, array + step, array), array.dtype)
         return array
 
     def _name(self, name: str) -> str:
-        """Return the copy's name of a value: outputs and what decodes them are called like the task."""
+        """Return the copy's name for a value: outputs, and the values that they are decoded from, are named after the task."""
         for suffix in ("", LOGITS_SUFFIX, _RAW_SUFFIX):
             if name == self._old + suffix:
                 return self._new + suffix

@@ -1,6 +1,6 @@
 """The checkpoint's own PyTorch ``forward`` as a contestant of ``mtl-bench``: eager, or compiled with ``torch.compile``.
 
-It stands in this room because the benchmark's imports no torch: a spec names :func:`start`, which is looked up in the contestant's
+It is here because the benchmark itself does not import torch: a spec names :func:`start`, which is looked up in the contestant's
 own process.
 """
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from mtl_deploy.export.network.network import Network
 
-_NEEDED = ("torch", "onnx", "onnxscript")  # what mtl-export loads a network with
-_SIZES = 64  # batch sizes that are compiled; beyond them torch.compile would go on in eager mode without a word
+_NEEDED = ("torch", "onnx", "onnxscript")  # what loading a network needs
+_SIZES = 64  # batch sizes that are compiled; beyond that torch.compile would silently continue in eager mode
 
 
 class Baseline:
-    """A loaded network between the deployed graph's input and its outputs.
+    """A loaded network with the inputs and outputs of the deployed graph.
 
     Args:
         name: the contestant's key.
         network: with the tasks of the bundle.
         signature: of the deployed graph.
-        device: ``cpu`` or ``cuda``; copies to it and from it are part of a call.
-        compiled: whether to compile the network, for each size of batch at the first call of that size.
+        device: ``cpu`` or ``cuda``; copies to and from it are part of a call.
+        compiled: whether to compile the network, for each batch size at the first call with that size.
     """
 
     def __init__(self, name: str, network: Network, signature: Signature, device: str, *, compiled: bool) -> None:
@@ -67,7 +67,7 @@ class Baseline:
             batch: what the graph takes: ``(N, H, W, 3) uint8, RGB``, or ``(N, 3, H, W) float32``, normalised.
 
         Returns:
-            by task, as the graph gives it.
+            The outputs by task, as the graph gives them.
 
         Raises:
             BackendError: the network cannot be compiled here.
@@ -90,7 +90,7 @@ class Baseline:
         del self._network
 
     def _input(self, images: torch.Tensor) -> torch.Tensor:
-        """Bring a batch to the device, as ``(N, 3, H, W) float32``, contiguous, as images reach a network in training."""
+        """Copy a batch to the device, as ``(N, 3, H, W) float32``, contiguous, as images reach a network in training."""
         images = images.to(self._device)
         if self._signature.preprocessing.input == "float":
             return images
@@ -112,7 +112,7 @@ class Baseline:
 
 
 def start(spec: Spec) -> Baseline:
-    """Load the checkpoint that ``spec.options`` name, with the tasks and the preprocessing of the bundle.
+    """Load the checkpoint that ``spec.options`` names, with the tasks and the preprocessing of the bundle.
 
     Args:
         spec: with the options ``checkpoint``, ``model``, ``trust_pickle``, ``compile`` and ``device``.
@@ -120,7 +120,7 @@ def start(spec: Spec) -> Baseline:
     Raises:
         BackendError: PyTorch, its GPU or the compiler that ``torch.compile`` needs is missing.
         CheckpointError: the file holds no usable network.
-        TaskError: the network has other outputs than the bundle's tasks.
+        TaskError: the network's outputs are not the bundle's tasks.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -155,19 +155,19 @@ def start(spec: Spec) -> Baseline:
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
-    """Import PyTorch, so that memory can be read before any network."""
+    """Import PyTorch, so that memory can be measured before a network is loaded."""
     if find_spec("torch") is not None:
         import torch  # noqa: F401
 
 
 def require_compiler(device: str) -> None:
-    """Compile one addition, to know whether ``torch.compile`` works here before a network is given to it.
+    """Compile one addition, to find out whether ``torch.compile`` works here before a network is compiled.
 
     Args:
         device: ``cpu``, which needs a C++ compiler, or ``cuda``, which needs Triton and a C compiler.
 
     Raises:
-        BackendError: says why it does not.
+        BackendError: it does not; the message says why.
     """
     import torch
     import torch._dynamo

@@ -1,6 +1,6 @@
-"""A bundle with any number of heads, to measure what each more of them costs: copies of one head of a bundle's own network.
+"""A bundle with any number of heads, to measure what each additional head costs: copies of one head of a bundle's own network.
 
-Run as ``python -m mtl_deploy.export.baselines.synthetic_heads BUNDLE OUT.mtl --heads N``. What the heads say is of no use.
+Run as ``python -m mtl_deploy.export.baselines.synthetic_heads BUNDLE OUT.mtl --heads N``. The outputs of the heads mean nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NEEDED = ("onnx", "onnx_ir", "ml_dtypes")
 
 @dataclass(frozen=True)
 class Source:
-    """The network that heads are copied in.
+    """The network whose head is copied.
 
     Attributes:
-        bundle: that holds it.
-        artifact: the shared graph of the precision that was asked for.
-        task: whose head is copied: of those with the most multiply-adds, the first.
+        bundle: holds the network.
+        artifact: the shared graph of the requested precision.
+        task: whose head is copied: the first of those with the most multiply-adds.
         head: cost of that head alone.
         whole: cost of the backbone with that head.
     """
@@ -59,15 +59,15 @@ class Source:
 
 
 def find_source(bundle: Bundle, precision: str) -> Source:
-    """Choose the graph and the head. Costs are the FP32 graph's: Q/DQ nodes have constants that are no parameters of the network.
+    """Choose the graph and the head. Costs are those of the FP32 graph, since constants of Q/DQ nodes are not parameters.
 
     Raises:
         BundleError: the bundle has no shared graph of that precision.
-        TraceError: no head has a layer of its own, or there is one task alone, so that all of it would be its head.
+        TraceError: no head has a layer of its own, or there is only one task, so that all of the network would be its head.
     """
     if len(bundle.manifest.tasks) < 2:
         raise TraceError(
-            f"{bundle.path} has one task alone, which does not tell where its head begins; use a multi-task bundle"
+            f"{bundle.path} has only one task, so there is no telling where its head begins; use a multi-task bundle"
         )
     artifact, plain = _shared(bundle, precision), _shared(bundle, "fp32")
     costs = sharing(_read(bundle, plain))
@@ -99,12 +99,12 @@ def _read(bundle: Bundle, artifact: Artifact) -> ir.Model:
 
 
 def with_heads(source: Source, count: int, seed: int = 0) -> tuple[ir.Model, Signature]:
-    """Return the shared graph with ``count`` copies of the head, called ``head1`` and so on, and its signature.
+    """Return the shared graph with ``count`` copies of the head, named ``head1`` and so on, and its signature.
 
     Args:
         source: the graph and the head.
-        count: of heads.
-        seed: of what the copies' weights differ by.
+        count: number of heads.
+        seed: for the differences between the copies' weights.
 
     Raises:
         TraceError: the head has control flow.
@@ -117,7 +117,7 @@ def with_heads(source: Source, count: int, seed: int = 0) -> tuple[ir.Model, Sig
 
 
 def synthetic_costs(source: Source, names: Sequence[str]) -> Sharing:
-    """Return what a network with these heads costs: the backbone once, and the head once for each."""
+    """Return what a network with these heads costs: the backbone once, and the head once per name."""
     return Sharing(
         shared=_plus(source.backbone, source.head, len(names)),
         backbone=source.backbone,
@@ -133,14 +133,14 @@ def _plus(first: Cost, second: Cost, times: int) -> Cost:
 def write_synthetic(
     bundle: Bundle, target: Path, count: int, *, precision: str = "fp32", seed: int = 0, force: bool = False
 ) -> Bundle:
-    """Write a bundle with ``count`` heads: the shared graph, and one a head with a backbone of its own.
+    """Write a bundle with ``count`` heads: the shared graph, and one graph per head with a backbone of its own.
 
     Args:
-        bundle: whose network is taken.
+        bundle: whose network is used.
         target: the folder to write.
-        count: of heads, 1 to 8.
+        count: number of heads, 1 to 8.
         precision: of the graphs.
-        seed: of the weights' noise.
+        seed: for the noise in the weights.
         force: replace an existing bundle.
 
     Raises:
@@ -188,7 +188,7 @@ def _provenance(source: Source, count: int, seed: int) -> dict[str, Any]:
             "seed": seed,
         },
         "mtl_deploy": __version__,
-        "notes": [f"synthetic, to measure what heads cost: {heads}, with changed weights; their answers mean nothing"],
+        "notes": [f"synthetic, to measure what heads cost: {heads}, with changed weights; their outputs mean nothing"],
     }
 
 
@@ -199,11 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("python -m mtl_deploy.export.baselines.synthetic_heads", str(__doc__), "")
-    made.add_argument("bundle", type=Path, metavar="BUNDLE", help="whose network is taken")
+    made.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle whose network is used")
     made.add_argument("output", type=Path, metavar="OUT.mtl", help="the bundle to write")
-    made.add_argument("--heads", type=int, required=True, metavar="N", help=f"1 to {MOST}")
+    made.add_argument("--heads", type=int, required=True, metavar="N", help=f"number of heads, 1 to {MOST}")
     made.add_argument("--precision", default="fp32", metavar="NAME", help="of the graphs (default: fp32)")
-    made.add_argument("--seed", type=int, default=0, help="of the weights' changes (default: 0)")
+    made.add_argument("--seed", type=int, default=0, help="for the changes of the weights (default: 0)")
     made.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
     return made
 

@@ -1,1 +1,1 @@
-"""TensorRT engines: built from a bundle's graphs, verified, and what their layers became."""
+"""TensorRT engines: building them from a bundle's graphs, verifying them, and finding the precision of their layers."""

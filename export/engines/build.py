@@ -1,4 +1,4 @@
-"""Building one engine from one graph, with progress, a way to cancel it, and the library's words on what went wrong."""
+"""Building one engine from one graph: with progress, cancellation, and the library's own message if it fails."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Built:
     """A serialized engine.
 
     Attributes:
-        plan: the library's own bytes, with nothing in front or behind.
-        seconds: that the build took.
-        warnings: the library's.
+        plan: the library's own bytes, with nothing before or after them.
+        seconds: how long the build took.
+        warnings: of the library.
     """
 
     plan: bytes
@@ -47,19 +47,19 @@ def build(
     """Build an engine.
 
     Args:
-        content: an ``.onnx`` file. Its types and Q/DQ nodes are the engine's precision.
-        where: how errors call it.
-        library: that builds it.
+        content: an ``.onnx`` file. Its types and Q/DQ nodes determine the engine's precision.
+        where: the graph's name in errors.
+        library: builds the engine.
         options: the settings.
         profile: smallest, optimal and largest batch.
-        progress: told where the work is.
-        size: height and width that the engine is for, where the graph leaves them free.
+        progress: called with what is being done.
+        size: height and width that the engine is for, if the graph leaves them free.
 
     Raises:
-        OptionError: the library does not have a setting that was asked for.
+        OptionError: the library lacks a requested setting.
         BackendError: the library cannot build here.
-        BuildError: the library cannot read the graph, or builds no engine of it; names the node.
-        KeyboardInterrupt: Ctrl-C; the build has ended then.
+        BuildError: the library cannot read the graph, or cannot build an engine from it; names the node.
+        KeyboardInterrupt: Ctrl-C; the build has ended by then.
     """
     trt, messages = library.module, Messages()
     builder = start_builder(library, messages)
@@ -77,7 +77,7 @@ def build(
     started = time.perf_counter()
     plan = _run(library, builder, network, config, progress)
     if plan is None:
-        raise BuildError(f"{library.title} built no engine of {where}: {messages.reason()}")
+        raise BuildError(f"{library.title} could not build an engine from {where}: {messages.reason()}")
     seconds = time.perf_counter() - started
     if cache is not None and options.timing_cache is not None:
         try:
@@ -118,7 +118,7 @@ def _add_profile(
 
 
 def _run(library: Library, builder: Any, network: Any, config: Any, progress: Callable[[str], None]) -> Any:
-    """Build in a thread, so that Ctrl-C reaches this one; return the plan, or None."""
+    """Build in another thread, so that Ctrl-C reaches this one; return the plan, or None."""
     cancelled = threading.Event()
     found: list[Any] = []
     monitor = _monitor(library.module, cancelled, progress) if library.reports_progress else None
@@ -143,7 +143,7 @@ def _run(library: Library, builder: Any, network: Any, config: Any, progress: Ca
         cancelled.set()
         if monitor is None:
             progress(f"{library.title} cannot be interrupted; waiting for it to end")
-        if begun.wait(1):  # the interrupt may have come while the thread was being started
+        if begun.wait(1):  # the interrupt may have come while the thread was starting
             ended.wait()
         raise
     return found[0] if found else None
@@ -172,12 +172,12 @@ def _monitor(trt: Any, cancelled: threading.Event, progress: Callable[[str], Non
 
 
 def _parse_error(parser: Any, content: bytes, messages: Messages) -> str:
-    """Say which ONNX node the parser stopped at, and why."""
+    """Return which ONNX node the parser stopped at, and why."""
     if not parser.num_errors:
         return messages.reason()
     error = parser.get_error(0)
     name, operator = getattr(error, "node_name", lambda: "")(), getattr(error, "node_operator", lambda: "")()
-    if not operator:  # TensorRT 8 gives the position alone
+    if not operator:  # TensorRT 8 gives only the position
         nodes = read_graph(content).nodes
         if 0 <= error.node() < len(nodes):
             name, operator = nodes[error.node()].name, nodes[error.node()].op_type
@@ -186,9 +186,9 @@ def _parse_error(parser: Any, content: bytes, messages: Messages) -> str:
 
 
 def node_types(graph: OnnxGraph) -> dict[str, str]:
-    """Return, by node, the type that it computes in: ``fp32``, ``fp16``, or ``int8`` for a Q/DQ node.
+    """Return the type that each node computes in: ``fp32``, ``fp16``, or ``int8`` for a Q/DQ node.
 
-    Left out are nodes of other types, and what stands next to a Q/DQ node: TensorRT 8.6 chooses its type when it fuses them.
+    Nodes of other types are left out, and so are neighbours of Q/DQ nodes: TensorRT 8.6 chooses their type when it fuses them.
     """
     quantized = {name for node in graph.nodes if node.op_type == "DequantizeLinear" for name in node.outputs}
     quantized |= {node.inputs[0] for node in graph.nodes if node.op_type == "QuantizeLinear"}

@@ -1,4 +1,4 @@
-"""The engines of a bundle: which library builds them, from which graphs, and what the manifest says of them."""
+"""The engines of a bundle: which library builds them, from which graphs, and what the manifest records about them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SUFFIXES = {"tensorrt": ".trt", "tensorrt-rtx": ".rtx.trt"}
 
 @dataclass(frozen=True)
 class Builder:
-    """A library that can build here.
+    """A library that can build here, with its settings.
 
     Attributes:
-        library: it.
-        gpu: of this machine; None where there is none and none is needed.
-        options: how it builds.
+        library: that builds.
+        gpu: of this machine; None if there is none and none is needed.
+        options: how engines are built.
     """
 
     library: Library
@@ -42,10 +42,10 @@ class Builder:
 
 
 def find_builder(options: EngineOptions) -> Builder | str:
-    """Return what builds engines here or, where none was asked for by name, one line on why there is none.
+    """Return what builds engines here or, if no library was asked for by name, one line on why there is none.
 
     Raises:
-        BackendError: the library that was asked for is missing, broken, or has no GPU to build on.
+        BackendError: the requested library is missing, broken, or has no GPU to build on.
     """
     if options.library == "none":
         return ""
@@ -64,7 +64,7 @@ def find_builder(options: EngineOptions) -> Builder | str:
         return f"No engines: {'; '.join(reasons)}."
     return (
         f"No engines: neither TensorRT nor TensorRT-RTX is installed ({EXTRAS['tensorrt']} on the device, or "
-        f"'mtl-deploy[tensorrt-rtx]' anywhere), then: mtl-export BUNDLE."
+        f"'mtl-deploy[tensorrt-rtx]' anywhere); then run: mtl-export BUNDLE."
     )
 
 
@@ -72,7 +72,7 @@ def _builder(name: str, options: EngineOptions) -> Builder:
     try:
         gpu: Gpu | None = find_gpu()
     except NoGpuError as error:
-        if name == "tensorrt":  # its builder needs one; without, its bindings can take the process down
+        if name == "tensorrt":  # its builder needs a GPU; without one, its bindings can crash the process
             raise NoGpuError(
                 f"{TITLES[name]} builds on the GPU that the engine is for, and this machine has {error}; run mtl-export BUNDLE "
                 "on the device, or build ahead of time with TensorRT-RTX (--engine tensorrt-rtx)"
@@ -90,21 +90,21 @@ def build_engines(
     progress: Progress,
     size: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Artifact, bytes]]:
-    """Build an engine of each graph, one at a time, all with the same settings.
+    """Build an engine from each graph, one at a time, all with the same settings.
 
     Args:
-        graphs: artifacts; ONNX graphs among them get engines, of the precisions that were chosen.
+        graphs: artifacts; the ONNX graphs of the chosen precisions among them get engines.
         read: returns a graph's bytes.
-        builder: that builds.
-        progress: told where the work is.
-        size: height and width that engines are for, where the graphs leave them free: an engine is tuned for one size.
+        builder: builds the engines.
+        progress: shows what is being done.
+        size: height and width that engines are for, if the graphs leave them free: an engine is tuned for one size.
 
     Yields:
-        an engine's entry in the manifest, and its plan.
+        The manifest's entry for an engine, and its plan.
 
     Raises:
         OptionError: a setting does not fit the library or a graph.
-        BuildError: the library does not build an engine.
+        BuildError: the library cannot build an engine.
     """
     wanted = PRECISIONS if builder.options.precisions is None else builder.options.precisions
     chosen = [graph for graph in graphs if graph.backend == "onnxruntime" and graph.precision in wanted]
@@ -136,7 +136,7 @@ def _build_one(
             size,
         )
         artifact = _artifact(graph, path, profile, builder, built)
-        if size is not None:  # of all that the graph takes, the engine takes this one
+        if size is not None:  # the graph takes several sizes, the engine this one
             artifact = replace(artifact, details=artifact.details | {"image_size": list(size)})
         say(describe_layers(artifact.details) or f"{len(built.plan) / 1e6:.1f} MB")
     return artifact, built.plan
@@ -164,7 +164,7 @@ def _artifact(graph: Artifact, path: str, profile: tuple[int, int, int], builder
             "build_seconds": round(built.seconds, 2),
             "settings": options.to_dict(),
             "warnings": list(built.warnings),
-            "verified": None,  # until it has run, see engine_check
+            "verified": None,  # until it has run, see check.py
         },
     )
     return replace(
@@ -181,12 +181,12 @@ def _artifact(graph: Artifact, path: str, profile: tuple[int, int, int], builder
 
 
 def _inspect(library: Library, gpu: Gpu | None, plan: bytes) -> dict[str, Any]:
-    """Ask TensorRT's inspector for the layers' types; empty where there is no GPU to ask it on."""
+    """Ask TensorRT's inspector for the types of the layers; empty if there is no GPU to ask it on."""
     return {} if gpu is None else from_inspector(inspect_plan(library, plan) or "")
 
 
 def inspect_plan(library: Library, plan: bytes) -> str | None:
-    """Return what TensorRT's inspector says of an engine's layers as JSON; None where this machine's GPU cannot run the engine.
+    """Return what TensorRT's inspector says about an engine's layers, as JSON; None if this machine's GPU cannot run the engine.
 
     Raises:
         BackendError: CUDA does not start for the library.
@@ -217,7 +217,7 @@ def _driver_version() -> str | None:
 
 
 def describe_layers(details: dict[str, Any]) -> str:
-    """Return for people: ``20 layers in fp16, 3 in fp32``; empty where it is not known."""
+    """Return a text such as ``20 layers in fp16, 3 in fp32``; empty if that is not known."""
     layers = details.get("layers") or {}
     parts = [
         f"{count} {'layers ' if position == 0 else ''}in {name}"

@@ -1,7 +1,7 @@
-"""Which layers of an engine compute in which type, and how many bytes its weights take in each.
+"""How many layers of an engine compute in each type, and how many bytes its weights take in each.
 
-TensorRT tells by its engine inspector, which needs the GPU. TensorRT-RTX's plans hold their own program as text, so they can be
-read anywhere; that form is not documented, so what is not recognised is left out, and nothing is built on it but reports.
+For TensorRT the engine inspector says so, which needs the GPU. TensorRT-RTX's plans contain their own program as text, so they
+can be read anywhere. That form is not documented, so what is not recognised is left out, and only reports rely on it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FORMATS = (
 def from_plan(library: Library, plan: bytes) -> dict[str, Any]:
     """Read a TensorRT-RTX plan: ``layers`` (convolutions and matrix products by the type that they read) and ``weight_bytes``.
 
-    Empty for TensorRT, and where nothing is recognised.
+    The result is empty for TensorRT, and if nothing is recognised.
     """
     if not library.is_rtx:
         return {}
@@ -48,7 +48,7 @@ def from_plan(library: Library, plan: bytes) -> dict[str, Any]:
         if payload is not None:
             weights[precision] += int(payload[1])
     layers: Counter[str] = Counter()
-    for _, operands in _LAYER.findall(plan):  # data, weights, ...: the data may be a part of a tensor that has no entry
+    for _, operands in _LAYER.findall(plan):  # data, weights, ...: the data may be part of a tensor without an entry
         known = [types[name] for name in re.findall(rb'"([^"]+)"', operands)[:2] if name in types]
         layers.update(known[:1])
     if not layers or not weights:
@@ -57,10 +57,10 @@ def from_plan(library: Library, plan: bytes) -> dict[str, Any]:
 
 
 def from_inspector(text: str) -> dict[str, Any]:
-    """Read what TensorRT's engine inspector prints as JSON: ``layers``, by the type that each reads.
+    """Read what TensorRT's engine inspector prints as JSON: ``layers``, counted by the type that they read.
 
     Args:
-        text: ``get_engine_information(JSON)`` of an engine with detailed verbosity. Empty where it is not that.
+        text: ``get_engine_information(JSON)`` of an engine with detailed verbosity. The result is empty for anything else.
     """
     try:
         layers = json.loads(text)["Layers"]
@@ -76,7 +76,7 @@ def _reads(layer: dict[str, Any]) -> str | None:
     tensors = [tensor for tensor in [*layer.get("Inputs", []), *layer.get("Outputs", [])] if isinstance(tensor, dict)]
     told = [str(tensor.get(key, "")) for tensor in tensors for key in ("Datatype", "Format/Datatype", "Format")]
     weights = layer.get("Weights")
-    if isinstance(weights, dict):  # where the tensors are "N/A due to dynamic shapes"
+    if isinstance(weights, dict):  # for tensors that are "N/A due to dynamic shapes"
         told.append(str(weights.get("Type", "")))
     return next((precision for text in told for pattern, precision in _FORMATS if pattern.search(text)), None)
 

@@ -1,4 +1,4 @@
-"""Adding engines to a bundle: to one that is being written, and to one that exists, which needs neither torch nor onnx."""
+"""Adding engines to a bundle: to one that is being written, or to an existing one, which needs neither torch nor onnx."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .check import verify_engines
 def add_engines(
     folder: Path, manifest: Manifest, builder: Builder, tolerances: Mapping[str, float], progress: Progress
 ) -> Manifest:
-    """Build an engine of each graph of a bundle, and verify those that run here.
+    """Build an engine from each graph of a bundle, and verify those that run here.
 
     Args:
-        folder: the bundle's, being written; graphs and reference are in it. Engines are written into it one by one.
-        manifest: without them.
-        builder: that builds them.
+        folder: of the bundle that is being written; it holds graphs and reference. Engines are written to it one by one.
+        manifest: without engines.
+        builder: builds the engines.
         tolerances: the user's, by precision.
-        progress: told where the work is.
+        progress: shows what is being done.
 
     Returns:
-        The manifest with them. It is not written.
+        The manifest with engines. It is not written.
     """
     bundle = Bundle(folder, manifest)
     engines: list[Artifact] = []
@@ -74,22 +74,22 @@ def update_bundle(
     tolerances: Mapping[str, float],
     progress: Progress,
 ) -> Bundle:
-    """Give an existing bundle engines, or verify those that it has on this machine.
+    """Build engines for an existing bundle, or verify those that it has on this machine.
 
     Args:
         source: the bundle.
         options: how engines are built.
-        output: another bundle's folder to write to; None: the bundle itself, which is replaced whole.
-        force: replace ``output`` where it exists.
-        sign: an Ed25519 private key to sign the bundle with; alone, without building engines, where nothing can build them.
+        output: folder of another bundle to write; None: the bundle itself, which is replaced as a whole.
+        force: replace ``output`` if it exists.
+        sign: an Ed25519 private key to sign the bundle with; if nothing here can build engines, the bundle is only signed.
         verify: run the engines that the bundle has, instead of building new ones.
-        targets: whose parsers must read its graphs.
+        targets: devices and releases whose parsers must read the graphs.
         tolerances: the user's, by precision.
-        progress: told where the work is.
+        progress: shows what is being done.
 
     Raises:
-        OptionError: nothing here can build, and nothing else was asked for.
-        MtlError: a step failed. The bundle is as it was then.
+        OptionError: nothing here can build engines, and nothing else was asked for.
+        MtlError: a step failed. The bundle is unchanged then.
     """
     signer = None if sign is None else load_signer(sign)
     bundle = open_bundle(source)
@@ -101,7 +101,7 @@ def update_bundle(
     if isinstance(builder, str) and not verify and signer is None:
         if targets and options.library in ("none", "auto"):
             return replace(bundle, manifest=_noted(bundle.manifest, notes))
-        raise OptionError(builder or f"{source} is a bundle already; --engine says how to build engines from it")
+        raise OptionError(builder or f"{source} is already a bundle; say with --engine how to build engines for it")
     with updating(source, output, force=force) as (bundle, claim), claim.writing() as folder:
         manifest = _noted(bundle.manifest, notes)
         copy_files(bundle, folder, share=claim.update)

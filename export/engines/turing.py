@@ -1,7 +1,7 @@
-"""Matrix products in FP32 for Turing, which TensorRT-RTX lacks there.
+"""FP32 matrix products for Turing GPUs, written as convolutions.
 
-"Cannot compile operation for Turing (SM75): FP32 GEMM is not supported", says TensorRT-RTX 1.7, while it compiles FP32
-convolutions. A product with a constant matrix is a convolution with a 1x1 kernel, so it is written as one.
+TensorRT-RTX 1.7 reports "Cannot compile operation for Turing (SM75): FP32 GEMM is not supported", but it compiles FP32
+convolutions. A product with a constant matrix is a convolution with a 1x1 kernel, so it is rewritten as one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def products_as_convolutions(content: bytes) -> bytes:
-    """Return an ``.onnx`` file whose FP32 products of a matrix ``(N, K)`` with a constant one are convolutions.
+    """Return an ``.onnx`` file in which FP32 products of a matrix ``(N, K)`` with a constant matrix are convolutions.
 
     Args:
-        content: an ``.onnx`` file. Products of other shapes, with ``transA`` or without constant weights stay.
+        content: an ``.onnx`` file. Products of other shapes, with ``transA`` or without constant weights are left alone.
 
     Raises:
         OptionError: onnx and onnx-ir are not installed.
@@ -30,7 +30,7 @@ def products_as_convolutions(content: bytes) -> bytes:
         import onnx_ir as ir
     except ImportError as error:
         raise OptionError(
-            f"--gpu sm75 needs onnx and onnx-ir, to write FP32 matrix products as convolutions ({error}): pip install "
+            f"--gpu sm75 needs onnx and onnx-ir to write FP32 matrix products as convolutions ({error}): pip install "
             "'mtl-deploy[export]', or leave sm75 out"
         ) from error
     model = ir.from_proto(onnx.load_from_string(content))

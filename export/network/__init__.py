@@ -1,1 +1,1 @@
-"""Reading what a training run left: checkpoints, factories, task files, and what the network returns."""
+"""Reading what a training run left behind: checkpoints, factories and task files; what a network takes and returns."""

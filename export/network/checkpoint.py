@@ -1,7 +1,7 @@
 """From a file to a network that runs, and what was found in it.
 
-A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. What wants more is
-refused, by its name, unless the user says that the file is trusted.
+A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. A file that asks for more is
+refused, naming what it asked for, unless the user says that the file is trusted.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Loaded:
 
     Attributes:
         network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
-        program: the ``torch.export`` program, where the file held one.
+        program: the ``torch.export`` program, if the file held one.
         kind: ``article`` (weights of the article's network), ``model`` (weights for the user's factory), ``module`` (a
             pickled network) or ``program``.
         description: what was found, in one line for people.
-        default_tasks: the tasks where the network tells them itself, otherwise None.
+        default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
-        pretrained_cfg: timm's record of the preprocessing, where the file holds one.
+        pretrained_cfg: timm's record of the preprocessing, if the file holds one.
         input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
             which fix nothing.
     """
@@ -63,7 +63,7 @@ class Loaded:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels where the file fixes both, otherwise None."""
+        """Height and width in pixels if the file fixes both, otherwise None."""
         if self.input_shape is None or self.input_shape[2] is None or self.input_shape[3] is None:
             return None
         return self.input_shape[2], self.input_shape[3]
@@ -80,8 +80,8 @@ def load_checkpoint(path: str | PathLike[str], *, model: str | None = None, trus
         trust_pickle: let the file run code.
 
     Raises:
-        CheckpointError: the file holds no network that can be used, or wants code and is not trusted.
-        OptionError: ``model`` cannot be made, or the file has no use for it.
+        CheckpointError: the file holds no usable network, or asks for code and is not trusted.
+        OptionError: ``model`` cannot be called, or is not needed for this file.
     """
     file = Path(path)
     kind = file_kind(file)
@@ -109,10 +109,10 @@ def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
     description = f"a torch.export program for images ({written})"
     try:
         network = program.module()
-        check_when_run(network)  # what a trusted program states may be wrong, too
+        check_when_run(network)  # what a trusted program states may be wrong too
     except Exception as error:  # torch writes and compiles source code of the graph
         raise CheckpointError(
-            f"{file}: torch makes no network of this program ({type(error).__name__}); export and save it again"
+            f"{file}: torch cannot build a network from this program ({type(error).__name__}); export and save it again"
         ) from error
     return Loaded(network, program, "program", description, None, sha256, shape)
 
@@ -152,8 +152,8 @@ def _article_layout(state: State) -> article.Layout:
     if not article.recognises(aligned):
         names = ", ".join(list(state)[:3])
         raise CheckpointError(
-            f"the state_dict ({len(state)} tensors: {names}, ...) is of another network than the article's, a ResNet "
-            "under 'net.' with heads net.fc1, net.fc2, ...; name the code that makes it with "
+            f"the state_dict ({len(state)} tensors: {names}, ...) is not the article's network, a ResNet "
+            "under 'net.' with heads net.fc1, net.fc2, ...; name the code that makes the network with "
             "--model package.module:factory"
         )
     return article.read_layout({name: tuple(tensor.shape) for name, tensor in aligned.items()})
@@ -178,7 +178,7 @@ def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
     try:
         with warnings.catch_warnings(), importing_from_here() if trust else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on
-            mapped = kind is FileKind.TORCH and not trust  # what is mapped is copied later; a trusted module is not
+            mapped = kind is FileKind.TORCH and not trust  # mapped weights are copied later; a trusted module is not
             return torch.load(file, map_location="cpu", weights_only=not trust, mmap=mapped)
     except Exception as error:  # a damaged or trusted file fails anywhere in the reader, or in its own code
         raise _unreadable(file, error, trust=trust) from error
@@ -187,11 +187,11 @@ def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
 def _unreadable(file: Path, error: Exception, *, trust: bool) -> CheckpointError:
     if not trust and (wanted := wanted_global(error)):
         return CheckpointError(
-            f"{file}: its pickle wants code, {wanted}, and such a pickle can run anything; nothing was run. Save "
-            "the weights alone with torch.save(network.state_dict(), 'model.pt'), or pass --trust-pickle if you trust "
+            f"{file}: its pickle asks for code, {wanted}, and such a pickle can run anything; nothing was run. Save "
+            "only the weights with torch.save(network.state_dict(), 'model.pt'), or pass --trust-pickle if you trust "
             "where the file comes from"
         )
-    # torch puts advice of its own around the reason
+    # torch wraps the reason in its own advice
     message = re.split(r"WeightsUnpickler error:|from a trusted source\.", " ".join(str(error).split()))[-1]
     reason = f"{type(error).__name__}: {message.partition('Check the documentation')[0].strip() or 'it ends too early'}"
     if not trust and isinstance(error, pickle.UnpicklingError):

@@ -1,4 +1,4 @@
-"""``--model package.module:factory``: the user's own network, made by the user's own code."""
+"""``--model package.module:factory``: the user's own network, made by the user's code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_network(reference: str) -> torch.nn.Module:
             current directory is importable.
 
     Raises:
-        OptionError: there is no such module or factory, it fails, or does not return an ``nn.Module``.
+        OptionError: there is no such module or factory, it fails, or it does not return an ``nn.Module``.
     """
     import torch
 
@@ -57,7 +57,7 @@ def _import(reference: str, module_name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise OptionError(
-                f"--model {reference!r}: no module is called {error.name!r}; run from the folder that holds it, or "
+                f"--model {reference!r}: there is no module {error.name!r}; run from the folder that holds it, or "
                 "install it"
             ) from error
         raise OptionError(f"--model {reference!r}: importing {module_name} needs {error.name!r}; install it") from error
@@ -69,7 +69,7 @@ def _import(reference: str, module_name: str) -> object:
 
 @contextmanager
 def importing_from_here() -> Iterator[None]:
-    """Make the current directory importable, as ``python -m`` does; console scripts leave it out."""
+    """Make the current directory importable, as ``python -m`` does; console scripts do not."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -1,4 +1,4 @@
-"""What kind of file something is, from its first bytes and, in a zip archive, its entries; nothing of it is run."""
+"""What kind of file something is, from its first bytes and, in a zip archive, its entries; nothing in it is run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file_kind(file: Path) -> FileKind:
         with open_file(file) as stream:
             head = stream.read(512)
     except IsADirectoryError as error:
-        raise CheckpointError(f"{file}: a folder; give the checkpoint file in it") from error
+        raise CheckpointError(f"{file}: a folder; give the checkpoint file inside it") from error
     except OSError as error:
         raise CheckpointError(f"{file}: {error.strerror or error}; check the path") from error
     if not head:
@@ -105,7 +105,7 @@ def _stranger(file: Path, head: bytes) -> CheckpointError:
             return CheckpointError(f"{file}: {what}, not a checkpoint; {remedy}")
     if head.startswith(_PICKLE):
         return CheckpointError(f"{file}: a pickle that torch.save did not write; {_WEIGHTS}")
-    what = "a text file" if _is_text(head) else "of no known format"
+    what = "a text file" if _is_text(head) else "of an unknown format"
     return CheckpointError(f"{file}: {what}, not a checkpoint; {_WEIGHTS}")
 
 
@@ -117,4 +117,4 @@ def _is_onnx(file: Path, head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    return not any(byte < 9 or 13 < byte < 32 for byte in head)  # no control characters but white space
+    return not any(byte < 9 or 13 < byte < 32 for byte in head)  # no control characters except white space

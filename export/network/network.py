@@ -31,8 +31,8 @@ class Network:
 
     Attributes:
         loaded: what the checkpoint held.
-        tasks: one a deployed output, each with its size and with the network's own key in ``output``.
-        preprocessing: what was asked for, at the size that the file fixes where it fixes one.
+        tasks: one per deployed output, each with its size and with the network's own key in ``output``.
+        preprocessing: what was asked for, at the size that the file fixes, if it fixes one.
         notes: what came from a preset, and what contradicts it.
     """
 
@@ -42,18 +42,18 @@ class Network:
     notes: tuple[str, ...] = ()
 
     def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; raw outputs by task.
+        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; return the raw outputs by task.
 
-        They are ``(N, size)``, of dense tasks ``(N, size, H / stride, W / stride)``.
+        They are ``(N, size)``, for dense tasks ``(N, size, H / stride, W / stride)``.
         """
         outputs = _run(self.loaded, tensor, free=self.preprocessing.multiple > 0)
         return {task.name: outputs[_key(task)] for task in self.tasks}
 
     @cached_property
     def doubled(self) -> Loaded | None:
-        """A deep copy of the network in double precision; None where it does not run so.
+        """A deep copy of the network in double precision; None if it does not run that way.
 
-        Some cannot: their ``forward`` casts to float32 in between, or holds operators without such a form.
+        Some networks cannot: their ``forward`` casts to float32 in between, or calls operators that lack float64.
         """
         import torch
 
@@ -68,7 +68,7 @@ class Network:
 
     @property
     def in_float64(self) -> Callable[[torch.Tensor], Mapping[str, torch.Tensor]] | None:
-        """The same network for ``float64`` tensors; None where it does not run so."""
+        """The same network for ``float64`` tensors; None if it does not run in double precision."""
         loaded = self.doubled
         if loaded is None:
             return None
@@ -92,7 +92,7 @@ def load_network(options: Options) -> Network:
 
     Raises:
         CheckpointError: the file holds no usable network.
-        TaskError: tasks and outputs do not fit one another.
+        TaskError: tasks and outputs do not match.
         TraceError: the network fails on a batch of images.
     """
     from mtl_deploy.calibration.data.natural import natural_images
@@ -103,13 +103,13 @@ def load_network(options: Options) -> Network:
     if notes and (preprocessing.height, preprocessing.width) != (asked.height, asked.width):
         notes = (
             *notes,
-            f"the program is for images of {preprocessing.height}x{preprocessing.width}, which goes before that",
+            f"the program is for images of {preprocessing.height}x{preprocessing.width}, which wins",
         )
     batch = 2 if loaded.input_shape is None else loaded.input_shape[0] or 2
     probe = network_input(natural_images(batch, preprocessing.height, preprocessing.width, seed=1), preprocessing)
     try:
         outputs = _run(loaded, probe)
-    except TraceError:  # some networks fix a batch of one in their code
+    except TraceError:  # some networks fix a batch of one in code
         outputs = _run(loaded, probe[:1])
     if preprocessing.multiple and loaded.program is None:
         _run_larger(loaded, _larger(probe[:1], preprocessing.multiple))
@@ -120,7 +120,7 @@ def load_network(options: Options) -> Network:
 
 
 def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Return the preprocessing that was asked for, and notes: a preset fills in what the user did not say."""
+    """Return the requested preprocessing, and notes: a preset fills in what the user did not say."""
     if options.stated is None:
         return options.preprocessing, ()
     if options.stated.transform is not None:
@@ -131,12 +131,12 @@ def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, 
 
 
 def _run_larger(loaded: Loaded, images: torch.Tensor) -> None:
-    """Find out that a network takes no other size before the exporter does, whose words are longer."""
+    """Find out before the exporter does if a network takes no other size: the exporter's message is longer."""
     try:
         _run(loaded, images, free=True)
     except TraceError:
         raise
-    except MtlError as error:  # what comes out is no batch of outputs any more
+    except MtlError as error:  # what comes out is no longer a batch of outputs
         raise TraceError(
             f"the network fails at another size: {error}; its forward fixes the size, so leave --dynamic-size out"
         ) from error
@@ -156,14 +156,14 @@ def _at_fixed_size(loaded: Loaded, asked: Preprocessing, options: Options) -> Pr
     fixed = loaded.image_size
     if fixed is not None and asked.multiple:
         raise OptionError(
-            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, and --dynamic-size wants free sizes; leave "
+            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, and --dynamic-size needs free sizes; leave "
             "the option out, or export the program again with a torch.export.Dim for height and width"
         )
     if fixed is None or fixed == (asked.height, asked.width):
         return asked
     if options.image_size_given:
         raise OptionError(
-            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, --image-size says "
+            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, but --image-size says "
             f"{asked.height}x{asked.width}; leave the option out, or export the program again at that size"
         )
     return replace(asked, height=fixed[0], width=fixed[1])

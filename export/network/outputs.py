@@ -1,4 +1,4 @@
-"""What a network returns, flattened: each output under its own key."""
+"""What a network returns, flattened: every output under its own key."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Key = str | int
 
 
 def flatten_outputs(result: object, *, batch: int | None = None) -> dict[Key, torch.Tensor]:
-    """Return a network's outputs by key, each as ``(N, k)`` or, with a value a pixel, ``(N, C, h, w)`` float.
+    """Return a network's outputs by key, each as ``(N, k)`` or, with one value per pixel, ``(N, C, h, w)`` float.
 
     Args:
         result: what the network returned: a tuple or list (keys 0, 1, ...), a dict, a named tuple or a dataclass (keys
-            are the names), of tensors ``(N, k)``, ``(N,)``, ``(N, C, h, w)`` or ``(N, h, w)``; what has no channels is
-            returned with one, as ``(N, 1)`` or ``(N, 1, h, w)``. None values, such as an auxiliary output that only
+            are the names), of tensors ``(N, k)``, ``(N,)``, ``(N, C, h, w)`` or ``(N, h, w)``; a tensor without channels
+            gets one, as ``(N, 1)`` or ``(N, 1, h, w)``. None values, such as an auxiliary output that only
             training uses, are left out.
-        batch: N, where it is known; then every output is checked against it.
+        batch: N, if it is known; every output is then checked against it.
 
     Raises:
-        TaskError: another structure, an output that is no float tensor of such a shape, or fewer than two outputs.
+        TaskError: another structure, an output that is not a float tensor of such a shape, or fewer than two outputs.
     """
     import torch
 
     if isinstance(result, torch.Tensor):
         raise TaskError(
             f"the network returns one tensor of shape {tuple(result.shape)}, so it is a single-task network; "
-            "a multi-task network returns a tuple, list, dict or named tuple with an output a task"
+            "a multi-task network returns a tuple, list, dict or named tuple with one output per task"
         )
     outputs = {key: _checked(key, value, batch) for key, value in _items(result) if value is not None}
     if len(outputs) < 2:
         found = f"one output ({_name(next(iter(outputs)))})" if outputs else "no output"
         raise TaskError(
-            f"the network returns {found}, so it is not a multi-task network; two or more are needed, one a task"
+            f"the network returns {found}, so it is not a multi-task network; two or more are needed, one per task"
         )
     if len(sizes := {len(value) for value in outputs.values()}) > 1:
         raise TaskError(
@@ -70,7 +70,7 @@ def _checked(key: Key, value: object, batch: int | None) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise TaskError(
             f"output {_name(key)} is {_called(value)}, not a tensor; nested outputs are not supported: "
-            "return a flat tuple or dict with a tensor a task"
+            "return a flat tuple or dict with one tensor per task"
         )
     shape = tuple(value.shape)
     if not value.is_floating_point():
@@ -80,7 +80,7 @@ def _checked(key: Key, value: object, batch: int | None) -> torch.Tensor:
         )
     if len(shape) not in (1, 2, 3, 4) or 0 in shape:
         raise TaskError(
-            f"output {_name(key)} has shape {shape}; one row an image is supported, (N, k) or (N,), and one map an image, "
+            f"output {_name(key)} has shape {shape}; supported are one row per image, (N, k) or (N,), and one map per image, "
             "(N, C, h, w) or (N, h, w)"
         )
     if batch is not None and shape[0] != batch:

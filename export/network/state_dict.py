@@ -1,4 +1,4 @@
-"""Weights: found in a checkpoint, checked, and loaded into a network under its own names."""
+"""Weights: finding them in a checkpoint, checking them, and loading them into a network under its own names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 State = Mapping[str, "torch.Tensor"]
 
-# Where training loops keep the weights: the first that is there wins. An average of weights (EMA) comes last.
+# Where training loops keep the weights; the first that is present wins. An average of weights (EMA) comes last.
 _NAMES = (
     "state_dict",
     "model_state_dict",
@@ -40,11 +40,11 @@ def find(checkpoint: object) -> tuple[State | torch.nn.Module, str]:
     """Find the network in what ``torch.load`` returned: a state dict (name to tensor), or an ``nn.Module``.
 
     Returns:
-        The state dict (entries that are no tensors left out) or module, and where it was, for people; empty for the
-        top.
+        The state dict (without entries that are not tensors) or the module, and where it was, for people; empty for the
+        top level.
 
     Raises:
-        CheckpointError: there is none, or several and no way to choose.
+        CheckpointError: there is none, or there are several and no way to choose.
     """
     import torch
 
@@ -101,20 +101,20 @@ def _holds_weights(name: object, value: object) -> bool:
 
 
 def align(state: State, expected: Iterable[str]) -> tuple[dict[str, torch.Tensor], str]:
-    """Rename tensors to the names that a network expects, by taking off what wrappers put into the names.
+    """Rename tensors to the names that a network expects, by removing what wrappers add to the names.
 
-    ``module.`` and ``_orig_mod.`` are taken off wherever they stand and however often; so is a first part that all
-    tensors share and the network does not know (``model.`` of a LightningModule).
+    ``module.`` and ``_orig_mod.`` are removed wherever they stand and however often; so is a first part that all
+    tensors share and the network does not have (``model.`` of a LightningModule).
 
     Args:
         state: tensors by name.
         expected: the network's own names, or only the first parts of them.
 
     Returns:
-        The tensors, and what was taken off, such as ``module.``; empty where the names were right.
+        The tensors, and what was removed, such as ``module.``; empty if the names were right.
 
     Raises:
-        CheckpointError: two tensors get the same name.
+        CheckpointError: two tensors would get the same name.
     """
     expected = set(expected)
     if state.keys() <= expected:
@@ -133,7 +133,7 @@ def align(state: State, expected: Iterable[str]) -> tuple[dict[str, torch.Tensor
         target = own_names.get(bare[name], bare[name])
         if target in renamed:
             raise CheckpointError(
-                f"two tensors are called {target!r} once prefixes are taken off; save the state_dict of the unwrapped "
+                f"two tensors are called {target!r} once prefixes are removed; save the state_dict of the unwrapped "
                 "network"
             )
         renamed[target] = tensor
@@ -157,7 +157,7 @@ def load_weights(network: torch.nn.Module, state: State) -> tuple[torch.nn.Modul
         state: tensors under the network's names.
 
     Returns:
-        The network, and what was converted, for people; empty where nothing was.
+        The network, and what was converted, for people; empty if nothing was.
 
     Raises:
         CheckpointError: tensors are missing, unexpected, of another shape, quantized, without data, NaN or infinite.
@@ -179,11 +179,11 @@ def load_weights(network: torch.nn.Module, state: State) -> tuple[torch.nn.Modul
     ]
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
-    if not reshaped:  # the network has the last word: its modules may fill in or rename what old checkpoints lack
+    if not reshaped:  # the network decides: its modules may fill in or rename what old checkpoints lack
         try:
             missing, unexpected = network.load_state_dict(weights, strict=False, assign=True)
         except RuntimeError as error:
-            raise CheckpointError(f"the network refuses the tensors: {' '.join(str(error).split())}") from error
+            raise CheckpointError(f"the network rejects the tensors: {' '.join(str(error).split())}") from error
     _require_none(missing, unexpected, reshaped)
     narrow = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} - {torch.float32}
     converted = f"converted from {', '.join(sorted(map(_dtype, narrow)))} to float32" if narrow else ""
@@ -191,7 +191,7 @@ def load_weights(network: torch.nn.Module, state: State) -> tuple[torch.nn.Modul
 
 
 def ready(network: torch.nn.Module) -> torch.nn.Module:
-    """Return a network in eval mode, on the CPU and in float32, once all its values are known to be finite.
+    """Return a network in eval mode, on the CPU and in float32, after checking that all its values are finite.
 
     Raises:
         CheckpointError: a parameter or buffer is quantized, has no data, or is NaN or infinite; the tensor is named.
@@ -205,10 +205,10 @@ def ready(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def check_finite(tensors: State) -> None:
-    """Check that no tensor has a NaN or an infinity.
+    """Check that no tensor holds a NaN or an infinity.
 
     Raises:
-        CheckpointError: one has; it is named, with how many and the first place.
+        CheckpointError: one does; the message names it, with their number and the position of the first.
     """
     import torch
 
@@ -250,8 +250,8 @@ def _require_none(missing: Sequence[str], unexpected: Sequence[str], reshaped: S
     problems = [f"{len(names)} {what} ({_few(names)})" for what, names in kinds if names]
     if problems:
         raise CheckpointError(
-            f"the tensors are not the network's: {'; '.join(problems)}; save the state_dict of the network itself, "
-            "or name the code that makes another one with --model package.module:factory"
+            f"the tensors do not belong to this network: {'; '.join(problems)}; save the state_dict of the network itself, "
+            "or name the code that makes another network with --model package.module:factory"
         )
 
 

@@ -24,13 +24,13 @@ _TABLE = "task"
 
 
 def read_task_file(path: str | PathLike[str]) -> tuple[Task, ...]:
-    """Read a TOML file with one ``[[task]]`` table a task.
+    """Read a TOML file with one ``[[task]]`` table per task.
 
     The fields are those of :class:`~mtl_deploy.runtime.bundle.tasks.Task`.
 
     Raises:
         TaskError: the file cannot be read, is not TOML, or a table has a field that is missing, unknown or malformed;
-            the message names the file, the table's number (from 1) and the field.
+            the message names the file, the number of the table (from 1) and the field.
     """
     file = Path(path)
     tables = _read_tables(file)
@@ -60,7 +60,7 @@ def _read_tables(file: Path) -> Sequence[Mapping[str, Any]]:
     except DocumentError as error:
         raise TaskError(f"task file {file}: {error}") from error
     except RecursionError as error:
-        raise TaskError(f"task file {file}: not valid TOML: nested too deep") from error
+        raise TaskError(f"task file {file}: not valid TOML: nested too deeply") from error
     except (
         ValueError
     ) as error:  # TOMLDecodeError, and Python's own for numbers of thousands of digits and impossible dates
@@ -88,21 +88,21 @@ def bind_tasks(
     maps: Mapping[Key, tuple[int, int]] | None = None,
     image: tuple[int, int] = (0, 0),
 ) -> tuple[Task, ...]:
-    """Say which output of the network each task is, and set the tasks' ``output``, ``size`` and, of dense ones, ``stride``.
+    """Find which output of the network each task is, and set the tasks' ``output``, ``size`` and, for dense ones, ``stride``.
 
     A task's output is the one that its ``output`` field names; otherwise the one whose key is the task's name;
-    otherwise the one at the task's own place in the list. All outputs must be taken, unless every task has an
+    otherwise the one at the task's own position in the list. Every output must be used, unless every task has an
     ``output`` field.
 
     Args:
-        tasks: what the user declared; None where nothing was.
-        defaults: tasks that hold where the user declared none; None where the network has no known ones.
-        sizes: the network's outputs in order, key to size (values a sample, of a map its channels).
-        maps: height and width of the outputs that are maps, with a value a pixel.
+        tasks: what the user declared; None if nothing.
+        defaults: tasks to use if the user declared none; None if the network implies none.
+        sizes: the network's outputs in order, key to size (values per image, for a map its channels).
+        maps: height and width of the outputs that are maps, with one value per pixel.
         image: height and width of the image that they were computed from.
 
     Returns:
-        The tasks in the order given, with ``output`` a key of ``sizes``.
+        The tasks in the given order, each ``output`` a key of ``sizes``.
 
     Raises:
         TaskError: no tasks are known, their number, sizes or strides do not fit, an output is unknown, or two tasks share one.
@@ -115,8 +115,8 @@ def bind_tasks(
     if len(chosen) > len(sizes) or (len(chosen) < len(sizes) and not every_output_given):
         raise TaskError(
             f"{_count(len(chosen), 'task')} ({', '.join(task.name for task in chosen)}) for "
-            f"{_count(len(sizes), 'output')} of the network ({_listed(sizes)}): declare one task an output, "
-            "or give every task its 'output' in a task file to leave outputs out"
+            f"{_count(len(sizes), 'output')} of the network ({_listed(sizes)}): declare one task per output, "
+            "or give every task its 'output' to leave outputs out"
         )
     bound: dict[Key, Task] = {}
     for place, task in enumerate(chosen):
@@ -124,7 +124,7 @@ def bind_tasks(
         if (other := bound.get(key)) is not None:
             raise TaskError(
                 f"tasks {other.name!r} and {task.name!r} are both bound to output {key!r}; "
-                f"give each its own 'output' in a task file (outputs: {_listed(sizes)})"
+                f"give each its own 'output' (outputs: {_listed(sizes)})"
             )
         stride = _stride(task, key, sizes[key], (maps or {}).get(key), image)
         bound[key] = replace(task, output=key).with_size(sizes[key], stride=stride)
@@ -132,11 +132,11 @@ def bind_tasks(
 
 
 def _stride(task: Task, key: Key, size: int, shape: tuple[int, int] | None, image: tuple[int, int]) -> int:
-    """Find how many pixels of the image one pixel of an output stands for; 0 for an output that is no map."""
+    """Return how many pixels of the image one pixel of an output stands for, per side; 0 for an output that is not a map."""
     if shape is None:
         if task.dense:
             raise TaskError(
-                f"task {task.name!r} is {task.kind}, a map an image (N, C, h, w), but output {key!r} gives {size} values an "
+                f"task {task.name!r} is {task.kind}, one map per image (N, C, h, w), but output {key!r} gives {size} values per "
                 "image; declare it regression, binary or multiclass"
             )
         return 0
@@ -148,8 +148,8 @@ def _stride(task: Task, key: Key, size: int, shape: tuple[int, int] | None, imag
         )
     if height % rows or width % columns or height // rows != width // columns:
         raise TaskError(
-            f"task {task.name!r}: the output is {rows}x{columns} for {height}x{width}: not a whole stride, the same in both "
-            "directions; choose an --image-size that all of the network's strides divide (32 suits most), or bring the output "
+            f"task {task.name!r}: the output is {rows}x{columns} for {height}x{width}, which is not one whole stride in both "
+            "directions; choose an --image-size that all of the network's strides divide (32 suits most), or resize the output "
             "to such a size in the network"
         )
     return height // rows

@@ -1,8 +1,8 @@
-"""The founding network: a torchvision ResNet without its classifier, and a head a task kept on the ResNet itself.
+"""The article's network: a torchvision ResNet without its classifier, and one head per task, kept as parts of the ResNet.
 
 A ``state_dict`` holds the backbone as ``net.conv1.weight`` ... ``net.layer4.2.bn3.running_var`` and each head as
 ``net.fc{i}.linear``, a ReLU ``net.fc{i}.relu1`` and ``net.fc{i}.final``, for i = 1, 2, ...; ``net.fc`` is an identity.
-Everything that the constructor needs stands in the tensors' names and shapes.
+Everything that the constructor needs can be read from the names and shapes of the tensors.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Layout:
         bottleneck: blocks of three convolutions (ResNet-50 and deeper), or of two.
         blocks: number of blocks in each of the four stages.
         groups: groups of a bottleneck's 3x3 convolution (ResNeXt), otherwise 1.
-        width_per_group: channels a group in the first stage (64; other values make a ResNeXt or a Wide ResNet).
+        width_per_group: channels per group in the first stage (64; other values make a ResNeXt or a Wide ResNet).
         heads: in the order fc1, fc2, ...
     """
 
@@ -80,12 +80,12 @@ class Layout:
 
     @property
     def default_tasks(self) -> tuple[Task, ...] | None:
-        """The article's tasks where the heads have its sizes (1, 1, 5), otherwise None."""
+        """The article's tasks if the heads have its sizes (1, 1, 5), otherwise None."""
         return TASKS if tuple(head.size for head in self.heads) == TASK_SIZES else None
 
 
 def recognises(names: Iterable[str]) -> bool:
-    """Return whether tensors' names have the article's layout: a ResNet under ``net.`` that has numbered heads."""
+    """Return whether the names of tensors have the article's layout: a ResNet under ``net.`` with numbered heads."""
     names = list(names)
     return any(map(_BLOCK.match, names)) and any(map(_HEAD.fullmatch, names))
 
@@ -93,7 +93,7 @@ def recognises(names: Iterable[str]) -> bool:
 def read_layout(shapes: Shapes) -> Layout:
     """Read the layout from the shapes of the tensors, by name.
 
-    Only what tells one layout from another is read; loading the weights strictly checks all the rest.
+    Only what distinguishes layouts is read; loading the weights strictly checks everything else.
 
     Raises:
         CheckpointError: the blocks or heads are not the article's, or there are fewer than two heads.
@@ -126,7 +126,7 @@ def _read_heads(shapes: Shapes) -> tuple[Head, ...]:
         if tensors[number] != set(_HEAD_TENSORS):
             raise CheckpointError(
                 f"head 'net.fc{number}' has the tensors {', '.join(sorted(tensors[number]))} instead of "
-                f"{', '.join(_HEAD_TENSORS)}; if the head is another than linear, ReLU, final: {_USE_MODEL}"
+                f"{', '.join(_HEAD_TENSORS)}; if the head is not linear, ReLU, final: {_USE_MODEL}"
             )
     if numbers != list(range(1, len(numbers) + 1)):
         found = ", ".join(f"fc{number}" for number in numbers)
@@ -148,9 +148,9 @@ def _read_head(shapes: Shapes, number: int) -> Head:
 def build(layout: Layout) -> torch.nn.Module:
     """Build the network, with fresh weights, under the names of the article's ``state_dict``.
 
-    Its ``forward`` takes ``(N, 3, H, W) float32`` and returns a tuple of ``(N, size) float32``, one a head in the order
-    fc1, fc2, .... As the article's does, it calls the backbone anew for every head: merging the copies is the
-    exporter's work, which counts and proves it.
+    Its ``forward`` takes ``(N, 3, H, W) float32`` and returns a tuple of ``(N, size) float32``, one per head, in the order
+    fc1, fc2, .... Like the article's, it calls the backbone again for every head: the exporter merges the copies, counts them
+    and proves it.
     """
     from torch import nn
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet

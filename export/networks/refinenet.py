@@ -1,12 +1,13 @@
-"""A network with per-pixel outputs: MobileNet-v2, a Light-Weight RefineNet decoder that all tasks share, a small head a task.
+"""A network with per-pixel outputs: MobileNet-v2, a Light-Weight RefineNet decoder that all tasks share, a small head per task.
 
 After the description in "Real-Time Joint Semantic Segmentation and Depth Estimation Using Asymmetric Annotations" (Nekrasov,
 Dharmasiri, Spek, Drummond, Shen, Reid, ICRA 2019, arXiv 1809.04766). The encoder is that of "MobileNetV2: Inverted
 Residuals and Linear Bottlenecks" (Sandler et al., CVPR 2018, arXiv 1801.04381), the decoder that of "Light-Weight RefineNet for
 Real-Time Semantic Segmentation" (Nekrasov, Shen, Reid, BMVC 2018, arXiv 1810.03272). No weights come with it.
 
-The functions without parameters that are needed serve ``--model mtl_deploy.export.networks.refinenet:nyud`` and its like. Unlike
-its neighbours this module imports torch at once, so that a network can be pickled; only ``--model`` and training code import it.
+The functions without required parameters are factories for ``--model mtl_deploy.export.networks.refinenet:nyud`` and the like.
+Unlike its neighbour this module imports torch at once, so that a network can be pickled; only ``--model`` and training code
+import it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-STRIDE = 4  # input pixels a pixel of an output
+STRIDE = 4  # input pixels per output pixel, on each side
 MULTIPLE = 32  # the encoder's largest stride: sides that are multiples of it halve evenly all the way down
 
 STEM = 32  # channels of the first convolution
@@ -30,7 +31,7 @@ STAGES = (  # (expansion t, channels c, blocks n, stride s of the first block): 
     (6, 320, 1, 1),
 )
 SCALES = ((5, 6), (3, 4), (2,), (1,))  # stages whose features meet, from 1/32 of the image to 1/4
-POOLINGS = 4  # of a chained residual pooling
+POOLINGS = 4  # in one chained residual pooling
 HEAD_STD = 0.01  # of the weights of a head's last convolution, so that training starts from small outputs
 
 
@@ -41,7 +42,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.layers = nn.Sequential(
-            *_normalised(inputs, hidden, 1),  # also where t is 1: the paper's network has it
+            *_normalised(inputs, hidden, 1),  # even if t is 1: the paper's network has it
             nn.ReLU6(inplace=True),
             *_normalised(hidden, hidden, 3, stride=stride, groups=hidden),
             nn.ReLU6(inplace=True),
@@ -56,7 +57,7 @@ class InvertedResidual(nn.Module):
 
 
 class ChainedResidualPooling(nn.Module):
-    """Max pooling 5x5 and a 1x1 convolution, again and again on the result of the last, each added to the sum."""
+    """Max pooling 5x5 and a 1x1 convolution, each applied to the previous result and added to the sum."""
 
     def __init__(self, channels: int, *, depthwise: bool = False) -> None:
         super().__init__()
@@ -78,12 +79,12 @@ class ChainedResidualPooling(nn.Module):
 class RefineNet(nn.Module):
     """The network. ``forward`` takes ``(N, 3, H, W) float32`` and returns a dict of raw outputs ``(N, channels, H / 4, W / 4)``.
 
-    Sides that are no multiples of 32 work as well: each scale is brought to the size of the next, and an output's sides are
-    those of the image over 4, rounded up.
+    Sides that are not multiples of 32 work too: each scale is resized to the next, and an output's sides are those of the image
+    divided by 4, rounded up.
 
     Args:
         heads: channels of the output, by task; the outputs come in this order.
-        width: factor on the encoder's channels, which are rounded to multiples of 8.
+        width: factor for the encoder's channels, which are rounded to multiples of 8.
         decoder: channels of the decoder.
     """
 
@@ -117,7 +118,7 @@ class RefineNet(nn.Module):
         return {name: head(shared) for name, head in self.heads.items()}
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features of each stage, the finest first."""
+        """Return the features of each stage, finest first."""
         features = self.stem(image)
         found = []
         for stage in self.stages:
@@ -126,7 +127,7 @@ class RefineNet(nn.Module):
         return found
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Join the stages' features, the coarsest first, to ``(N, decoder, H / 4, W / 4)``."""
+        """Join the features of the stages, coarsest first, to ``(N, decoder, H / 4, W / 4)``."""
         coarser: Tensor | None = None
         for i, scale in enumerate(SCALES):
             joined = self.laterals[str(scale[0])](features[scale[0]])
@@ -150,7 +151,7 @@ def build(heads: Mapping[str, int], *, width: float = 1.0, decoder: int = 256) -
 def joint(
     segmentation: int = 40, depth: bool = True, normals: bool = False, *, width: float = 1.0, decoder: int = 256
 ) -> RefineNet:
-    """Build it for the paper's tasks: ``segmentation`` (that many classes; 0: without), ``depth`` (1), ``normals`` (3)."""
+    """Build it for the paper's tasks: ``segmentation`` (number of classes; 0: none), ``depth`` and ``normals``."""
     sizes = {"segmentation": segmentation, "depth": int(depth), "normals": 3 * int(normals)}
     return build({name: size for name, size in sizes.items() if size}, width=width, decoder=decoder)
 
@@ -176,7 +177,7 @@ def cityscapes() -> RefineNet:
 
 
 def small() -> RefineNet:
-    """Build a narrow one that trains in minutes on a processor: 6 classes, depth and normals, as ``examples/scenes`` has."""
+    """Build a narrow one that trains in minutes on a CPU: 6 classes, depth and normals, as in ``examples/scenes``."""
     return joint(segmentation=6, normals=True, width=0.5, decoder=64)
 
 
@@ -200,7 +201,7 @@ def _scaled(channels: int, width: float) -> int:
 
 
 def _initialise(network: RefineNet) -> None:
-    """Kaiming's normal weights; the depthwise 1x1 ones, which have one input each, start as the identity."""
+    """Set Kaiming normal weights; depthwise 1x1 convolutions, which have one input each, start as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             if module.groups > 1 and module.kernel_size == (1, 1):
@@ -210,5 +211,5 @@ def _initialise(network: RefineNet) -> None:
             if module.bias is not None:  # only a head's last convolution has one
                 nn.init.normal_(module.weight, std=HEAD_STD)
                 nn.init.zeros_(module.bias)
-    for weight in network.poolings.parameters():  # the sum of the links would grow fivefold at each scale otherwise
+    for weight in network.poolings.parameters():  # otherwise the sum of the links would grow fivefold at each scale
         weight.data.mul_(1 / POOLINGS)

@@ -1,4 +1,4 @@
-"""INT8 within an export: its images are read early, its graphs made from the FP32 one that the bundle already holds."""
+"""INT8 in an export: its images are read early; its graphs are made from the FP32 graph that the bundle already holds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Quantizer = Callable[[Path, Manifest], Manifest]
 
 
 def read_data(network: Network, options: Options, progress: Progress) -> CalibrationData | None:
-    """Read the images for INT8, before the work that they are for; None where INT8 was not asked for.
+    """Read the images for INT8, before any long work; None if INT8 was not asked for.
 
     Raises:
-        ImageError: there are none that can be read.
+        ImageError: no image can be read.
     """
     if "int8" not in options.precisions or options.calibration_data is None:
         return None

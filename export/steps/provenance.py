@@ -1,4 +1,4 @@
-"""Where a bundle comes from: the checkpoint, the libraries, the options."""
+"""Where a bundle comes from: checkpoint, libraries and options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
     Args:
         loaded: the checkpoint.
         options: what was asked for.
-        images: what the graphs were verified on.
+        images: that the graphs were verified on.
         notes: what a reader of the bundle should know, such as why the batch is fixed.
     """
     return {

@@ -1,1 +1,1 @@
-"""Devices and TensorRT releases: what their parsers take, and where a graph would fail."""
+"""Devices and TensorRT releases: what their parsers read, and where a graph would fail."""

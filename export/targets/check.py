@@ -18,23 +18,23 @@ class GraphFile(Protocol):
 
     @property
     def path(self) -> str:
-        """In the bundle."""
+        """The file's path in the bundle."""
         ...
 
 
 def check_targets(graphs: Sequence[GraphFile], read: Callable[..., bytes], targets: Sequence[Target]) -> list[str]:
-    """Check that the targets' parsers read the graphs.
+    """Check that the targets' parsers can read the graphs.
 
     Args:
-        graphs: to be read.
+        graphs: to be checked.
         read: returns a graph's bytes.
-        targets: of ``--check-target``.
+        targets: given by ``--check-target``.
 
     Returns:
-        For people: that the targets read them, and what they read in another way than one may think.
+        Notes for people: that the targets read the graphs, and what they interpret differently than ONNX does.
 
     Raises:
-        OptionError: a graph will not be read; names the target, what it does not read, and what to change.
+        OptionError: a target cannot read a graph; names the target, what it does not read, and what to change.
     """
     if not targets:
         return []
@@ -55,7 +55,7 @@ def check_targets(graphs: Sequence[GraphFile], read: Callable[..., bytes], targe
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
-    """Return a line a thing, however many graphs have it."""
+    """Return one line per problem, however many graphs have it."""
     alike: dict[Finding, list[str]] = {}
     for finding in findings:
         alike.setdefault(replace(finding, graph=""), []).append(finding.graph)

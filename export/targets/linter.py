@@ -1,6 +1,6 @@
-"""What the TensorRT of a target reads, checked before a build: opset, operators and their forms, element types.
+"""Whether the TensorRT of a target reads a graph, checked before a build: opset, operators and their forms, element types.
 
-The table stands in docs/targets.md too, with its sources. Nothing here needs onnx or TensorRT.
+The table is also in docs/targets.md, with its sources. Nothing here needs onnx or TensorRT.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _INT32 = 2**31
 
 @dataclass(frozen=True)
 class Target:
-    """A device's software, or a release of a library."""
+    """The software of a device, or a release of a library."""
 
     name: str
     library: Literal["tensorrt", "tensorrt-rtx"]
     version: str
     opset: int  # the highest that the library is documented to read
     gpu: str = ""  # devices, with their compute capability
-    rules: Version = (0, 0)  # the TensorRT whose operators and types it reads
+    rules: Version = (0, 0)  # the TensorRT version whose operators and types it reads
 
     @property
     def title(self) -> str:
-        """The library as one says it."""
+        """The library's name and version, for people."""
         return f"{'TensorRT' if self.library == 'tensorrt' else 'TensorRT-RTX'} {self.version}"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing of a graph that a target does not read, and what to change."""
+    """Something in a graph that a target does not read, and what to change."""
 
     target: str
     graph: str
     subject: str
     problem: str
     remedy: str
-    level: Literal["error", "note"] = "error"  # a note: it is read, but otherwise than ONNX says
+    level: Literal["error", "note"] = "error"  # a note: it is read, but not as ONNX defines it
 
     def __str__(self) -> str:
         note = "note: " if self.level == "note" else ""
@@ -91,18 +91,19 @@ def find_target(name: str) -> Target:
 
 
 def check(content: bytes, target: Target, graph: str) -> list[Finding]:
-    """Say what of a graph a target's TensorRT does not read, and what to change.
+    """Find what a target's TensorRT does not read in a graph, and what to change.
 
     Args:
         content: an ``.onnx`` file.
         target: where it is to run.
-        graph: what to call the file in the findings.
+        graph: the file's name in the findings.
 
     Returns:
-        What was found; empty: nothing speaks against a build. TensorRT can still refuse a graph for its shapes or sizes.
+        The findings; if there are none, no reason against a build is known. TensorRT can still reject a graph for its shapes or
+        sizes.
 
     Raises:
-        BundleError: the bytes are no ONNX file.
+        BundleError: the bytes are not an ONNX file.
     """
     model = read_graph(content)
     return list(dict.fromkeys(_Linter(model, target, graph).findings()))
@@ -173,13 +174,11 @@ class _Linter:
             since = None
         reads = since is not None and since <= self.target.rules
         if node.domain and reads:
-            problem = (
-                f"it is of domain {node.domain}, but the parser goes by the name and reads ONNX's own {node.op_type}"
-            )
-            yield self._finding(str(node), problem, "make sure that both mean the same", "note")
+            problem = f"its domain is {node.domain}, but the parser looks only at the name and reads ONNX's own {node.op_type}"
+            yield self._finding(str(node), problem, "make sure that both do the same", "note")
             return
         if node.domain:
-            problem = f"domain {node.domain} is not ONNX's, TensorRT needs a plugin of that name"
+            problem = f"domain {node.domain} is not ONNX's, so TensorRT needs a plugin of that name"
             yield self._finding(
                 str(node), problem, "write it with ONNX's operators, or register the plugin before the build"
             )
@@ -187,7 +186,7 @@ class _Linter:
         if not reads:
             known = f"; TensorRT {since[0]}.{since[1]} is the first that does" if since else ""
             yield self._finding(
-                str(node), f"{title} does not read the operator{known}", "write it with other operators"
+                str(node), f"{title} does not read the operator{known}", "express it with other operators"
             )
             return
         for rule in RESTRICTIONS:
@@ -197,7 +196,7 @@ class _Linter:
                 yield self._finding(str(node), problem, rule.remedy)
 
     def _types(self) -> Iterator[Finding]:
-        """Find element types that are not read, the first tensor of each."""
+        """Find element types that are not read, naming the first tensor of each."""
         found: dict[str, list[str]] = {}
         for name, kind in self._typed_tensors():
             found.setdefault(kind, []).append(name)
@@ -226,12 +225,12 @@ class _Linter:
                 yield from ((name, kind) for name, kind in zip(node.outputs, _output_types(node), strict=False) if kind)
 
     def _bytes(self) -> Iterator[Finding]:
-        """Find uint8 tensors elsewhere than between the network's border and a Cast."""
+        """Find uint8 tensors anywhere but between the network's inputs or outputs and a Cast."""
         inputs = {value.name for value in self.model.inputs if value.element_type == "uint8"} - set(
             self.model.initializers
         )
         outputs = {value.name for value in self.model.outputs}
-        border = "TensorRT takes uint8 as the network's input or output only"
+        border = "TensorRT allows uint8 only as the network's input or output"
         for node in self.model.all_nodes():
             if node.op_type in ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear"):
                 read: list[str] = []
@@ -239,18 +238,18 @@ class _Linter:
                 read = [name for name in node.inputs if name in inputs]
             for name in read:
                 yield self._finding(
-                    f"tensor {name!r} (uint8)", f"{border}, {node} reads it", "put a Cast right behind it"
+                    f"tensor {name!r} (uint8)", f"{border}, {node} reads it", "put a Cast right after it"
                 )
             for name, kind in zip(node.outputs, _output_types(node), strict=False):
                 if kind != "uint8" or node.op_type == "QuantizeLinear":
                     continue
                 if name not in outputs:
                     yield self._finding(
-                        f"tensor {name!r} (uint8)", f"{border}, {node} makes it", "compute in another type"
+                        f"tensor {name!r} (uint8)", f"{border}, {node} computes it", "compute in another type"
                     )
                 elif node.op_type not in ("Cast", "Identity"):
                     yield self._finding(
-                        f"tensor {name!r} (uint8)", f"{border}, {node} makes it", "put a Cast before it"
+                        f"tensor {name!r} (uint8)", f"{border}, {node} computes it", "put a Cast before it"
                     )
 
     def _wide_integers(self) -> Iterator[Finding]:
@@ -271,12 +270,12 @@ class _Linter:
 
 
 def _is_bound(node: OnnxNode, position: int) -> bool:
-    """Whether an input is a Slice's start or end, whose largest number means the last position."""
+    """Return whether an input is a Slice's start or end, where the largest number means the last position."""
     return node.op_type == "Slice" and position in (1, 2)
 
 
 def _output_types(node: OnnxNode) -> tuple[str | None, ...]:
-    """Return the types of a node's outputs, of a Cast by its attribute."""
+    """Return the types of a node's outputs; for a Cast, from its attribute."""
     target = node.attributes.get("to")
     if node.op_type == "Cast" and isinstance(target, int):
         return (ELEMENT_TYPES.get(target),)

@@ -1,6 +1,6 @@
 """Which operators each TensorRT's ONNX parser reads, and in which form: data for :mod:`mtl_deploy.export.targets.linter`.
 
-The operators are those marked ``Y`` in https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md, of each release;
+The operators are those marked ``Y`` in each release's https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md;
 docs/targets.md names the source of every rule.
 """
 
@@ -30,7 +30,7 @@ Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
 """
 _LATER: Mapping[Version, str] = {
     (8, 6): "GroupNormalization IsInf LayerNormalization",
-    (10, 0): "CastLike Gelu Hardmax Mish",  # since 9.x, which no target has
+    (10, 0): "CastLike Gelu Hardmax Mish",  # since 9.x, which is not a target
     (10, 1): "DeformConv",
     (10, 4): "BlackmanWindow HammingWindow HannWindow",
     (10, 5): "STFT",
@@ -39,7 +39,7 @@ _LATER: Mapping[Version, str] = {
     (11, 0): "Swish",
     (11, 2): "DFT",
 }
-#: The first TensorRT that reads an operator. What is not here, none reads.
+#: The first TensorRT that reads an operator. What is missing here, none reads.
 READ_SINCE: Mapping[str, Version] = {
     **dict.fromkeys(_IN_8_5.split(), (8, 5)),
     **{name: version for version, names in _LATER.items() for name in names.split()},
@@ -47,7 +47,7 @@ READ_SINCE: Mapping[str, Version] = {
 #: What TensorRT-RTX 1.7 does not read although the TensorRT of its time does.
 NOT_IN_RTX = frozenset({"DFT", "DeformConv"})
 
-#: Element types beyond those that each version reads, with the first that does.
+#: Element types, with the first version that reads them.
 TYPES_SINCE: Mapping[str, Version] = {
     **dict.fromkeys(["float32", "float16", "float64", "int32", "int64", "int8", "uint8", "bool"], (8, 5)),
     **dict.fromkeys(["bfloat16", "float8_e4m3fn"], (9, 0)),
@@ -90,23 +90,23 @@ class Use:
 
     node: OnnxNode
     opset: int
-    constants: Mapping[str, OnnxTensor | None]  # None: a constant that is no plain tensor
+    constants: Mapping[str, OnnxTensor | None]  # None: a constant that is not a plain tensor
     ranks: Mapping[str, int]
 
     def attribute(self, name: str, default: Any) -> Any:
-        """Return an attribute's value, or what ONNX takes where it is not given."""
+        """Return an attribute's value, or ONNX's default if it is not given."""
         return self.node.attributes.get(name, default)
 
     def has(self, position: int) -> bool:
-        """Whether the input is given."""
+        """Return whether the input is given."""
         return position < len(self.node.inputs) and bool(self.node.inputs[position])
 
     def computed(self, *positions: int) -> bool:
-        """Whether one of the inputs is given and not a constant."""
+        """Return whether one of the inputs is given and is not a constant."""
         return any(self.has(position) and self.node.inputs[position] not in self.constants for position in positions)
 
     def input_type(self, position: int) -> str | None:
-        """Return the element type of an input; None: the file does not give it, or there is no such input."""
+        """Return the element type of an input; None: the file does not say, or there is no such input."""
         return self.node.input_types[position] if self.has(position) else None
 
     def rank(self, position: int) -> int | None:
@@ -114,7 +114,7 @@ class Use:
         return self.ranks.get(self.node.inputs[position]) if self.has(position) else None
 
     def values(self, position: int) -> np.ndarray[Any, Any] | None:
-        """Return a constant input's values; None: it is computed, or its values stand elsewhere."""
+        """Return a constant input's values; None: it is computed, or its values are in another file."""
         tensor = self.constants.get(self.node.inputs[position]) if self.has(position) else None
         return None if tensor is None else tensor.values()
 
@@ -127,15 +127,13 @@ class Restriction:
     applies: Callable[[Use], bool]
     problem: str
     remedy: str
-    before: Version | None = None  # the first version that reads this form too; None: there is none
+    before: Version | None = None  # the first version that reads this form as well; None: there is none
 
 
 _Q_DQ = ("QuantizeLinear", "DequantizeLinear")
 _REDUCTIONS = tuple(name for name in READ_SINCE if name.startswith("Reduce"))
 _MODES = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
-_INT8 = (
-    "build it from int8.onnx, whose zero points are int8 zeros; int8-cpu.onnx is made for ONNX Runtime on a processor"
-)
+_INT8 = "build it from int8.onnx, whose zero points are int8 zeros; int8-cpu.onnx is for ONNX Runtime on a CPU"
 
 
 def quantized_type(use: Use) -> str | None:
@@ -169,17 +167,17 @@ RESTRICTIONS: tuple[Restriction, ...] = (
     Restriction(
         _Q_DQ,
         lambda use: (quantized_type(use) or "int8") not in QUANTIZED,
-        "TensorRT quantizes to signed types only, this is {type}",
+        "TensorRT quantizes only to signed types, this is {type}",
         _INT8,
     ),
-    Restriction(_Q_DQ, _shifted, "the zero point is not 0, TensorRT reads symmetric quantization only", _INT8),
+    Restriction(_Q_DQ, _shifted, "the zero point is not 0, and TensorRT reads only symmetric quantization", _INT8),
     Restriction(
         _Q_DQ, lambda use: not use.has(2), "there is no zero point", "give it an int8 zero point of 0", before=(9, 0)
     ),
     Restriction(
         _Q_DQ,
         lambda use: (use.input_type(1) or "float32") != "float32",
-        "the scale is {scale}, the parser takes it for float32",
+        "the scale is {scale}, and the parser reads it as float32",
         "keep the scales in float32 (opset 17 allows nothing else)",
         before=(9, 0),
     ),
@@ -234,7 +232,7 @@ RESTRICTIONS: tuple[Restriction, ...] = (
     Restriction(
         ("Resize",),
         lambda use: use.computed(2) and "axes" in use.node.attributes,
-        "scales that are computed are not read beside axes",
+        "computed scales are not read together with axes",
         "give a constant scale, or sizes",
     ),
     Restriction(
@@ -273,7 +271,7 @@ RESTRICTIONS: tuple[Restriction, ...] = (
         ("Einsum",),
         _repeats,
         "ellipses and diagonals are not read",
-        "write the equation with one letter a dimension, or as matrix products",
+        "write the equation with one letter per dimension, or as matrix products",
         before=(10, 12),
     ),
     Restriction(("Pow",), _integer_base, "a base of integers is not read", "cast it to float first", before=(10, 12)),

@@ -207,7 +207,7 @@ def test_maps_without_channels_twin_shapes_and_vectors_live_side_by_side(export:
             "Odd",
             ["--task", "a=segmentation", "--task", "b=depth"],
             2,
-            "the output is 30x41 for 96x64: not a whole stride",
+            "the output is 30x41 for 96x64, which is not one whole stride",
         ),
         ("FixedSize", ["--task", "a=segmentation", "--task", "b=depth", "--dynamic-size"], 1, "--dynamic-size"),
         ("Scenes", ["--dynamic-size", "40"], 2, "must be multiples of 40"),
@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_said(
 
 
 def test_a_dense_kind_wants_a_map() -> None:
-    with pytest.raises(TaskError, match="task 'd' is depth, a map an image"):
+    with pytest.raises(TaskError, match="task 'd' is depth, one map per image"):
         bind_tasks([Task("d", "depth"), Task("m", "multiclass")], None, {"d": 1, "m": 4})
 
 

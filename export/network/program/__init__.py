@@ -1,1 +1,1 @@
-"""``torch.export`` programs from others: read field by field against allow-lists and written anew before torch sees them."""
+"""``torch.export`` programs from others: checked field by field against allow-lists, and rewritten before torch sees them."""

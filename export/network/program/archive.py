@@ -1,9 +1,9 @@
-"""A program's zip archive: read record by record, checked, and written anew, so that torch never opens the file itself.
+"""A program's zip archive: read record by record, checked, and rewritten, so that torch never opens the file itself.
 
-``torch.export.load`` finds records with a reader of its own, which ignores case, takes the first of several records of one name,
-and falls back to older formats when it fails. A check that reads the file with another reader than the one that loads it can be
-lied to. So each record is read once, here; names, sizes and JSON are compared with what the format may hold
-(``torch/csrc/export/pt2_archive_constants.h``), and what passed is written into a fresh archive in memory. torch reads that one.
+``torch.export.load`` finds records with its own reader, which ignores case, takes the first of several records with the same name,
+and falls back to older formats when it fails. A check that reads the file with a different reader than the one that loads it can
+be deceived. So each record is read only once, here; names, sizes and JSON are compared with what the format may hold
+(``torch/csrc/export/pt2_archive_constants.h``), and what passes is written to a fresh archive in memory, which torch reads.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _KNOWN = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/version|\.data/serialization_id|\.format_version|\.storage_alignment|"
     r"models/model\.json|data/sample_inputs/model\.pt|"
     r"data/weights/(model_weights_config\.json|weight_[0-9]{1,6})|data/constants/(model_constants_config\.json|tensor_[0-9]{1,6})|"
-    r"extra/[A-Za-z0-9_][A-Za-z0-9_. -]{0,200}",  # texts of the user's, which are not read
+    r"extra/[A-Za-z0-9_][A-Za-z0-9_. -]{0,200}",  # the user's own text, which is not read
 )
-_TELLING = (  # what a record is, where a name says so
+_TELLING = (  # what a record is, if its name says so
     ("data/aotinductor/", "a native library"),
     ("data/constants/opaque_obj", "a pickled object"),
     ("data/constants/custom_obj", "a pickled script object"),
@@ -44,15 +44,15 @@ _MOST_DIGITS = 20
 
 
 def checked_archive(stream: BinaryIO, check_pickle: Callable[[bytes], None]) -> tuple[io.BytesIO, list[str]]:
-    """Return a fresh archive of a program's records that passed, and the inputs that are given by keyword.
+    """Return a fresh archive with the records of a program that pass, and the inputs that are passed by keyword.
 
     Args:
         stream: the file, at its beginning. Each byte of a record is read once.
-        check_pickle: is given each record that is a pickle, and raises RefusedError where it is more than tensors. None is kept.
+        check_pickle: called with each record that is a pickle; raises RefusedError if it holds more than tensors. None is kept.
 
     Raises:
         RefusedError: a record, or something in it, is not known to be harmless; the message names it.
-        MalformedError: it is damaged, or not as torch writes it.
+        MalformedError: the archive is damaged, or not what torch writes.
         UnusableError: the program is in training mode, or not on the CPU.
     """
     try:
@@ -64,7 +64,7 @@ def checked_archive(stream: BinaryIO, check_pickle: Callable[[bytes], None]) -> 
 
 
 def _records(source: zipfile.ZipFile, stream: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """Return the archive's entries by record, once each is known to be one that the format may hold."""
+    """Return the archive's entries by record, after checking that the format may hold each of them."""
     entries = source.infolist()
     if not 0 < len(entries) <= _MOST_RECORDS:
         raise MalformedError(f"{len(entries)} records")
@@ -86,7 +86,7 @@ def _records(source: zipfile.ZipFile, stream: BinaryIO) -> dict[str, zipfile.Zip
             raise RefusedError(f"record {record[:80]} is compressed or encrypted, which torch does not do")
         records[record] = entry
     if sum(entry.file_size for entry in entries) > stream.seek(0, io.SEEK_END):
-        raise RefusedError("records that lie over one another")
+        raise RefusedError("records that overlap")
     return records
 
 
@@ -97,7 +97,7 @@ def _rewritten(
         if record not in records or source.read(records[record]) != content:
             raise MalformedError(f"{record} is not {content.decode()}")
     if "byteorder" in records and source.read(records["byteorder"]) != b"little":
-        raise UnusableError("its weights are in the byte order of another processor; save it again on one like this")
+        raise UnusableError("its weights are big-endian; save it again on a little-endian machine")
     model, keywords = clean_program(_json(source, records, MODEL))
     documents = {MODEL: model}
     for record, folder in ((WEIGHTS, "data/weights/"), (CONSTANTS, "data/constants/")):
@@ -107,7 +107,7 @@ def _rewritten(
         config = _json(source, records, record)
         for pickled in _pickles(config):
             if (entry := records.get(f"{folder}{pickled}")) is not None:
-                check_pickle(source.read(entry))  # says what it wants
+                check_pickle(source.read(entry))  # the error says what it asks for
         documents[record] = clean_tensors(config, record, sizes)
     _refuse_nesting({path for record in (WEIGHTS, CONSTANTS) for path in documents[record]["config"]})
     if SAMPLE in records:
@@ -132,7 +132,7 @@ def _rewritten(
 
 
 def _refuse_nesting(paths: set[str]) -> None:
-    """Refuse a tensor whose name goes through another's: it would become an attribute of a tensor, not of a module."""
+    """Refuse a tensor whose path leads through another tensor: it would become an attribute of a tensor, not of a module."""
     for path in paths:
         parts = path.split(".")
         for length in range(1, len(parts)):
@@ -154,7 +154,7 @@ def _json(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], record: 
     if record not in records:
         raise MalformedError(f"{record} is missing")
     if records[record].file_size > _MOST_JSON:
-        raise RefusedError(f"{record} has {records[record].file_size} bytes, of {_MOST_JSON} at most")
+        raise RefusedError(f"{record} has {records[record].file_size} bytes, more than {_MOST_JSON}")
     try:
         return json.loads(
             source.read(records[record]).decode("utf-8"),
@@ -165,13 +165,13 @@ def _json(source: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], record: 
     except (ValueError, RecursionError) as error:
         if isinstance(error, RefusedError):
             raise
-        raise MalformedError(f"{record} is no JSON: {error}") from error
+        raise MalformedError(f"{record} is not JSON: {error}") from error
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise RefusedError("an object that has a field twice")
+        raise RefusedError("an object with a repeated field")
     return found
 
 

@@ -1,8 +1,8 @@
-"""Sizes and values that PyTorch's kernels trust and a program may state wrongly: checked each time that its network runs.
+"""Sizes and values that PyTorch's kernels trust and a program may state wrongly: checked each time its network runs.
 
-Most operators check what they are given. These do not, on processors (PyTorch 2.14), and read what lies beyond a tensor: the fused
-attention takes the number of keys from the values, the batch norms of the core operator set take one weight per channel for
-granted, and torchvision's deformable convolution turns an offset that is NaN into an address.
+Most operators check their arguments. These do not, on CPUs (PyTorch 2.14), and read memory beyond a tensor: the fused
+attention takes the number of keys from the values, the batch norms of the core operator set assume one weight per channel,
+and torchvision's deformable convolution turns an offset that is NaN into an address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_when_run(network: torch.nn.Module) -> None:
-    """Let a program's network check what its kernels do not, at each call of them.
+    """Make a program's network check what its kernels do not, each time they are called.
 
     Args:
         network: as ``torch.export.ExportedProgram.module`` returns it. Its nodes are changed in place; when it runs, a node that
@@ -44,7 +44,7 @@ def _checked(operator: Any, check: Callable[[Mapping[str, Any]], bool]) -> Calla
     def checked(*positional: Any, **named: Any) -> Any:
         if not check({**dict(zip(names, positional, strict=False)), **named}):
             raise CheckpointError(
-                f"the program calls {operator} with sizes or values that do not fit one another; export the network again"
+                f"the program calls {operator} with sizes or values that do not fit together; export the network again"
             )
         return operator(*positional, **named)
 

@@ -1,10 +1,10 @@
-"""What in a file would run as code when torch reads it: what a pickle asks for, and which texts of a program.
+"""What in a file would run as code when torch reads it: what a pickle asks for, and some strings in a program.
 
 The record ``models/model.json`` of a ``torch.export`` program (``torch/_export/serde/schema.py``) holds size expressions, which
-go to ``sympy.sympify`` and so to ``eval``, guards, names that end in generated source code, and tree specifications that can
-import modules. Each kind of text has a grammar here, of what torch itself writes: arithmetic of sizes, identifiers, built-in
-containers. Whatever does not parse by it is refused. What is returned is written anew from what was parsed, so that no
-second reader can understand it in another way.
+go to ``sympy.sympify`` and so to ``eval``, guards, names that end up in generated source code, and tree specifications that can
+import modules. Here each kind of string has a grammar of what torch itself writes: arithmetic on sizes, identifiers, built-in
+containers. Whatever does not parse is refused. What is returned is rewritten from what was parsed, so that no
+second reader can interpret it differently.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ _INT64 = 1 << 63
 
 
 def wanted_global(error: BaseException) -> str | None:
-    """Return the class or function that a pickle asked a reader of weights for, from torch's error; None for others."""
+    """Return the class or function that a pickle asked the weights-only reader for, from torch's error; None for other errors."""
     match = re.search(r"GLOBAL (\w[\w.]*\.\w+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     return match[1] if match else None
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text is the name of a value in generated code: an identifier that hides nothing."""
+    """Return whether a string may name a value in generated code: an identifier that shadows nothing."""
     return bool(_IDENTIFIER.fullmatch(text)) and not keyword.iskeyword(text) and text not in _GENERATED
 
 
 def is_path(text: str) -> bool:
-    """Return whether a text names a parameter, buffer or constant: letters, digits, ``_`` and ``-`` between dots.
+    """Return whether a string may name a parameter, buffer or constant: letters, digits, ``_`` and ``-`` between dots.
 
-    None of them may be an attribute that every module has, such as ``forward`` or ``__class__``: ``torch.nn`` gives no tensor
-    such a name, and what is set under it would replace code.
+    No part may be an attribute that every module has, such as ``forward`` or ``__class__``: ``torch.nn`` gives no tensor
+    such a name, and setting it would replace code.
     """
     parts = text.split(".")
     return (
@@ -93,10 +93,10 @@ def is_path(text: str) -> bool:
 
 
 def clean_expression(text: str) -> str:
-    """Return a size expression, as ``sympy.srepr`` writes it, written anew.
+    """Return a size expression, as ``sympy.srepr`` writes it, rewritten.
 
     Raises:
-        ValueError: it holds anything but arithmetic of numbers and symbols, or powers that take for ever.
+        ValueError: it holds anything but arithmetic on numbers and symbols, or powers that would take forever.
     """
     tree = _parse(text)
     _check_expression(tree)
@@ -107,20 +107,20 @@ def check_guard(text: str) -> None:
     """Check one line of guards, such as ``L['x'].size()[3] // 2 != 1``.
 
     Raises:
-        ValueError: it holds anything but comparisons of the sizes of inputs.
+        ValueError: it holds anything but comparisons of input sizes.
     """
     _check_guard(_parse(text))
 
 
 def clean_structure(text: str, *, named: bool) -> str:
-    """Return a tree specification (``torch.utils._pytree.treespec_dumps``), written anew.
+    """Return a tree specification (``torch.utils._pytree.treespec_dumps``), rewritten.
 
     Args:
         text: JSON, ``[1, {"type", "context", "children_spec"}]``.
         named: whether its keys become names in generated code.
 
     Raises:
-        ValueError: it holds other containers than tuples, lists and dicts, or is malformed.
+        ValueError: it holds containers other than tuples, lists and dicts, or is malformed.
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError("too long")
@@ -142,11 +142,11 @@ def _module_attributes() -> frozenset[str]:
 
 def _parse(text: str) -> ast.expr:
     if len(text) > LONGEST_TEXT or not text.isascii() or not text.isprintable():
-        raise ValueError("too long, or no plain text")
+        raise ValueError("too long, or not plain text")
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, RecursionError, MemoryError) as error:  # MemoryError: nested too deeply for the parser
-        raise ValueError("no expression") from error
+        raise ValueError("not an expression") from error
 
 
 def _check_expression(node: ast.expr, depth: int = 0) -> None:
@@ -184,7 +184,7 @@ def _check_expression(node: ast.expr, depth: int = 0) -> None:
             for argument in arguments:
                 _check_expression(argument, depth + 1)
             return
-    raise ValueError("not arithmetic of sizes")
+    raise ValueError("not arithmetic on sizes")
 
 
 def _check_guard(node: ast.AST, depth: int = 0) -> None:
@@ -240,9 +240,9 @@ def _integer(node: ast.expr) -> int:
         case ast.Constant(value=int(value)):
             pass
         case _:
-            raise ValueError("no integer")
+            raise ValueError("not an integer")
     if isinstance(value, bool) or not -_INT64 <= value < _INT64:
-        raise ValueError("no integer of 64 bits")
+        raise ValueError("not a 64-bit integer")
     return value
 
 
@@ -276,4 +276,4 @@ def _keys(keys: object, named: bool) -> object:
         key is None or isinstance(key, int) or (isinstance(key, str) and (not named or is_name(key))) for key in keys
     ):
         return keys
-    raise ValueError("keys that are no plain names or numbers")
+    raise ValueError("keys that are not plain names or numbers")

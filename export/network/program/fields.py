@@ -1,6 +1,6 @@
-"""Checks of JSON values, put together from small ones. Each takes a value and where it stands, and returns it built anew.
+"""Checks of JSON values, composed of small ones. Each takes a value and its place, and returns the value rebuilt.
 
-What a check does not know, it refuses: there is no way to let a value through unseen, but :func:`dropped`, which leaves it out.
+A check refuses what it does not know. No value gets through unseen; :func:`dropped` leaves it out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _INFINITE = {
     "Infinity": math.inf,
     "-Infinity": -math.inf,
     "NaN": math.nan,
-}  # how torch writes what JSON has no number for
+}  # how torch writes numbers that JSON lacks
 
 
 class RefusedError(ValueError):
-    """Something that is not known to be harmless; the message says where and what."""
+    """Something that is not known to be harmless; the message says where it is and what it is."""
 
 
 class MalformedError(ValueError):
-    """Something that is missing, or of another type than torch writes."""
+    """Something that is missing, or has another type than torch writes."""
 
 
 class UnusableError(ValueError):
@@ -34,17 +34,17 @@ class UnusableError(ValueError):
 
 
 def dropped(value: Json, where: str) -> Json:  # noqa: ARG001 - as all checks
-    """Take anything, and leave it out."""
+    """Accept anything, and leave it out."""
     return None
 
 
 def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """Return a check of an object with these fields. An unknown field is refused, unless there is nothing in it."""
+    """Return a check of an object with these fields. An unknown field is refused, unless it is empty."""
     known = {**required, **(optional or {})}
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, dict):
-            raise MalformedError(f"{where} is no object")
+            raise MalformedError(f"{where} is not an object")
         for field in value:
             if field not in known and value[field] not in (None, [], {}, "", False):
                 raise RefusedError(f"{where}: field {field[:80]!r}")
@@ -62,7 +62,7 @@ def union(choices: Mapping[str, Check]) -> Check:
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, dict) or len(value) != 1:
-            raise MalformedError(f"{where} has not one field")
+            raise MalformedError(f"{where} does not have exactly one field")
         ((field, inner),) = value.items()
         if field not in choices:
             raise RefusedError(f"{where}: field {field[:80]!r}")
@@ -76,7 +76,7 @@ def listed(item: Check, most: int = _MOST_ITEMS) -> Check:
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, list):
-            raise MalformedError(f"{where} is no list")
+            raise MalformedError(f"{where} is not a list")
         if len(value) > most:
             raise RefusedError(f"{where}: {len(value)} items, of {most} at most")
         return [item(part, f"{where}[{position}]") for position, part in enumerate(value)]
@@ -89,7 +89,7 @@ def mapped(key: Check, item: Check) -> Check:
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, dict):
-            raise MalformedError(f"{where} is no object")
+            raise MalformedError(f"{where} is not an object")
         if len(value) > _MOST_ITEMS:
             raise RefusedError(f"{where}: {len(value)} items, of {_MOST_ITEMS} at most")
         return {key(name, where): item(part, f"{where}.{name}") for name, part in value.items()}
@@ -114,14 +114,14 @@ def boolean(value: Json, where: str) -> Json:
 
 
 def integer(value: Json, where: str) -> Json:
-    """Check an integer of 64 bits."""
+    """Check a 64-bit integer."""
     if not isinstance(value, int) or isinstance(value, bool) or not -INT64 <= value < INT64:
-        raise MalformedError(f"{where} is no integer of 64 bits")
+        raise MalformedError(f"{where} is not a 64-bit integer")
     return value
 
 
 def count(value: Json, where: str) -> Json:
-    """Check an integer from 0."""
+    """Check an integer of 0 or more."""
     if integer(value, where) < 0:
         raise MalformedError(f"{where} is negative")
     return value
@@ -132,14 +132,14 @@ def number(value: Json, where: str) -> Json:
     if isinstance(value, str) and value in _INFINITE:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MalformedError(f"{where} is no number")
+        raise MalformedError(f"{where} is not a number")
     if not math.isfinite(value):
-        raise MalformedError(f"{where} is no number that JSON has")
+        raise MalformedError(f"{where} is a number that JSON does not have")
     return value
 
 
 def one_of(values: Collection[int]) -> Check:
-    """Return a check of an integer that has a meaning."""
+    """Return a check of an integer with one of these values."""
 
     def check(value: Json, where: str) -> Json:
         if integer(value, where) not in values:
@@ -150,11 +150,11 @@ def one_of(values: Collection[int]) -> Check:
 
 
 def text(accepted: Callable[[str], object]) -> Check:
-    """Return a check of a text that a function, or a pattern's ``fullmatch``, accepts."""
+    """Return a check of a string that a function, or a pattern's ``fullmatch``, accepts."""
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, str):
-            raise MalformedError(f"{where} is no text")
+            raise MalformedError(f"{where} is not a string")
         if not accepted(value):
             raise RefusedError(f"{where}: {value[:120]!r}")
         return value
@@ -163,11 +163,11 @@ def text(accepted: Callable[[str], object]) -> Check:
 
 
 def rewritten(clean: Callable[[str], str | None]) -> Check:
-    """Return a check of a text that a function writes anew, or raises ValueError for."""
+    """Return a check of a string that a function rewrites, or raises ValueError for."""
 
     def check(value: Json, where: str) -> Json:
         if not isinstance(value, str):
-            raise MalformedError(f"{where} is no text")
+            raise MalformedError(f"{where} is not a string")
         try:
             return clean(value)
         except ValueError as error:

@@ -1,10 +1,11 @@
-"""Which operators a program may call: those that compute on the tensors that they are given, and do nothing else.
+"""Which operators a program may call: those that compute on the tensors they are given, and do nothing else.
 
-A name is looked up here, not in PyTorch: ``aten.from_file`` maps a file that it names, ``aten.empty`` and ``aten._reshape_alias``
-show memory of others, ``aten.rand`` draws from the generator, and what a later PyTorch adds is not known yet. Each overload of a
-listed operator must also have a harmless signature (:func:`is_pure`): it writes at most to its own first tensor, and takes no
-generator, storage or stream. The arguments that would choose a device or draw random numbers are checked where they are given
-(:func:`refused_argument`), and sizes that kernels trust when the network runs (:mod:`mtl_deploy.export.network.program.bounds`).
+A name is looked up here, not in PyTorch: ``aten.from_file`` maps a file that the program names, ``aten.empty`` and
+``aten._reshape_alias`` expose foreign memory, ``aten.rand`` draws from the random number generator, and what a later PyTorch
+adds is not known yet. Each overload of a listed operator must also have a harmless signature (:func:`is_pure`): it writes at
+most to its own first tensor, and takes no generator, storage or stream. Arguments that would choose a device or draw random
+numbers are checked where they are passed (:func:`refused_argument`), and sizes that kernels trust are checked when the network runs
+(:mod:`mtl_deploy.export.network.program.bounds`).
 """
 
 from __future__ import annotations
@@ -139,10 +140,10 @@ def listed() -> list[str]:
 
 
 def is_pure(overload: Any) -> bool:
-    """Return whether an operator's signature is one of a function of its tensors.
+    """Return whether an operator is, by its signature, a function of its tensors.
 
-    It may write to its first argument where its name ends in ``_``, as PyTorch's in-place operators do, and to nothing else:
-    BatchNorm's running statistics count as nothing, as it says so nowhere.
+    It may write to its first argument if its name ends in ``_``, as PyTorch's in-place operators do, and to nothing else.
+    BatchNorm's running statistics are an exception, since its schema does not mark them as written.
 
     Args:
         overload: a ``torch._ops.OpOverload``.
@@ -157,19 +158,19 @@ def is_pure(overload: Any) -> bool:
         if not _HARMLESS_TYPES.fullmatch(str(argument.type)):
             return False
     has_tensor = any("Tensor" in str(argument.type) for argument in schema.arguments)
-    if not has_tensor and name not in _MAKERS:  # TorchScript's functions of numbers and strings go by the same names
+    if not has_tensor and name not in _MAKERS:  # TorchScript has functions of numbers and strings with the same names
         return False
     return name in SEEDED or not _is_seeded(overload)
 
 
 def refused_argument(target: str, name: str, kind: str, value: Any) -> str:
-    """Return what an argument of an allowed target would do that it must not, for people; empty where it does nothing.
+    """Return what an argument of an allowed target would do that it must not, for people; empty if it is harmless.
 
     Args:
-        target: the node's.
-        name: the argument's.
+        target: of the node.
+        name: of the argument.
         kind: such as ``as_int``; see ``torch/_export/serde/schema.py``.
-        value: its value.
+        value: of the argument.
     """
     operator = target.split(".")[-2] if target.startswith("torch.ops.") else target
     wanted, off = SEEDED.get(operator, ("", None))
@@ -183,14 +184,14 @@ def refused_argument(target: str, name: str, kind: str, value: Any) -> str:
 
 
 def count_degree(node: dict[str, Any], degrees: dict[str, int]) -> bool:
-    """Note how large a size that a node computes may get, as a power of the inputs' sizes.
+    """Note how large a size computed by a node may get, as a power of the input sizes.
 
     Args:
-        node: whose inputs and outputs have been checked.
+        node: its inputs and outputs have been checked.
         degrees: of the sizes computed so far, by name; the node's own is added.
 
     Returns:
-        Whether it is small enough: 40 nodes that square one another's results would take for ever.
+        Whether it is small enough: 40 nodes that each square the previous result would take forever.
     """
     operands = [
         degrees.get(given["arg"]["as_sym_int"].get("as_name", ""), 1) if "as_sym_int" in given["arg"] else 1

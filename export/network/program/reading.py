@@ -1,9 +1,9 @@
-"""``torch.export`` programs (``.pt2``): read without running what could be hidden in one.
+"""``torch.export`` programs (``.pt2``): reading them without running anything that could be hidden in one.
 
-``torch.export.load`` is no safe loader: it unpickles some tensors and constants, loads native libraries, evaluates the
-expressions of sizes and guards as Python, writes names into generated code, and calls any operator. Unless the user trusts the
-file, torch is given an archive that was written anew from what :mod:`mtl_deploy.export.network.program.archive` and
-:mod:`mtl_deploy.export.network.program.schema` know to be harmless, and never the file itself.
+``torch.export.load`` is not a safe loader: it unpickles some tensors and constants, loads native libraries, evaluates
+size expressions and guards as Python, writes names into generated code, and calls any operator. Unless the user trusts the
+file, torch never gets the file itself, but an archive that was rewritten from what
+:mod:`mtl_deploy.export.network.program.archive` and :mod:`mtl_deploy.export.network.program.schema` know to be harmless.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .fields import MalformedError, RefusedError, UnusableError
 if TYPE_CHECKING:
     import torch
 
-_TRAINING_FLAGS = {  # the place of the argument that says training (aten/src/ATen/native/native_functions.yaml)
+_TRAINING_FLAGS = {  # the position of the argument that means training (aten/src/ATen/native/native_functions.yaml)
     "aten.batch_norm.default": 5,
     "aten._native_batch_norm_legit.default": 5,
     "aten._native_batch_norm_legit_functional.default": 5,
@@ -38,10 +38,10 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
 
     Args:
         file: the archive.
-        trust: let the file run code: pickles and native libraries in it included.
+        trust: let the file run code, including pickles and native libraries in it.
 
     Raises:
-        CheckpointError: the file is damaged, wants code, comes from an incompatible PyTorch, or its program is in
+        CheckpointError: the file is damaged, asks for code, comes from an incompatible PyTorch, or its program is in
             training mode, not in float32 on the CPU, or has NaN or infinite weights.
     """
     import torch
@@ -64,10 +64,10 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
 
 
 def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int | None, int | None, int | None]:
-    """Return the shape ``(N, 3, H, W)`` of a program's one input; None stands for a dimension that is free.
+    """Return the shape ``(N, 3, H, W)`` of a program's only input; None stands for a free dimension.
 
     Raises:
-        CheckpointError: the program takes several inputs, or something else than a batch of images.
+        CheckpointError: the program takes several inputs, or something other than a batch of images.
     """
     names = program.graph_signature.user_inputs
     shapes = [
@@ -93,12 +93,12 @@ def _checked(file: Path, stream: BinaryIO) -> BinaryIO:
         archive, keywords = checked_archive(stream, _check_pickle)
     except RefusedError as error:
         raise CheckpointError(
-            f"{file}: reading this program would run code in it ({error}), or do what no network needs; nothing was run. Export it "
-            "again without, or pass --trust-pickle if you trust where the file comes from"
+            f"{file}: reading this program would run code in it ({error}), or do something that no network needs; nothing was run. "
+            "Export it again without that, or pass --trust-pickle if you trust where the file comes from"
         ) from error
     except MalformedError as error:
         raise CheckpointError(
-            f"{file}: a damaged torch.export program, or one of another version: torch {torch.__version__} cannot read this "
+            f"{file}: a damaged torch.export program, or one from another version: torch {torch.__version__} cannot read this "
             f"program ({error}); export and save it again with this version of torch"
         ) from error
     except UnusableError as error:
@@ -116,7 +116,7 @@ def _keyword(name: str) -> str:
 
 
 def _check_pickle(content: bytes) -> None:
-    """Refuse sample inputs or pickled weights that are more than tensors in plain containers. They are not used."""
+    """Refuse sample inputs or pickled weights that hold more than tensors in plain containers. They are not used."""
     import torch
 
     if not content:
@@ -132,7 +132,7 @@ def _check_pickle(content: bytes) -> None:
     except RefusedError:
         raise
     except pickle.UnpicklingError as error:
-        raise RefusedError(f"a pickle in it wants {wanted_global(error) or 'more than tensors'}") from error
+        raise RefusedError(f"a pickle in it asks for {wanted_global(error) or 'more than tensors'}") from error
     except Exception as error:  # a damaged pickle fails anywhere in torch's reader
         raise MalformedError(f"a pickle in it: {_reason(error)}") from error
 
@@ -151,7 +151,7 @@ def _check(program: torch.export.ExportedProgram) -> None:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise CheckpointError(
                 f"tensor {name!r} is {str(tensor.dtype).removeprefix('torch.')}; export the program after "
-                "network.float(): lower precision is made, and checked, later"
+                "network.float(): lower precisions are made, and verified, later"
             )
     for node in program.graph.nodes:
         place = _TRAINING_FLAGS.get(str(node.target))

@@ -1,8 +1,8 @@
-"""The record ``models/model.json`` of a program, and the lists of its tensors, against an allow-list of what they may hold.
+"""The record ``models/model.json`` of a program, and the lists of its tensors, checked against an allow-list.
 
-Field by field as ``torch/_export/serde/schema.py`` describes it. What is returned is built anew from the fields that are known: a
-field that is not listed here never reaches torch. Texts for people (stack traces, names of modules) are left out, and so are
-guards: the sizes that a program takes stand in its range constraints too.
+The fields are those of ``torch/_export/serde/schema.py``. What is returned is rebuilt from the fields that are known: a
+field that is not listed here never reaches torch. Text for people (stack traces, names of modules) is left out, and so are
+guards: the sizes that a program takes are in its range constraints too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _inner_graph(value: Json, where: str) -> Json:
     return _graph(value, where)
 
 
-_block = record(  # torch.no_grad in the network's forward: a graph inside a node, held against the same lists
+_block = record(  # torch.no_grad in the network's forward: a graph inside a node, checked against the same lists
     {
         "target": text(_WITHOUT_GRADIENTS.__eq__),
         "inputs": listed(
@@ -117,7 +117,7 @@ def _nodes(value: Json, where: str) -> Json:
             if effect:
                 raise RefusedError(f"{where}: {target} with {given['name']} = {str(inner)[:40]}: {effect}")
         if not count_degree(node, degrees):
-            raise RefusedError(f"{where}: {label or target}: a power, or a product of more sizes than a network takes")
+            raise RefusedError(f"{where}: {label or target}: a power, or a product of more sizes than a network needs")
         node["metadata"] = {}
     return nodes
 
@@ -160,8 +160,8 @@ _call = record(
 
 def _calls(value: Json, where: str) -> Json:
     if not isinstance(value, list) or not value:
-        raise MalformedError(f"{where} is no list")
-    # of the modules inside only the names would be read, for nothing that an export needs
+        raise MalformedError(f"{where} is not a list")
+    # of the inner modules only the names would be read, and an export does not need them
     return [record({"fqn": text(lambda name: name == ""), "signature": _call})(value[0], f"{where}[0]")]
 
 
@@ -209,7 +209,7 @@ _payloads = record({"config": mapped(a_path, _payload)})
 
 
 def clean_program(model: Json) -> tuple[Json, list[str]]:
-    """Return the content of ``models/model.json`` with what is known of it alone, and the inputs that are given by keyword.
+    """Return the content of ``models/model.json``, with its known fields only, and the inputs that are passed by keyword.
 
     Raises:
         RefusedError: it holds something that is not known to be harmless; the message names it.
@@ -231,7 +231,7 @@ def clean_tensors(config: Json, where: str, sizes: Mapping[str, int]) -> Json:
         sizes: bytes of each record that tensors may lie in, by its name in the list.
 
     Raises:
-        RefusedError, MalformedError, UnusableError: as :func:`clean_program`.
+        RefusedError, MalformedError, UnusableError: as for :func:`clean_program`.
     """
     cleaned = _payloads(config, where)
     for path, given in cleaned["config"].items():

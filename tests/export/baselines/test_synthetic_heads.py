@@ -133,7 +133,7 @@ def test_the_manifest_says_what_the_graphs_cost(made: Made, count: int) -> None:
             assert (artifact.multiply_adds, artifact.parameters) == (cost.multiply_adds, cost.parameters)
     assert manifest.sharing["ideal_ratio"] == round(found.ideal_ratio, 4)
     assert manifest.provenance["synthetic"]["heads"] == count
-    assert "their answers mean nothing" in manifest.provenance["notes"][0]
+    assert "their outputs mean nothing" in manifest.provenance["notes"][0]
 
 
 def test_each_further_head_costs_the_same(source: Path) -> None:
@@ -224,7 +224,7 @@ def test_heads_that_cannot_be_copied_are_named(make_bundle: MakeBundle, branch: 
 
 
 def test_one_task_alone_is_refused(made: Made) -> None:
-    with pytest.raises(TraceError, match="one task alone"):
+    with pytest.raises(TraceError, match="only one task"):
         find_source(open_bundle(made["fp32", 1]), "fp32")
 
 

@@ -152,7 +152,7 @@ def test_a_batch_that_the_graph_does_not_have_names_the_reason(rtx: Library) -> 
     model = onnx.load_from_string(small_graph())
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
-    with pytest.raises(BuildError, match=r"built no engine of graph\.onnx: \w+"):
+    with pytest.raises(BuildError, match=r"could not build an engine from graph\.onnx: \w+"):
         built(rtx, model.SerializeToString(), batch=(1, 1, 8))
 
 

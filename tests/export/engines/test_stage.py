@@ -180,7 +180,7 @@ def test_a_bundle_without_engines_has_none_to_verify(
     assert "has no engines to verify; build some with --engine" in capsys.readouterr().err
     assert snapshot(bundle) == before
     assert main([str(bundle), "--engine", "none"]) == 2
-    assert "is a bundle already; --engine says how to build engines from it" in capsys.readouterr().err
+    assert "is already a bundle; say with --engine how to build engines for it" in capsys.readouterr().err
 
 
 @no_gpu

@@ -66,7 +66,7 @@ FILES = [
     pytest.param(
         lambda folder: write(folder, b"lr: 0.1\n"), "a text file, not a checkpoint; save the weights", id="text"
     ),
-    pytest.param(lambda folder: write(folder, bytes(range(256))), "of no known format", id="binary"),
+    pytest.param(lambda folder: write(folder, bytes(range(256))), "of an unknown format", id="binary"),
     pytest.param(jpeg, "a JPEG image, not a checkpoint", id="jpeg"),
     pytest.param(lambda folder: onnx_graph(folder, "model.onnx"), "already an ONNX graph", id="onnx"),
     pytest.param(lambda folder: onnx_graph(folder, "model.pt"), "already an ONNX graph", id="onnx-named-pt"),
@@ -120,7 +120,7 @@ def test_truncated_anywhere_is_an_error_in_words(
     length = data.draw(st.integers(1, len(content) - 1))
     path = write(tmp_path_factory.mktemp("cut"), content[:length])
     # A legacy file cut in the middle of an allowed name asks for its first half.
-    words = r"truncated or damaged|or is damaged|not a checkpoint|did not write|wants code, (torch|collections)\b"
+    words = r"truncated or damaged|or is damaged|not a checkpoint|did not write|asks for code, (torch|collections)\b"
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(path, model="small_networks:Shared")
 
@@ -188,10 +188,10 @@ STATES = [
         change("net.fc1.final.weight", torch.Tensor.to_sparse), "'net.fc1.final.weight' is sparse", id="sparse"
     ),
     pytest.param(without("net.fc2", "net.fc3"), "has one head, 'net.fc1'", id="one-head"),
-    pytest.param(without("net.fc"), "another network than the article's.*--model", id="no-heads"),
+    pytest.param(without("net.fc"), "is not the article's network.*--model", id="no-heads"),
     pytest.param(
         lambda state: {name.removeprefix("net."): tensor for name, tensor in state.items()},
-        r"tensors: conv1.weight, bn1.weight, bn1.bias, ...\) is of another network",
+        r"tensors: conv1.weight, bn1.weight, bn1.bias, ...\) is not the article.s network",
         id="plain-resnet",
     ),
     pytest.param(lambda state: {**state, **prefixed("module.")(state)}, "two tensors are called", id="twice"),

@@ -165,8 +165,8 @@ def test_prefixes_that_are_the_networks_own_stay(tmp_path: Path, monkeypatch: py
 FACTORIES = [
     ("small_networks", "write package.module:factory"),
     (":make", "write package.module:factory"),
-    ("nowhere:make", "no module is called 'nowhere'; run from the folder"),
-    ("small_networks.deeper:make", "no module is called 'small_networks.deeper'"),
+    ("nowhere:make", "there is no module 'nowhere'; run from the folder"),
+    ("small_networks.deeper:make", "there is no module 'small_networks.deeper'"),
     ("small_networks:nothing", "networks has no 'nothing'"),
     ("small_networks:Shared.nothing", "Shared has no 'nothing'"),
     ("small_networks:__doc__", "is a str, not a function or class"),

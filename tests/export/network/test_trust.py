@@ -35,7 +35,7 @@ def test_a_pickles_code_never_runs_without_trust(hidden: bool, modern: bool, tin
     content = {"state_dict": tiny, "history": Payload(trace)} if hidden else Payload(trace)
     path = save(tmp_path, content, _use_new_zipfile_serialization=modern)
     for model in (None, "small_networks:Shared"):
-        with pytest.raises(CheckpointError, match=r"wants code, posix\.mkdir, .*nothing was run.*--trust-pickle"):
+        with pytest.raises(CheckpointError, match=r"asks for code, posix\.mkdir, .*nothing was run.*--trust-pickle"):
             load_checkpoint(path, model=model)
     assert not trace.exists()
     with pytest.raises(
@@ -60,7 +60,7 @@ def test_a_plain_pickle_never_runs(tmp_path: Path) -> None:
 def test_a_pickled_network_needs_trust(modern: bool, tmp_path: Path) -> None:
     network = small_networks.Shared()
     path = save(tmp_path, {"epoch": 3, "model": network}, _use_new_zipfile_serialization=modern)
-    with pytest.raises(CheckpointError, match=r"wants code, small_networks\.Shared"):
+    with pytest.raises(CheckpointError, match=r"asks for code, small_networks\.Shared"):
         load_checkpoint(path)
     loaded = load_checkpoint(path, trust_pickle=True)
     assert loaded.kind == "module"
@@ -98,7 +98,7 @@ def test_another_pickle_protocol_is_refused_in_words(tiny: State, tmp_path: Path
 
 def test_trust_reads_what_rides_along_with_the_weights(state: State, network: nn.Module, tmp_path: Path) -> None:
     path = save(tmp_path, {"state_dict": state, "accuracy": np.float64(0.9)})
-    with pytest.raises(CheckpointError, match=r"wants code, numpy\.\S+\.scalar"):
+    with pytest.raises(CheckpointError, match=r"asks for code, numpy\.\S+\.scalar"):
         load_checkpoint(path)
     assert_same(load_checkpoint(path, trust_pickle=True).network, network)
 

@@ -197,7 +197,7 @@ def test_other_domains_need_a_plugin_or_are_taken_for_onnx_own() -> None:
     assert "plugin" in finding.remedy
     (note,) = check(one("Gelu", domain="com.microsoft"), find_target("tensorrt-10.3"), "g.onnx")
     assert note.level == "note"
-    assert "goes by the name" in note.problem
+    assert "looks only at the name" in note.problem
     assert "note: node 'n' (Gelu)" in str(note)
     assert len(errors(one("Gelu", domain="com.microsoft"), "jetpack-6.0")) == 1
 

@@ -86,5 +86,5 @@ def test_a_sound_network_computes_what_it_did(network: nn.Module, tmp_path: Path
 )
 def test_what_would_read_beyond_a_tensor_is_refused(make: Callable[[], Any], names: str, tmp_path: Path) -> None:
     loaded = load_checkpoint(saved(make(), tmp_path / "model.pt2")).network
-    with pytest.raises(CheckpointError, match=f"{names}.* do not fit one another"):
+    with pytest.raises(CheckpointError, match=f"{names}.* do not fit together"):
         loaded(IMAGES)
