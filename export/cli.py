@@ -84,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
     made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
 
+    _add_network_arguments(made)
+    add_preprocessing_arguments(made)
+    _add_graph_arguments(made)
+    _add_verification_arguments(made)
+    add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
+    add_engine_arguments(made)
+    return made
+
+
+def _add_network_arguments(made: argparse.ArgumentParser) -> None:
     network = made.add_argument_group("the network")
     network.add_argument(
         "--model", metavar="PACKAGE.MODULE:FACTORY", help="code that returns your network; MODEL holds its weights"
@@ -102,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         "upsample or argmax",
     )
 
-    add_preprocessing_arguments(made)
+
+def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     graphs = made.add_argument_group("the graphs")
     graphs.add_argument(
         "--outputs",
@@ -122,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
 
+
+def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
     verification = made.add_argument_group("verification")
     verification.add_argument("--images", type=Path, metavar="DIR", help="real images (default: generated ones)")
     verification.add_argument(
@@ -134,9 +147,6 @@ def _parser() -> argparse.ArgumentParser:
         help="error allowed, as a share of the spread of a task's values over the images (defaults: fp32=1e-4, fp16=1e-2)",
     )
     verification.add_argument("--threads", type=int, help="used by PyTorch, ONNX Runtime and the engine builder")
-    add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
-    add_engine_arguments(made)
-    return made
 
 
 def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

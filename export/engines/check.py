@@ -1,12 +1,13 @@
-"""Verifying engines: each is run on the GPU beside what PyTorch gave, task by task."""
+"""Verifying engines: each is run on the GPU and compared with what PyTorch gave, task by task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mtl_deploy.calibration.observe.spread import spread as spread_of
 from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
@@ -27,16 +28,17 @@ from mtl_deploy.runtime.loading import load
 def verify_engines(
     bundle: Bundle, engines: Sequence[Artifact], tolerances: Mapping[str, float], progress: Progress
 ) -> tuple[list[Artifact], list[Row]]:
-    """Run engines where they fit this machine.
+    """Run engines that fit this machine, and compare their outputs with the bundle's reference.
 
     Args:
-        bundle: that holds them and the reference.
+        bundle: holds the engines and the reference.
         engines: entries of its manifest.
-        tolerances: by precision, where the user chose them; :data:`~mtl_deploy.export.tolerances.ENGINES` otherwise.
-        progress: told where the work is.
+        tolerances: by precision, if the user chose them; :data:`~mtl_deploy.export.tolerances.ENGINES` otherwise.
+        progress: shows what is being done.
 
     Returns:
-        The entries with ``verified`` in their details (true, or the reason why they were not run), and a row an engine and task.
+        The entries with ``verified`` in their details (true, or the reason why they were not run), and one row per engine and
+        task.
 
     Raises:
         VerificationError: an engine does not match; names artifact, task and figures.
@@ -59,13 +61,15 @@ def _misfit(bundle: Bundle, engine: Artifact) -> str | None:
     try:
         EngineRecord.from_details(engine.details, str(bundle.path / engine.path)).require_fit()
     except BackendError as error:
-        return str(error).rpartition("; ")[2]  # what it was built for stands beside it
+        return str(error).rpartition("; ")[2]  # what the engine was built for is recorded beside it
     return None
 
 
 def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: Mapping[str, float]) -> list[Row]:
     images, outputs = reference.images, reference.outputs
-    if engine.precision == "int8" and reference.int8:  # what INT8 costs is measured on real images; here the engine is
+    if (
+        engine.precision == "int8" and reference.int8
+    ):  # what INT8 costs is measured on real images; this checks the engine
         outputs = reference.int8
     tf32 = engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32")
     parts: dict[str, list[Any]] = {name: [] for name in engine.tasks}
@@ -91,10 +95,21 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
 
 
 def _pieces(images: Images, engine: Artifact) -> list[Images]:
-    """Cut the images into batches of every kind that the engine takes: the smallest, then the largest."""
+    """Cut the images into batches: first the smallest that the engine takes, then the largest."""
     low, high = engine.batch_min, min(engine.batch_max or len(images), max(len(images), engine.batch_min))
     smallest = [images[:low]] if low <= len(images) else []
     return [*smallest, *pieces(images[low:] if smallest else images, high, least=low)]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Errors of one task: the absolute ``difference``, the error that decides, what is allowed, and the first over the second."""
+
+    difference: npt.NDArray[np.float64]
+    error: float
+    allowed: float
+    excess: float
+    spread: float | None = None
 
 
 def _compare(
@@ -111,61 +126,81 @@ def _compare(
 ) -> Row:
     """Compare as graphs are compared, without the logits, which engines do not give; margins stand for them.
 
-    A pixel of another class counts by the margin that it lost, in full; without margins, the share of such pixels counts. Of other
-    outputs the root mean square of the error counts, relative to the spread; of FP32 engines each image's largest, which may be
-    :data:`~mtl_deploy.export.tolerances.FLOORS` times the noise floor of the image.
+    Args:
+        path: the engine's, for the row.
+        task: to compare.
+        signature: of the engine.
+        actual: what the engine gave.
+        expected: what it must give.
+        tolerance: the error allowed, as a share of the spread.
+        margins: how sure the network is of each pixel; None if the reference does not say.
+        floors: the noise floor of each image; None if the reference does not say.
+        exact: whether the largest error of each image decides, as for FP32, or the root mean square.
     """
-    spread: float | None = None
     if chooses(task, signature):
-        wrong = actual != expected
-        difference = wrong * (1.0 if margins is None else margins.astype(np.float64))
-        if margins is None:
-            difference = np.mean(difference, keepdims=True)
-        allowed = tolerance * (1.0 if margins is None else 2 * max(float(margins.max()), LEAST_SCALE))
-        error, excess = float(difference.max()), float(difference.max()) / allowed
+        measured = _by_class(actual, expected, tolerance, margins)
     elif has_margins(task, signature) and margins is not None:
         difference = np.abs(actual.astype(np.float64) - expected) * margins.astype(np.float64)[:, None]
-        allowed = 2 * tolerance * max(float(margins.max()), LEAST_SCALE)
-        error, excess = float(difference.max()), float(difference.max()) / allowed
+        measured = _against(difference, 2 * tolerance * max(float(margins.max()), LEAST_SCALE))
     else:
-        difference = np.abs(actual.astype(np.float64) - expected)
-        apart = task.kind == "regression" or (task.size == 1 and not task.dense)
-        flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
-        scale, spread = _scale(task, signature, expected, apart)
-        least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2
-        floor = np.maximum(least, np.zeros(flat.shape[:2]) if floors is None else floors)
-        by_image = np.maximum(tolerance * scale, FLOORS * floor)
-        roots = np.sqrt((flat**2).mean(axis=2))
-        together = np.sqrt((roots**2).mean(axis=0))
-        worst = int(np.argmax(np.nan_to_num(together / scale, nan=np.inf)))
-        shares = (
-            flat.max(axis=2) / by_image
-            if exact
-            else together / np.maximum(tolerance * scale, FLOORS * floor.max(axis=0))
-        )
-        excess, allowed = float(shares.max()), float(by_image[:, worst].max())
-        error = float(flat.max()) if exact else float(together[worst])
+        measured = _by_value(task, signature, actual, expected, tolerance, floors, exact=exact)
     decoded = signature.outputs == "decoded"
-    agrees = task.kind not in ("regression", "depth", "normals")
+    agreement = None
+    if task.kind not in ("regression", "depth", "normals"):
+        agreement = float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
     return Row(
         artifact=path,
         task=task.name,
         samples=len(expected),
-        max_error=float(difference.max()),
-        mean_error=float(difference.mean()),
-        tolerance=allowed,
-        agreement=float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
-        if agrees
-        else None,
-        error=error,
-        excess=excess,
-        spread=spread,
+        max_error=float(measured.difference.max()),
+        mean_error=float(measured.difference.mean()),
+        tolerance=measured.allowed,
+        agreement=agreement,
+        error=measured.error,
+        excess=measured.excess,
+        spread=measured.spread,
         truth="reference",
     )
 
 
+def _by_class(actual: Any, expected: Any, tolerance: float, margins: Any) -> _Measured:
+    """Count a pixel of another class by the whole margin that it lost; without margins, count the share of such pixels."""
+    wrong = (actual != expected).astype(np.float64)
+    if margins is None:
+        return _against(np.mean(wrong, keepdims=True), tolerance)
+    return _against(wrong * margins.astype(np.float64), 2 * tolerance * max(float(margins.max()), LEAST_SCALE))
+
+
+def _against(difference: npt.NDArray[np.float64], allowed: float) -> _Measured:
+    error = float(difference.max())
+    return _Measured(difference, error, allowed, error / allowed)
+
+
+def _by_value(
+    task: Task, signature: Signature, actual: Any, expected: Any, tolerance: float, floors: Any, *, exact: bool
+) -> _Measured:
+    """Judge the root mean square of the error relative to the spread; of FP32 engines the largest error of each image.
+
+    Either may be :data:`~mtl_deploy.export.tolerances.FLOORS` times the noise floor.
+    """
+    difference = np.abs(actual.astype(np.float64) - expected)
+    apart = task.kind == "regression" or (task.size == 1 and not task.dense)
+    flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
+    scale, spread = _scale(task, signature, expected, apart)
+    least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2
+    floor = np.maximum(least, np.zeros(flat.shape[:2]) if floors is None else floors)
+    by_image = np.maximum(tolerance * scale, FLOORS * floor)
+    together = np.sqrt(np.mean(np.mean(flat**2, axis=2), axis=0))
+    worst = int(np.argmax(np.nan_to_num(together / scale, nan=np.inf)))
+    if exact:
+        shares, error = flat.max(axis=2) / by_image, float(flat.max())
+    else:
+        shares, error = together / np.maximum(tolerance * scale, FLOORS * floor.max(axis=0)), float(together[worst])
+    return _Measured(difference, error, float(by_image[:, worst].max()), float(shares.max()), spread)
+
+
 def _scale(task: Task, signature: Signature, expected: Any, apart: bool) -> tuple[Any, float | None]:
-    """Return what errors are relative to, ``(K,)``, and the spread where it is that."""
+    """Return what errors are relative to, ``(K,)``, and the spread if that is what they are relative to."""
     if task.kind in ("binary", "multiclass") and (signature.outputs == "decoded" or task.gives_probabilities):
         return np.ones(1), None
     values = expected.reshape(len(expected), expected.shape[1] if expected.ndim != 3 else 1, -1)

@@ -48,14 +48,14 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         choices=INTERPOLATIONS,
         help="how images are resized, with Pillow's antialiasing (default: bilinear)",
     )
-    images.add_argument("--mean", metavar="R,G,B", help="of pixel values from 0 to 1")
-    images.add_argument("--std", metavar="R,G,B", help="of pixel values from 0 to 1")
+    images.add_argument("--mean", metavar="R,G,B", help="for pixel values from 0 to 1 (default: ImageNet's)")
+    images.add_argument("--std", metavar="R,G,B", help="for pixel values from 0 to 1 (default: ImageNet's)")
     images.add_argument(
         "--pixel-range",
         type=int,
         choices=(_UNIT, _BYTES),
         default=_UNIT,
-        help="255: --mean and --std are of pixel values from 0 to 255",
+        help="255: --mean and --std are for pixel values from 0 to 255",
     )
     images.add_argument(
         "--transform",

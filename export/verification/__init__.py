@@ -1,1 +1,1 @@
-"""Proof that graphs say what the network says: images, expected outputs, errors and what decides."""
+"""Proof that graphs compute what the network computes: images, expected outputs, errors, and what passes."""

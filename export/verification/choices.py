@@ -1,4 +1,4 @@
-"""Which class an output chooses, and which outputs are judged by how sure the network is of its choice."""
+"""Which class an output chooses, and which outputs are judged by how sure the network is."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def has_margins(task: Task, signature: Signature) -> bool:
 
 
 def classes(task: Task, values: Outputs, decoded: bool) -> npt.NDArray[Any]:
-    """Return the class that each row of values, or each pixel, chooses; of a binary task, whether it is the positive one.
+    """Return the class that each row of values, or each pixel, chooses; for a binary task, whether it is the positive one.
 
     Args:
         task: a classification or segmentation.
-        values: ``(N, size)``; of a segmentation ``(N, size, h, w)``, or the indices themselves.
-        decoded: whether they are probabilities or, of a segmentation, what a decoded graph gives; otherwise the network's
-            own outputs.
+        values: ``(N, size)``; for a segmentation ``(N, size, h, w)``, or the indices themselves.
+        decoded: whether they are probabilities or, for a segmentation, what a decoded graph gives; otherwise they are the
+            network's own outputs.
     """
     if task.kind == "segmentation" and decoded and task.argmax:
         return values

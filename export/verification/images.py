@@ -1,4 +1,4 @@
-"""The images that verification runs on."""
+"""The images for verification."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtl_deploy.runtime.errors import OptionError
 REFERENCES = 8
 _REFERENCE_BYTES = 16 << 20  # before compression
 _FEWEST = 2
-_STRESS = 6  # one of each pattern
+_STRESS = 6  # one per pattern
 _SEED = 1  # not the seed of the images that graphs are verified on
 
 
@@ -27,7 +27,7 @@ class VerificationImages:
     Attributes:
         array: ``(N, H, W, 3) uint8, RGB``.
         source: ``images`` or ``generated``.
-        description: for people.
+        description: where they come from, for people.
     """
 
     array: npt.NDArray[np.uint8]
@@ -36,16 +36,16 @@ class VerificationImages:
 
 
 def verification_images(options: Options, preprocessing: Preprocessing, batch: int | None) -> VerificationImages:
-    """Read the user's images, or generate some where there are none.
+    """Read the user's images, or generate some if there are none.
 
     Args:
-        options: the images' folder and the number of samples.
-        preprocessing: the size.
-        batch: the only batch that the network takes: their number is brought up to a multiple of it.
+        options: with the folder of the images and the number of samples.
+        preprocessing: with the size.
+        batch: the only batch that the network takes: the number of images is rounded up to a multiple of it.
 
     Raises:
-        OptionError: the folder holds fewer readable images than samples are wanted.
-        ImageError: the folder holds none.
+        OptionError: the folder holds fewer readable images than requested.
+        ImageError: the folder holds no readable image.
     """
     from mtl_deploy.calibration.data.images import load_images
     from mtl_deploy.calibration.data.natural import natural_images
@@ -55,23 +55,23 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
         return VerificationImages(
             natural_images(samples, preprocessing.height, preprocessing.width, seed=0),
             "generated",
-            f"{samples} generated ones with the statistics of photographs; --images DIR verifies on real ones",
+            f"{samples} generated images with the statistics of photographs; --images DIR verifies on real ones",
         )
     loaded = load_images(options.images, preprocessing, samples=samples, seed=0)
     if len(loaded.array) < samples:
         raise OptionError(
-            f"{options.images} has {len(loaded.array)} readable images, verification wants {samples}; add images or lower "
+            f"{options.images} has {len(loaded.array)} readable images, verification needs {samples}; add images or lower "
             "--samples"
         )
-    skipped = f", {len(loaded.skipped)} unreadable ones left out" if loaded.skipped else ""
+    skipped = f", without {len(loaded.skipped)} unreadable ones" if loaded.skipped else ""
     return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")
 
 
 def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
-    """Generate pictures far from photographs: slopes, stripes, textures, flat colours, noise. They never decide anything.
+    """Generate images far from photographs: gradients, stripes, textures, flat colours, noise. They never decide anything.
 
     Args:
-        preprocessing: the size.
+        preprocessing: with the size.
         batch: the only batch that the network takes; None where it takes any.
     """
     from mtl_deploy.calibration.data.synthetic import synthetic_images
@@ -81,7 +81,7 @@ def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArra
 
 
 def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
-    """Generate images of a size that is not the default one, to show that a graph with free sizes is not made for it alone.
+    """Generate images of another than the default size, to show that a graph with free sizes does not work only for that.
 
     Args:
         preprocessing: with free sizes.
@@ -95,12 +95,12 @@ def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> n
 
 
 def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.uint8]:
-    """Generate the images: ``(N, H, W, 3) uint8, RGB``. Never the user's, which may be anybody's faces.
+    """Generate the images of the reference: ``(N, H, W, 3) uint8, RGB``. The user's may show faces, so they are never used.
 
-    There are fewer of them where images and outputs are large, so that the file stays small.
+    There are fewer if images and outputs are large, so that the file stays small.
 
     Args:
-        signature: the graphs'.
+        signature: of the graphs.
         batch: the only batch that the network takes; None where it takes any.
     """
     from mtl_deploy.calibration.data.natural import natural_images
