@@ -74,7 +74,7 @@ def fit(
         before: each task's excess with none of them kept; a task is over.
         evaluate: from layers kept to excess by task.
         sensitivity: likewise, on fewer images.
-        progress: told what is being tried.
+        progress: called with what is being tried.
     """
     trail = _Trail(layers, cost, total, before, evaluate)
     groups = _groups(layers, cost, total)

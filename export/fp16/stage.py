@@ -50,7 +50,7 @@ class HalfStage:
         samples: images with what PyTorch gave for them.
         shares: what the tasks share.
         options: what was asked for.
-        progress: told where the work is.
+        progress: shows what is being done.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is said of the images that a network takes: by the user, or by a preset."""
+"""What is said about the images that a network takes: by the user, or by a preset."""
 
 from __future__ import annotations
 

@@ -76,15 +76,15 @@ def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progr
 def look_for_gaps(
     verified: Verified, bound: Bound, network: Network, options: Options, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run the shared graphs on stress pictures, and find weights whose errors verification could not see. Nothing fails here.
+    """Run the shared graphs on stress images, and find weights whose errors verification could not see. Nothing fails here.
 
     Returns:
-        How far off each graph and task is on the stress pictures, and notes for a reader of the bundle.
+        How far off each graph and task is on the stress images, and notes for a reader of the bundle.
     """
     with progress.step("Looking at what verification cannot see") as say:
         shared = [graph for graph in verified.graphs if graph.role == "shared"]
         stressed = stress(shared, network, bound.batch, options)
-        say(f"on stress pictures, which decide nothing, off by {describe_stress(stressed)} of the spread")
+        say(f"on stress images, which decide nothing, the errors are {describe_stress(stressed)} of the spread")
         images, _ = bound.samples[0]
         return stressed, unseen_notes(network, bound.signature, images, verified.rows, options)
 

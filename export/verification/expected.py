@@ -1,7 +1,7 @@
-"""What PyTorch says that a deployed graph must give: raw outputs held once, decoded a few images at a time.
+"""What a deployed graph must give, according to PyTorch: raw outputs are stored once and decoded a few images at a time.
 
-The truth is the network in float64, on a few images, since that is slow. Its own float32 answers are off it by the noise
-floor, which no graph can be asked to stay below.
+The truth is the network in float64, on a few images, since that is slow. Its own float32 answers differ from it by the noise
+floor; no graph can be expected to stay below that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Outputs = npt.NDArray[Any]
 Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
 
 BATCH = 8
-_IN_MEMORY = 256 << 20  # bytes of a task's outputs; what is larger lies in a temporary file, which the system pages
+_IN_MEMORY = 256 << 20  # bytes of a task's outputs; larger ones are in a temporary file, which the system pages
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Expected:
 
     Attributes:
         signature: of the graph that must give them.
-        raw: the network's own in float32, by task: ``(N, size)``, of dense tasks ``(N, size, h, w)``.
-        exact: the same in float64, on the images of ``known``; empty where the network does not run so.
-        known: ``(N,) bool``: the images that the float64 network has answered for.
-        refine: answers for more of them, by their places; None where the network does not run in float64.
+        raw: the network's own in float32, by task: ``(N, size)``, for dense tasks ``(N, size, h, w)``.
+        exact: the same in float64, for the images in ``known``; empty if the network does not run in float64.
+        known: ``(N,) bool``: the images whose float64 answer is known.
+        refine: computes it for more of them, given their positions; None if the network does not run in float64.
         noise: by tensor ``(N, K)``: how far another float32 run of the network was from its own, see
             :mod:`mtl_deploy.export.verification.verify`. It stands for
-            the noise floor of images that the float64 network has not answered for.
+            the noise floor of images whose float64 answer is not known.
     """
 
     signature: Signature
@@ -61,15 +61,15 @@ class Expected:
     def outputs(
         self, task: Task, start: int = 0, stop: int | None = None, *, exact: bool = False
     ) -> dict[str, Outputs]:
-        """Return what a graph gives for a task on the images from ``start`` to ``stop``: by name, see :func:`compared`.
+        """Return what a graph must give for a task on the images from ``start`` to ``stop``, by the names of :func:`compared`.
 
-        Decoding is written here in torch, apart from the graph's own, so that a mistake in either shows.
+        Decoding is written here in torch, independently of the graph's own, so that a mistake in either one shows.
 
         Args:
             task: one of the signature's.
             start: the first image.
-            stop: behind the last image; None: all of them.
-            exact: in float64, where it is known; of other images the float32 answer.
+            stop: the image after the last; None: all of them.
+            exact: in float64 where that is known; for other images the float32 answer.
         """
         import torch
 
@@ -85,20 +85,20 @@ class Expected:
         return with_log_odds(task, {output: decoded, **dict.fromkeys(logits, raw)})
 
 
-EXACT = 8  # images that the network answers for in float64, which takes several times as long
+EXACT = 8  # number of images that are run in float64, which takes several times as long
 
 
 def run_network(
     forward: Forward, signature: Signature, images: Images, batch: int | None, *, exactly: bool = True
 ) -> Expected:
-    """Run the network on images in float32, and on the first few in float64 where it can.
+    """Run the network on images in float32, and on the first few in float64 if it can.
 
     Args:
-        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. Where it has
+        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. If it has
             ``in_float64``, that is the same network in double precision.
-        signature: the deployed graph's.
+        signature: of the deployed graph.
         images: ``(N, H, W, 3) uint8, RGB``.
-        batch: the batch that the network insists on; None where it takes any.
+        batch: the only batch size that the network takes; None if it takes any.
         exactly: whether to run it in float64 at all.
     """
     raw = _answers(forward, signature, images, batch, np.float32)
@@ -145,12 +145,12 @@ def logits_name(task: Task) -> str:
 
 
 def held(task: Task, signature: Signature) -> tuple[str, ...]:
-    """Return the tensors of a task that a graph holds and that are verified: its output, and logits behind it where it has some."""
+    """Return the tensors of a task that a graph holds and that are verified: its output, and the logits behind it if it has any."""
     return (task.name, logits_name(task)) if keeps_logits(task, signature) else (task.name,)
 
 
 def compared(task: Task, signature: Signature) -> tuple[str, ...]:
-    """Return what of a task is verified: its output, and the logits behind it, which :func:`with_log_odds` makes where it must."""
+    """Return what is verified for a task: its output, and the logits behind it, computed by :func:`with_log_odds` if necessary."""
     held_here = held(task, signature)
     return (*held_here, logits_name(task)) if _has_log_odds(task) else held_here
 
@@ -173,10 +173,10 @@ def _has_log_odds(task: Task) -> bool:
 
 
 def margins(task: Task, raw: Outputs) -> npt.NDArray[np.float16]:
-    """Return how sure each pixel of a decoded map is, ``(N, H', W')``: what an error of the raw map must reach to change it.
+    """Return how sure each pixel of a decoded map is, ``(N, H', W')``: how large an error in the raw map must be to change it.
 
-    Of a segmentation by how much the best class leads the second best, in logits or whatever the network gives; of normals the
-    vector's length before it was made 1.
+    For a segmentation this is how far the best class is ahead of the second best, in logits or whatever the network gives; for
+    normals it is the vector's length before normalisation.
 
     Args:
         task: a segmentation or normals.
@@ -195,7 +195,7 @@ def margins(task: Task, raw: Outputs) -> npt.NDArray[np.float16]:
 
 
 def upsampled(task: Task, raw: Outputs) -> Outputs:
-    """Bring a raw map to the size that the decoded graph gives it at, ``(N, C, H', W')``."""
+    """Interpolate a raw map to the size of the decoded graph's output, ``(N, C, H', W')``."""
     import torch
 
     with torch.inference_mode():
@@ -206,7 +206,7 @@ def upsampled(task: Task, raw: Outputs) -> Outputs:
 def _storage(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Outputs:
     if prod(shape) * dtype.itemsize <= _IN_MEMORY:
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the mapping outlives the file's handle, and the file its name
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the file handle, and the file outlives its name
         return np.memmap(file, dtype, "w+", shape=shape)
 
 

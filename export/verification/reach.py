@@ -1,7 +1,7 @@
-"""Weights that verification cannot see, since with the others as they are, nothing of them reaches an output.
+"""Weights that verification cannot see, because their effect does not reach an output.
 
-A branch that a scale of zero or of a millionth follows (a residual block as some are initialised), a gate that is shut: any
-graph of it would pass.
+Examples are a branch before a scale of zero or of a millionth (as some residual blocks are initialised), or a closed gate: a graph
+with wrong weights there would pass.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 CHANGE = 0.05  # the share that weights are changed by, each up or down
 _IMAGES = 1
-_LEAST = 1e-300  # a probability's: its logarithm stays finite in float64
+_LEAST = 1e-300  # of a probability, so that its logarithm stays finite in float64
 _NAMED = 5
 
 
 def unseen_notes(
     network: Network, signature: Signature, images: Images, rows: Sequence[Row], options: Options
 ) -> list[str]:
-    """Return what verification could not tell, for people: kernels that reach no output, and outputs that do not vary.
+    """Return what verification could not see, for people: kernels that reach no output, and outputs that do not vary.
 
     Args:
         network: the network.
-        signature: of the graphs, with what the network has applied to each output.
+        signature: of the graphs, with the activation of each output.
         images: ``(N, H, W, 3) uint8, RGB``.
         rows: of the FP32 graphs.
         options: the tolerance.
@@ -51,7 +51,7 @@ def unseen_notes(
     if names := unreached(network, signature, images, scales, tolerance):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         notes.append(
-            f"verification cannot see {len(names)} of the network's kernels, since what is computed there hardly reaches an output "
+            f"verification cannot see {len(names)} of the network's kernels, since their results hardly reach an output "
             f"with these weights ({', '.join(names[:_NAMED])}{more}): a wrong value there would go unnoticed"
         )
     return notes
@@ -60,30 +60,30 @@ def unseen_notes(
 def _constant(name: str, applied: str) -> str:
     if applied == "sigmoid":
         return (
-            f"task {name!r} does not tell the images apart as far as a sigmoid in float32 shows: its probabilities vary by too "
-            "little, or are all but 0 or 1 on every image, so that what is wrong in its logits would go unnoticed; is its head "
-            "trained, and are the images (--images) those that it is for?"
+            f"task {name!r} does not distinguish the images as far as a sigmoid in float32 shows: its probabilities vary too "
+            "little, or are almost 0 or 1 on every image, so that errors in its logits would go unnoticed; is its head "
+            "trained, and are the images (--images) like those that it is for?"
         )
     return (
-        f"task {name!r} is constant: over the images its output varies by no more than float32 rounds, so that it was "
-        "judged by its size alone; is its head trained?"
+        f"task {name!r} is constant: over the images its output varies by no more than float32 rounding, so it was "
+        "judged only by its size; is its head trained?"
     )
 
 
 def unreached(
     network: Network, signature: Signature, images: Images, scales: Mapping[str, float], tolerance: float
 ) -> list[str]:
-    """Return the kernels of which no change by up to :data:`CHANGE` would be seen, by their names in the network.
+    """Return the kernels, by their names in the network, for which a change of up to :data:`CHANGE` would not be noticed.
 
-    Method: to first order, such a change moves an output by at most that share of the sum of ``|gradient * weight|``. Gradients are
-    those of sums of all outputs with random signs, so that one pass backwards serves them all.
+    Method: to first order, such a change moves an output by at most that share of the sum of ``|gradient * weight|``. The gradients
+    are those of the sum of all outputs with random signs, so that one backward pass is enough.
 
     Args:
-        network: where it does not run in float64 or cannot be differentiated, nothing is found.
+        network: if it does not run in float64 or cannot be differentiated, nothing is found.
         signature: of the graphs.
         images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
-        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
-        tolerance: of the scale: a smaller change is not seen.
+        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.export.verification.rows.Row`.
+        tolerance: as a share of the scale: a smaller change is not noticed.
     """
     import torch
 
@@ -117,7 +117,7 @@ def unreached(
 
 
 def _judged(task: Task, raw: torch.Tensor, *, decoded: bool) -> torch.Tensor:
-    """Return an output in the unit of its spread: a value with its scale, probabilities as the logits behind them."""
+    """Return an output in the unit of its spread: values with their scale, probabilities as the logits behind them."""
     if task.kind in ("regression", "depth"):
         return raw * task.scale if decoded else raw
     if task.dense or not task.gives_probabilities:

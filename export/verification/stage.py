@@ -1,4 +1,4 @@
-"""Running graphs' files beside what PyTorch gave, one file in memory at a time."""
+"""Running the files of graphs and comparing them with what PyTorch gave, one file in memory at a time."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def verify_graphs(
     progress: Progress,
     originals: Sequence[GraphVariant] = (),
 ) -> tuple[list[Row], list[Artifact]]:
-    """Run each graph's file beside what PyTorch gave; the first one that does not match ends it.
+    """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
     Args:
         graphs: of one precision.
         samples: images with what PyTorch gave for them. The first FP32 graph leaves its errors there, as ``noise``.
         options: tolerances and threads.
-        progress: told where the work is.
-        originals: of FP16 graphs: the FP32 graphs that they were made from.
+        progress: shows what is being done.
+        originals: for FP16 graphs: the FP32 graphs that they were made from.
 
     Returns:
-        A row per graph and task, and the manifest's entries. The last rows may not have passed.
+        One row per graph and task, and the manifest's entries. The last rows may not have passed.
     """
     rows: list[Row] = []
     artifacts: list[Artifact] = []
@@ -130,10 +130,10 @@ def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
 def stress(
     graphs: Sequence[GraphVariant], network: Network, batch: int | None, options: Options
 ) -> list[dict[str, Any]]:
-    """Run shared graphs on pictures far from photographs; what comes out is reported and decides nothing.
+    """Run shared graphs on images far from photographs; the result is reported and decides nothing.
 
     Returns:
-        by graph and task: the largest error and the spread of the output on these pictures.
+        One record per graph and task: the largest error and the spread of the output on these images.
     """
     signature = graphs[0].signature
     images = stress_images(signature.preprocessing, batch)
@@ -159,7 +159,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def describe_stress(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say how graphs do on the stress pictures, by precision: the largest error of all tasks, relative to the spread."""
+    """Return how graphs do on the stress images: for each, the largest error of all tasks relative to the spread."""
     worst: dict[str, float] = {}
     for row in rows:
         share = row["max_error"] / row["spread"] if row["max_error"] is not None and row["spread"] else np.nan
@@ -168,7 +168,7 @@ def describe_stress(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def runnable(graph: GraphVariant, content: bytes) -> bytes:
-    """Return what shows a file's numbers on a processor: an FP16 graph with its rounding written out."""
+    """Return a file that shows a graph's numbers on a CPU: an FP16 graph with its rounding written out."""
     if graph.precision != "fp16":
         return content
     import onnx
@@ -181,7 +181,7 @@ def runnable(graph: GraphVariant, content: bytes) -> bytes:
 
 @contextmanager
 def running(content: bytes, options: Options) -> Iterator[Backend]:
-    """Run a graph in ONNX Runtime on the processor."""
+    """Run a graph in ONNX Runtime on the CPU."""
     from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=options.threads)) as backend:

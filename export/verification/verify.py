@@ -1,6 +1,6 @@
-"""Verification: each graph beside the PyTorch network, on the same images, a task at a time.
+"""Verification: each graph is compared with the PyTorch network, on the same images, task by task.
 
-What is judged how, and why, stands in :mod:`mtl_deploy.export.verification.task_errors`.
+How errors are judged, and why, is explained in :mod:`mtl_deploy.export.verification.tensor_errors`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .task_errors import Judged, TaskErrors
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
 
-_BATCHES = (1, 3)  # the first ones; then eights. A graph that fixes its batch by mistake fails on them
+_BATCHES = (1, 3)  # the first batch sizes, then 8. A graph that fixes its batch by mistake fails on them
 
 
 def with_logits(content: bytes, signature: Signature) -> bytes:
-    """Return an ``.onnx`` file that gives, besides its outputs, the values behind them that are verified too.
+    """Return an ``.onnx`` file that also outputs the values behind its outputs, which are verified too.
 
     The file's own bytes come first, unchanged. Protocol buffers merge when they are joined, and lists append
     (https://protobuf.dev/programming-guides/encoding, "Last One Wins").
@@ -54,19 +54,19 @@ def verify(
     batch: int | None,
     precision: str = "fp32",
 ) -> list[Row]:
-    """Run a graph on images and compare it with what PyTorch gave, task by task. A batch's outputs are held at a time.
+    """Run a graph on images and compare it with what PyTorch gave, task by task. Only one batch of outputs is held at a time.
 
-    Where an image decides that a task fails and float64 has not answered for it, it is asked, and the image judged again.
+    If an image would make a task fail and its float64 answer is not known yet, it is computed, and the image is judged again.
 
     Args:
         path: the artifact's path in the bundle.
         backend: the artifact, loaded :func:`with_logits`.
         signature: the artifact's own (one task for a separate model).
-        samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several where
+        samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several if
             the graph takes several sizes.
-        tolerance: the error allowed, of the spread.
-        batch: the batch that the graph insists on; None where it takes any, and is tried at several.
-        precision: how errors are judged: ``fp32`` by the largest of each picture, others by the root mean square.
+        tolerance: the error allowed, as a share of the spread.
+        batch: the only batch size that the graph takes; None if it takes any, and several are tried.
+        precision: how errors are judged: ``fp32`` by the largest of each image, others by the root mean square.
     """
     return [judged.row for judged in judge(path, backend, signature, samples, tolerance, batch, precision)]
 

@@ -125,7 +125,7 @@ def test_a_head_that_is_certain_of_every_image_is_named(tmp_path: Path, export_f
     path = export_file(pickled(network, tmp_path), "--trust-pickle", *SIZE, *asked(*made.TASKS))
     notes = open_bundle(path).manifest.provenance["notes"]
     assert [note.split(" as far")[0] for note in notes if "as far as a sigmoid" in note] == [
-        "task 'gender' does not tell the images apart"
+        "task 'gender' does not distinguish the images"
     ]
 
 
