@@ -1,7 +1,7 @@
 """How far the outputs of a graph or an engine may be from the network's own.
 
 Errors are measured relative to a task's *spread*: how much its values vary over the images
-(:mod:`mtl_deploy.calibration.observe.spread`). How they are measured stands in :mod:`mtl_deploy.export.verification.task_errors`.
+(:mod:`mtl_deploy.calibration.observe.spread`). :mod:`mtl_deploy.export.verification.tensor_errors` explains how they are measured.
 """
 
 from __future__ import annotations

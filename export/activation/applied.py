@@ -118,7 +118,7 @@ def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
 
 
 def _doubt(task: Task, found: FoundActivation, rows: Rows) -> str | None:
-    """Say that values look like probabilities although no operator explains it; None where they do not."""
+    """Say that values look like probabilities although no operator explains it; None if they do not."""
     by_range = found.form is None and misfit(task.kind, task.size, "sigmoid") is None
     seems = _looks(rows, range_alone=by_range)
     if seems is None or misfit(task.kind, task.size, seems) is not None:

@@ -128,7 +128,7 @@ def integer_attribute(node: ir.Node, name: str, default: int) -> int:
 
 
 def integers_in(value: ir.Value | None) -> list[int] | None:
-    """Return a constant's values; None where it is none."""
+    """Return the values of a constant; None if it is not one."""
     if value is None or value.const_value is None:
         return None
     return [int(item) for item in value.const_value.numpy().ravel()]

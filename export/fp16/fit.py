@@ -31,7 +31,7 @@ class Fp16Fit:
     """What was found.
 
     Attributes:
-        keep: the layers to keep in FP32 beside those that must be; empty where all fits without.
+        keep: the layers to keep in FP32 beside those that must be; empty if all fits without.
         fits: whether every task is within what is allowed.
         excess: each task's error with these layers kept, as a multiple of what is allowed.
         before: likewise, with none kept.

@@ -8,17 +8,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx_ir as ir
+import torch
+import torch.onnx.errors
 
 from mtl_deploy.runtime.errors import TraceError
 
 from .borders import FREE_SIZE
 from .opset import require_operators
 from .sizes import fix_size, name_free_sizes
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-    import torch
 
 TRACE_OPSET = 18  # the exporter's native one; export/graph/opset.py converts down from there, the exporter itself up
 
@@ -72,8 +72,6 @@ def trace(
     Raises:
         TraceError: the exporter cannot turn the network into a graph.
     """
-    import torch
-
     opset = max(opset or TRACE_OPSET, TRACE_OPSET)
     if isinstance(network, torch.export.ExportedProgram):
         found = _trace_program(network, opset)
@@ -91,8 +89,6 @@ def trace(
 
 
 def _trace_network(network: torch.nn.Module, example: torch.Tensor, sides: dict[int, Any], opset: int) -> TracedGraph:
-    import torch
-
     try:
         return TracedGraph(
             _export(network, (example,), opset, dynamic_shapes=({0: torch.export.Dim("batch"), **sides},))
@@ -128,9 +124,6 @@ def _trace_program(program: torch.export.ExportedProgram, opset: int) -> TracedG
 
 
 def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **options: Any) -> ir.Model:
-    import torch
-    import torch.onnx.errors
-
     chatter = io.StringIO()
     try:
         with (
@@ -175,8 +168,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _rename_dimension(model: ir.Model, old: str, new: str) -> None:
-    import onnx_ir as ir
-
     values = [*model.graph.inputs, *(output for node in model.graph.all_nodes() for output in node.outputs)]
     for value in values:
         if value.shape is not None:

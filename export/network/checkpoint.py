@@ -13,7 +13,10 @@ import warnings
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from mtl_deploy.export.network.program.bounds import check_when_run
 from mtl_deploy.export.network.program.code import wanted_global
@@ -27,9 +30,6 @@ from mtl_deploy.runtime.errors import CheckpointError, OptionError
 from .factory import importing_from_here, make_network
 from .file_kind import FileKind, file_kind
 from .state_dict import State, align, find, load_weights, ready
-
-if TYPE_CHECKING:
-    import torch
 
 Kind = Literal["article", "model", "module", "program"]
 Size = int | None
@@ -118,8 +118,6 @@ def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
 
 
 def _from_checkpoint(checkpoint: object, sha256: str, model: str | None) -> Loaded:
-    import torch
-
     found, place = find(checkpoint)
     under = f" under {place}" if place else ""
     if isinstance(found, torch.nn.Module):
@@ -161,8 +159,6 @@ def _article_layout(state: State) -> article.Layout:
 
 def _unwrapped(network: torch.nn.Module) -> torch.nn.Module:
     """Take a network out of ``torch.compile`` and the data-parallel wrappers, which need GPUs."""
-    from torch.nn.parallel import DataParallel, DistributedDataParallel
-
     while True:
         if isinstance(network, (DataParallel, DistributedDataParallel)):
             network = network.module
@@ -173,8 +169,6 @@ def _unwrapped(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
-    import torch
-
     try:
         with warnings.catch_warnings(), importing_from_here() if trust else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on

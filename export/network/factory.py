@@ -7,12 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from mtl_deploy.runtime.errors import OptionError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def make_network(reference: str) -> torch.nn.Module:
@@ -25,8 +23,6 @@ def make_network(reference: str) -> torch.nn.Module:
     Raises:
         OptionError: there is no such module or factory, it fails, or it does not return an ``nn.Module``.
     """
-    import torch
-
     module_name, colon, path = reference.partition(":")
     if not module_name or not colon or not path:
         raise OptionError(f"--model {reference!r}: write package.module:factory, for example train:make_network")

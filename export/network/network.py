@@ -6,8 +6,10 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+import torch
+
+from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import timm_preset
@@ -20,9 +22,6 @@ from .checkpoint import Loaded, load_checkpoint
 from .inputs import network_input
 from .outputs import Key, flatten_outputs
 from .task_file import bind_tasks
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,6 @@ class Network:
 
         Some networks cannot: their ``forward`` casts to float32 in between, or calls operators that lack float64.
         """
-        import torch
-
         shape = self.loaded.input_shape
         size = (shape[0] if shape else None) or 1, 3, self.preprocessing.height, self.preprocessing.width
         try:
@@ -95,8 +92,6 @@ def load_network(options: Options) -> Network:
         TaskError: tasks and outputs do not match.
         TraceError: the network fails on a batch of images.
     """
-    from mtl_deploy.calibration.data.natural import natural_images
-
     loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
     asked, notes = _asked(loaded, options)
     preprocessing = _at_fixed_size(loaded, asked, options)
@@ -144,8 +139,6 @@ def _run_larger(loaded: Loaded, images: torch.Tensor) -> None:
 
 def _larger(images: torch.Tensor, multiple: int) -> torch.Tensor:
     """Return images a step larger on both sides, with the first rows and columns repeated."""
-    import torch
-
     return torch.cat([images, images[..., :multiple, :]], dim=2)[..., [*range(images.shape[3]), *range(multiple)]]
 
 
@@ -170,8 +163,6 @@ def _at_fixed_size(loaded: Loaded, asked: Preprocessing, options: Options) -> Pr
 
 
 def _run(loaded: Loaded, tensor: torch.Tensor, *, free: bool = False) -> Mapping[Key, torch.Tensor]:
-    import torch
-
     try:
         with torch.inference_mode():
             result = loaded.network(tensor)

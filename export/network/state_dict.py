@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from mtl_deploy.runtime.errors import CheckpointError
 
-if TYPE_CHECKING:
-    import torch
-
-State = Mapping[str, "torch.Tensor"]
+State = Mapping[str, torch.Tensor]
 
 # Where training loops keep the weights; the first that is present wins. An average of weights (EMA) comes last.
 _NAMES = (
@@ -46,8 +45,6 @@ def find(checkpoint: object) -> tuple[State | torch.nn.Module, str]:
     Raises:
         CheckpointError: there is none, or there are several and no way to choose.
     """
-    import torch
-
     path: list[str] = []
     unused: list[str] = []
     for _ in range(_DEPTH):
@@ -67,7 +64,7 @@ def find(checkpoint: object) -> tuple[State | torch.nn.Module, str]:
         unused += holders[1:]
         checkpoint = checkpoint[holders[0]]
     raise CheckpointError(
-        f"is nested more than {_DEPTH} deep ({' in '.join(map(repr, path))}); save the state_dict alone"
+        f"is nested more than {_DEPTH} deep ({' in '.join(map(repr, path))}); save only the state_dict"
     )
 
 
@@ -83,15 +80,13 @@ def _only_state_dict(checkpoint: Mapping[Any, object]) -> str:
     if candidates:
         raise CheckpointError(
             f"holds several state_dicts ({_few(map(repr, candidates))}) and none is called 'state_dict' or 'model'; "
-            "save the whole network's state_dict alone"
+            "save only the whole network's state_dict"
         )
     keys = _few(map(repr, checkpoint)) or "an empty dict"
     raise CheckpointError(f"holds no state_dict, only {keys}; save torch.save(network.state_dict(), 'model.pt')")
 
 
 def _holds_weights(name: object, value: object) -> bool:
-    import torch
-
     return (
         isinstance(name, str)
         and "optim" not in name.lower()
@@ -162,8 +157,6 @@ def load_weights(network: torch.nn.Module, state: State) -> tuple[torch.nn.Modul
     Raises:
         CheckpointError: tensors are missing, unexpected, of another shape, quantized, without data, NaN or infinite.
     """
-    import torch
-
     own = network.state_dict()
     for name, tensor in state.items():
         _check_storage(name, tensor, floating=name in own and own[name].is_floating_point())
@@ -210,8 +203,6 @@ def check_finite(tensors: State) -> None:
     Raises:
         CheckpointError: one does; the message names it, with their number and the position of the first.
     """
-    import torch
-
     for name, tensor in tensors.items():
         # The sum is not finite if any value is not: one pass without a copy for the common case.
         if not tensor.is_floating_point() or torch.isfinite(tensor.sum(dtype=torch.float64)):
@@ -226,8 +217,6 @@ def check_finite(tensors: State) -> None:
 
 
 def _check_storage(name: str, tensor: torch.Tensor, *, floating: bool) -> None:
-    import torch
-
     if torch.nn.parameter.is_lazy(tensor):
         raise CheckpointError(
             f"tensor {name!r} has no shape yet (a lazy module); run the network once before saving it"

@@ -1,1 +1,1 @@
-"""Networks that are rebuilt from the tensors of a checkpoint alone, without the code that trained them."""
+"""Networks that come with the toolkit: the article's, rebuilt from a checkpoint's tensors, and a RefineNet with maps as outputs."""

@@ -74,7 +74,7 @@ class EngineOptions:
         """Return smallest, optimal and largest batch for a graph.
 
         Args:
-            batch: the only one that the graph takes; None where it takes any.
+            batch: the only one that the graph takes; None if it takes any.
 
         Raises:
             OptionError: the graph takes only one batch, and another was asked for.

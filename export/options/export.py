@@ -30,7 +30,7 @@ class Options:
     Attributes:
         checkpoint: the file to read.
         output: the bundle's folder (``NAME.mtl``), or the folder to put ``<checkpoint>.mtl`` in; None: the current folder.
-        model: ``package.module:factory`` of the user's network; None where the file says it all.
+        model: ``package.module:factory`` of the user's network; None if the file says it all.
         trust_pickle: allow a pickle to run its code.
         tasks: the tasks; None: the network's own default ones.
         preprocessing: image size, normalisation and the form of the input.

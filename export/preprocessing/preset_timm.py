@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+import torch
+
 from mtl_deploy.export.options.images import DEFAULT_SIZE, INTERPOLATIONS, Channels
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit
 from mtl_deploy.runtime.errors import CheckpointError
@@ -27,7 +29,7 @@ def find_config(checkpoint: object) -> Config | None:
         checkpoint: what ``torch.load`` returned.
 
     Returns:
-        The configuration; None where there is none, or several that differ.
+        The configuration; None if there is none, or several that differ.
     """
     found = [dict(config) for config in _configs(checkpoint, _DEPTH)]
     return found[0] if found and all(_told(one) == _told(found[0]) for one in found) else None
@@ -38,8 +40,6 @@ def _told(config: Config) -> dict[str, str]:
 
 
 def _configs(value: object, depth: int) -> Iterator[Config]:
-    import torch
-
     if isinstance(value, torch.nn.Module):
         for module in value.modules():
             yield from (held for held in map(vars(module).get, _KEYS) if _tells(held))

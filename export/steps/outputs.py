@@ -30,7 +30,7 @@ class Bound:
     Attributes:
         signature: of the graphs, with the activation of each task.
         graphs: in FP32, the shared one first.
-        batch: the only batch that they take; None where they take any.
+        batch: the only batch that they take; None if they take any.
         samples: images of each size with what PyTorch gave for them.
         shares: what the tasks share.
         notes: what a reader of the bundle should know.

@@ -55,7 +55,7 @@ def verify_fp32(bound: Bound, options: Options, progress: Progress) -> Verified:
 
 
 def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progress) -> Verified:
-    """Type the graphs in FP16 and verify them, where FP16 is wanted; without it where it fails and was not asked for by name.
+    """Type the graphs in FP16 and verify them, if FP16 is wanted; continue without it if it fails and was not asked for by name.
 
     Raises:
         OptionError: a target does not read a graph.
@@ -90,7 +90,7 @@ def look_for_gaps(
 
 
 def leave_out(precision: str, error: VerificationError, options: Options) -> dict[str, str]:
-    """Go on without a precision that nobody asked for by name, with a warning.
+    """Continue without a precision that was not asked for by name, with a warning.
 
     Returns:
         The reason, by precision.

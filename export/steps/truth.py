@@ -52,7 +52,7 @@ def ask_pytorch(network: Network, batch: int | None, options: Options, progress:
 
     Args:
         network: that is exported.
-        batch: the only batch that its graph takes; None where it takes any.
+        batch: the only batch that its graph takes; None if it takes any.
         options: what was asked for.
         progress: shows what is being done.
 

@@ -28,9 +28,9 @@ class Writer:
         manifest: with the graphs.
         graphs: as they were verified, in the manifest's order.
         reference: the file's bytes.
-        quantize: adds INT8 graphs; None where they were not asked for.
-        builder: builds engines; a text: there is none, and why, empty where nobody asked.
-        signer: signs the folder; None: nobody asked.
+        quantize: adds INT8 graphs; None if they were not asked for.
+        builder: builds engines; or the reason why there is none, empty if no engines were asked for.
+        signer: signs the folder; None if the bundle is not signed.
         options: what was asked for.
         progress: shows what is being done.
     """
@@ -69,7 +69,7 @@ class Writer:
             write_file(folder, str(self.manifest.reference["path"]), self.reference)
 
     def _quantized(self, folder: Path, manifest: Manifest) -> Manifest:
-        """Add the INT8 graphs, or the reason why there are none where nobody asked for them by name."""
+        """Add the INT8 graphs, or the reason why they are missing if they were not asked for by name."""
         if self.quantize is None:
             return manifest
         try:

@@ -8,6 +8,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.data.images import load_images
+from mtl_deploy.calibration.data.natural import natural_images
+from mtl_deploy.calibration.data.synthetic import synthetic_images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
@@ -47,9 +50,6 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
         OptionError: the folder holds fewer readable images than requested.
         ImageError: the folder holds no readable image.
     """
-    from mtl_deploy.calibration.data.images import load_images
-    from mtl_deploy.calibration.data.natural import natural_images
-
     samples = options.samples if batch is None else -(-options.samples // batch) * batch
     if options.images is None:
         return VerificationImages(
@@ -72,10 +72,8 @@ def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArra
 
     Args:
         preprocessing: with the size.
-        batch: the only batch that the network takes; None where it takes any.
+        batch: the only batch that the network takes; None if it takes any.
     """
-    from mtl_deploy.calibration.data.synthetic import synthetic_images
-
     count = _STRESS if batch is None else -(-_STRESS // batch) * batch
     return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
 
@@ -85,10 +83,8 @@ def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> n
 
     Args:
         preprocessing: with free sizes.
-        batch: the only batch that the network takes; None where it takes any.
+        batch: the only batch that the network takes; None if it takes any.
     """
-    from mtl_deploy.calibration.data.natural import natural_images
-
     step = preprocessing.multiple
     width = preprocessing.width - step if preprocessing.width > step else preprocessing.width + 2 * step
     return natural_images(batch or _FEWEST, preprocessing.height + step, width, seed=_SEED)
@@ -101,10 +97,8 @@ def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.
 
     Args:
         signature: of the graphs.
-        batch: the only batch that the network takes; None where it takes any.
+        batch: the only batch that the network takes; None if it takes any.
     """
-    from mtl_deploy.calibration.data.natural import natural_images
-
     preprocessing = signature.preprocessing
     size = 3 * preprocessing.height * preprocessing.width
     size += sum(prod(signature.sample_shape(t.name)) * signature.dtype(t.name).itemsize for t in signature.tasks)

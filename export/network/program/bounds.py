@@ -8,12 +8,11 @@ and torchvision's deformable convolution turns an offset that is NaN into an add
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from mtl_deploy.runtime.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_when_run(network: torch.nn.Module) -> None:
@@ -23,8 +22,6 @@ def check_when_run(network: torch.nn.Module) -> None:
         network: as ``torch.export.ExportedProgram.module`` returns it. Its nodes are changed in place; when it runs, a node that
             would read beyond a tensor raises CheckpointError.
     """
-    import torch
-
     for module in network.modules():
         if not isinstance(module, torch.fx.GraphModule):
             continue

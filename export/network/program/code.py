@@ -17,6 +17,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
 _PART = re.compile(r"[A-Za-z0-9_-]{1,256}")  # torchvision's RegNet has block1-0
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]{1,6}")  # s77, u0, zf1: torch counts up to the number, so it is small
@@ -135,8 +137,6 @@ def clean_structure(text: str, *, named: bool) -> str:
 
 @lru_cache(maxsize=1)
 def _module_attributes() -> frozenset[str]:
-    import torch
-
     return frozenset((*dir(torch.nn.Module), *dir(torch.fx.GraphModule), *vars(torch.nn.Module())))
 
 

@@ -14,6 +14,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 _TARGET = re.compile(r"torch\.ops\.(aten|prims|torchvision)\.([A-Za-z_]\w*)\.([A-Za-z]\w*)", re.ASCII)
 
 _ELEMENTWISE = """
@@ -128,8 +130,6 @@ def is_allowed(target: str) -> bool:
 
 def listed() -> list[str]:
     """Return all targets that :func:`is_allowed` lets through, sorted."""
-    import torch
-
     found = set(SIZE_FUNCTIONS)
     for namespace, names in _LISTED.items():
         for name in names:
@@ -212,8 +212,6 @@ def count_degree(node: dict[str, Any], degrees: dict[str, int]) -> bool:
 
 
 def _overload(namespace: str, name: str, overload: str) -> Any:
-    import torch
-
     if namespace == "torchvision":
         try:
             import torchvision  # noqa: F401 - registers them
@@ -231,6 +229,4 @@ def _overloads(packet: Any) -> list[str]:
 
 
 def _is_seeded(overload: Any) -> bool:
-    import torch
-
     return torch.Tag.nondeterministic_seeded in overload.tags

@@ -12,7 +12,9 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+import torch
 
 from mtl_deploy.export.network.state_dict import check_finite
 from mtl_deploy.runtime.errors import CheckpointError
@@ -20,9 +22,6 @@ from mtl_deploy.runtime.errors import CheckpointError
 from .archive import checked_archive
 from .code import wanted_global
 from .fields import MalformedError, RefusedError, UnusableError
-
-if TYPE_CHECKING:
-    import torch
 
 _TRAINING_FLAGS = {  # the position of the argument that means training (aten/src/ATen/native/native_functions.yaml)
     "aten.batch_norm.default": 5,
@@ -44,8 +43,6 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
         CheckpointError: the file is damaged, asks for code, comes from an incompatible PyTorch, or its program is in
             training mode, not in float32 on the CPU, or has NaN or infinite weights.
     """
-    import torch
-
     try:
         with file.open("rb") as stream:
             program = torch.export.load(stream if trust else _checked(file, stream))
@@ -87,8 +84,6 @@ def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int 
 
 
 def _checked(file: Path, stream: BinaryIO) -> BinaryIO:
-    import torch
-
     try:
         archive, keywords = checked_archive(stream, _check_pickle)
     except RefusedError as error:
@@ -117,8 +112,6 @@ def _keyword(name: str) -> str:
 
 def _check_pickle(content: bytes) -> None:
     """Refuse sample inputs or pickled weights that hold more than tensors in plain containers. They are not used."""
-    import torch
-
     if not content:
         return
     stream = io.BytesIO(content)
@@ -138,8 +131,6 @@ def _check_pickle(content: bytes) -> None:
 
 
 def _check(program: torch.export.ExportedProgram) -> None:
-    import torch
-
     tensors = {
         name: value
         for name, value in {**program.state_dict, **program.constants}.items()
