@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import activation_networks as made
 import numpy as np
@@ -18,19 +16,16 @@ from torch.nn import functional
 
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.data.natural import natural_images
-from mtl_deploy.export.activation.applied import describe, settle_activations
+from mtl_deploy.export.activation.applied import describe
 from mtl_deploy.export.cli import main
-from mtl_deploy.export.graph.passes import clean, merge_copies
-from mtl_deploy.export.graph.trace import trace
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.errors import ActivationWarning, TaskError
+from tests.export.activation.heads import PIXELS, WARNED, says
 
 Export = Callable[..., Path]
-PIXELS = np.random.default_rng(3).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 SIZE = ("--image-size", "32x32", "--no-separate")
 
 
@@ -49,11 +44,6 @@ def program(network: torch.nn.Module, folder: Path) -> Path:
     batch = ({0: torch.export.Dim("batch")},)
     torch.export.save(torch.export.export(network.eval(), (torch.zeros(2, 3, 32, 32),), dynamic_shapes=batch), path)
     return path
-
-
-def says(network: torch.nn.Module, pixels: np.ndarray = PIXELS) -> Any:
-    with torch.inference_mode():
-        return network.eval()(network_input(pixels, Preprocessing(*pixels.shape[1:3])))
 
 
 @pytest.mark.parametrize(
@@ -167,152 +157,6 @@ def test_maps_of_probabilities_are_interpolated_and_not_decoded_again(
     small = raw["small"] if outputs == "logits" else scaled["small"]
     np.testing.assert_allclose(graph["small"], small.numpy(), atol=1e-6)
     np.testing.assert_allclose(graph["small"].sum(axis=1), 1, atol=1e-5)
-
-
-FORMS: dict[str, tuple[made.Form, str, int]] = {
-    "softmax": (lambda v: v.softmax(1), "softmax", 4),
-    "log_softmax": (lambda v: v.log_softmax(1), "log_softmax", 4),
-    "the logarithm of a softmax": (lambda v: torch.log(v.softmax(1) + 1e-8), "log_softmax", 4),
-    "x - logsumexp(x)": (lambda v: v - v.logsumexp(1, keepdim=True), "log_softmax", 4),
-    "exp / sum": (lambda v: v.exp() / v.exp().sum(1, keepdim=True), "softmax", 4),
-    "shifted exp / sum": (
-        lambda v: (
-            (v - v.amax(1, keepdim=True)).exp() / ((v - v.amax(1, keepdim=True)).exp().sum(1, keepdim=True) + 1e-12)
-        ),
-        "softmax",
-        4,
-    ),
-    "softplus, normalised": (lambda v: functional.normalize(functional.softplus(v), p=1, dim=1), "softmax", 4),
-    "exp of log_softmax": (lambda v: v.log_softmax(1).exp(), "softmax", 4),
-    "softmin": (lambda v: functional.softmin(v, 1), "softmax", 4),
-    "a clipped softmax": (lambda v: v.softmax(1).clamp(1e-7, 1 - 1e-7), "softmax", 4),
-    "a softmax in double": (lambda v: v.double().softmax(1).float(), "softmax", 4),
-    "a mean of softmaxes": (lambda v: v.reshape(-1, 4, 2).softmax(1).mean(2), "softmax", 8),
-    "1x1 maps, flattened": (lambda v: v[:, :, None, None].softmax(1).flatten(1), "softmax", 4),
-    "channels last": (lambda v: v[:, :, None].permute(0, 2, 1).softmax(2).squeeze(1), "softmax", 4),
-    "p and 1 - p": (lambda v: torch.cat([1 - v.sigmoid(), v.sigmoid()], 1), "softmax", 1),
-    "sigmoid": (torch.sigmoid, "sigmoid", 1),
-    "sigmoid without a channel": (lambda v: v.sigmoid()[:, 0], "sigmoid", 1),
-    "1 / (1 + exp(-x))": (lambda v: 1 / (1 + torch.exp(-v)), "sigmoid", 1),
-    "exp(x) / (1 + exp(x))": (lambda v: v.exp() / (1 + v.exp()), "sigmoid", 1),
-    "(1 + tanh(x)) / 2": (lambda v: (torch.tanh(v) + 1) / 2, "sigmoid", 1),
-    "one class of a softmax": (lambda v: v.softmax(1)[:, 1], "sigmoid", 4),
-    "one class of a softmax, kept apart": (lambda v: v.softmax(1)[:, 1:2], "sigmoid", 4),
-    "one class, by split": (lambda v: v.softmax(1).split(1, 1)[2].squeeze(1), "sigmoid", 4),
-    "classes without the background": (lambda v: v.softmax(1)[:, 1:], "sigmoid", 4),
-    "sigmoids side by side": (lambda v: torch.cat([v[:, :1].sigmoid(), v[:, 1:].sigmoid()], 1), "sigmoid", 4),
-    "a part of what was joined": (lambda v: torch.cat([v[:, :2], v[:, 2:].softmax(1)], 1)[:, 2:], "softmax", 5),
-    "a softmax and then a layer": (lambda v: v.softmax(1) @ torch.ones(4, 3).triu(), "none", 4),
-    "logits": (lambda v: v, "none", 4),
-    "scaled logits": (lambda v: v / 0.7 - 1, "none", 4),
-    "logits from what was joined": (lambda v: torch.cat([v[:, :3].sigmoid(), v[:, 3:]], 1)[:, 3:], "none", 6),
-    "a swish": (functional.silu, "none", 4),
-    "tanh": (torch.tanh, "none", 4),
-    "the logarithm of a sigmoid, exp": (lambda v: functional.logsigmoid(v).exp(), "sigmoid", 1),
-}
-
-
-WARNED: dict[str, tuple[made.Form, str, int]] = {
-    "clamp": (lambda v: (v / 40 + 0.5).clamp(0, 1), "sigmoid", 1),
-    "a hard sigmoid": (lambda v: functional.hardsigmoid(v / 4), "sigmoid", 1),
-    "a softmax over another axis": (lambda v: v.reshape(-1, 4, 2).softmax(2)[:, :, 0], "sigmoid", 8),
-    "weighted softmaxes": (lambda v: 0.25 * v[:, :4].softmax(1) + 0.75 * v[:, 4:].softmax(1), "softmax", 8),
-    "layers on a softmax": (lambda v: v.softmax(1) @ (torch.ones(4, 4) / 8 + torch.eye(4) / 2), "softmax", 4),
-    "weighted logarithms": (
-        lambda v: torch.logaddexp(v[:, :4].log_softmax(1), v[:, 4:].log_softmax(1)) - 0.6931472,
-        "log_softmax",
-        8,
-    ),
-}
-OTHERS: dict[str, tuple[made.Form, str, int]] = {
-    "mixed": (lambda v: torch.cat([v[:, :1].sigmoid(), v[:, 1:]], 1), "", 4),
-    "two softmaxes": (lambda v: torch.cat([v[:, :2].softmax(1), v[:, 2:].softmax(1)], 1), "", 4),
-    "log_sigmoid": (functional.logsigmoid, "", 1),
-    "sigmoids": (torch.sigmoid, "", 2),
-    "one softmax": (lambda v: v.softmax(1), "", 1),
-    "constant": (lambda v: (0 * v).clamp(0, 1) + 0.5, "", 1),
-    "dead": (lambda v: functional.relu(v - 1e4), "", 1),
-    "decided": (lambda v: (1e6 * v).clamp(0, 1), "", 1),
-    "one hot": (lambda v: functional.one_hot(v.argmax(1), 4).float(), "", 4),
-    "reaching": (lambda v: (4 * v + 0.5).clamp(-1, 2), "", 1),
-}
-ALL = FORMS | WARNED | OTHERS
-Heads = dict[str, tuple[Any, np.ndarray]]
-
-
-@pytest.fixture(scope="module")
-def heads() -> Heads:
-    """By form, an output of one graph that has them all, and its values ``(N, size)`` on 32 images."""
-    network = made.Applied({name: (form, size) for name, (form, _, size) in ALL.items()}).eval()
-    model = trace(network, 32, 32).model
-    merge_copies(model)
-    clean(model)
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
-    pixels = (pixels * np.linspace(0.1, 1, 32)[:, None, None, None]).astype(np.uint8)
-    outputs = dict(zip(ALL, model.graph.outputs, strict=False))
-    values = dict(zip(ALL, says(network, pixels), strict=False))
-    return {name: (outputs[name], values[name].numpy().reshape(32, -1)) for name in ALL}
-
-
-def settled(head: tuple[Any, np.ndarray], **fields: Any) -> Task:
-    output, values = head
-    size = values.shape[1]
-    task = Task("a", **{"kind": "binary" if size == 1 else "multiclass", "size": size, **fields})
-    (found,), _ = settle_activations([task], [output], {"a": values})
-    return found
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_an_activation_is_found_however_it_is_written(name: str, heads: Heads) -> None:
-    wanted = FORMS[name][1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ActivationWarning)
-        assert settled(heads[name]).activation == wanted
-        if wanted != "none":  # said by hand, the same holds
-            assert settled(heads[name], activation=wanted).activation == wanted
-            with pytest.raises(TaskError, match="activation none is declared, but the network's graph ends in"):
-                settled(heads[name], activation="none")
-
-
-@pytest.mark.parametrize("name", WARNED)
-def test_values_like_probabilities_without_an_operator_are_a_warning(name: str, heads: Heads) -> None:
-    with pytest.warns(
-        ActivationWarning, match=f"say so with activation={WARNED[name][1]}, otherwise with activation=none"
-    ):
-        assert settled(heads[name]).activation == "none"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ActivationWarning)
-        assert settled(heads[name], activation=WARNED[name][1]).activation == WARNED[name][1]
-        assert settled(heads[name], kind="regression").activation is None
-
-
-@pytest.mark.parametrize("name", ["constant", "dead", "decided", "one hot", "reaching"])
-def test_what_looks_like_probabilities_by_accident_is_no_warning(name: str, heads: Heads) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ActivationWarning)
-        assert settled(heads[name]).activation == "none"
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "message"),
-    [
-        ("mixed", {}, "concatenates parts with different activations \\(values 0 to 0: sigmoid; values 1 to 3: none\\)"),
-        ("two softmaxes", {}, "concatenates parts .*values 0 to 1: softmax; values 2 to 3: softmax"),
-        ("log_sigmoid", {}, "the logarithm of one probability, which no kind of task takes; return the logit"),
-        ("sigmoids", {"kind": "binary"}, "two sigmoids are two answers.*declare it multiclass"),
-        ("one softmax", {}, "softmax of one value is always the same"),
-        ("logits", {"activation": "sigmoid"}, "activation sigmoid is declared, but the network's graph ends in Gemm.*none"),
-        ("logits", {"activation": "softmax"}, "activation softmax is declared, but the network's graph ends in Gemm.*none"),
-        ("softmax", {"activation": "log_softmax"}, "log_softmax is declared.*Softmax, which is softmax; write activation=softmax"),
-        ("reaching", {"activation": "sigmoid"}, "activation sigmoid is declared, but on the verif.*values are from -"),
-        ("mixed", {"activation": "softmax"}, "activation softmax is declared, but on the verif.*rows that sum to"),
-    ],
-)  # fmt: skip
-def test_what_contradicts_is_an_error_that_says_both(
-    name: str, fields: dict[str, Any], message: str, heads: Heads
-) -> None:
-    with pytest.raises(TaskError, match=message):
-        settled(heads[name], **fields)
 
 
 def test_the_command_warns_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

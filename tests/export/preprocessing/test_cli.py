@@ -1,0 +1,108 @@
+"""The options for preprocessing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_networks
+import torch
+
+from mtl_deploy.export.cli import main
+from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
+from mtl_deploy.export.preprocessing.preset import combine
+from mtl_deploy.runtime import load
+from tests.export.preprocessing.presets import FAST, NETWORKS, PHOTO, RESNET, TASKS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--mean", "123,117,104"],
+            "error: --mean 123,117,104 is for pixel values from 0 to 255, and these options are for 0 to 1: "
+            "write --mean 0.482353,0.458824,0.407843 --std 0.229,0.224,0.225, or give both for 0 to 255 with --pixel-range 255",
+        ),
+        (
+            ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375"],
+            "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        ),
+        (["--std", "58.395,57.12,57.375"], "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        (["--pixel-range", "255"], "give both"),
+        (["--pixel-range", "255", "--mean", "123,117,104"], "give both"),
+        (["--pixel-range", "255", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"], "leave --pixel-range out"),
+        (["--mean", "1,2"], "three numbers"),
+        (["--fit", "crop"], "--fit crop needs --resize-to"),
+        (["--resize-to", "256"], "only --fit crop"),
+        (["--fit", "crop", "--resize-to", "big"], "--resize-to 'big'"),
+        (["--fit", "crop", "--resize-to", "0"], "--resize-to '0'"),
+        (["--fit", "crop", "--resize-to", "256", "--dynamic-size"], "leave --dynamic-size out"),
+        (["--transform", RESNET, "--dynamic-size"], "a crop has one size"),
+        (["--transform", "torchvision:Nothing"], "no weights of this name"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(NETWORKS)
+    torch.save(small_networks.make().state_dict(), tmp_path / "a.pt")
+    assert (
+        main([str(tmp_path / "a.pt"), "--model", "small_networks:make", *TASKS, *options, "-o", str(tmp_path / "out")])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ("123.675,116.28,103.53", "58.395,57.12,57.375", ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+        ("123.68,116.779,103.939", "1,1,1", ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3)),
+        ("0,0,0", "1,1,1", ((0, 0, 0), (1 / 255,) * 3)),
+        ("127.5,127.5,127.5", "127.5,127.5,127.5", ((0.5,) * 3, (0.5,) * 3)),
+    ],
+)
+def test_pixel_range_says_what_mean_and_std_are_of(
+    mean: str, std: str, expected: tuple[tuple[float, ...], ...]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_preprocessing_arguments(parser)
+    said = stated(parser.parse_args(["--pixel-range", "255", "--mean", mean, "--std", std]))
+    preprocessing, _ = combine(said)
+    assert preprocessing.mean == pytest.approx(expected[0])
+    assert preprocessing.std == pytest.approx(expected[1])
+
+
+def test_a_network_of_pixels_from_0_to_255_is_deployed_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(NETWORKS)
+    network = small_networks.make().eval()
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    target, photo = tmp_path / "a.mtl", PHOTO.resize((48, 32))
+    values = ["--pixel-range", "255", "--mean", "123.68,116.779,103.939", "--std", "1,1,1", "--image-size", "32x48"]
+    assert (
+        main([str(tmp_path / "a.pt"), "--model", "small_networks:make", *TASKS, *values, *FAST, "-o", str(target)]) == 0
+    )
+    tensor = np.asarray(photo, np.float32) - np.array([123.68, 116.779, 103.939], np.float32)
+    with torch.inference_mode():
+        age = float(network(torch.from_numpy(tensor).permute(2, 0, 1)[None])["age"])
+    with load(target) as model:
+        assert model.predict(photo)["age"].value == pytest.approx(age, rel=1e-3)
+
+
+def test_a_bundle_has_no_use_for_a_transform(
+    make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle()
+    for option in (["--transform", RESNET], ["--resize-to", "256"], ["--fit", "crop"], ["--pixel-range", "255"]):
+        assert main([str(bundle), *option]) == 2
+        assert f"so {option[0]} has no effect" in capsys.readouterr().err

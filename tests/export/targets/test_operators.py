@@ -1,0 +1,64 @@
+"""The table against the real parser of TensorRT-RTX 1.7, which compiles without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from mtl_deploy.export.targets.linter import check, find_target
+from tests.export.targets.forms import (
+    FORMS,
+    errors,
+    one,
+)
+
+
+@pytest.fixture(scope="module")
+def parse() -> Callable[[bytes], bool]:
+    library = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    if not library.__version__.startswith("1.7."):
+        pytest.skip(f"the table is of TensorRT-RTX 1.7, this is {library.__version__}")
+    logger = library.Logger(library.Logger.INTERNAL_ERROR)
+
+    def run(content: bytes) -> bool:
+        network = library.Builder(logger).create_network(0)
+        return bool(library.OnnxParser(network, logger).parse(content))
+
+    return run
+
+
+def test_tensorrt_rtx_reads_the_operators_of_the_table(parse: Callable[[bytes], bool]) -> None:
+    import tensorrt_rtx
+
+    logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.INTERNAL_ERROR)
+    parser = tensorrt_rtx.OnnxParser(tensorrt_rtx.Builder(logger).create_network(0), logger)
+    schemas = onnx.defs.get_all_schemas_with_history()
+    for kind in sorted({each.name for each in schemas if not each.domain and each.since_version <= 24}):
+        found = check(one(kind), find_target("tensorrt-rtx-1.7"), "g.onnx")
+        refused = any("does not read the operator" in finding.problem for finding in found)
+        assert parser.supports_operator(kind) != refused, kind
+
+
+NOT_REFUSED = {  # the parser takes these for something else, and computes other numbers than ONNX's
+    "no zero point",  # for int8
+    "uint8 zero point",  # for int8
+    "lstm layout",  # it passes over the attribute
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_tensorrt_rtx_agrees_on_every_form(name: str, parse: Callable[[bytes], bool]) -> None:
+    content, _, _, other = FORMS[name]
+    target = "tensorrt-rtx-1.7"
+    assert parse(other)
+    assert errors(other, target) == []
+    if name not in NOT_REFUSED:
+        assert parse(content) == (errors(content, target) == [])
+
+
+def test_tensorrt_rtx_reads_the_bundle(article_bundle: Path, parse: Callable[[bytes], bool]) -> None:
+    for name in ("fp32.onnx", "fp16.onnx"):
+        assert parse((article_bundle / name).read_bytes())
