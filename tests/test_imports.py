@@ -45,6 +45,19 @@ assert "examples:" in out.getvalue().lower()
     assert modules_after(code) & HEAVY == set()
 
 
+def test_what_runs_before_pytorch_is_started_loads_nothing_heavy() -> None:
+    """The order of an export, engines for a bundle on a device, and a network in a contestant's own process."""
+    modules = [
+        "pipeline",
+        "report",
+        "engines.stage",
+        "network.task_file",
+        "baselines.pytorch",
+        "baselines.synthetic_heads",
+    ]
+    assert modules_after(f"import {', '.join(f'mtl_deploy.export.{module}' for module in modules)}") & HEAVY == set()
+
+
 def test_the_runtime_loads_only_numpy_beside_the_standard_library() -> None:
     loaded = modules_after("import mtl_deploy.runtime") - modules_after("pass") - set(sys.stdlib_module_names)
     assert {name for name in loaded if not name.startswith("_")} <= {"mtl_deploy", "numpy"}
