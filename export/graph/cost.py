@@ -95,5 +95,7 @@ def _sizes(value: ir.Value | None, node: ir.Node) -> list[int]:
         elif position == 0:
             sizes.append(1)
         else:
-            raise TraceError(f"node {node.name!r} ({node.op_type}): its shape {shape} is free in other dimensions than the batch")
+            raise TraceError(
+                f"node {node.name!r} ({node.op_type}): its shape {shape} is free in other dimensions than the batch"
+            )
     return sizes

@@ -160,11 +160,11 @@ import importlib.util, sys
 found = importlib.util.find_spec
 sys.modules["torch"] = sys.modules["onnx"] = None
 from pathlib import Path
-from mtl_deploy.export import baseline
+from mtl_deploy.export.baselines import pytorch as baseline
 baseline.find_spec = lambda name: None if name == "torch" else found(name)
-from mtl_deploy.bench.contestants.forms.forms.peers.pytorch import baseline_specs
-from mtl_deploy.bench.contestants.forms.forms.pair import Settings
-from mtl_deploy.runtime.bundle.manifest.manifest.manifest import open_bundle
+from mtl_deploy.bench.contestants.peers.pytorch import baseline_specs
+from mtl_deploy.bench.contestants.pair import Settings
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.errors import BackendError
 spec = baseline_specs(open_bundle({str(article_bundle)!r}), Path({str(article_checkpoint)!r}), None, False, Settings(("CPU",)))[0]
 baseline.load_libraries(spec)

@@ -189,7 +189,7 @@ def test_ctrl_c_at_the_command_leaves_nothing_behind(article_bundle: Path, tmp_p
     target = tmp_path / "out.mtl"
     code = f"""
 import os, signal, sys
-import mtl_deploy.export.engines.bundle_engines.bundle_engines.build as engine_build
+import mtl_deploy.export.engines.build as engine_build
 from mtl_deploy.export.cli import main
 real = engine_build._run
 def slow(library, builder, network, config, progress):
