@@ -95,7 +95,10 @@ class _Copy:
             return None if value is None else self._values[value]
         if not value.is_initializer() or value in common:
             return value
-        weight = node.op_type in WEIGHTED or (node.op_type in _ON_WEIGHTS and place == 0)  # not scales, sizes etc.
+        operator = None if node.domain else WEIGHTED.get(node.op_type)
+        weight = (operator is not None and operator.may_be_parameter(place)) or (
+            node.op_type in _ON_WEIGHTS and place == 0
+        )  # not scales, sizes etc.
         copied = self._constant(value, weight=weight)
         self._values[value] = copied
         return copied

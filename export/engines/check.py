@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mtl_deploy.calibration.observe.spread import spread as spread_of
 from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
 from mtl_deploy.export.verification.choices import chooses, classes, has_margins
-from mtl_deploy.export.verification.rows import Row, require_passed
+from mtl_deploy.export.verification.rows import require_passed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read

@@ -1,4 +1,4 @@
-"""What a graph costs: multiply-adds (MACs) for one image, and parameters."""
+"""What a graph costs: multiply-adds of one image, and parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Cost:
     """The cost of some nodes of a graph.
 
     Attributes:
-        multiply_adds: for one image, in convolutions and matrix products (by convention nothing else is counted).
+        multiply_adds: for one image, in convolutions, matrix products, recurrent layers and attention (by convention nothing else
+            is counted).
         parameters: floating-point weights and biases that the nodes read, each counted once.
     """
 
@@ -30,7 +31,7 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
     """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image.
 
     Raises:
-        TraceError: a size of a convolution or matrix product is unknown, so its work cannot be counted.
+        TraceError: a size that the count needs is not known.
     """
     nodes = list(nodes)
     parameters = {value: None for node in nodes for value in values_read(node) if is_parameter(value)}
@@ -41,20 +42,70 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
 
 
 def multiply_adds(node: ir.Node) -> int:
-    """Count one node's multiply-adds for one image; 0 if it is neither a convolution nor a matrix product."""
-    if node.domain or node.op_type not in WEIGHTED:
-        return 0
-    output, inputs, images = node.outputs[0], node.inputs, _images(node)
-    if node.op_type == "Conv":
-        return prod(_sizes(output, node)) * prod(_sizes(inputs[1], node)[1:]) // images
-    if node.op_type == "ConvTranspose":
-        return prod(_sizes(inputs[0], node)) * prod(_sizes(inputs[1], node)[1:]) // images
-    if node.op_type == "Attention":  # of opset 23: queries times keys, and the resulting weights times values
-        keys = _sizes(inputs[1], node)[-2]
-        return (prod(_sizes(inputs[0], node)) + prod(_sizes(output, node))) * keys // images
-    transposed = node.op_type == "Gemm" and "transA" in node.attributes and node.attributes["transA"].as_int()
-    inner = _sizes(inputs[0], node)[0 if transposed else -1]
-    return prod(_sizes(output, node)) * inner // images
+    """Count one node's multiply-adds for one image; 0 if it carries no weights.
+
+    Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`. An ``If`` counts as its most
+    expensive branch, a ``Scan`` or ``Loop`` as its body times its iterations (once if their number is not known).
+
+    Raises:
+        TraceError: a size that the count needs is not known.
+    """
+    return _count(node) // _images(node)
+
+
+def _count(node: ir.Node) -> int:
+    if bodies := _bodies(node):
+        return _iterations(node) * max(sum(_count(inner) for inner in body) for body in bodies)
+    count = weighted.multiply_adds(
+        node.op_type,
+        [_shape(value) for value in node.inputs],
+        [_shape(value) for value in node.outputs],
+        {name: attribute.value for name, attribute in node.attributes.items()},
+        node.domain,
+    )
+    if count is None:
+        shapes = ", ".join(
+            "left out" if value is None else f"{value.shape or 'unknown'}" for value in (*node.inputs, *node.outputs)
+        )
+        raise TraceError(
+            f"node {node.name!r} ({node.op_type}): its work cannot be counted, as sizes of its inputs or outputs are not known "
+            f"({shapes}); give the network fixed sizes there"
+        )
+    return count
+
+
+def values_read(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield what a node reads, and what the graphs inside it read (the branches of an ``If``, the body of a ``Loop``)."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in _bodies(node):
+        yield from body.outputs
+        for inner in body.all_nodes():
+            yield from (value for value in inner.inputs if value is not None)
+
+
+def _bodies(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type.name == "GRAPH":
+            found.append(attribute.as_graph())
+        elif attribute.type.name == "GRAPHS":
+            found += attribute.as_graphs()
+    return found
+
+
+def _iterations(node: ir.Node) -> int:
+    """Return how often the graph inside a node runs; 1 if that is not known."""
+    if node.op_type == "Loop":
+        most = node.inputs[0]
+        constant = None if most is None else most.const_value
+        return 1 if constant is None else int(constant.numpy().ravel()[0])
+    if node.op_type == "Scan":
+        scanned = node.inputs[len(node.inputs) - node.attributes["num_scan_inputs"].as_int()]
+        axes = node.attributes.get("scan_input_axes")
+        shape = _shape(scanned)
+        size = None if shape is None else shape[0 if axes is None else axes.as_ints()[0]]
+        return size if isinstance(size, int) else 1
+    return 1
 
 
 def weight(node: ir.Node) -> ir.Value | None:
@@ -84,18 +135,8 @@ def _images(node: ir.Node) -> int:
     return shape[0] if shape is not None and len(shape) > 0 and isinstance(shape[0], int) else 1
 
 
-def _sizes(value: ir.Value | None, node: ir.Node) -> list[int]:
-    shape = None if value is None else value.shape
-    if shape is None:
-        raise TraceError(f"node {node.name!r} ({node.op_type}): its shape is unknown, so its work cannot be counted")
-    sizes = []
-    for position, size in enumerate(shape):
-        if isinstance(size, int):
-            sizes.append(size)
-        elif position == 0:
-            sizes.append(1)
-        else:
-            raise TraceError(
-                f"node {node.name!r} ({node.op_type}): its shape {shape} is free in other dimensions than the batch"
-            )
-    return sizes
+def _shape(value: ir.Value | None) -> list[object] | None:
+    """Return a value's sizes; a free batch counts as one image."""
+    if value is None or value.shape is None:
+        return None
+    return [size if isinstance(size, int) or position else 1 for position, size in enumerate(value.shape)]

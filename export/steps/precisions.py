@@ -13,9 +13,10 @@ from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets
 from mtl_deploy.export.verification.reach import unseen_notes
-from mtl_deploy.export.verification.rows import Row, require_passed
+from mtl_deploy.export.verification.rows import require_passed
 from mtl_deploy.export.verification.stage import describe_stress, stress, verify_graphs
 from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
 

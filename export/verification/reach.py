@@ -20,8 +20,6 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.bundle.verification import Row
 
-from .rows import Row
-
 if TYPE_CHECKING:
     import torch
 
@@ -82,7 +80,7 @@ def unreached(
         network: if it does not run in float64 or cannot be differentiated, nothing is found.
         signature: of the graphs.
         images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
-        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.export.verification.rows.Row`.
+        scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
         tolerance: as a share of the scale: a smaller change is not noticed.
     """
     import torch

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.bundle.verification import Row
 
 from .choices import classes, has_margins
 from .expected import Expected, Outputs, compared
 from .margin_errors import MarginErrors
-from .rows import Row
 from .tensor_errors import Floats, TensorErrors
 
 

@@ -19,7 +19,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 
 from .choices import chooses, classes, has_margins
 from .expected import Expected, held, with_log_odds
-from .rows import Row, require_passed
+from .rows import require_passed
 from .task_errors import Judged, TaskErrors
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]

@@ -12,29 +12,31 @@ class Row:
 
     Attributes:
         artifact: path in the bundle.
-        task: the task's name.
+        task: name of the task.
         samples: number of images.
-        max_error: largest absolute difference of an output value, in the output's unit. Of class indices: the largest margin,
-            in logits, by which the network prefers its own class to the one that a pixel got; near ties may fall either way. Of
-            unit vectors: the difference times the length that the network gave the vector, since a short one hardly points.
-        mean_error: mean absolute difference, of class indices the mean margin.
-        tolerance: what ``error`` may not exceed: the largest one of a picture, of FP16 the root mean square.
-        agreement: share of images, of a segmentation of pixels, on which both choose the same class; None where there are none.
+        max_error: largest absolute difference of an output value, in the unit of the output. For class indices: the largest
+            margin, in logits, by which the network prefers its own class to the one that a pixel got; near ties may fall either
+            way. For unit vectors: the difference times the length that the network gave the vector, since a short vector has
+            hardly any direction.
+        mean_error: mean absolute difference; for class indices the mean margin.
+        tolerance: what ``error`` may not exceed: the largest error of an image, for FP16 the root mean square.
+        agreement: share of images (for a segmentation of pixels) on which both choose the same class; None if there are no
+            classes.
         logit_error: largest absolute difference of the values behind the output: of the logits behind probabilities, which
-            saturate and would hide it, of a regression before its scale and offset, of the raw map behind a dense output; None
-            where the output is the network's own.
+            saturate and would hide it; of a regression before its scale and offset; of the raw map behind a dense output. None
+            if the output is the network's own.
         logit_tolerance: what the error of those may not exceed.
-        error: the error that decides, see ``tolerance``; None where it is ``max_error``.
-        rms_error: root mean square of the difference, over images and values; None where it was not computed.
-        excess: the error that decides, of the output or of what is behind it, as a multiple of what is allowed; NaN where an
-            error is.
-        floor: the noise floor: the largest error of PyTorch's own float32 against float64, of probabilities that of the logits
-            behind them, as ``spread``; None where it is not known.
-        spread: four standard deviations of the output over the images; None where errors are judged on another scale.
-        constant: whether the output, or a value of it, does not vary by more than the noise floor: it is judged by its own size.
-        truth: ``float64``, or ``float32`` where the network does not run in double precision.
-        structure_excess: of an FP16 graph, the error of the same graph in float32 as a multiple of what FP32 is allowed: it
-            finds a wrong graph where rounding would hide it. None for other precisions.
+        error: the error that decides, see ``tolerance``; None if it is ``max_error``.
+        rms_error: root mean square of the difference, over images and values; None if it was not computed.
+        excess: the error that decides, of the output or of what is behind it, as a multiple of what is allowed; NaN if an
+            error is NaN.
+        floor: the noise floor: the largest error of PyTorch's own float32 against float64; for probabilities that of the logits
+            behind them, as for ``spread``. None if it is not known.
+        spread: four standard deviations of the output over the images; None if errors are judged on another scale.
+        constant: whether the output, or one of its values, varies by no more than the noise floor: it is judged by its own size.
+        truth: ``float64``, or ``float32`` if the network does not run in double precision.
+        structure_excess: for an FP16 graph, the error of the same graph in float32 as a multiple of what FP32 is allowed: it
+            reveals a wrong graph where rounding would hide it. None for other precisions.
         against: the file that the artifact is compared with, by its path in the bundle; None: the network.
     """
 
