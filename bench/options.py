@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtl_deploy.bench.results.output_files import check_targets
-from mtl_deploy.bench.sections import registry as extras
+from mtl_deploy.bench.sections import registry
+from mtl_deploy.bench.sections.counts import parse_numbers
 from mtl_deploy.runtime.console.command import parser
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.selection import BACKENDS
 
+from . import peer_options
+from .peer_options import PeerOptions
+
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in shuffled rounds, on this machine. A call is
-timed from a ready batch in host memory to all outputs in host memory. Engines are measured where they fit here, else graphs.
+timed from a ready batch in host memory to all outputs in host memory. Engines are measured where they run here, else graphs.
 mtl-bench compare A.json B.json says whether two results differ; mtl-bench report RESULT.json makes a page of one."""
 
 _EPILOG = """\
@@ -27,8 +33,8 @@ examples:
       the shared INT8 graph, against the separate ones of both precisions
   mtl-bench model.mtl/fp16.onnx --provider CUDA
   mtl-bench model.mtl/fp16.trt --batch 1,8,32
-      engines: the separate ones in sequence, on a stream each and as one CUDA graph; at each batch, and where throughput ends
-      to grow
+      engines: the separate ones in sequence, on one stream each, and as one CUDA graph; at each batch size, and from which one
+      on throughput stops growing
   mtl-bench model.mtl --backend onnxruntime
       the graphs, although engines fit
   mtl-bench model.mtl --checkpoint model.pt --peers openvino,onnxruntime:CUDA
@@ -37,6 +43,7 @@ examples:
       latency under load, and the highest rate whose p99 keeps 50 ms
   mtl-bench model.mtl --report report.html --json result.json --csv samples.csv
   mtl-bench compare before.json after.json --fail-above 5
+  mtl-bench report result.json
 
 On the GPU's clock, with and without transfers and CUDA graphs, an engine's times have trtexec's names. docs/benchmarking.md
 defines every figure. exit codes: 0 done; 1 shared's and separate's outputs differ, or running failed; 2 input that cannot be used,
@@ -44,51 +51,108 @@ such as an engine that does not run here; 130 interrupted (143 by TERM, 129 by H
 with what was measured so far."""
 
 PROCESSES = 5
+SUBCOMMANDS = ("compare", "report")
+"""What stands in the place of a bundle; one of that name is ``./compare``."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The options that are lists or depend on others.
+class OutputOptions:
+    """Where the result goes beside the terminal.
 
     Attributes:
-        batches: images a call, growing.
-        threads: ONNX Runtime's in an operator; the first is measured everywhere. Empty: its default.
-        processes: how often all contestants are started.
+        json: a file, ``-`` for standard output instead of the tables, or None.
+        csv: a file for the samples, or None.
+        report: a file for the page, or None.
+        force: whether files that exist are replaced.
+    """
+
+    json: str | None
+    csv: str | None
+    report: str | None
+    force: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of ``mtl-bench``, checked as far as they can be before anything is loaded.
+
+    Attributes:
+        path: a bundle, or an artifact in one.
+        batches: images per call, growing.
+        precision: that is measured; None: what the runtime would choose.
+        backend: that is measured; None: engines where they fit.
         only: the contestants to measure; None: all.
         without: contestants to leave out.
         add: contestants of other precisions.
+        quick: shared and separate alone, without what was not asked for by name.
+        memory: whether memory is measured.
+        duration: seconds at a batch size; None: by the number of contestants.
+        processes: how often all contestants are started.
+        isolation: ``process`` or ``none``; None: by the backend.
+        cuda_graphs: whether engines are launched as CUDA graphs.
+        threads: of ONNX Runtime inside an operator; the first number is used everywhere. Empty: its default.
+        providers: of ONNX Runtime, in order of preference; None: its default.
+        spinning: whether idle threads spin.
+        seed: of the images, the orders and the bootstrap.
+        peers: contestants beside the bundle's own.
+        sections: the options of each section, by its key.
+        output: where the result goes.
+        quiet: whether there is no progress line.
     """
 
+    path: Path
     batches: tuple[int, ...]
-    threads: tuple[int, ...]
-    processes: int
+    precision: str | None
+    backend: str | None
     only: tuple[str, ...] | None
     without: tuple[str, ...]
     add: tuple[str, ...]
+    quick: bool
+    memory: bool
+    duration: float | None
+    processes: int
+    isolation: str | None
+    cuda_graphs: bool
+    threads: tuple[int, ...]
+    providers: tuple[str, ...] | None
+    spinning: bool
+    seed: int
+    peers: PeerOptions
+    sections: Mapping[str, Any]
+    output: OutputOptions
+    quiet: bool
 
 
 def bench_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
+    """Return the command's parser, without its subcommands."""
     made = parser("mtl-bench", _DESCRIPTION, _EPILOG)
-    made.add_argument("path", type=Path, metavar="PATH", help="a bundle (NAME.mtl) or an artifact in one")
-    _add_what(made.add_argument_group("what is measured"))
-    _add_how(made.add_argument_group("how"))
-    extras.add_options(made)
-    results = made.add_argument_group("results")
-    results.add_argument("--json", metavar="FILE", help="all figures and samples; - for standard output, not the table")
-    results.add_argument("--csv", metavar="FILE", help="all samples, a call a line")
-    results.add_argument("--report", metavar="FILE", help="a page for a browser, in one file")
-    results.add_argument("-f", "--force", action="store_true", help="replace files that exist")
-    results.add_argument("-q", "--quiet", action="store_true", help="no progress line")
+    made.add_argument("path", metavar="PATH", help="a bundle (NAME.mtl) or an artifact in one")
+    add_options(made)
     return made
 
 
+def add_options(made: argparse.ArgumentParser) -> None:
+    """Add the options to a parser."""
+    _add_what(made.add_argument_group("what is measured"))
+    _add_how(made.add_argument_group("how"))
+    peer_options.add_options(made)
+    registry.add_options(made)
+    results = made.add_argument_group("results")
+    results.add_argument("--json", metavar="FILE", help="all figures and samples; - for standard output, not the table")
+    results.add_argument("--csv", metavar="FILE", help="all samples, one call per line")
+    results.add_argument("--report", metavar="FILE", help="a page for a browser, in one file")
+    results.add_argument("-f", "--force", action="store_true", help="replace files that exist")
+    results.add_argument("-q", "--quiet", action="store_true", help="no progress line")
+
+
 def _add_what(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--batch", default="1", metavar="N[,N...]", help="images a call (default: 1); several: in turn")
+    group.add_argument(
+        "--batch", default="1", metavar="N[,N...]", help="images per call (default: 1); several: one by one"
+    )
     group.add_argument(
         "--precision", metavar="NAME", help="fp32, fp16 or int8 (default: what the runtime would choose)"
     )
-    group.add_argument("--backend", choices=BACKENDS, help="engines or graphs (default: engines where they fit)")
+    group.add_argument("--backend", choices=BACKENDS, help="engines or graphs (default: engines where they run here)")
     group.add_argument(
         "--contestants", metavar="NAME,...", help="only these, and shared: separate,concurrent,shared:TASK"
     )
@@ -102,65 +166,82 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
 
 def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--duration", type=float, metavar="S", help="seconds to measure, a batch size (default: 6 a contestant)"
+        "--duration", type=float, metavar="S", help="seconds to measure per batch size (default: 6 per contestant)"
     )
     group.add_argument(
-        "--processes", type=int, metavar="P", help=f"start all contestants anew so often (default: {PROCESSES})"
+        "--processes", type=int, metavar="P", help=f"start all contestants anew this many times (default: {PROCESSES})"
     )
     group.add_argument(
         "--isolation",
         choices=("process", "none"),
-        help="a process for each contestant, or this one for all (default: process for graphs, none for engines)",
+        help="one process per contestant, or this one for all (default: process for graphs, none for engines)",
     )
     group.add_argument("--no-cuda-graphs", action="store_true", help="enqueue engines kernel by kernel")
     group.add_argument(
         "--threads",
         metavar="N[,N...]",
-        help="ONNX Runtime's in an operator (default: one a core); several: scaling over them",
+        help="of ONNX Runtime inside an operator (default: one per core); several: scaling over them",
     )
     group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     group.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")
-    group.add_argument("--seed", type=int, default=0, help="of the images, the orders and the bootstrap (default: 0)")
+    group.add_argument(
+        "--seed", type=int, default=0, help="of the images, the order of contestants and the bootstrap (default: 0)"
+    )
 
 
-def checked(arguments: argparse.Namespace) -> Checked:
+def read_options(arguments: argparse.Namespace) -> RunOptions:
     """Check what can be checked before anything is loaded.
 
     Raises:
         OptionError: an option that cannot be used.
     """
-    batches = tuple(sorted(set(_numbers("--batch", arguments.batch, "1,8,32"))))
-    threads = () if arguments.threads is None else _numbers("--threads", arguments.threads, "1,2,4")
+    if arguments.path in SUBCOMMANDS:
+        raise OptionError(
+            f"{arguments.path}: the subcommand stands first, its options behind it: mtl-bench {arguments.path} ...; a bundle of "
+            f"that name is ./{arguments.path}"
+        )
+    path = Path(arguments.path)
+    batches = tuple(sorted(parse_numbers("--batch", arguments.batch, "1,8,32")))
+    threads = () if arguments.threads is None else parse_numbers("--threads", arguments.threads, "1,2,4")
     if arguments.duration is not None and not 0 < arguments.duration <= 86400:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.processes is not None and not 1 <= arguments.processes <= 1000:
         raise OptionError(f"--processes {arguments.processes}: use 1 to 1000")
     if arguments.seed < 0:
         raise OptionError(f"--seed {arguments.seed}: use 0 or more")
-    files = {f"--{option}": getattr(arguments, option) for option in ("json", "csv", "report")}
-    if files["--json"] == "-":
-        del files["--json"]
+    output = OutputOptions(arguments.json, arguments.csv, arguments.report, arguments.force)
+    files = {"--json": None if output.json == "-" else output.json, "--csv": output.csv, "--report": output.report}
     check_targets(
         {option: file for option, file in files.items() if file is not None},
-        force=arguments.force,
-        inputs=(arguments.path, arguments.checkpoint),
+        force=output.force,
+        inputs=(path, arguments.checkpoint),
     )
     if arguments.quick and arguments.contestants is not None:
         raise OptionError("--quick and --contestants both say what is measured; leave one of them out")
-    extras.check_options(arguments)
-    only = ("separate",) if arguments.quick else _names(arguments.contestants)
-    processes = arguments.processes or max(1 if arguments.quick else PROCESSES, arguments.builds)
-    return Checked(batches, threads, processes, only, _names(arguments.without) or (), _names(arguments.add) or ())
-
-
-def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(dict.fromkeys(int(part) for part in str(text).split(",")))
-    except ValueError:
-        raise OptionError(f"{option} {text}: use a number, or several such as {example}") from None
-    if min(numbers) < 1:
-        raise OptionError(f"{option} {min(numbers)}: use 1 or more")
-    return numbers
+    peers = peer_options.read_options(arguments)
+    return RunOptions(
+        path=path,
+        batches=batches,
+        precision=arguments.precision,
+        backend=arguments.backend,
+        only=("separate",) if arguments.quick else _names(arguments.contestants),
+        without=_names(arguments.without) or (),
+        add=_names(arguments.add) or (),
+        quick=arguments.quick,
+        memory=not arguments.no_memory,
+        duration=arguments.duration,
+        processes=arguments.processes or max(1 if arguments.quick else PROCESSES, peers.builds),
+        isolation=arguments.isolation,
+        cuda_graphs=not arguments.no_cuda_graphs,
+        threads=threads,
+        providers=tuple(arguments.provider) if arguments.provider else None,
+        spinning=arguments.spinning,
+        seed=arguments.seed,
+        peers=peers,
+        sections=registry.settings(arguments),
+        output=output,
+        quiet=arguments.quiet,
+    )
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -136,7 +136,7 @@ def _concurrent(pair: Pair, settings: Settings) -> Spec:
     spec = replace(_side(pair, SEPARATE, settings), name=CONCURRENT, kind=CONCURRENT)
     count = len(spec.artifacts)
     if pair.engines:
-        return replace(spec, title=f"{count} separate on a stream each")
+        return replace(spec, title=f"{count} separate on one stream each")
     threads = max(1, (settings.threads or usable_cores()) // count)
     word = f"{threads} thread" + ("s" if threads > 1 else "")
     return replace(spec, title=f"{count} separate at once, {word} each", settings=replace(settings, threads=threads))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-from mtl_deploy.bench.html.svg.axes import at_values, for_factors, linear
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.axes import at_values, for_factors, linear
+from mtl_deploy.bench.blocks.plots import Dot, IntervalPlot, Line, LinePlot
 from mtl_deploy.bench.html.svg.canvas import key
-from mtl_deploy.bench.html.svg.plots import Dot, Line, Ridge, distributions, intervals, lines, sampled
+from mtl_deploy.bench.html.svg.plots import Ridge, distributions, draw, sampled
 from mtl_deploy.bench.statistics.nested import Interval
 
-from .elements import At, Markup, by_batch, figure, interval, join, names_of, paragraph, slots, table, tag
+from .elements import Markup, by_batch, figure, interval, join, names_of, paragraph, slots, table, tag
 
 _QUANTILES = ("p50", "p90", "p99")
 
@@ -43,7 +45,7 @@ def _ratios(document: At, batch: At) -> list[object]:
     axis = for_factors([number for _, at in rows for number in at.numbers()])
     title = f"Time over the shared pass's, batch {batch['batch'].text()}"
     unit = "ratio to the shared pass" + (", logarithmic" if axis.log else "")
-    plot = intervals(dots, axis, title=title, unit=unit, show="ratio", at=1.0)
+    plot = draw(IntervalPlot(dots, axis, title, unit, "ratio", mark=1.0))
     cells = [
         [
             key(names.get(name, name), palette.get(name, 0)),
@@ -96,7 +98,7 @@ def _latency(document: At, batch: At) -> list[object]:
         for name, at in contestants
     ]
     if rows:
-        columns = ["", "mean, ms", "p50, ms", "p90, ms", "p99, ms", "images a second", "calls", "spread of rounds"]
+        columns = ["", "mean, ms", "p50, ms", "p90, ms", "p99, ms", "images per second", "calls", "spread of rounds"]
         content.append(
             table("Latency in milliseconds with 95 % intervals; n/a: too few calls to bound it", columns, rows)
         )
@@ -113,7 +115,7 @@ def _latency(document: At, batch: At) -> list[object]:
 
 
 def throughput(document: At) -> list[object]:
-    """Return images a second over the batch; nothing where one batch was measured."""
+    """Return images per second over the batch; nothing where one batch was measured."""
     batches = list(document["batches"])
     if len(batches) < 2:
         return []
@@ -131,7 +133,16 @@ def throughput(document: At) -> list[object]:
     ]
     x_axis = at_values(sizes, log=True)
     y_axis = linear([0, *(at.number() for rates in measured.values() for at in rates)])
-    plot = lines(drawn, x_axis, y_axis, title="Images a second over the batch", x="images a call", y="images a second")
+    plot = draw(
+        LinePlot(
+            drawn,
+            x_axis,
+            y_axis,
+            title="Images per second over the batch",
+            x="images per call",
+            y="images per second",
+        )
+    )
     largest = document["largest_throughput"]
     columns = ["", *(tag("span", "batch ", figure(batch["batch"], "count")) for batch in batches)]
     columns += ["largest", "still growing"] if largest else []
@@ -149,7 +160,7 @@ def throughput(document: At) -> list[object]:
     said = (
         paragraph(answer, class_="note") if answer and answer not in [one["answer"].value for one in batches] else None
     )
-    return [said, plot, table("Images a second", columns, rows)]
+    return [said, plot, table("Images per second", columns, rows)]
 
 
 def tiles(document: At) -> Markup | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.kinds import shown
 
 _TAG = re.compile(r"<[^>]*>")
 
@@ -15,96 +16,6 @@ class Markup(str):
     """Text that is HTML already; any other text is escaped where it enters an element."""
 
     __slots__ = ()
-
-
-class At:
-    """A value of a result, with its JSON pointer (RFC 6901). What is missing reads as None, so that old results render too.
-
-    Args:
-        value: the value.
-        path: its pointer.
-    """
-
-    def __init__(self, value: Any, path: str = "") -> None:
-        self.value = value
-        self.path = path
-
-    def __getitem__(self, key: str | int) -> At:
-        token = str(key).replace("~", "~0").replace("/", "~1")
-        try:
-            found = self.value[key]
-        except (KeyError, IndexError, TypeError):
-            found = None
-        return At(found, f"{self.path}/{token}")
-
-    def __bool__(self) -> bool:
-        return self.value is not None and self.value not in ({}, [], "")
-
-    def __iter__(self) -> Iterator[At]:
-        return (self[i] for i in range(len(self.value or ())))
-
-    def items(self) -> list[tuple[str, At]]:
-        """Return a mapping's keys and values, in its order; none where it is missing."""
-        return [(key, self[key]) for key in self.value] if isinstance(self.value, Mapping) else []
-
-    def values(self) -> list[At]:
-        """Return a mapping's values, in its order."""
-        return [at for _, at in self.items()]
-
-    def text(self, default: str = "") -> str:
-        """Return the value as text."""
-        return default if self.value is None else str(self.value)
-
-    def number(self) -> float:
-        """Return the value as a number; NaN where it is none."""
-        value = self.value
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-    def numbers(self) -> tuple[float, float, float]:
-        """Return an interval's value and ends; NaN where it is missing."""
-        return self["value"].number(), self["low"].number(), self["high"].number()
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """Write a number with some significant digits, without an exponent; digits before the point are never dropped."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, places)
-    if rounded and math.floor(math.log10(abs(rounded))) > math.floor(math.log10(abs(value))):
-        places -= 1  # 9.996 is 10.0
-    return f"{value:,.{max(0, places)}f}" if abs(value) >= 10_000 else f"{value:.{max(0, places)}f}"
-
-
-class Show(NamedTuple):
-    """How a kind of figure is written: in which unit, as multiples of the result's, and how."""
-
-    scale: float
-    write: Callable[[float], str]
-    unit: str = ""
-
-
-SHOWS = {
-    "number": Show(1, significant),
-    "plain": Show(1, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
-    "count": Show(1, lambda value: f"{value:,.0f}"),
-    "ratio": Show(1, lambda value: f"{value:.2f}" if abs(value) < 100 else significant(value)),
-    "percent": Show(100, lambda value: f"{value:.1f}", "\u202f%"),
-    "points": Show(100, lambda value: f"{value:+.2f}"),
-    "share": Show(100, lambda value: f"{value:.2f}"),
-    "signed": Show(1, lambda value: ("+" if value >= 0 else "") + significant(value)),
-    "error": Show(1, lambda value: f"{value:.2e}" if 0 < abs(value) < 1e-3 else significant(value)),
-    "MB": Show(1e-6, significant),
-    "M": Show(1e-6, significant),
-    "G": Show(1e-9, significant),
-}
-"""By name: the kinds of figures. A page's element names its kind in ``data-show``."""
-
-
-def shown(value: Any, show: str = "number") -> str:
-    """Write a figure as people read it."""
-    scale, write, unit = SHOWS[show]
-    return write(value * scale if scale != 1 else value) + unit
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:

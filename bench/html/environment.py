@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.html.svg.canvas import key
 
-from .elements import At, Markup, bullets, figure, join, names_of, paragraph, slots, table, tag
+from .elements import Markup, bullets, figure, join, names_of, paragraph, slots, table, tag
 from .quality import words
 
 _WORDS = {
@@ -68,7 +69,7 @@ def facts(document: At) -> Markup:
 
 
 def warnings(document: At) -> Markup | None:
-    """Return what speaks against the figures; of each batch too."""
+    """Return what casts doubt on the figures; of each batch too."""
     batches = list(document["batches"])
     of_batch: dict[str, list[str]] = {}
     for batch in batches:

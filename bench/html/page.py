@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from mtl_deploy.bench.results.output_files import check_targets, write_whole
-from mtl_deploy.bench.results.result_file import read_result
-from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import Roster
+from mtl_deploy.bench.sections import registry
+from mtl_deploy.bench.sections.base import BatchSection, RunSection
 
-from . import comparison as html_comparison
-from . import costs as html_costs
-from . import environment as html_environment
-from . import load as html_load
-from . import quality as html_quality
-from . import scaling as html_scaling
-from .elements import At, Markup, figure, join, tag
+from . import comparison, environment, memory, quality
+from .elements import Markup, by_batch, figure, join, tag
+from .from_blocks import rendered
 from .style import style
 
-_DESCRIPTION = """\
-Write the report of a result: one HTML file, readable on a phone, in light and dark and on paper, that needs no network."""
+_Made = tuple[str, str, list[object]]
+"""A section of the page: its id, its heading and its content."""
 
-_EPILOG = """\
-examples:
-  mtl-bench model.mtl --json result.json
-  mtl-bench report result.json -o report.html
-
-exit codes: 0 done; 2 a file that is no result, or a report that cannot be written."""
-
-_SECTIONS: tuple[tuple[str, str, Callable[[At], list[object]]], ...] = (
-    ("comparison", "Comparison", html_comparison.comparison),
-    ("latency", "Latency", html_comparison.latency),
-    ("throughput", "Throughput over the batch", html_comparison.throughput),
-    ("where", "Where the time goes", html_costs.where),
-    ("break-even", "Break-even", html_scaling.break_even),
-    ("scaling", "Scaling", html_scaling.scaling),
-    ("load", "Latency under load", html_load.open_loop),
-    ("cold-start", "Cold start", html_load.cold_start),
-    ("memory", "Memory and size", html_costs.memory),
-    ("energy", "Energy", html_costs.energy),
-    ("engine-timings", "Inside the engines", html_load.engine_timings),
-    ("accuracy", "Accuracy", html_quality.accuracy),
-    ("verification", "Verification", html_quality.verification),
-    ("agreement", "Agreement", html_quality.agreement),
-    ("contestants", "Contestants", html_environment.contestants),
-    ("excluded", "Left out", html_quality.excluded),
-    ("environment", "Environment", html_environment.environment),
-    ("settings", "Settings", html_environment.settings),
-    ("command", "Measure it again", html_environment.command),
+_FIRST: tuple[tuple[str, str, Callable[[At], list[object]]], ...] = (
+    ("comparison", "Comparison", comparison.comparison),
+    ("latency", "Latency", comparison.latency),
+    ("throughput", "Throughput over the batch", comparison.throughput),
+    ("memory", "Memory and size", memory.memory),
 )
+"""Before the sections of the registry."""
+
+_LAST: tuple[tuple[str, str, Callable[[At], list[object]]], ...] = (
+    ("accuracy", "Accuracy", quality.accuracy),
+    ("verification", "Verification", quality.verification),
+    ("agreement", "Agreement", quality.agreement),
+    ("contestants", "Contestants", environment.contestants),
+    ("excluded", "Left out", quality.excluded),
+    ("environment", "Environment", environment.environment),
+    ("settings", "Settings", environment.settings),
+    ("command", "Measure it again", environment.command),
+)
+"""After them."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -67,7 +54,9 @@ def render(document: Mapping[str, Any]) -> str:
         an HTML document.
     """
     at = At(document)
-    sections = [(key, title, content) for key, title, make in _SECTIONS if (content := make(at))]
+    made = [*((key, title, make(at)) for key, title, make in _FIRST), *_sections(at)]
+    made += [(key, title, make(at)) for key, title, make in _LAST]
+    sections = [section for section in made if section[2]]
     name = at["bundle"]["name"].text(at["bundle"]["path"].text())
     head = tag(
         "head",
@@ -86,9 +75,9 @@ def render(document: Mapping[str, Any]) -> str:
         "header",
         tag("p", tag("strong", name), join([" \u00b7 mtl-bench"]), _date(at), class_="kicker"),
         *_answers(at),
-        html_environment.warnings(at),
-        html_comparison.tiles(at),
-        html_environment.facts(at),
+        environment.warnings(at),
+        comparison.tiles(at),
+        environment.facts(at),
         contents,
     )
     main_part = tag("main", *(_section(*section) for section in sections), id="main")
@@ -97,18 +86,20 @@ def render(document: Mapping[str, Any]) -> str:
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def write_report(document: Mapping[str, Any], file: Path, *, force: bool) -> None:
-    """Write the report, whole or not at all.
+def _sections(at: At) -> Iterator[_Made]:
+    """Yield what the registry's sections show."""
+    roster = Roster(at)
+    for section in registry.SECTIONS:
+        if isinstance(section, BatchSection):
+            yield section.key, section.title, by_batch(at, partial(_of_batch, section, roster))
+        elif isinstance(section, RunSection):
+            found = at.down(section.place)
+            yield section.key, section.title, rendered(section.blocks(found, roster)) if found else []
 
-    Args:
-        document: see :func:`render`.
-        file: where to.
-        force: replace a file that is there.
 
-    Raises:
-        OptionError: it cannot be written there.
-    """
-    write_whole("--output", str(file), render(document), force=force)
+def _of_batch(section: BatchSection[Any], roster: Roster, batch: At) -> list[object]:
+    found = batch.down(section.place)
+    return rendered(section.blocks(found, batch, roster)) if found else []
 
 
 def _section(key: str, title: str, content: list[object]) -> Markup:
@@ -127,7 +118,7 @@ def _answers(at: At) -> list[Markup]:
 
 
 def _date(at: At) -> Markup | None:
-    found = html_environment.date(at)
+    found = environment.date(at)
     return None if found is None else join([" \u00b7 ", found])
 
 
@@ -141,24 +132,3 @@ def _foot(at: At) -> Markup:
         ")",
     ]
     return tag("footer", tag("p", *words, _date(at), "."))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``mtl-bench report`` and return its exit code."""
-    return run_command(lambda: _report(_parser().parse_args(arguments)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = parser("mtl-bench report", _DESCRIPTION, _EPILOG)
-    made.add_argument("result", type=Path, metavar="RESULT.json", help="what mtl-bench --json wrote")
-    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: RESULT.html beside it)")
-    made.add_argument("-f", "--force", action="store_true", help="replace a file that exists")
-    return made
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    output: Path = arguments.output or arguments.result.with_suffix(".html")
-    check_targets({"--output": str(output)}, force=arguments.force, inputs=[arguments.result])
-    write_report(read_result(arguments.result), output, force=arguments.force)
-    print(output)  # noqa: T201
-    return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from .elements import At, Markup, by_batch, figure, join, names_of, paragraph, table, tag
+from mtl_deploy.bench.blocks.at import At
+
+from .elements import Markup, by_batch, figure, join, names_of, paragraph, table, tag
 
 _METRICS = {"mae": "mean absolute error", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1"}
 

@@ -1,4 +1,4 @@
-"""Measuring contestants in turn: warm-up until stable, then rounds in which each has its share of time."""
+"""Measuring contestants in turn: warm-up until stable, then rounds in which each has its share of the time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mtl_deploy.bench.statistics.nested import Nested, Samples
 from mtl_deploy.runtime.errors import DeviceLostError, WorkError
 
 SLOT_S = 0.25  # a contestant's share of a round
-MIN_CALLS = 3  # of a contestant in a round, however slow
-WARM_UP_S = 5.0  # at most, a contestant
+MIN_CALLS = 3  # per contestant and round, however slow
+WARM_UP_S = 5.0  # at most, per contestant
 STABLE = 0.02  # two blocks of warm-up whose medians differ by less
 
 Clock = Callable[[], int]
@@ -76,6 +76,10 @@ class Measurement:
         """Return a contestant's samples by process, round and call: whole rounds, of processes that have one."""
         return [samples[:rounds] for samples, rounds in zip(self.samples[name], self._whole(), strict=False) if rounds]
 
+    def by_name(self) -> dict[str, Nested]:
+        """Return the samples of all contestants that have a whole round."""
+        return {name: nested for name in self.names if (nested := self.nested(name))}
+
     def _whole(self) -> list[int]:
         """Return the number of rounds of each process that all contestants have; an interrupt can come at any moment."""
         return [min(map(len, one)) for one in zip(*self.samples.values(), strict=False)]
@@ -85,7 +89,7 @@ class Measurement:
         return np.concatenate([samples for rounds in self.nested(name) for samples in rounds])
 
     def drop(self, name: str, reason: str) -> None:
-        """Forget a contestant that failed: it has not the same rounds as the others."""
+        """Forget a contestant that failed: it does not have the same rounds as the others."""
         self.samples.pop(name, None)
         self.warm_up.pop(name, None)
         self.parts_ms.pop(name, None)
@@ -105,7 +109,7 @@ def measure(
     """Measure rounds for ``duration`` seconds, one at least, with contestants that were just started.
 
     In each round every contestant has a slot of its own, in a shuffled order: so slow changes of the machine, and what one leaves
-    in the caches for the next, meet all alike. A contestant that fails is left out, unless it is the shared one.
+    in the caches for the next, affect all alike. A contestant that fails is left out, unless it is the shared one.
 
     Args:
         hosts: the contestants, by name.
@@ -114,7 +118,7 @@ def measure(
         into: gets a process's samples; after an interrupt it holds the rounds that were whole.
         rng: shuffles.
         clock: nanoseconds.
-        progress: told where the work is.
+        progress: shows what is being measured.
 
     Raises:
         WorkError: the shared contestant failed.

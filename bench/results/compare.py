@@ -1,40 +1,20 @@
-"""``mtl-bench compare``: whether two results differ, for two versions, settings or devices, or as a gate in CI."""
+"""Whether two results differ, for two versions, settings or devices."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtl_deploy.bench.statistics.derived import ratio
 from mtl_deploy.bench.statistics.nested import Interval, Nested, location
-from mtl_deploy.runtime.console.command import parser, run_command, table
+from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.errors import OptionError
-
-from .output_files import check_targets, write_whole
-from .result_file import read_result
 
 COMPARE_VERSION = 1
 _FEW_PROCESSES = 3
-
-_DESCRIPTION = """\
-Compare two results of mtl-bench, contestant by contestant: the second's time over the first's, with its 95 % interval. A ratio
-whose interval contains 1 is no difference."""
-
-_EPILOG = """\
-examples:
-  mtl-bench compare before.json after.json
-  mtl-bench compare main.json branch.json --fail-above 5
-      for CI: exit code 1 where the shared pass has become slower by more than 5 %, and the difference is real
-  mtl-bench compare orin.json xavier.json --contestants shared,separate
-
-exit codes: 0 done; 1 slower than --fail-above allows; 2 files that cannot be compared."""
 
 _CONDITIONS = {
     "precision": ("precision",),
@@ -58,7 +38,7 @@ class Change:
     """One contestant at one batch size in two results.
 
     Attributes:
-        batch: images a call.
+        batch: images per call.
         contestant: its name.
         first_ms: mean over processes and rounds of the round's median, in the first result.
         second_ms: in the second.
@@ -90,13 +70,13 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ResultComparison:
     """What two results say of one another.
 
     Attributes:
         changes: of every contestant and batch that both have.
         conditions: what was not the same, by name: its value in the first and in the second.
-        warnings: what speaks against the comparison.
+        warnings: what casts doubt on the comparison.
     """
 
     changes: tuple[Change, ...]
@@ -153,7 +133,7 @@ class Comparison:
         }
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> Comparison:
+def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> ResultComparison:
     """Compare two results.
 
     Processes, rounds and calls of each are resampled apart from the other's, as nothing ties the two runs together.
@@ -188,7 +168,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 
         )
     found = {name: tuple(_at(document, path) for document in (first, second)) for name, path in _CONDITIONS.items()}
     conditions = {name: (one, other) for name, (one, other) in found.items() if one != other}
-    return Comparison(tuple(changes), conditions, tuple(_warnings(first, second, changes)))
+    return ResultComparison(tuple(changes), conditions, tuple(_warnings(first, second, changes)))
 
 
 def _warnings(first: Mapping[str, Any], second: Mapping[str, Any], changes: Sequence[Change]) -> list[str]:
@@ -232,65 +212,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "x".join(map(str, value))
     return "n/a" if value is None else str(value)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``mtl-bench compare`` and return its exit code."""
-    return run_command(lambda: _compare(_parser().parse_args(arguments)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = parser("mtl-bench compare", _DESCRIPTION, _EPILOG)
-    made.add_argument(
-        "first", type=Path, metavar="FIRST.json", help="what mtl-bench --json wrote; the one to compare with"
-    )
-    made.add_argument("second", type=Path, metavar="SECOND.json", help="another")
-    made.add_argument(
-        "--fail-above",
-        type=float,
-        metavar="PERCENT",
-        help="exit with 1 where the second is slower by more, and really so",
-    )
-    made.add_argument(
-        "--contestants", default="shared", metavar="NAME,...", help="that --fail-above looks at (default: shared)"
-    )
-    made.add_argument(
-        "--json", metavar="FILE", help="write the comparison; - for standard output, instead of the table"
-    )
-    made.add_argument("-f", "--force", action="store_true", help="replace the file at --json")
-    made.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-    return made
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    percent = arguments.fail_above
-    if percent is not None and not 0 <= percent < 1000:
-        raise OptionError(f"--fail-above {percent:g}: use percent, from 0 to less than 1000")
-    if arguments.seed < 0:
-        raise OptionError(f"--seed {arguments.seed}: use 0 or more")
-    if arguments.json not in (None, "-"):
-        inputs = (arguments.first, arguments.second)
-        check_targets({"--json": arguments.json}, force=arguments.force, inputs=inputs)
-    found = compare(read_result(arguments.first), read_result(arguments.second), seed=arguments.seed)
-    watched = [name.strip() for name in arguments.contestants.split(",")]
-    measured = {change.contestant for change in found.changes}
-    if percent is not None and (absent := [name for name in watched if name not in measured]):
-        raise OptionError(f"--contestants {absent[0]}: the results have in common {', '.join(sorted(measured))}")
-    if arguments.json == "-":
-        print(json.dumps(found.to_dict(), ensure_ascii=False))  # noqa: T201
-    else:
-        print(found.text())  # noqa: T201
-        if arguments.json is not None:
-            text = json.dumps(found.to_dict(), ensure_ascii=False) + "\n"
-            write_whole("--json", arguments.json, text, force=arguments.force)
-    failed = [
-        change
-        for change in found.changes
-        if percent is not None and change.contestant in watched and change.slower_than(percent)
-    ]
-    for change in failed:
-        sys.stderr.write(
-            f"error: {change.contestant} at batch {change.batch} takes {change.verdict} (95 % interval of the ratio "
-            f"{change.ratio.low:.3f} to {change.ratio.high:.3f}); --fail-above allows {percent:g} %\n"
-        )
-    return 1 if failed else 0

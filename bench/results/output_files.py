@@ -1,4 +1,4 @@
-"""Where results are written: checked before anything is measured, written whole or not at all, over no file unasked."""
+"""Where results are written: checked before anything is measured, written whole or not at all, over no other file unless asked."""
 
 from __future__ import annotations
 

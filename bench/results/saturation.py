@@ -1,4 +1,4 @@
-"""Several batch sizes side by side: where throughput ends to grow, and what sharing gains there."""
+"""Several batch sizes side by side: where throughput stops growing, and what sharing gains there."""
 
 from __future__ import annotations
 
@@ -6,34 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtl_deploy.bench.contestants.specs import SEPARATE, SUBSET
-from mtl_deploy.runtime.console.command import table
 
 from .report import Report
 from .wording import number, verdict
 
-_GROWING = 1.05  # a throughput that was this much less at the batch before has not ended to grow
-
-
-def text(reports: Sequence[Report]) -> str:
-    """Return the table over all batch sizes.
-
-    Args:
-        reports: two or more, by growing batch size.
-    """
-    titles = _titles(reports)
-    rows = [
-        [title, *(f"{one.throughput(name):.1f}" if name in one.specs else "n/a" for one in reports)]
-        for name, title in titles.items()
-    ]
-    rows += [
-        [
-            f"ratio {title}",
-            *(f"{one.ratios[name].value:.2f}" if name in one.others else "n/a" for one in reports),
-        ]
-        for name, title in titles.items()
-        if name in {other for one in reports for other in one.others} and name not in _subsets(reports)
-    ]
-    return table(["images a second", *(f"batch {one.batch}" for one in reports)], rows)
+_GROWING = 1.05  # a throughput that was this much less at the batch before is still growing
 
 
 def answer(reports: Sequence[Report]) -> str:
@@ -58,7 +35,7 @@ def _throughputs(reports: Sequence[Report]) -> str:
     for name, one in largest(reports).items():
         if name not in titles:
             continue
-        found.append(f"{titles[name]} {one['images_per_s']:.1f} images a second at batch {one['batch']}")
+        found.append(f"{titles[name]} {one['images_per_s']:.1f} images per second at batch {one['batch']}")
         if one["still_growing"]:
             growing.append(titles[name])
     end = f" Still growing at the largest batch: {', '.join(growing)}; measure larger ones." if growing else ""

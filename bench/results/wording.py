@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mtl_deploy.bench.contestants.specs import CONCURRENT, ONE_GRAPH, SEPARATE, SHARED
 from mtl_deploy.bench.statistics.nested import Interval
 
-if TYPE_CHECKING:
-    from .report import Report
+from .report import Report
 
 _LARGE_HEADS = 0.05  # share of the shared pass from which heads, or decoders, are the reason for a small ideal
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FORMS = {SEPARATE: "in sequence", CONCURRENT: "on a stream each", ONE_GRAPH: "as one CUDA graph"}
+FORMS = {SEPARATE: "in sequence", CONCURRENT: "on one stream each", ONE_GRAPH: "as one CUDA graph"}
 """The forms of the separate engines, in words."""
 
 
@@ -20,7 +17,7 @@ def answer(report: Report) -> str:
     """Return the answer for a batch size."""
     name = report.main
     if name is None:
-        return f"One shared pass takes {report.means[SHARED].value:.2f} ms in the mean; nothing was measured beside it."
+        return f"One shared pass takes {report.means[SHARED].value:.2f} ms on average; nothing else was measured."
     heads = report.heads_share
     own = f" ({100 * heads:.0f} % of them are the heads' own)" if heads >= _LARGE_HEADS else ""
     ideal = f"the multiply-adds allow {report.ideal:.2f}{own}"

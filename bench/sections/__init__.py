@@ -1,1 +1,1 @@
-"""What is measured beside latency: one module or folder for each section of the report, listed in the registry."""
+"""What is measured beside latency: one folder per section, listed in the registry; ``base.py`` says what a section is."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtl_deploy.bench.measurement import measure
-from mtl_deploy.bench.sections import engine_timings
+from mtl_deploy.bench.sections.engine_timings import timings
 from tests.fakes.fork import ForkingCuda
 from tests.fakes.machine import engine_bundle, machine
 
@@ -31,4 +31,4 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots of the fewest calls."""
     monkeypatch.setattr(measure, "SLOT_S", 0.001)
     monkeypatch.setattr(measure, "WARM_UP_S", 0.01)
-    monkeypatch.setattr(engine_timings, "SLOT_S", 0.0)
+    monkeypatch.setattr(timings, "SLOT_S", 0.0)

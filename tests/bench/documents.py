@@ -32,7 +32,7 @@ def document(
 
     Args:
         engines: of engines, with their timings; else of graphs.
-        batches: images a call.
+        batches: images per call.
         seed: of the samples.
         calls: in a round; few leave quantiles without bounds.
     """

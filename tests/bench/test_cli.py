@@ -21,8 +21,16 @@ from mtl_deploy.bench.contestants.pair import Settings, find_pair
 from mtl_deploy.bench.contestants.specs import default_specs
 from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.measurement.measure import Measurement, WarmUp
+from mtl_deploy.bench.plan import BenchmarkPlan
+from mtl_deploy.bench.results import doubts, wording
+from mtl_deploy.bench.results.document import batch_document, document_of
 from mtl_deploy.bench.results.report import Report
+from mtl_deploy.bench.results.result import Result
 from mtl_deploy.bench.results.result_file import read_result
+from mtl_deploy.bench.results.text import render
+from mtl_deploy.bench.sections import registry
+from mtl_deploy.bench.sections.base import BatchContext, Sections
+from mtl_deploy.bench.sections.energy.section import EnergySection
 from mtl_deploy.runtime.errors import RunError
 
 MakeBundle = Callable[..., Path]
@@ -59,7 +67,7 @@ def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, caps
     out = capsys.readouterr().out
     for label in (
         "latency p50, ms",
-        "images a second",
+        "images per second",
         "multiply-adds, G",
         "parameters, M",
         "size on disk, MB",
@@ -67,7 +75,7 @@ def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, caps
     ):
         assert label in out
     assert "3 separate" in out
-    assert ", 1 image a call, 1 thread;" in out
+    assert ", 1 image per call, 1 thread;" in out
     assert "One shared pass" in out or "No difference" in out
 
 
@@ -169,11 +177,13 @@ def test_a_contestant_that_fails_is_left_out_and_the_others_are_measured(
 def test_a_section_that_fails_is_a_warning(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(context: Any) -> Any:
-        assert set(context.hosts) == set(context.measurement.names)
-        raise RunError("the meter is gone")
+    class Failing(EnergySection):
+        def measure(self, context: BatchContext, settings: Any) -> Any:
+            assert set(context.hosts) == set(context.measurement.names)
+            raise RunError("the meter is gone")
 
-    monkeypatch.setattr(run.extras, "BATCH_SECTIONS", {"energy": ("the energy was", failing)})
+    sections = (Failing() if section.key == "energy" else section for section in registry.SECTIONS)
+    monkeypatch.setattr(registry, "SECTIONS", tuple(sections))
     found = document(capsys, str(make_bundle()), *HERE)
     assert found["batches"][0]["energy"] is None
     assert "the energy was not measured: the meter is gone" in found["batches"][0]["warnings"]
@@ -363,22 +373,22 @@ def test_several_batches_have_a_table_of_throughputs(
     assert " at batch 4. Largest throughput: shared " in found["answer"]
     assert main([str(bundle), *QUICK, "--batch", "1,4", *HERE]) == 0
     out = capsys.readouterr().out
-    assert ", 1 image a call," in out
-    assert ", 4 images a call," in out
-    assert any(line.split() == ["images", "a", "second", "batch", "1", "batch", "4"] for line in out.splitlines())
+    assert ", 1 image per call," in out
+    assert ", 4 images per call," in out
+    assert any(line.split() == ["images", "per", "second", "batch", "1", "batch", "4"] for line in out.splitlines())
 
 
 def test_ctrl_c_in_a_later_batch_prints_the_earlier_ones(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = run.run
+    real = run.measure_batch
 
-    def interrupted(plan: run.Plan, size: int, progress: Any) -> Any:
+    def interrupted(plan: BenchmarkPlan, size: int, progress: Any) -> Any:
         if size == 4:
             raise KeyboardInterrupt
         return real(plan, size, progress)
 
-    monkeypatch.setattr(run, "run", interrupted)
+    monkeypatch.setattr(run, "measure_batch", interrupted)
     assert main([str(make_bundle()), *QUICK, "--batch", "1,4", *HERE]) == 130
     out = capsys.readouterr().out
     assert "warning: batch 4 was not measured: interrupted" in out
@@ -400,21 +410,43 @@ def report(
     return Report(pair, specs, Settings(), 1, details, measurement, {}, environment(), [], seed=0)
 
 
+def text(found: Report) -> str:
+    """What the command prints of one batch size."""
+    specs = tuple(found.specs.values())
+    plan = BenchmarkPlan(
+        pair=found.pair,
+        specs=specs,
+        settings=found.settings,
+        batches=(found.batch,),
+        isolated=False,
+        processes=found.measurement.processes,
+        duration=None,
+        seed=0,
+        memory=False,
+        quick=True,
+        beside=False,
+        sections={},
+        environment=dict(found.environment),
+        command="mtl-bench",
+    )
+    return render(document_of(Result(plan, [found], Sections({}, []))))
+
+
 def test_the_answer_says_how_close_to_the_ideal_it_came(make_bundle: MakeBundle) -> None:
     found = report(make_bundle, [9, 10, 11], [28, 29, 30])
     assert found.ratios["separate"].value == pytest.approx(2.9)
-    assert "2.90 times as fast as three separate models" in found.answer()
-    assert f"allow {found.ideal:.2f}: {290 / found.ideal:.0f} % of the ideal" in found.answer()
-    assert found.to_dict()["of_ideal"] == pytest.approx(2.9 / found.ideal)
-    assert found.warnings() == []
-    assert "p99, 95 % intervals in ms: shared 11.00 to 11.00, separate 30.00 to 30.00." in found.text()
+    assert "2.90 times as fast as three separate models" in wording.answer(found)
+    assert f"allow {found.ideal:.2f}: {290 / found.ideal:.0f} % of the ideal" in wording.answer(found)
+    assert batch_document(found)["of_ideal"] == pytest.approx(2.9 / found.ideal)
+    assert doubts.warnings(found) == []
+    assert "p99, 95 % intervals in ms: shared 11.00 to 11.00, separate 30.00 to 30.00." in text(found)
 
 
 def test_an_interval_that_contains_one_is_no_difference(make_bundle: MakeBundle) -> None:
     found = report(make_bundle, [9, 10, 11], [9, 10, 11])
-    assert found.answer().startswith("No difference between one shared pass and three separate models")
-    assert found.to_dict()["ratios"]["separate"]["difference"] is False
-    assert "no difference" in found.text()
+    assert wording.answer(found).startswith("No difference between one shared pass and three separate models")
+    assert batch_document(found)["ratios"]["separate"]["difference"] is False
+    assert "no difference" in text(found)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +460,8 @@ def test_an_interval_that_contains_one_is_no_difference(make_bundle: MakeBundle)
 def test_too_few_processes_or_rounds_are_a_warning(
     make_bundle: MakeBundle, processes: int, rounds: int, message: str
 ) -> None:
-    (warning,) = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=rounds, processes=processes).warnings()
+    found = report(make_bundle, [9, 10, 11], [28, 29, 30], rounds=rounds, processes=processes)
+    (warning,) = doubts.warnings(found)
     assert message in warning
 
 
@@ -437,6 +470,6 @@ def test_a_machine_too_noisy_for_the_claim_is_a_warning(make_bundle: MakeBundle)
     for rounds in found.measurement.samples["separate"]:
         for i in range(0, len(rounds), 2):
             rounds[i] = rounds[i] * 1.5
-    spread, rough = found.warnings()
+    spread, rough = doubts.warnings(found)
     assert spread.startswith("the rounds of 3 separate in sequence spread by ")
     assert "too noisy, or the time too short, for more than a rough ratio of these" in rough

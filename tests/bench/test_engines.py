@@ -15,7 +15,7 @@ from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.contestants.memory import measure_memory
 from mtl_deploy.bench.contestants.pair import Settings, find_pair
 from mtl_deploy.bench.results.wording import FORMS
-from mtl_deploy.bench.sections.engine_timings import COLUMNS, WAYS
+from mtl_deploy.bench.sections.engine_timings.timings import COLUMNS, WAYS
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 
@@ -110,9 +110,15 @@ def test_the_tables_name_every_form_and_every_part_of_a_call(
 ) -> None:
     assert main([str(engine_bundle()), *QUICK, "--batch", "2"]) == 0
     out = capsys.readouterr().out
-    assert ": fp16, 2 images a call, CUDA graphs on;" in out
+    assert ": fp16, 2 images per call, CUDA graphs on;" in out
     assert "TensorRT 10.3.0, Simulated GPU" in out
-    for text in (*FORMS.values(), *COLUMNS.values(), *(way.title for way in WAYS), "GPU timings, median ms"):
+    ways = (
+        "with transfers, no graph (trtexec 10)  ",
+        "with transfers, CUDA graph  ",
+        "no transfers, no graph  ",
+        "no transfers, CUDA graph (trtexec 11)  ",
+    )
+    for text in (*FORMS.values(), *COLUMNS.values(), *ways, "GPU timings, median ms"):
         assert text in out
     answer = out.splitlines()[-1]
     assert answer.startswith("One shared pass against three separate engines: in sequence ")
@@ -248,7 +254,7 @@ def test_forms_that_disagree_are_not_timed_and_named(
     found = document(capsys, str(engine_bundle()))
     assert set(found["contestants"]) == {"shared", "separate"}
     assert set(found["excluded"]) == {"concurrent", "one_graph"}
-    assert "shared and separate (3 separate on a stream each) differ by" in found["excluded"]["concurrent"]
+    assert "shared and separate (3 separate on one stream each) differ by" in found["excluded"]["concurrent"]
     assert any("one_graph was not measured" in warning for warning in found["batches"][0]["warnings"])
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mtl_deploy.bench.blocks.axes import Axis
 from mtl_deploy.bench.html.elements import Markup, tag
 from mtl_deploy.bench.html.style import SLOTS
-
-from .axes import Axis
 
 _WIDE = 1000  # units of a curve's own coordinates, stretched to the drawing's width
 _DASHES = (None, "7 4", "2 3", "9 3 2 3", "12 5", "4 2", "1 3", "9 3 2 3 2 3")

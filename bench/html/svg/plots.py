@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.bench.html.elements import At, Markup, join, shown, svg_figure, tag
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.axes import Axis, for_times, linear
+from mtl_deploy.bench.blocks.kinds import shown
+from mtl_deploy.bench.blocks.plots import IntervalPlot, LinePlot, Plot, StackPlot
+from mtl_deploy.bench.html.elements import Markup, join, svg_figure, tag
 
-from .axes import Axis, for_times, linear
 from .canvas import Canvas, legend, percent, slot_class, swatch
 
 _ROW = 46  # pixels of a row of intervals
@@ -20,37 +23,6 @@ _BINS = 200
 _RAREST = 12  # slowest calls that are drawn one by one
 _QUANTILES = ("p50", "p90", "p99")
 _LONGEST = 30  # characters beside a figure on a phone
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A row of an interval plot: an Interval of the result."""
-
-    name: str
-    at: At
-    slot: int
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line over a setting.
-
-    Attributes:
-        name: what it is.
-        points: ``(x, y, low, high)``; low and high NaN where there is no interval.
-        slot: place in the palette.
-        marks: whether the points are drawn: those that were measured are.
-        joined: whether the line is drawn.
-        hollow: indices of points that are drawn hollow.
-    """
-
-    name: str
-    points: Sequence[tuple[float, float, float, float]]
-    slot: int
-    marks: bool = True
-    joined: bool = True
-    hollow: frozenset[int] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -63,23 +35,21 @@ class Ridge:
     slot: int
 
 
-def intervals(rows: Sequence[Dot], axis: Axis, *, title: str, unit: str, show: str, at: float | None = None) -> Markup:
-    """Plot values with their intervals, a row each.
+def draw(plot: Plot) -> Markup:
+    """Draw a plot."""
+    if isinstance(plot, IntervalPlot):
+        return _intervals(plot)
+    return _stacks(plot) if isinstance(plot, StackPlot) else _lines(plot)
 
-    Args:
-        rows: from the top.
-        axis: of the values.
-        title: what is shown.
-        unit: the axis's title.
-        show: how figures are written.
-        at: where a line marks no difference.
-    """
+
+def _intervals(plot: IntervalPlot) -> Markup:
+    rows, axis, show = plot.rows, plot.axis, plot.show
     canvas = Canvas(_ROW * len(rows) + 6)
-    canvas.x_axis(axis, unit)
-    if at is not None:
+    canvas.x_axis(axis, plot.unit)
+    if plot.mark is not None:
         for place in range(len(rows)):  # behind the marks, not the words
             y = canvas.top + _ROW * place
-            canvas.line(axis.place(at), y + 20, axis.place(at), y + _ROW - 1, "reference")
+            canvas.line(axis.place(plot.mark), y + 20, axis.place(plot.mark), y + _ROW - 1, "reference")
     words = []
     for place, row in enumerate(rows):
         y = canvas.top + _ROW * place + 16
@@ -96,18 +66,11 @@ def intervals(rows: Sequence[Dot], axis: Axis, *, title: str, unit: str, show: s
             canvas.mark(axis.place(value), y + 15, row.slot, small=True)
             numbers = f"{shown(value, show)}, 95 % interval {shown(low, show)} to {shown(high, show)}"
             words.append(f"{row.name}: {numbers}{', ' if row.remark else ''}{row.remark}.")
-    return canvas.figure(title, " ".join(words))
+    return canvas.figure(plot.title, " ".join(words))
 
 
-def stacks(bars: Sequence[tuple[str, Sequence[tuple[str, At, int]]]], *, title: str, unit: str, show: str) -> Markup:
-    """Plot bars of parts that add up, with a legend.
-
-    Args:
-        bars: a name and its parts, each with its figure and its place in the palette.
-        title: what is shown.
-        unit: the axis's title.
-        show: how figures are written.
-    """
+def _stacks(plot: StackPlot) -> Markup:
+    bars, show = plot.bars, plot.show
     scale = 100 if show == "percent" else 1
     sums = [sum(_known(at.number()) for _, at, _ in parts) * scale for _, parts in bars]
     axis = linear([0, *sums])
@@ -115,7 +78,7 @@ def stacks(bars: Sequence[tuple[str, Sequence[tuple[str, At, int]]]], *, title: 
     words = []
     row = 52 if len(bars) > 1 else 36
     canvas = Canvas(row * len(bars) + 4)
-    canvas.x_axis(axis, unit)
+    canvas.x_axis(axis, plot.unit)
     for place, (name, parts) in enumerate(bars):
         y = canvas.top + row * place
         if len(bars) > 1:
@@ -134,38 +97,17 @@ def stacks(bars: Sequence[tuple[str, Sequence[tuple[str, At, int]]]], *, title: 
                 canvas.text((start + end) / 2, y + 18, label, class_="on", anchor="middle")
             done += value
         listed = ", ".join(f"{part} {shown(at.value, show)}" for part, at, _ in parts if at)
-        words.append(f"{name}: {listed}{'' if show == 'percent' else ' ' + unit}.")
-    return join([legend([(swatch(slot), name) for name, slot in names.items()]), canvas.figure(title, " ".join(words))])
+        words.append(f"{name}: {listed}{'' if show == 'percent' else ' ' + plot.unit}.")
+    return join(
+        [legend([(swatch(slot), name) for name, slot in names.items()]), canvas.figure(plot.title, " ".join(words))]
+    )
 
 
-def lines(
-    found: Sequence[Line],
-    x_axis: Axis,
-    y_axis: Axis,
-    *,
-    title: str,
-    x: str,
-    y: str,
-    level: tuple[float, str] | None = None,
-    level_right: bool = False,
-    caption: str | None = None,
-) -> Markup:
-    """Plot lines over a setting, with a legend.
-
-    Args:
-        found: the lines.
-        x_axis: of the setting.
-        y_axis: of the values.
-        title: what is shown.
-        x: the setting's name, with its unit.
-        y: the values' name, with their unit.
-        level: a value to mark across the plot, and what it is.
-        level_right: whether that is written at the right end.
-        caption: below the plot.
-    """
+def _lines(plot: LinePlot) -> Markup:
+    found, x_axis, y_axis, level = plot.lines, plot.x_axis, plot.y_axis, plot.level
     canvas = Canvas(230, top=34, lines=True)
-    canvas.y_axis(y_axis, y)
-    canvas.x_axis(x_axis, x)
+    canvas.y_axis(y_axis, plot.y)
+    canvas.x_axis(x_axis, plot.x)
     words = []
     for line in found:
         points = [one for one in line.points if not math.isnan(one[1])]
@@ -184,16 +126,16 @@ def lines(
     if level is not None:
         where = canvas.y(y_axis, level[0])
         canvas.line(0, where, 1, where, "reference")
-        right = level_right
+        right = plot.level_right
         canvas.text(float(right), where - 6, level[1], dx=-6 if right else 6, anchor="end" if right else None)
-    described = f"{y} over {x}. {' '.join(words)}"
+    described = f"{plot.y} over {plot.x}. {' '.join(words)}"
     entries = [(swatch(one.slot, line=True, joined=one.joined, marks=one.marks), one.name) for one in found]
-    drawn = canvas.figure(title, described, caption=caption)
+    drawn = canvas.figure(plot.title, described, caption=plot.caption)
     return join([legend(entries), drawn]) if len(found) > 1 else drawn
 
 
 def distributions(ridges: Sequence[Ridge], *, title: str) -> Markup:
-    """Plot how calls' latencies are spread, a row a contestant, on one axis.
+    """Plot how calls' latencies are spread, one row per contestant, on one axis.
 
     A row is a histogram of all calls, as high as its fullest bin; the quantiles below it and the slowest calls as ticks are what
     a histogram hides.
@@ -257,16 +199,6 @@ def sampled(samples: object) -> npt.NDArray[np.float64]:
     """Return a contestant's samples of all processes and rounds in one array, in milliseconds."""
     rounds = [calls for process in samples or () for calls in process]  # type: ignore[attr-defined]
     return np.concatenate([np.asarray(calls, np.float64) for calls in rounds]) if rounds else np.empty(0)
-
-
-def points_of(rows: Sequence[tuple[float, At]]) -> list[tuple[float, float, float, float]]:
-    """Return a line's points from Intervals of the result."""
-    return [(x, *at.numbers()) for x, at in rows]
-
-
-def all_values(found: Sequence[Line]) -> list[float]:
-    """Return what a vertical axis must hold."""
-    return [value for line in found for point in line.points for value in point[1:]]
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:

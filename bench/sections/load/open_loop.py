@@ -12,12 +12,11 @@ import numpy as np
 from mtl_deploy.bench.contestants.hosts import Host
 from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.statistics.nested import Interval
-from mtl_deploy.runtime.console.command import table
 
 from .rates import require_deadline
 from .serving import Served, dependent_quantile, poisson_arrivals, serve
 
-SWEEP = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the calls a second of a closed loop
+SWEEP = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the calls per second of a closed loop
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 SATURATED = 0.98  # utilisation from which a rate is not sustained
 CLOSE = 1.03  # met and missed rates that are this close end a search
@@ -33,7 +32,7 @@ class Rate:
     """What a contestant did at one rate.
 
     Attributes:
-        rate_per_s: requests a second that were offered.
+        rate_per_s: requests per second that were offered.
         calls: requests that were served.
         duration_s: from the start to the last completion.
         latency_ms: by quantile, from the scheduled arrival; None where the requests are too few to bound it.
@@ -71,7 +70,7 @@ class OpenLoop:
         highest_per_s: by contestant, the highest measured rate that keeps the deadline; None where none did, or without one.
         titles: of the contestants, for people.
         interrupted: whether it ended before its time; it then holds what was measured.
-        warnings: what speaks against the figures.
+        warnings: what casts doubt on the figures.
     """
 
     deadline_ms: float | None
@@ -95,37 +94,6 @@ class OpenLoop:
             },
         }
 
-    def text(self) -> str:
-        """Return the table, and the highest rates in a sentence."""
-        rows = [
-            [
-                self.titles[name],
-                f"{rate.rate_per_s:.1f}",
-                str(rate.calls),
-                f"{100 * rate.utilisation:.0f}",
-                *(_cell(rate, word) for word in QUANTILES),
-                *([{True: "met", False: "missed", None: "n/a"}[rate.meets_deadline]] if self.deadline_ms else []),
-            ]
-            for name, rates in self.rates.items()
-            for rate in rates
-        ]
-        columns = ["under load", "requests/s", "calls", "busy, %", "p50, ms", "p90, ms", "p99, ms"]
-        lines = [table([*columns, *(["deadline"] if self.deadline_ms else [])], rows)]
-        if self.deadline_ms and self.highest_per_s:
-            found = (
-                f"{self.titles[name]} {'at none of the rates' if rate is None else f'up to {rate:.1f} requests a second'}"
-                for name, rate in self.highest_per_s.items()
-            )
-            lines.append(f"\np99 within {self.deadline_ms:g} ms: {', '.join(found)}.")
-        return "\n".join(lines)
-
-
-def _cell(rate: Rate, word: str) -> str:
-    if not rate.sustained:
-        return "grows"
-    found = rate.latency_ms[word]
-    return "n/a" if found is None else f"{found.value:.2f}"
-
 
 def measure_open_loop(
     hosts: Mapping[str, Host],
@@ -146,18 +114,18 @@ def measure_open_loop(
     Args:
         hosts: of the contestants, by name.
         batch: what each request asks for.
-        rates: requests a second; None: a sweep, in shares of each contestant's own closed loop.
+        rates: requests per second; None: a sweep, in shares of each contestant's own closed loop.
         deadline_ms: for the p99, queueing included; None: no search.
-        seconds: a rate and contestant; with a deadline longer where needed for 500 requests, to eight times as long.
+        seconds: per rate and contestant; with a deadline up to eight times as long, where 500 requests take that.
         seed: of the arrivals: contestants at one rate get the same ones.
-        closed_loop_per_s: calls a second of each contestant in a closed loop.
-        progress: told where the work is.
+        closed_loop_per_s: calls per second of each contestant in a closed loop.
+        progress: shows what is being measured.
 
     Returns:
-        What was measured; after Ctrl-C, so far.
+        What was measured; after Ctrl-C, what there is so far.
 
     Raises:
-        OptionError: a deadline that is no time.
+        OptionError: a deadline that is not a time.
         WorkError: a contestant failed.
         KeyboardInterrupt: nothing was measured yet.
     """
@@ -168,7 +136,7 @@ def measure_open_loop(
         plans = [dict.fromkeys(hosts, rate) for rate in rates]
 
     def offer(name: str, rate_per_s: float) -> Rate:
-        progress(f"Open loop: {found.titles[name]} at {rate_per_s:.1f} requests a second")
+        progress(f"Open loop: {found.titles[name]} at {rate_per_s:.1f} requests per second")
         calls = _calls(rate_per_s, seconds, deadline_ms)
         hopeless_s = max(1.0, 0.5 * calls / rate_per_s, 20 / closed_loop_per_s[name], (deadline_ms or 0) / 50)
         served = hosts[name].run(serve, batch, poisson_arrivals(rate_per_s, calls, seed), hopeless_s)
@@ -204,7 +172,7 @@ def summarise(rate_per_s: float, served: Served, deadline_ms: float | None) -> R
     The first tenth of the requests is left out: the queue starts empty.
 
     Args:
-        rate_per_s: requests a second that were offered.
+        rate_per_s: requests per second that were offered.
         served: what became of them.
         deadline_ms: for the p99; None where there is none.
     """
@@ -239,7 +207,7 @@ def _search(name: str, found: OpenLoop, offer: Callable[[str, float], Rate], cap
         name: of the contestant.
         found: has the rates so far, and gets those that are offered.
         offer: measures one more.
-        capacity: calls a second in a closed loop, which no rate can exceed for long.
+        capacity: calls per second in a closed loop, which no rate can exceed for long.
     """
     for _ in range(_STEPS):
         met, missed = _bracket(found.rates[name])
@@ -270,7 +238,7 @@ def _bracket(rates: Sequence[Rate]) -> tuple[float | None, float | None]:
 
 
 def _doubts(found: OpenLoop) -> list[str]:
-    """Return what speaks against the figures."""
+    """Return what casts doubt on the figures."""
     doubts = []
     for name, rates in found.rates.items():
         title = found.titles[name]

@@ -6,14 +6,14 @@ import math
 
 from mtl_deploy.runtime.errors import OptionError
 
-_LARGEST_RATE = 1e6  # requests a second
+_LARGEST_RATE = 1e6  # requests per second
 
 
 def parse_rates(text: str) -> tuple[float, ...] | None:
     """Return the rates of ``--rate``, growing; None for ``sweep``.
 
     Args:
-        text: ``sweep``, or requests a second, several with commas between them.
+        text: ``sweep``, or requests per second, several with commas between them.
 
     Raises:
         OptionError: it is neither.
@@ -23,10 +23,10 @@ def parse_rates(text: str) -> tuple[float, ...] | None:
     try:
         rates = sorted({float(part) for part in text.split(",")})
     except ValueError:
-        raise OptionError(f"--rate {text}: use requests a second, such as 30 or 10,20,40, or sweep") from None
+        raise OptionError(f"--rate {text}: use requests per second, such as 30 or 10,20,40, or sweep") from None
     for rate in rates:
         if not (math.isfinite(rate) and 0 < rate <= _LARGEST_RATE):
-            raise OptionError(f"--rate {rate:g}: use requests a second, from more than 0 to {_LARGEST_RATE:.0f}")
+            raise OptionError(f"--rate {rate:g}: use requests per second, from more than 0 to {_LARGEST_RATE:.0f}")
     return tuple(rates)
 
 

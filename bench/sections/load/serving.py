@@ -52,7 +52,7 @@ def poisson_arrivals(rate_per_s: float, calls: int, seed: int) -> Samples:
     and number get the same load.
 
     Args:
-        rate_per_s: requests a second.
+        rate_per_s: requests per second.
         calls: number of requests.
         seed: of the process.
     """
@@ -113,7 +113,7 @@ def serve(
 
 
 def dependent_quantile(samples: Samples, share: float) -> Interval | None:
-    """Estimate a quantile of values that hang together, such as the latencies of a queue; None where they are too few.
+    """Estimate a quantile of correlated values, such as the latencies of a queue; None where they are too few.
 
     Requests of one busy period wait for each other, so a thousand latencies bound a p99 no better than far fewer independent
     ones. How many fewer: the variance of the share of values below the quantile, by batch means over 16 blocks in order of time,

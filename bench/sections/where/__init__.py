@@ -1,1 +1,1 @@
-"""Where the time goes: backbone and heads, by profile and by whole calls, and from how many tasks sharing pays."""
+"""Where the time goes: backbone and heads, by profile and by whole calls."""

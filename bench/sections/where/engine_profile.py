@@ -1,4 +1,4 @@
-"""Where the time goes inside a shared engine: the library's profiler, its layers brought back to the nodes of the engine's graph.
+"""Where the time goes inside a shared engine: the library's profiler, its layers traced back to the nodes of the engine's graph.
 
 TensorRT names a layer after the ONNX nodes that it computes: ``conv1 + relu1`` (fused), ``fc1 || fc2`` (merged side by side),
 ``PWN(PWN(sigmoid), mul)`` (pointwise), ``{ForeignNode[a...b]}`` (a region, from a to b), ``Reformatting CopyNode for Input Tensor 0
@@ -77,12 +77,12 @@ def layer_parts(source: OnnxGraph, names: Sequence[str], layers: Sequence[Layer]
     """Return each layer's part and type, by its name.
 
     A layer of several nodes belongs to their part where they have one in common. Where backbone meets preprocessing, it is
-    backbone; where heads meet each other or the backbone, it is ``unassigned``: its time cannot be told apart.
+    backbone; where heads meet each other or the backbone, it is ``unassigned``: its time cannot be split.
 
     Args:
         source: the graph that the engine was built from.
         names: of layers, as the profiler reports them.
-        layers: what the inspector tells; empty where it tells nothing.
+        layers: what the inspector reports; empty where it reports nothing.
     """
     assigned = assign(source)
     places = {node.name: i for i, node in enumerate(source.nodes) if node.name}

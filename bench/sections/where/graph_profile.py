@@ -19,7 +19,7 @@ from mtl_deploy.runtime.errors import BundleError
 from .parts import OVERHEAD, Part, assign, summarise
 
 CHUNKS = 3  # sessions, one after the other
-SLOT_S = 1.0  # a session's
+SLOT_S = 1.0  # per session
 WARM_UP = 5  # calls of a session that are left out
 MIN_CALLS = 5
 MAX_EVENTS = 20_000  # of a session: ONNX Runtime holds them in memory, and drops what is beyond a million
@@ -34,7 +34,7 @@ class Profile:
         calls: that were profiled.
         call_ms: a call's time while the profiler was on: the median.
         parts: of the shared artifact.
-        warnings: what speaks against the figures.
+        warnings: what casts doubt on the figures.
     """
 
     source: str
@@ -56,18 +56,17 @@ def profile_graph(
 ) -> Profile:
     """Profile a graph in sessions of its own, one after the other, with the settings of those that are measured.
 
-    Made to be run by a :class:`~mtl_deploy.bench.contestants.hosts.Host`, whose contestant is idle meanwhile. A call is timed
-    as everywhere
-    else here, from a batch in host memory to outputs in host memory; what lies outside of every node is ``between nodes``, with the
-    profiler's own work.
+    Made to be run by a :class:`~mtl_deploy.bench.contestants.hosts.Host`, whose contestant is idle meanwhile. A call is timed as
+    everywhere else here, from a batch in host memory to outputs in host memory; what lies outside of every node is
+    ``between nodes``, with the profiler's own work.
 
     Args:
         contestant: not used.
-        file: a graph with an output a task; one of a bundle is read only if its SHA-256 is the manifest's.
+        file: a graph with one output per task; one of a bundle is read only if its SHA-256 is the manifest's.
         batch: what each call gets.
         settings: providers, threads and spinning.
         seed: of the intervals.
-        slot_s: seconds a session; None: :data:`SLOT_S`.
+        slot_s: seconds per session; None: :data:`SLOT_S`.
         clock: nanoseconds.
 
     Raises:

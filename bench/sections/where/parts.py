@@ -1,4 +1,4 @@
-"""The parts of a shared graph: which node belongs to the backbone, which to one head, and what of the time each takes."""
+"""The parts of a shared graph: which node belongs to the backbone, which to one head, and how much of the time each takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, OnnxNode, OnnxTensor
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 BACKBONE, BORDERS, UNASSIGNED, OVERHEAD = "backbone", "borders", "unassigned", "between nodes"
-OPERATORS = 5  # named, a part
+OPERATORS = 5  # named per part
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,6 @@ def _is_layer(node: OnnxNode) -> bool:
 
 
 def shares(parts: Sequence[Part]) -> Mapping[str, float]:
-    """Return what differences of whole calls can tell of the parts: each head's share, and all else as the backbone's."""
+    """Return what differences of whole calls can say about the parts: each head's share, and all else as the backbone's."""
     found = {part.name: part.share for part in parts if part.task is not None}
     return {BACKBONE: 1 - sum(found.values()), **found}

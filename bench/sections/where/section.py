@@ -1,97 +1,139 @@
-"""Where the time goes and where sharing begins to pay, as sections of ``mtl-bench``."""
+"""Where the time goes as a section: ``--no-where``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import argparse
+from dataclasses import dataclass
 
-from mtl_deploy.bench.contestants.specs import SHARED
-from mtl_deploy.bench.statistics.nested import Nested
-from mtl_deploy.runtime.errors import BundleError
-from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import (
+    Block,
+    Cell,
+    Column,
+    Ends,
+    Estimate,
+    Figure,
+    Name,
+    Phrase,
+    Piece,
+    Roster,
+    Sentence,
+    Table,
+)
+from mtl_deploy.bench.blocks.plots import StackPlot
+from mtl_deploy.bench.sections.base import BatchContext, BatchSection, SectionFigures
 
-from .break_even import BreakEven, break_even
-from .graph_profile import read_file
-from .parts import BACKBONE, head, ideal_bytes
-from .where import Where, measure_where
-
-if TYPE_CHECKING:
-    from mtl_deploy.bench.contestants.pair import Pair
-    from mtl_deploy.bench.measurement.measure import Measurement
-    from mtl_deploy.bench.sections.base import BatchContext, RunContext
-    from mtl_deploy.runtime.bundle.manifest import Artifact
+_OPERATORS = 3  # named per part
 
 
-def where(context: BatchContext) -> Where | None:
-    """Profile the shared artifact of one batch size; None where its contestant is not alive.
+@dataclass(frozen=True)
+class WhereSettings:
+    """The section's options.
 
-    Raises:
-        BackendError, RunError: see :func:`~mtl_deploy.bench.sections.where.where.measure_where`.
+    Attributes:
+        wanted: False: it is left out.
     """
-    host = context.hosts.get(SHARED)
-    if host is None:
-        return None
-    pair = context.plan.pair
-    return measure_where(
-        host,
-        context.batch,
-        _samples(context.measurement),
-        ideal=ideal_multiply_adds(pair),
-        ideal_bytes=ideal_weights(pair),
-        multiply_adds=multiply_adds(pair),
-        seed=context.plan.seed,
-        progress=context.progress.update,
-    )
+
+    wanted: bool
 
 
-def sharing_pays(context: RunContext) -> BreakEven:
-    """Find break-even from all batch sizes that were measured."""
-    batches = {report.batch: _samples(report.measurement) for report in context.reports}
-    tasks = [task.name for task in context.plan.pair.bundle.manifest.tasks]
-    return break_even(batches, tasks, seed=context.plan.seed)
+class WhereSection(BatchSection[WhereSettings]):
+    """Where the time goes inside the shared artifact."""
+
+    key, words, title = "where", "where the time goes was", "Where the time goes"
+
+    def add_options(self, group: argparse._ArgumentGroup) -> None:
+        """Add ``--no-where``."""
+        group.add_argument(
+            "--no-where", action="store_true", help="leave out where the time goes in the shared artifact"
+        )
+
+    def settings(self, arguments: argparse.Namespace) -> WhereSettings:
+        """Return the options."""
+        return WhereSettings(not arguments.no_where)
+
+    def measure(self, context: BatchContext, settings: WhereSettings) -> SectionFigures | None:
+        """Profile the shared artifact.
+
+        Raises:
+            BackendError: it runs where no profile can be taken.
+            RunError: running or profiling failed.
+        """
+        from mtl_deploy.bench.contestants.specs import SHARED
+
+        host = context.hosts.get(SHARED)
+        if not settings.wanted or context.plan.quick or host is None:
+            return None
+        from .ideal import ideal_multiply_adds, ideal_weights, multiply_adds
+        from .where import measure_where
+
+        pair = context.plan.pair
+        with context.progress.step("Profiling the shared artifact"):
+            return measure_where(
+                host,
+                context.batch,
+                context.measurement.by_name(),
+                ideal=ideal_multiply_adds(pair),
+                ideal_bytes=ideal_weights(pair),
+                multiply_adds=multiply_adds(pair),
+                seed=context.plan.seed,
+                progress=context.progress.update,
+            )
+
+    def blocks(self, found: At, batch: At, roster: Roster) -> list[Block]:  # noqa: ARG002
+        """Describe the parts with their shares, their check by whole calls, and what is lost of the ideal."""
+        parts = list(found["parts"])
+        if not parts:
+            return []
+        bar = [(part["name"].text(), part["share"], place) for place, part in enumerate(parts)]
+        whole = {part["name"].text(): part["share"] for part in found["end_to_end"]["parts"]}
+        rows = [_row(part, place, whole) for place, part in enumerate(parts)]
+        columns = [
+            Column("where the time goes"),
+            Column("ms"),
+            Column("share, %"),
+            *([Column("whole calls, %")] if whole else []),
+            Column("operators, %"),
+        ]
+        title = f"Where the shared pass's time goes, batch {batch['batch'].text()}"
+        blocks: list[Block] = [
+            StackPlot([("the shared pass", bar)], title, "share of the time, %", "percent"),
+            Table("Parts of the shared pass, with 95 % intervals", columns, rows),
+            _lost(found),
+        ]
+        check = found["end_to_end"]
+        if check:
+            agrees = bool(check["agrees"].value)
+            difference = Figure(check["largest_difference"], "percent")
+            said = f"The profile {'agrees' if agrees else 'does not agree'} with whole calls: they differ by up to "
+            blocks.append(Sentence([said, difference, " of a call."], style=None if agrees else "bad", only="page"))
+        return blocks
 
 
-def ideal_multiply_adds(pair: Pair) -> float:
-    """Return the separate models' multiply-adds over those of the shared one."""
-    return sum(artifact.multiply_adds for artifact in pair.separate) / max(pair.shared.multiply_adds, 1)
+def _row(part: At, place: int, whole: dict[str, At]) -> list[Cell]:
+    name = part["name"].text()
+    operators: list[Piece] = []
+    for operator in list(part["operators"])[:_OPERATORS]:
+        operators += [f"{', ' if operators else ''}{operator['type'].text()} ", Figure(operator["share"], "percentage")]
+    row: list[Cell] = [Name(name, place), Estimate(part["ms"], "short ms"), Figure(part["share"], "percentage")]
+    if whole:
+        row.append(Ends(whole[name], "percentage") if name in whole else "")
+    return [*row, Phrase(operators)]
 
 
-def heads_share(pair: Pair) -> float:
-    """Return the share of the shared artifact's multiply-adds that serve one task alone: heads, and decoders of their own.
-
-    Of n models the separate ones do n backbones and all heads, the shared one a backbone and all heads.
-    """
-    count, shared = len(pair.separate), pair.shared.multiply_adds
-    if count < 2 or not shared:
-        return 0.0
-    backbone = (sum(artifact.multiply_adds for artifact in pair.separate) - shared) / (count - 1)
-    return min(max(1 - backbone / shared, 0.0), 1.0)
-
-
-def ideal_weights(pair: Pair) -> float | None:
-    """Return the bytes of weights that the separate graphs read over those of the shared one; None where a graph is missing.
-
-    An engine's are those of the graph that it was built from: :func:`~mtl_deploy.bench.sections.where.parts.weight_bytes`.
-    """
-    try:
-        return ideal_bytes(_graph(pair, pair.shared), [_graph(pair, artifact) for artifact in pair.separate])
-    except BundleError:
-        return None
-
-
-def multiply_adds(pair: Pair) -> dict[str, float]:
-    """Return those of backbone and heads from the manifest; empty where it has none."""
-    recorded: Mapping[str, object] = pair.bundle.manifest.sharing.get("multiply_adds", {})
-    heads = recorded.get("heads")
-    if not isinstance(heads, dict) or BACKBONE not in recorded:
-        return {}
-    return {BACKBONE: float(str(recorded[BACKBONE])), **{head(task): float(count) for task, count in heads.items()}}
-
-
-def _graph(pair: Pair, artifact: Artifact) -> OnnxGraph:
-    path = str(artifact.details.get("source", "")) if artifact.backend == "tensorrt" else artifact.path
-    return read_graph(read_file(pair.bundle.path / path))
-
-
-def _samples(measurement: Measurement) -> dict[str, Nested]:
-    return {name: nested for name in measurement.names if (nested := measurement.nested(name))}
+def _lost(found: At) -> Sentence:
+    lost = found["lost"]
+    parts: list[Piece] = [found["source"].text()]
+    if found["calls"]:
+        parts += [" of ", Figure(found["calls"], "count"), " calls"]
+    if not lost:
+        return Sentence([*parts, "."])
+    measured = lost["measured"]
+    parts += [". T" if measured else "; t", "he multiply-adds allow a ratio of ", Figure(lost["ideal"], "ratio")]
+    if lost["bytes"]:
+        parts += [", the weights that are read ", Figure(lost["bytes"], "ratio")]
+    if measured:
+        parts += ["; measured was ", Figure(measured, "ratio")]
+        reasons = [reason.text() for reason in lost["reasons"]]
+        parts += [f": {'; '.join(reasons)}"] if reasons else []
+    return Sentence([*parts, "."])

@@ -1,4 +1,4 @@
-"""Where the time goes: backbone and heads in the shared artifact, checked against whole calls, and what of the ideal is lost."""
+"""Where the time goes: backbone and heads in the shared artifact, checked against whole calls, and what is lost of the ideal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
 from mtl_deploy.bench.statistics.derived import Locations, derived
 from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, location
-from mtl_deploy.runtime.console.command import table
 
 from .engine_profile import profile_shared_engine
 from .graph_profile import Profile, profile_graph
@@ -82,7 +81,7 @@ class Where:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What speaks against the figures."""
+        """What casts doubt on the figures."""
         found = list(self.profile.warnings)
         cost = self.profile.call_ms / self.latency_ms - 1
         if cost > COSTLY:
@@ -100,29 +99,6 @@ class Where:
                 f"{100 * self.end_to_end.largest_difference:.1f} % of a call"
             )
         return tuple(found)
-
-    def text(self) -> str:
-        """Return the table, and what is lost of the ideal."""
-        whole = {} if self.end_to_end is None else self.end_to_end.share
-        rows = []
-        for part in self.profile.parts:
-            named = ", ".join(f"{one.type} {100 * one.share:.1f}" for one in part.operators[:3])
-            cells = [part.name, f"{part.ms.value:.3f}", f"{100 * part.share:.1f}"]
-            if whole:
-                found = whole.get(part.name)
-                cells.append("" if found is None else f"{100 * found.low:.1f} to {100 * found.high:.1f}")
-            rows.append([*cells, named])
-        columns = ["where the time goes", "ms", "share, %", *(["whole calls, %"] if whole else []), "operators, %"]
-        return f"{table(columns, rows)}\n\n{self._sentence()}"
-
-    def _sentence(self) -> str:
-        source = f"{self.profile.source} of {self.profile.calls} calls"
-        read = "" if self.ideal_bytes is None else f", the weights that are read {self.ideal_bytes:.2f}"
-        allowed = f"the multiply-adds allow a ratio of {self.ideal:.2f}{read}"
-        if self.measured is None:
-            return f"{source}; {allowed}."
-        reasons = f": {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{source}. {allowed[0].upper()}{allowed[1:]}; measured was {self.measured:.2f}{reasons}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return its place in the JSON document."""
@@ -165,7 +141,7 @@ def measure_where(
         ideal_bytes: the same by the weights that are read; None: not known.
         multiply_adds: of the shared graph's parts: ``backbone``, and ``head TASK`` of each task; None: not known.
         seed: of the intervals.
-        progress: told where the work is.
+        progress: shows what is being measured.
 
     Raises:
         BackendError: the artifact runs where no profile can be taken.
@@ -197,7 +173,7 @@ def explain(
     ideal_bytes: float | None = None,
     seed: int = 0,
 ) -> Where:
-    """Put a profile beside what was measured; see :func:`measure_where`."""
+    """Compare a profile with what was measured; see :func:`measure_where`."""
     latency = location(samples[SHARED])
     measured = location(samples[SEPARATE]) / latency if SEPARATE in samples else None
     reasons = [

@@ -16,16 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtl_deploy.bench import cli
+from mtl_deploy.bench.blocks import axes as svg_axes
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.kinds import shown, significant
+from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.bench.html import page as html
-from mtl_deploy.bench.html.elements import At, shown, significant
 from mtl_deploy.bench.html.style import DARK, LIGHT, SLOTS, style
-from mtl_deploy.bench.html.svg import axes as svg_axes
-from mtl_deploy.runtime.errors import OptionError
 from tests.bench.documents import document
 
 _VOID = {"meta", "br", "hr", "img", "input", "link"}
-_SCALE = {"percent": 100, "points": 100, "share": 100, "MB": 1e-6, "M": 1e-6, "G": 1e-9}
+_SCALE = {
+    "percent": 100,
+    "percentage": 100,
+    "busy": 100,
+    "points": 100,
+    "share": 100,
+    "MB": 1e-6,
+    "file MB": 1e-6,
+    "M": 1e-6,
+    "G": 1e-9,
+}
 _HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 RESULTS = {
     "graphs": document(),
@@ -220,8 +230,8 @@ def test_plots_have_names_words_and_units(page: Page) -> None:
         "latency of a call, ms",
         "ratio to the shared pass",
         "share of the time, %",
-        "joules an image",
-        "requests a second",
+        "joules per image",
+        "requests per second",
     ):
         assert any(text.startswith(unit) for text in axes), unit
     decorative = [a for tag, a, _ in page.elements if tag == "svg" and "role" not in a and "x" not in a]
@@ -438,25 +448,24 @@ def test_pointers_are_escaped() -> None:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
     file.write_text(json.dumps(RESULTS["graphs"]), encoding="utf-8")
-    assert html.main([str(file), "-o", str(tmp_path / "report.html")]) == 0
+    assert bench(["report", str(file), "-o", str(tmp_path / "report.html")]) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html.render(RESULTS["graphs"])
-    assert html.main([str(file)]) == 0
+    assert bench(["report", str(file)]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "report.html"), str(tmp_path / "result.html")]
 
 
 def test_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
-    assert html.main([str(file)]) == 2
+    assert bench(["report", str(file)]) == 2
     file.write_text('{"schema": "mtl-bench", "schema_version": 1}', encoding="utf-8")
-    assert html.main([str(file)]) == 2
+    assert bench(["report", str(file)]) == 2
     file.write_text(json.dumps(RESULTS["graphs"]), encoding="utf-8")
-    assert html.main([str(file), "-o", str(file)]) == 2
-    assert html.main([str(file), "-o", str(tmp_path / "missing" / "report.html")]) == 2
+    assert bench(["report", str(file), "-o", str(file)]) == 2
+    assert bench(["report", str(file), "-o", str(tmp_path / "missing" / "report.html")]) == 2
+    assert bench(["report", str(file), "-o", str(tmp_path)]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 4
+    assert len(errors) == 5
     assert all(line.startswith("error: ") for line in errors)
-    with pytest.raises(OptionError, match="directory"):
-        html.write_report(RESULTS["graphs"], tmp_path, force=False)
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -506,7 +515,7 @@ def test_warnings_of_all_batches_are_said_once() -> None:
 def test_the_fit_over_heads_is_said_with_its_units() -> None:
     text = Page(html.render(RESULTS["graphs"])).text()
     assert (
-        "shared = 39.0 ms + n \u00d7 0.613 ms; separate = n \u00d7 39.8 ms; largest residual 0.510 ms (1.2\u202f%)."
+        "shared takes 39.0 + 0.613 n ms and separate 39.8 n ms; the largest distance to a measured time is 0.510 ms (1.2\u202f%)."
         in text
     )
 
@@ -527,7 +536,7 @@ def test_a_measured_result(make_bundle: Any, tmp_path: Path) -> None:
     """A small measurement's document renders, and every figure on the page is its own."""
     file, report = tmp_path / "result.json", tmp_path / "report.html"
     options = ["--quick", "--duration", "0.5", "--threads", "1", "--quiet"]
-    assert cli.main([str(make_bundle()), *options, "--json", str(file), "--report", str(report)]) == 0
+    assert bench([str(make_bundle()), *options, "--json", str(file), "--report", str(report)]) == 0
     result = json.loads(file.read_text(encoding="utf-8"))
     page = Page(html.render(result))
     assert Page(report.read_text(encoding="utf-8")).text() == page.text()

@@ -16,8 +16,9 @@ import mtl_deploy.bench
 from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.machine.power_meters import Meters
 from mtl_deploy.bench.results.result_file import SCHEMA_VERSION, read_result
-from mtl_deploy.bench.sections import energy
-from mtl_deploy.bench.sections.where.section import ideal_weights
+from mtl_deploy.bench.results.schema import PUBLISHED, assembled
+from mtl_deploy.bench.sections.energy import measure as energy
+from mtl_deploy.bench.sections.where.ideal import ideal_weights
 from tests.bench.documents import document
 
 SCHEMA = json.loads((Path(str(mtl_deploy.bench.__file__)).parent / "result.schema.json").read_text(encoding="utf-8"))
@@ -49,6 +50,12 @@ def nulls(value: Any, path: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from nulls(inner, path)
+
+
+def test_the_published_schema_is_made_of_the_sections_own() -> None:
+    assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == assembled(), (
+        "run python -m mtl_deploy.bench.results.schema"
+    )
 
 
 def test_the_schema_is_one_and_describes_this_version() -> None:

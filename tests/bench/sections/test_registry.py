@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from mtl_deploy.bench import run
+from mtl_deploy.bench import whole
+from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import Block, Column, Estimate, Figure, Roster, Sentence, Table
 from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.machine.power_meters import Meters
-from mtl_deploy.bench.options import bench_parser
-from mtl_deploy.bench.sections import base as sections
-from mtl_deploy.bench.sections import energy
-from mtl_deploy.bench.sections import registry as extras
+from mtl_deploy.bench.options import bench_parser, read_options
+from mtl_deploy.bench.results.result_file import read_result
+from mtl_deploy.bench.results.schema import assembled
+from mtl_deploy.bench.sections import registry
+from mtl_deploy.bench.sections.base import BatchContext, BatchSection, RunContext, RunSection, collect
+from mtl_deploy.bench.sections.energy import measure as energy
+from mtl_deploy.bench.sections.scaling.heads_section import HeadsSection, HeadsSettings
+from mtl_deploy.bench.sections.scaling.threads_section import ThreadsSection, ThreadsSettings
 from mtl_deploy.runtime.errors import OptionError, WorkError
 
 MakeBundle = Callable[..., Path]
@@ -40,13 +49,13 @@ def _quick(quick: None) -> None:
         (["--checkpoint", "/absent.pt"], "--checkpoint /absent.pt: no such file"),
         (["--peers", "tflite"], "--peers tflite: no such peer"),
         (["--heads", "9"], "--heads 9: use 1 to 8"),
-        (["--rate", "fast"], "--rate fast: use requests a second"),
+        (["--rate", "fast"], "--rate fast: use requests per second"),
         (["--deadline", "0"], "--deadline 0: use milliseconds"),
     ],
 )
 def test_options_are_checked_before_anything_is_loaded(options: list[str], message: str) -> None:
     with pytest.raises(OptionError) as caught:
-        extras.check_options(bench_parser().parse_args(["absent.mtl", *options]))
+        read_options(bench_parser().parse_args(["absent.mtl", *options]))
     assert message in str(caught.value)
 
 
@@ -101,58 +110,140 @@ def test_energy_that_was_asked_for_and_cannot_be_read_is_a_warning_with_the_reas
     monkeypatch.setattr(energy, "find_meters", lambda: Meters((), ("RAPL: the kernel shows no package",)))
     options = [str(make_bundle()), "--quick", "--energy"]
     (warning,) = (w for w in measured(capsys, *options)["batches"][0]["warnings"] if "energy" in w)
-    assert warning == "the energy was not measured: nothing here tells of it: RAPL: the kernel shows no package"
+    assert warning == "the energy was not measured: nothing here measures it: RAPL: the kernel shows no package"
     assert not any("energy" in w for w in measured(capsys, *options[:1], "--quick")["batches"][0]["warnings"])
 
 
-def test_a_part_that_was_interrupted_ends_the_run_with_what_there_is(
+class Drops:
+    """What a made-up section measures."""
+
+    warnings = ("it may be the dew",)
+    interrupted = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"drops": {"value": 41.5, "low": 40.0, "high": 44.0}}
+
+
+@dataclass(frozen=True)
+class RainSettings:
+    minutes: int
+
+
+class Rain(BatchSection[RainSettings]):
+    """A made-up section that owns all of itself."""
+
+    key, words, title = "rain", "the rain was", "Rain on the machine"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "required": ["drops"], "properties": {"drops": {"$ref": "#/$defs/interval"}}}
+
+    def add_options(self, group: argparse._ArgumentGroup) -> None:
+        group.add_argument("--rain", type=int, default=0)
+
+    def settings(self, arguments: argparse.Namespace) -> RainSettings:
+        if arguments.rain < 0:
+            raise OptionError(f"--rain {arguments.rain}: use 0 or more")
+        return RainSettings(arguments.rain)
+
+    def asked(self, settings: RainSettings) -> bool:
+        return settings.minutes > 0
+
+    def measure(self, context: BatchContext, settings: RainSettings) -> Drops | None:
+        return Drops() if settings.minutes else None
+
+    def blocks(self, found: At, batch: At, roster: Roster) -> list[Block]:
+        table = Table("Rain", [Column("rain"), Column("drops", ends="between")], [["here", Estimate(found["drops"])]])
+        return [table, Sentence(["It rained ", Figure(found["drops"]["value"]), " drops."])]
+
+
+def test_a_section_is_added_by_one_line_of_the_registry(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(registry, "SECTIONS", (*registry.SECTIONS, Rain()))
+    file, page = tmp_path / "result.json", tmp_path / "page.html"
+    options = [str(make_bundle()), "--quick", *QUICK, *HERE[:3], "--report", str(page)]
+    assert main([*options, "--rain", "-1"]) == 2
+    assert "--rain -1: use 0 or more" in capsys.readouterr().err
+    assert main([*options, "--rain", "3", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "rain  drops  between\n----  -----  ------------\nhere   41.5  40.0 to 44.0\n\nIt rained 41.5 drops.\n" in out
+    )
+    assert "warning: it may be the dew\n" in out
+    (batch,) = read_result(file)["batches"]
+    Draft202012Validator(assembled()).validate(read_result(file))
+    assert batch["rain"] == Drops().to_dict()
+    assert batch["where"] is None
+    shown = page.read_text(encoding="utf-8")
+    assert '<h2 id="rain-title">Rain on the machine</h2>' in shown
+    assert (
+        'It rained <data value="41.5" data-path="/batches/0/rain/drops/value" data-show="number">41.5</data> drops.'
+        in shown
+    )
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--rain" in capsys.readouterr().out
+
+
+class Half(Rain):
+    def measure(self, context: BatchContext, settings: RainSettings) -> Drops | None:
+        found = Drops()
+        found.interrupted = True
+        return found
+
+
+class Later(RunSection[None]):
+    key, words, title = "later", "what is later was", "Later"
+
+    def settings(self, arguments: argparse.Namespace) -> None:
+        return
+
+    def measure(self, context: RunContext, settings: None) -> None:
+        raise AssertionError("measured after an interrupt")
+
+    def blocks(self, found: At, roster: Roster) -> list[Block]:
+        return []
+
+
+def test_a_section_that_was_interrupted_ends_the_run_with_what_there_is(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = SimpleNamespace(
-        interrupted=True, warnings=["interrupted after 2 rates"], text=lambda: "half a table", to_dict=dict
-    )
-    later: list[Any] = []
-    parts = {"open_loop": ("the load was", lambda _: half), "energy": ("the energy was", later.append)}
-    monkeypatch.setattr(run.extras, "BATCH_SECTIONS", parts)
-    monkeypatch.setattr(extras, "RUN_SECTIONS", {"cold_start": ("the cold start was", later.append)})
+    monkeypatch.setattr(registry, "SECTIONS", (Half(), *registry.SECTIONS, Later()))
     assert main([str(make_bundle()), "--batch", "1,2", *QUICK, "--isolation", "none", "--no-memory"]) == 130
     out = capsys.readouterr().out
-    assert "half a table" in out
-    assert "warning: interrupted after 2 rates" in out
-    assert "2 images a call" not in out
-    assert later == []
+    assert "It rained 41.5 drops." in out
+    assert "warning: it may be the dew" in out
+    assert "where the time goes" not in out
+    assert "2 images per call" not in out
 
 
-def test_an_interrupt_between_parts_keeps_those_before() -> None:
-    def interrupt() -> Any:
-        raise KeyboardInterrupt
+def test_an_interrupt_between_sections_keeps_those_before() -> None:
+    whole = Drops()
 
-    whole: Any = SimpleNamespace(warnings=[], text=lambda: "whole")
-    measures: dict[str, tuple[str, Callable[[], Any]]] = {
-        "a": ("a was", lambda: whole),
-        "b": ("b was", interrupt),
-        "c": ("c was", lambda: whole),
-    }
-    found = sections.collect(measures)
+    def measure(section: Any) -> Any:
+        if section.key == "open_loop":
+            raise KeyboardInterrupt
+        return whole
+
+    found = collect(registry.batch_sections(), measure)
     assert found.interrupted
-    assert found.text() == ["whole"]
+    assert found.found == {"engine_timings": whole, "where": whole, "open_loop": None, "energy": None}
 
 
-@pytest.mark.parametrize("part", [extras.threads, extras.heads])
-def test_engines_have_no_threads_and_no_synthetic_heads(part: Callable[[Any], Any]) -> None:
-    arguments = SimpleNamespace(heads="1,2")
-    plan = SimpleNamespace(threads=(1, 2), pair=SimpleNamespace(engines=True), arguments=arguments)
+@pytest.mark.parametrize(
+    ("section", "settings"), [(ThreadsSection(), ThreadsSettings((1, 2))), (HeadsSection(), HeadsSettings((1, 2)))]
+)
+def test_engines_have_no_threads_and_no_synthetic_heads(section: Any, settings: Any) -> None:
+    plan = SimpleNamespace(pair=SimpleNamespace(engines=True))
     with pytest.raises(WorkError, match="engines were measured; add --backend onnxruntime"):
-        part(SimpleNamespace(plan=plan, arguments=arguments))
+        section.measure(SimpleNamespace(plan=plan), settings)
 
 
 def test_the_machine_s_state_stands_before_and_after(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtl_deploy.bench.machine import environment
-
     states = iter([{"throttled": 1}, {"throttled": 4}])
-    monkeypatch.setattr(environment, "snapshot", lambda: next(states))
+    monkeypatch.setattr(whole, "snapshot", lambda: next(states))
     found = measured(capsys, str(make_bundle()), "--quick")
     assert (found["environment"]["before"], found["environment"]["after"]) == ({"throttled": 1}, {"throttled": 4})
     assert "the processor throttled 3 times for heat during the measurement" in found["warnings"]

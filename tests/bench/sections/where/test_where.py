@@ -14,14 +14,18 @@ from mtl_deploy.bench.contestants.hosts import LocalHost
 from mtl_deploy.bench.contestants.pair import Settings, find_pair, make_batch
 from mtl_deploy.bench.contestants.specs import chosen_specs
 from mtl_deploy.bench.measurement.measure import Measurement, slot
+from mtl_deploy.bench.sections.break_even.break_even import BreakEven
+from mtl_deploy.bench.sections.break_even.section import BreakEvenSection
 from mtl_deploy.bench.sections.where import graph_profile as profile_module
-from mtl_deploy.bench.sections.where import section as where_section
+from mtl_deploy.bench.sections.where import ideal as ideals
 from mtl_deploy.bench.sections.where.graph_profile import Profile
 from mtl_deploy.bench.sections.where.parts import Operator, Part
-from mtl_deploy.bench.sections.where.where import TOLERANCE, end_to_end, explain, measure_where
+from mtl_deploy.bench.sections.where.section import WhereSection, WhereSettings
+from mtl_deploy.bench.sections.where.where import TOLERANCE, Where, end_to_end, explain, measure_where
 from mtl_deploy.bench.statistics.derived import derived, locations
 from mtl_deploy.bench.statistics.nested import Interval, location
 from mtl_deploy.runtime.console.command import Progress
+from tests.bench.printed import printed
 from tests.bench.synthetic import BACKBONE, HEADS, samples
 
 TASKS = tuple(HEADS)
@@ -127,7 +131,7 @@ def test_heads_are_not_judged_where_much_is_unassigned() -> None:
 
 def test_the_table_and_the_document_say_the_same() -> None:
     where = explain(TRUE, samples(), TASKS, 2.94, WORK)
-    document, text = where.to_dict(), where.text()
+    document, text = where.to_dict(), printed(WhereSection(), where)
     assert set(document) == {"source", "calls", "call_ms", "latency_ms", "parts", "end_to_end", "lost"}
     assert sum(part["share"] for part in document["parts"]) == pytest.approx(1)
     for part in document["parts"]:
@@ -175,7 +179,7 @@ def test_a_real_artifact_end_to_end(make_bundle: Callable[..., Path], monkeypatc
     assert where.end_to_end is not None
     assert set(where.end_to_end.ms) == {"backbone", "head age", "head gender", "head race"}
     assert where.measured is not None
-    assert "where the time goes" in where.text()
+    assert "where the time goes" in printed(WhereSection(), where)
 
 
 def test_the_sections_measure_by_the_manifest(
@@ -183,23 +187,25 @@ def test_the_sections_measure_by_the_manifest(
 ) -> None:
     monkeypatch.setattr(profile_module, "SLOT_S", 0.01)
     pair = find_pair(make_bundle(work=1), "fp32", ("CPU",))
-    assert where_section.multiply_adds(pair) == {}
+    assert ideals.multiply_adds(pair) == {}
     recorded = {"multiply_adds": {"backbone": 97, "heads": {"age": 1, "gender": 1, "race": 1}}}
     known = replace(pair, bundle=replace(pair.bundle, manifest=replace(pair.bundle.manifest, sharing=recorded)))
-    assert where_section.multiply_adds(known) == WORK
-    assert where_section.ideal_weights(pair) == pytest.approx((3 * 82 + 3 + 3 + 9 + 2) / (82 + 3 + 3 + 9 + 2))
+    assert ideals.multiply_adds(known) == WORK
+    assert ideals.ideal_weights(pair) == pytest.approx((3 * 82 + 3 + 3 + 9 + 2) / (82 + 3 + 3 + 9 + 2))
     host = LocalHost(chosen_specs(pair, Settings(("CPU",), 1), only=["shared"])[0])
     measurement = Measurement(samples())  # type: ignore[arg-type]
-    plan = SimpleNamespace(pair=pair, seed=0)
+    plan = SimpleNamespace(pair=pair, seed=0, quick=False)
     context = SimpleNamespace(plan=plan, hosts={"shared": host}, batch=make_batch(pair, 1, 0), measurement=measurement)
     context.progress = Progress(quiet=True)
     try:
-        found = where_section.where(context)  # type: ignore[arg-type]
-        assert found is not None
+        found = WhereSection().measure(context, WhereSettings(wanted=True))  # type: ignore[arg-type]
+        assert isinstance(found, Where)
         assert found.ideal == pytest.approx((15 + 3 * 6184) / (15 + 6184))
     finally:
         host.close()
     context.hosts = {}
-    assert where_section.where(context) is None  # type: ignore[arg-type]
-    context.reports = [SimpleNamespace(batch=4, measurement=measurement)]
-    assert where_section.sharing_pays(context).count == 2  # type: ignore[arg-type]
+    assert WhereSection().measure(context, WhereSettings(wanted=True)) is None  # type: ignore[arg-type]
+    context.batches = {4: measurement}
+    pays = BreakEvenSection().measure(context, None)  # type: ignore[arg-type]
+    assert isinstance(pays, BreakEven)
+    assert pays.count == 2

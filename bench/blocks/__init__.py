@@ -1,0 +1,1 @@
+"""What a result is shown with: tables, sentences and plots as data, and their rendering as text. ``html/`` makes pages of them."""

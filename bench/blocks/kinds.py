@@ -1,0 +1,78 @@
+"""Kinds of figures: in which unit and with how many digits each is written, on a page and in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number with some significant digits, without an exponent; digits before the point are never dropped."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    if rounded and math.floor(math.log10(abs(rounded))) > math.floor(math.log10(abs(value))):
+        places -= 1  # 9.996 is 10.0
+    return f"{value:,.{max(0, places)}f}" if abs(value) >= 10_000 else f"{value:.{max(0, places)}f}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Show(NamedTuple):
+    """How a kind of figure is written.
+
+    Attributes:
+        scale: the unit that people read, as a multiple of the result's.
+        page: writes it on a page.
+        terminal: a format for the terminal, where figures of a column have as many decimals; None: as on the page.
+        unit: behind the figure.
+    """
+
+    scale: float
+    page: Callable[[float], str]
+    terminal: str | None = None
+    unit: str = ""
+
+
+SHOWS = {
+    "number": Show(1, significant),
+    "plain": Show(1, _plain),
+    "count": Show(1, lambda value: f"{value:,.0f}", ".0f"),
+    "ratio": Show(1, lambda value: f"{value:.2f}" if abs(value) < 100 else significant(value), ".2f"),
+    "percent": Show(100, lambda value: f"{value:.1f}", ".1f", "\u202f%"),
+    "percentage": Show(100, lambda value: f"{value:.1f}", ".1f"),
+    "busy": Show(100, lambda value: f"{value:.1f}", ".0f"),
+    "points": Show(100, lambda value: f"{value:+.2f}"),
+    "share": Show(100, lambda value: f"{value:.2f}"),
+    "signed": Show(1, lambda value: ("+" if value >= 0 else "") + significant(value)),
+    "error": Show(1, lambda value: f"{value:.2e}" if 0 < abs(value) < 1e-3 else significant(value)),
+    "ms": Show(1, significant, ".2f"),
+    "short ms": Show(1, significant, ".3f"),
+    "long ms": Show(1, significant, ".0f"),
+    "rate": Show(1, significant, ".1f"),
+    "watts": Show(1, significant, ".1f"),
+    "joules": Show(1, significant, ".3g"),
+    "MB": Show(1e-6, significant, ".0f"),
+    "file MB": Show(1e-6, significant, ".1f"),
+    "M": Show(1e-6, significant, ".2f"),
+    "G": Show(1e-9, significant, ".3f"),
+}
+"""By name: the kinds of figures. A page's element names its kind in ``data-show``."""
+
+
+def shown(value: Any, show: str = "number") -> str:
+    """Write a figure as people read it on a page."""
+    kind = SHOWS[show]
+    return kind.page(value * kind.scale if kind.scale != 1 else value) + kind.unit
+
+
+def printed(value: Any, show: str = "number") -> str:
+    """Write a figure as people read it in a terminal."""
+    kind = SHOWS[show]
+    scaled = value * kind.scale if kind.scale != 1 else value
+    text = kind.page(scaled) if kind.terminal is None else format(scaled, kind.terminal)
+    return text + kind.unit.replace("\u202f", " ")

@@ -1,0 +1,1 @@
+"""From how many tasks, and from which batch, sharing pays."""

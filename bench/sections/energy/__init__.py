@@ -1,0 +1,1 @@
+"""The energy of an image, where the machine can measure it."""

@@ -1,0 +1,1 @@
+"""What a GPU does inside a call of an engine."""

@@ -1,0 +1,1 @@
+"""How the cost grows with threads and with heads."""
