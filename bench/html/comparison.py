@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.axes import at_values, for_factors, linear
-from mtl_deploy.bench.blocks.plots import Dot, IntervalPlot, Line, LinePlot
+from mtl_deploy.bench.blocks.blocks import Roster
 from mtl_deploy.bench.html.svg.canvas import key
-from mtl_deploy.bench.html.svg.plots import Ridge, distributions, draw, sampled
-from mtl_deploy.bench.statistics.nested import Interval
+from mtl_deploy.bench.html.svg.plots import Ridge, distributions, sampled
+from mtl_deploy.bench.results.tables import contestants, throughputs
 
-from .elements import Markup, by_batch, figure, interval, join, names_of, paragraph, slots, table, tag
+from .elements import Markup, by_batch, figure, interval, join, paragraph, table, tag
+from .from_blocks import rendered
 
 _QUANTILES = ("p50", "p90", "p99")
 
 
 def comparison(document: At) -> list[object]:
     """Return each contestant's time over the shared pass's."""
-    found = by_batch(document, lambda batch: _ratios(document, batch))
+    roster = Roster(document)
+    found = by_batch(document, lambda batch: rendered(contestants(document, batch, roster)))
     if not found:
         return []
     lead = "How many times the shared pass's time each of the others takes. Right of the line at 1: sharing is faster."
@@ -36,38 +35,6 @@ def comparison(document: At) -> list[object]:
     return [paragraph(lead, class_="lead"), *found, *note]
 
 
-def _ratios(document: At, batch: At) -> list[object]:
-    rows = [(name, at) for name, at in batch["ratios"].items() if at["value"]]
-    if not rows:
-        return []
-    names, palette = names_of(document), slots(document)
-    dots = [Dot(names.get(name, name), at, palette.get(name, 0), verdict(at)) for name, at in rows]
-    axis = for_factors([number for _, at in rows for number in at.numbers()])
-    title = f"Time over the shared pass's, batch {batch['batch'].text()}"
-    unit = "ratio to the shared pass" + (", logarithmic" if axis.log else "")
-    plot = draw(IntervalPlot(dots, axis, title, unit, "ratio", mark=1.0))
-    cells = [
-        [
-            key(names.get(name, name), palette.get(name, 0)),
-            interval(at, "ratio"),
-            tag("span", verdict(at), class_="same" if verdict(at) == "no difference" else None),
-        ]
-        for name, at in rows
-    ]
-    return [
-        plot,
-        table("Time over the shared pass's, with 95 % intervals", ["", "ratio", "the shared pass is"], cells),
-    ]
-
-
-def verdict(at: At) -> str:
-    """Say what a ratio to the shared pass means, as the answer does."""
-    value, low, high = at.numbers()
-    if at["difference"].value is False or Interval(value, low, high).contains(1):
-        return "no difference"
-    return "faster" if value > 1 else "slower"
-
-
 def latency(document: At) -> list[object]:
     """Return how calls' latencies are spread, and their quantiles."""
     found = by_batch(document, lambda batch: _latency(document, batch))
@@ -76,11 +43,11 @@ def latency(document: At) -> list[object]:
 
 
 def _latency(document: At, batch: At) -> list[object]:
-    names, palette = names_of(document), slots(document)
+    roster = Roster(document)
     contestants = batch["contestants"].items()
     samples = {name: sampled(at["samples_ms"].value) for name, at in contestants}
     ridges = [
-        Ridge(names.get(name, name), samples[name], at["latency_ms"], palette.get(name, 0))
+        Ridge(roster.title(name), samples[name], at["latency_ms"], roster.slot(name))
         for name, at in contestants
         if len(samples[name])
     ]
@@ -89,7 +56,7 @@ def _latency(document: At, batch: At) -> list[object]:
         content.append(distributions(ridges, title=f"Latencies of single calls, batch {batch['batch'].text()}"))
     rows = [
         [
-            key(names.get(name, name), palette.get(name, 0)),
+            key(roster.title(name), roster.slot(name)),
             *(interval(at["latency_ms"][word]) for word in ("mean", *_QUANTILES)),
             figure(at["images_per_s"]),
             figure(at["calls"], "count"),
@@ -119,48 +86,10 @@ def throughput(document: At) -> list[object]:
     batches = list(document["batches"])
     if len(batches) < 2:
         return []
-    names, palette = names_of(document), slots(document)
-    sizes = [batch["batch"].number() for batch in batches]
-    measured = {name: [batch["contestants"][name]["images_per_s"] for batch in batches] for name in names}
-    measured = {name: rates for name, rates in measured.items() if any(rates)}
-    drawn = [
-        Line(
-            names[name],
-            [(x, at.number(), math.nan, math.nan) for x, at in zip(sizes, rates, strict=True)],
-            palette[name],
-        )
-        for name, rates in measured.items()
-    ]
-    x_axis = at_values(sizes, log=True)
-    y_axis = linear([0, *(at.number() for rates in measured.values() for at in rates)])
-    plot = draw(
-        LinePlot(
-            drawn,
-            x_axis,
-            y_axis,
-            title="Images per second over the batch",
-            x="images per call",
-            y="images per second",
-        )
-    )
-    largest = document["largest_throughput"]
-    columns = ["", *(tag("span", "batch ", figure(batch["batch"], "count")) for batch in batches)]
-    columns += ["largest", "still growing"] if largest else []
-    rows: list[list[object]] = []
-    for name, rates in measured.items():
-        row: list[object] = [key(names[name], palette[name], line=True), *map(figure, rates)]
-        if largest:
-            most = largest[name]
-            row.append(
-                join([figure(most["images_per_s"]), " at batch ", figure(most["batch"], "count")]) if most else ""
-            )
-            row.append({True: "yes", False: "no"}.get(most["still_growing"].value, "n/a"))
-        rows.append(row)
     answer = document["answer"].text()
-    said = (
-        paragraph(answer, class_="note") if answer and answer not in [one["answer"].value for one in batches] else None
-    )
-    return [said, plot, table("Images per second", columns, rows)]
+    other = answer and answer not in [one["answer"].value for one in batches]
+    said = [paragraph(answer, class_="note")] if other else []
+    return [*said, *rendered(throughputs(document, batches, Roster(document)))]
 
 
 def tiles(document: At) -> Markup | None:

@@ -98,16 +98,6 @@ def bullets(texts: Sequence[object], class_: str | None = None) -> Markup | None
     return tag("ul", *(tag("li", text) for text in texts), class_=class_) if texts else None
 
 
-def names_of(document: At) -> dict[str, str]:
-    """Return what people call the contestants, by name."""
-    return {name: one["title"].text(name) for name, one in document["contestants"].items()}
-
-
-def slots(document: At) -> dict[str, int]:
-    """Return each contestant's place in the palette, the same in every plot."""
-    return {name: place for place, (name, _) in enumerate(document["contestants"].items())}
-
-
 def by_batch(document: At, section: Callable[[At], Sequence[object] | None]) -> list[object]:
     """Return a section's content for each batch; with headings where there are several, and nothing where there is none."""
     batches = list(document["batches"])

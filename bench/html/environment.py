@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import Roster
 from mtl_deploy.bench.html.svg.canvas import key
 
-from .elements import Markup, bullets, figure, join, names_of, paragraph, slots, table, tag
+from .elements import Markup, bullets, figure, join, paragraph, table, tag
 from .quality import words
 
 _WORDS = {
@@ -88,10 +89,10 @@ def warnings(document: At) -> Markup | None:
 
 def contestants(document: At) -> list[object]:
     """Return who was measured, with which files."""
-    names, palette = names_of(document), slots(document)
+    roster = Roster(document)
     rows = [
         [
-            key(names[name], palette[name]),
+            key(roster.title(name), roster.slot(name)),
             tag("code", name),
             one["precision"].text(),
             one["details"].text(),
@@ -114,7 +115,7 @@ def environment(document: At) -> list[object]:
     if rows:
         content.append(words(table("Machine and versions", ["", "value"], rows)))
     if unknown:
-        content.append(paragraph(f"The system did not tell: {', '.join(unknown)}.", class_="note"))
+        content.append(paragraph(f"The system did not report: {', '.join(unknown)}.", class_="note"))
     if before or after:
         earlier, later = dict(_flat(before)), dict(_flat(after))
         changed = [

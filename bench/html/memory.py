@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import Roster
 from mtl_deploy.bench.html.svg.canvas import key
 
-from .elements import by_batch, figure, names_of, slots, table
+from .elements import by_batch, figure, table
 
 
 def memory(document: At) -> list[object]:
     """Return the size of the files, and the memory that they take when they run."""
-    names, palette = names_of(document), slots(document)
+    roster = Roster(document)
     kinds = (
         ("size_bytes", "size on disk, MB", "MB"),
         ("parameters", "parameters, M", "M"),
@@ -20,7 +21,7 @@ def memory(document: At) -> list[object]:
     content: list[object] = []
     if known:
         rows = [
-            [key(names[name], palette[name]), *(figure(one[word], show) for word, _, show in known)]
+            [key(roster.title(name), roster.slot(name)), *(figure(one[word], show) for word, _, show in known)]
             for name, one in document["contestants"].items()
             if any(one[word] for word, _, _ in known)
         ]
@@ -31,7 +32,7 @@ def memory(document: At) -> list[object]:
 
 
 def _memory(document: At, batch: At) -> list[object]:
-    names, palette = names_of(document), slots(document)
+    roster = Roster(document)
     words = (
         ("peak", "peak, MB"),
         ("models", "for models, MB"),
@@ -46,7 +47,7 @@ def _memory(document: At, batch: At) -> list[object]:
         cells = [figure(at["memory_bytes"][word], "MB") for word, _ in known]
         cells += [figure(at["activation_bytes"], "MB")] if activations else []
         if at["memory_bytes"] or at["activation_bytes"]:
-            rows.append([key(names.get(name, name), palette.get(name, 0)), *cells])
+            rows.append([key(roster.title(name), roster.slot(name)), *cells])
     if not rows:
         return []
     columns = ["", *(title for _, title in known), *(["activations, MB"] if activations else [])]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from mtl_deploy.bench.blocks.at import At
+from mtl_deploy.bench.blocks.blocks import Roster
 
-from .elements import Markup, by_batch, figure, join, names_of, paragraph, table, tag
+from .elements import Markup, by_batch, figure, join, paragraph, table, tag
 
 _METRICS = {"mae": "mean absolute error", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1"}
 
@@ -110,9 +111,9 @@ def agreement(document: At) -> list[object]:
 
 
 def _agreement(document: At, batch: At) -> list[object]:
-    names = names_of(document)
+    roster = Roster(document)
     rows = [
-        [names.get(name, name), task, _against(at["error"], at["allowed"]), figure(at["allowed"], "error")]
+        [roster.title(name), task, _against(at["error"], at["allowed"]), figure(at["allowed"], "error")]
         for name, tasks in batch["agreement"].items()
         for task, at in tasks.items()
     ]

@@ -7,8 +7,10 @@ from typing import Any
 
 from mtl_deploy.bench.blocks import terminal
 from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Ends, Figure, Phrase, Piece, Roster, Sentence, Table
+from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Ends, Figure, Piece, Roster, Sentence, Table
 from mtl_deploy.bench.sections import registry
+
+from .tables import contestants, milliseconds, throughputs
 
 _SIDES = ("shared", "separate")
 
@@ -27,7 +29,7 @@ def render(document: Mapping[str, Any]) -> str:
         blocks = [*_batch(at, batch), *_run_sections(at), _closing(warnings, batch["answer"])]
     else:
         blocks = [block for batch in batches for block in (*_batch(at, batch), _end(batch))]
-        blocks += [*terminal.render([_throughputs(at, batches)]), *_run_sections(at), _end(at)]
+        blocks += [*terminal.render(throughputs(at, batches, Roster(at))), *_run_sections(at), _end(at)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -47,7 +49,7 @@ def _run_sections(at: At) -> list[str]:
 
 def _batch(at: At, batch: At) -> list[str]:
     roster = Roster(at)
-    blocks: list[Block] = [_header(at, batch), _sides(at, batch), *_notes(at, batch), *_contestants(at, batch, roster)]
+    blocks: list[Block] = [_header(at, batch), _sides(at, batch), *_notes(at, batch), *contestants(at, batch, roster)]
     for section in registry.batch_sections():
         if found := batch.down(section.place):
             blocks += section.blocks(found, batch, roster)
@@ -79,7 +81,7 @@ def _sides(at: At, batch: At) -> Table:
     sides = [side for side in _SIDES if batch["contestants"][side]]
     measured = [batch["contestants"][side] for side in sides]
     files = [at["contestants"][side] for side in sides]
-    ms = _milliseconds(at, batch)
+    ms = milliseconds(at, batch)
     rows = [
         _row(f"latency {word}, ms", [one["latency_ms"][word]["value"] for one in measured], ms)
         for word in ("p50", "p90", "p99", "mean")
@@ -109,7 +111,7 @@ def _row(label: str, values: Sequence[At], show: str, *, ratio: bool = True) -> 
 
 def _notes(at: At, batch: At) -> list[Sentence]:
     """Return the block of lines under the figures of the sides, where there is something to say."""
-    ms = _milliseconds(at, batch)
+    ms = milliseconds(at, batch)
     known = [(side, batch["contestants"][side]["latency_ms"]) for side in _SIDES if batch["contestants"][side]]
     bounds: list[Piece] = []
     for side, latency in known:
@@ -120,42 +122,3 @@ def _notes(at: At, batch: At) -> list[Sentence]:
         lines += ["\n"] if lines else []
         lines.append("n/a: too few calls to bound the quantile; measure for longer with --duration.")
     return [Sentence(lines)] if lines else []
-
-
-def _contestants(at: At, batch: At, roster: Roster) -> list[Table]:
-    """Return a row for each contestant, with its ratio to the shared pass; nothing where there is no other."""
-    if not batch["ratios"]:
-        return []
-    ms = _milliseconds(at, batch)
-    rows: list[list[Cell]] = []
-    for name, one in batch["contestants"].items():
-        found = batch["ratios"][name]
-        same = found["difference"].value is False
-        interval = Phrase([Ends(found, "ratio"), ", no difference" if same else ""]) if found else ""
-        ratio = Figure(found["value"], "ratio") if found else ""
-        median = Figure(one["latency_ms"]["p50"]["value"], ms)
-        rows.append([roster.name(name), median, Figure(one["images_per_s"], "rate"), ratio, interval])
-    columns = ["contestant", "latency p50, ms", "images per second", "ratio", "95 % interval"]
-    return [Table("", [Column(title) for title in columns], rows)]
-
-
-def _milliseconds(at: At, batch: At) -> str:
-    """Return how to write a latency: some calls take less than a millisecond."""
-    mean = batch["contestants"]["shared"]["latency_ms"]["mean"]["value"].number()
-    return "short ms" if at["backend"].value == "tensorrt" or mean < 1 else "ms"
-
-
-def _throughputs(at: At, batches: Sequence[At]) -> Table:
-    """Return throughput and ratio over the batch sizes."""
-    contestants = at["contestants"].items()
-    rows: list[list[Cell]] = [
-        [one["title"].text(), *(Figure(batch["contestants"][name]["images_per_s"], "rate") for batch in batches)]
-        for name, one in contestants
-    ]
-    rows += [
-        [f"ratio {one['title'].text()}", *(Figure(batch["ratios"][name]["value"], "ratio") for batch in batches)]
-        for name, one in contestants
-        if one["kind"].value != "subset" and any(batch["ratios"][name] for batch in batches)
-    ]
-    columns = ["images per second", *(f"batch {batch['batch'].text()}" for batch in batches)]
-    return Table("", [Column(title) for title in columns], rows)

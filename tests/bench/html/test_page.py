@@ -259,7 +259,7 @@ def test_hostile_names_stay_text() -> None:
             }
         if isinstance(value, list):
             return [poison(one) for one in value]
-        fixed = isinstance(value, str) and value in ("onnxruntime", "poisson", result["created"])
+        fixed = isinstance(value, str) and value in ("onnxruntime", "poisson", "subset", result["created"])
         return _HOSTILE + value if isinstance(value, str) and not fixed else value
 
     hostile = poison(result)
@@ -280,7 +280,7 @@ def test_no_difference_is_called_so() -> None:
     }
     page = Page(html.render(result))
     row = next(text for _, text in page.all("tr") if text.startswith("3 separate in sequence"))
-    assert row == "3 separate in sequence1.01 0.98 to 1.03no difference"
+    assert row.endswith("1.01 0.98 to 1.03no difference")
 
 
 def test_sections_without_data_are_left_out() -> None:
@@ -529,7 +529,7 @@ def test_break_even_says_what_was_measured() -> None:
 def test_what_the_system_did_not_tell_is_listed() -> None:
     result = copy.deepcopy(RESULTS["graphs"])
     result["environment"] |= {"governor": None, "frequency_range_mhz": None}
-    assert "The system did not tell: GPU, governor, frequency range, MHz." in Page(html.render(result)).text()
+    assert "The system did not report: GPU, governor, frequency range, MHz." in Page(html.render(result)).text()
 
 
 def test_a_measured_result(make_bundle: Any, tmp_path: Path) -> None:
