@@ -36,7 +36,7 @@ examples:
       engines: the separate ones in sequence, on one stream each, and as one CUDA graph; at each batch size, and from which one
       on throughput stops growing
   mtl-bench model.mtl --backend onnxruntime
-      the graphs, although engines fit
+      the graphs, although engines would run
   mtl-bench model.mtl --checkpoint model.pt --peers openvino,onnxruntime:CUDA
       PyTorch's own forward and other libraries beside it
   mtl-bench model.mtl --rate sweep --deadline 50

@@ -28,7 +28,7 @@ def comparison(document: At) -> list[object]:
         if ideal[word]
     ]
     note = (
-        [paragraph("Separate over shared, counted in the files: ", join(allowed, ", "), ".", class_="note")]
+        [paragraph("Separate over shared, counted from the files: ", join(allowed, ", "), ".", class_="note")]
         if allowed
         else []
     )

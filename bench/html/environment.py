@@ -105,7 +105,7 @@ def contestants(document: At) -> list[object]:
 
 
 def environment(document: At) -> list[object]:
-    """Return the machine, as far as the system told, before and after the measurement."""
+    """Return the machine, as far as the system reports it, before and after the measurement."""
     found = document["environment"]
     before, after = found["before"], found["after"]
     told = [(name, at) for name, at in _flat(found) if name.split(" \u00b7 ")[0] not in ("before", "after")]
@@ -144,7 +144,7 @@ def command(document: At) -> list[object]:
 
 
 def date(document: At) -> Markup | None:
-    """Return when it was measured, in the words of people."""
+    """Return when it was measured, as people write it."""
     created = document["created"].text()
     try:
         when = datetime.fromisoformat(created)

@@ -13,7 +13,7 @@ _METRICS = {"mae": "mean absolute error", "accuracy": "accuracy", "balanced_accu
 
 
 def accuracy(document: At) -> list[object]:
-    """Return each task's metrics at each precision, and what it loses; as the manifest has them."""
+    """Return each task's metrics at each precision, and what it loses, as the manifest has them."""
     cells = list(document["accuracy"]["cells"])
     if not cells:
         return []
@@ -99,7 +99,7 @@ def verification(document: At) -> list[object]:
         "same class",
         "images",
     ]
-    lead = "Each file beside the PyTorch network on the same images, when the bundle was written; from its manifest."
+    lead = "Each file compared with the PyTorch network on the same images, when the bundle was written; from its manifest."
     return [paragraph(lead, class_="lead"), table("Errors against PyTorch, in the outputs' units", columns, rows)]
 
 

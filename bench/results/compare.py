@@ -136,7 +136,7 @@ class ResultComparison:
 def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> ResultComparison:
     """Compare two results.
 
-    Processes, rounds and calls of each are resampled apart from the other's, as nothing ties the two runs together.
+    Processes, rounds and calls of each are resampled separately, as nothing ties the two runs together.
 
     Args:
         first: a result; see :func:`~mtl_deploy.bench.results.result_file.read_result`.

@@ -66,7 +66,7 @@ def write_whole(option: str, file: str, text: str, *, force: bool) -> None:
         file: its path.
         text: its content.
         force: replace a file that is there. Without, one that has appeared since :func:`check_target` stays, and the text goes
-            beside it under a name of its own: it may have taken minutes to find.
+            beside it under a name of its own: it may have taken minutes to measure.
 
     Raises:
         OptionError: it cannot be written.

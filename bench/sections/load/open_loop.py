@@ -255,7 +255,7 @@ def _doubts(found: OpenLoop) -> list[str]:
             if bounds is None or bounds.high > found.deadline_ms:
                 doubts.append(
                     f"the highest rate of {title} is uncertain: its p99 interval "
-                    + ("cannot be given from so few requests" if bounds is None else "holds the deadline")
+                    + ("cannot be given from so few requests" if bounds is None else "contains the deadline")
                     + "; measure for longer with --duration"
                 )
     return doubts

@@ -239,7 +239,7 @@ def _heads(profile: Profile, tasks: Sequence[str], multiply_adds: Mapping[str, f
     if abs(time - work) < _WORTH_SAYING:
         return []
     return [
-        f"the heads take {100 * time:.1f} % of a call's time with {100 * work:.1f} % of the multiply-adds, so by time sharing can "
+        f"the heads take {100 * time:.1f} % of a call's time with {100 * work:.1f} % of the multiply-adds, so that sharing can "
         f"gain {n - (n - 1) * time:.2f} times, not {ideal:.2f}"
     ]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -16,9 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtl_deploy.bench.blocks import axes as svg_axes
-from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.kinds import shown, significant
 from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.bench.html import page as html
 from mtl_deploy.bench.html.style import DARK, LIGHT, SLOTS, style
@@ -367,82 +362,6 @@ def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"),
-        (40.63, "40.6"),
-        (119.14, "119"),
-        (9.996, "10.0"),
-        (1234.4, "1234"),
-        (0.01234, "0.0123"),
-        (123456.0, "123,456"),
-        (-2.949, "-2.95"),
-        (0.09996, "0.100"),
-        (999.7, "1000"),
-    ],
-)
-def test_significant_digits(value: float, text: str) -> None:
-    assert significant(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "show", "text"),
-    [
-        (0.0371, "percent", "3.7\u202f%"),
-        (2.9534, "ratio", "2.95"),
-        (144312345, "MB", "144"),
-        (288, "count", "288"),
-        (-0.0012, "points", "-0.12"),
-        (0.0012, "points", "+0.12"),
-        (3.1e-05, "error", "3.10e-05"),
-    ],
-)
-def test_kinds_of_figures(value: float, show: str, text: str) -> None:
-    assert shown(value, show) == text
-
-
-@pytest.mark.parametrize("high", [0.003, 0.7, 1, 7.3, 42, 99.9, 1234, 5e6])
-def test_linear_axes_have_round_ticks(high: float) -> None:
-    axis = svg_axes.linear([0, high])
-    assert axis.low == 0
-    assert axis.high >= high
-    assert 2 <= len(axis.ticks) <= 6
-    step = axis.ticks[1]
-    assert step / 10 ** math.floor(math.log10(step) + 1e-9) == pytest.approx(1) or round(
-        step / 10 ** math.floor(math.log10(step) + 1e-9), 6
-    ) in (2, 2.5, 5)
-    assert [float(axis.label(tick).replace(",", "")) for tick in axis.ticks] == pytest.approx(list(axis.ticks))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.9, 3.5), (0.02, 80), (40, 42), (1, 1e6), (5, 5)])
-def test_logarithmic_axes_have_room_between_ticks(low: float, high: float) -> None:
-    axis = svg_axes.logarithmic([low, high])
-    assert 0 < axis.place(low) <= axis.place(high) < 1
-    places = [axis.place(tick) for tick in axis.ticks]
-    assert places
-    assert all(after - before > 0.05 for before, after in itertools.pairwise(places))
-
-
-@pytest.mark.parametrize("values", [[], [math.nan], [0.0, 0.0], [3.0], [1.0, math.inf]])
-def test_axes_of_odd_values(values: list[float]) -> None:
-    for axis in (
-        svg_axes.linear(values),
-        svg_axes.for_times(values),
-        svg_axes.for_factors(values),
-        svg_axes.logarithmic(values),
-    ):
-        assert axis.high > axis.low
-        assert 0 <= axis.place(1.0) <= 1
-
-
-def test_pointers_are_escaped() -> None:
-    at = At({"a/b~c": {"value": 1}})["a/b~c"]["value"]
-    assert at.path == "/a~1b~0c/value"
-    assert resolve({"a/b~c": {"value": 1}}, at.path) == 1
-    assert not At(None)["missing"][3]["more"]
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

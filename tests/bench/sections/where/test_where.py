@@ -99,7 +99,7 @@ def test_what_is_lost_is_said_with_figures() -> None:
     where = explain(TRUE, measured, TASKS, 2.94, WORK)
     heads, fixed, caches = where.reasons
     assert heads.startswith("the heads take 28.6 % of a call's time with 3.0 % of the multiply-adds")
-    assert heads.endswith("by time sharing can gain 2.43 times, not 2.94")
+    assert heads.endswith("so that sharing can gain 2.43 times, not 2.94")
     assert fixed == (
         "of a shared call's time 1.8 % is outside of every node and 1.8 % is preprocessing in the graph, without multiply-adds: 3 "
         "separate models pay that 3 times"
