@@ -18,6 +18,7 @@ import onnx_ir.passes.common
 from mtl_deploy.calibration.graph.typed import is_float, prepared
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
 
+from .joins import joining
 from .plan import FP16_SMALLEST_NORMAL, Overflow, TypePlan, plan_half
 
 _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -50,6 +51,7 @@ class HalfResult:
         model: the graph; its inputs, outputs and their types are those of the FP32 graph.
         converted: number of nodes that compute in FP16.
         half: their names.
+        joins: those of them that join branches, see :func:`~mtl_deploy.calibration.fp16.joins.joining`.
         kept: by name of a node that computes in FP32, the reason.
         overflows: tensors that FP16 cannot hold, which keep nodes in FP32.
         weights: FP16 weights with elements below FP16's normal range, the most affected first.
@@ -58,6 +60,7 @@ class HalfResult:
     model: onnx.ModelProto
     converted: int
     half: tuple[str, ...]
+    joins: tuple[str, ...]
     kept: dict[str, str]
     overflows: tuple[Overflow, ...]
     weights: tuple[RoundedWeight, ...]
@@ -104,6 +107,7 @@ def to_half(
     """
     graph = prepared(model)
     plan = plan_half(graph.graph, statistics, keep or {})
+    joins = tuple(str(node.name) for node in joining(plan))
     weights = _Typing(graph.graph, plan).apply()
     ir.passes.common.RemoveUnusedNodesPass()(graph)
     weights.sort(key=lambda weight: (-weight.zeroed, -weight.subnormal))
@@ -111,6 +115,7 @@ def to_half(
         model=ir.to_proto(graph),
         converted=len(plan.half),
         half=tuple(str(node.name) for node in plan.half),
+        joins=joins,
         kept={str(node.name): plan.kept[node] for node in graph.graph if node in plan.kept},
         overflows=tuple(plan.overflows),
         weights=tuple(weights),

@@ -118,7 +118,7 @@ ENGINE: Schema = {"type": "object", "required": list(_ENGINE_FIELDS), "propertie
 _DETAILS: Schema = _object(
     summary=_TEXT,
     share=_NUMBER,
-    fit=_nullable(_object("before keep", before=_map(_NUMBER), keep=_list(_TEXT))),
+    fit=_nullable(_object("before keep", before=_map(_NUMBER), keep=_list(_TEXT), joins=_list(_TEXT))),
     search=_object(summary=_TEXT, latency=_NUMBER, budgets=_map(_NUMBER)),
     source=_TEXT,
     settings=_OBJECT,
