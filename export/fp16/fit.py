@@ -1,13 +1,15 @@
 """FP16 that keeps every task: where rounding costs too much, the layers that cost most stay in FP32.
 
 Method: as for INT8 budgets (:mod:`mtl_deploy.calibration.search.layers`), by sensitivity. The layers that FP16 would compute
-are cut
-into groups that follow one another in the graph, each with a few percent of the multiply-adds. A group's sensitivity is the
-squared error of each task with that group alone in FP16 (Wu et al., "Integer Quantization for Deep Learning Inference",
+are cut into groups that follow one another in the graph, each with a few percent of the multiply-adds. A group's sensitivity is
+the squared error of each task with that group alone in FP16 (Wu et al., "Integer Quantization for Deep Learning Inference",
 https://arxiv.org/abs/2004.09602, measure INT8 so): errors of rounding are independent of one another, so their squares add up.
 Groups are kept in FP32 in the order of what they take off the tasks that are over, for their multiply-adds. The shortest such
-list with which every task fits is found by trying, so that nothing rests on the sum. Then each group on it, and each layer of
-those that are left, is tried in FP16 again, what takes off least first, and stays so where every task still fits.
+list with which every task fits is found by trying, so that nothing rests on the sum. Then each layer on it is tried in FP16
+again, the largest one first, and stays so where every task still fits.
+
+Before all that, the operations that join branches (the sums of residual blocks, the products of gates) become FP32: they cost no
+multiply-adds, and rounding adds up along them from block to block. At the end they are tried in FP16 again too.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Fp16Fit:
 
     Attributes:
         keep: the layers to keep in FP32 beside those that must be; empty if all fits without.
+        joins: likewise, the operations that join branches; none or all of those that were given.
         fits: whether every task is within what is allowed.
         excess: each task's error with these layers kept, as a multiple of what is allowed.
         before: likewise, with none kept.
@@ -40,6 +43,7 @@ class Fp16Fit:
     """
 
     keep: frozenset[str]
+    joins: frozenset[str]
     fits: bool
     excess: Mapping[str, float]
     before: Mapping[str, float]
@@ -50,6 +54,7 @@ class Fp16Fit:
         """Return a JSON-ready dict."""
         return {
             "keep": sorted(self.keep),
+            "joins": sorted(self.joins),
             "excess": dict(self.excess),
             "before": dict(self.before),
             "evaluations": self.evaluations,
@@ -64,6 +69,7 @@ def fit(
     evaluate: Evaluate,
     sensitivity: Evaluate,
     progress: Callable[[str], None] = lambda _: None,
+    joins: Collection[str] = (),
 ) -> Fp16Fit:
     """Find few layers that, kept in FP32, bring every task within what is allowed.
 
@@ -75,18 +81,25 @@ def fit(
         evaluate: from layers kept to excess by task.
         sensitivity: likewise, on fewer images.
         progress: called with what is being tried.
+        joins: operations without multiply-adds that join branches.
     """
-    trail = _Trail(layers, cost, total, before, evaluate)
+    trail = _Trail(layers, cost, total, before, evaluate, frozenset(joins))
+    if joins:
+        progress("what joins branches in FP32")
+        before = trail.excess(0, [])
+        if _fits(before):
+            return trail.fit(0, [], before)
+    alone = trail.joins.union(layers)
     groups = _groups(layers, cost, total)
     errors = []
     for number, group in enumerate(groups, start=1):
         progress(f"group {number} of {len(groups)} alone")
-        errors.append({name: value**2 for name, value in sensitivity(frozenset(layers) - frozenset(group)).items()})
+        errors.append({name: value**2 for name, value in sensitivity(alone - frozenset(group)).items()})
     trail.evaluations += len(groups)
     order = _order(groups, errors, before, cost, total)
     most = trail.most(order)
     if most == 0:
-        return trail.fit(0, order, before)
+        return trail.nothing()
     length = min(max(1, _predicted(order, errors, groups, before)), most)
     failed, passed, excess = 0, 0, before
     for _ in range(_TRIES):
@@ -99,26 +112,30 @@ def fit(
         if passed and passed - failed <= 1:
             break
         if not passed and failed >= most:
-            return trail.fit(0, order, before)
+            return trail.nothing()
         length = (failed + passed) // 2 if passed else min(most, max(failed + 1, 2 * failed))
     if not passed:
-        return trail.fit(0, order, before)
+        return trail.nothing()
     kept = [name for group in order[:passed] for name in group]
-    for number, tried in enumerate(_least_first(order[:passed], cost), start=1):
-        if not set(tried) & set(kept):
-            continue
-        progress(f"trying in FP16 again, {number}")
-        fewer = [[name for name in kept if name not in tried]]
+    for number, tried in enumerate(_to_try_again(order[:passed], cost), start=1):
+        progress(f"trying in FP16 again, layer {number}")
+        fewer = [[name for name in kept if name != tried]]
         found = trail.excess(1, fewer) if fewer[0] else before
         if _fits(found):
             kept, excess = fewer[0], found
+    if trail.joins:
+        progress("what joins branches in FP16 again")
+        excess = trail.without_joins(kept, excess)
     return trail.fit(1, [kept], excess)
 
 
-def _least_first(groups: Sequence[Sequence[str]], cost: Mapping[str, float]) -> list[Sequence[str]]:
-    """Return what to try in FP16 again: each group, then each layer, of the least helpful group first, the largest layer first."""
-    layers = [[name] for group in reversed(groups) for name in sorted(group, key=lambda name: -cost[name])]
-    return [*reversed(groups), *layers]
+def _to_try_again(groups: Sequence[Sequence[str]], cost: Mapping[str, float]) -> list[str]:
+    """Return the layers to try in FP16 again: the largest one first, and of those of one size the ones of the least helpful groups.
+
+    What a layer rounds does not grow with its work, so the largest ones save most for what they take.
+    """
+    layers = [name for group in reversed(groups) for name in reversed(group)]
+    return sorted(layers, key=lambda name: -cost[name])
 
 
 class _Trail:
@@ -131,14 +148,25 @@ class _Trail:
         total: float,
         before: Mapping[str, float],
         evaluate: Evaluate,
+        joins: frozenset[str],
     ) -> None:
         self._layers, self._cost, self._total, self._evaluate = layers, cost, total, evaluate
         self._before = before
+        self.joins = joins
         self.evaluations = 0
 
     def excess(self, length: int, order: Sequence[Sequence[str]]) -> Mapping[str, float]:
         self.evaluations += 1
-        return self._evaluate(_kept(order, length))
+        return self._evaluate(self.joins | _kept(order, length))
+
+    def without_joins(self, kept: Sequence[str], excess: Mapping[str, float]) -> Mapping[str, float]:
+        """Try them in FP16 again beside the layers that are kept; return the excess of what is kept in the end."""
+        joins, self.joins = self.joins, frozenset()
+        found = self.excess(1, [kept])
+        if _fits(found):
+            return found
+        self.joins = joins
+        return excess
 
     def share(self, kept: Collection[str]) -> float:
         """Return what of the multiply-adds is in FP16."""
@@ -149,9 +177,13 @@ class _Trail:
         lengths = range(1, len(order) + 1)
         return max((n for n in lengths if self.share(_kept(order, n)) >= LEAST_SHARE), default=0)
 
+    def nothing(self) -> Fp16Fit:
+        """Return that no list was found with which every task fits."""
+        return Fp16Fit(frozenset(), frozenset(), False, self._before, self._before, self.share(()), self.evaluations)
+
     def fit(self, length: int, order: Sequence[Sequence[str]], excess: Mapping[str, float]) -> Fp16Fit:
         keep = _kept(order, length)
-        return Fp16Fit(keep, _fits(excess), excess, self._before, self.share(keep), self.evaluations)
+        return Fp16Fit(keep, self.joins, _fits(excess), excess, self._before, self.share(keep), self.evaluations)
 
 
 def _kept(order: Sequence[Sequence[str]], length: int) -> frozenset[str]:

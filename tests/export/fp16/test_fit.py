@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from mtl_deploy.export.fp16.fit import LEAST_SHARE, fit
+from mtl_deploy.export.fp16.fit import LEAST_SHARE, Fp16Fit, fit
 
 LAYERS = [f"layer{number}" for number in range(50)]
 COST = {name: 1.0 + 3.0 * (number > 25) for number, name in enumerate(LAYERS)}
@@ -86,3 +86,58 @@ def test_no_list_leaves_less_than_half_in_fp16() -> None:
     fit(LAYERS, COST, TOTAL, {"age": 5.0}, hopeless, lambda kept: {"age": 1.0})
     assert asked
     assert all(sum(COST[name] for name in LAYERS if name not in kept) >= LEAST_SHARE * TOTAL for kept in asked)
+
+
+JOINS = ("sum0", "sum1")
+
+
+def fitted(errors: Mapping[str, float], joins: Sequence[str]) -> Fp16Fit:
+    network = Rounding({"age": errors}, seed=2)
+    return fit(LAYERS, COST, TOTAL, network(frozenset()), network, network, joins=joins)
+
+
+def test_what_joins_branches_stays_in_fp32_before_any_layer_does() -> None:
+    result = fitted(dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(JOINS, 3.0), JOINS)
+    assert result.fits
+    assert (result.keep, result.joins) == (frozenset(), frozenset(JOINS))
+    assert result.share == 1.0
+    assert result.before["age"] > 3
+    assert result.excess["age"] < 1
+    assert result.evaluations == 1
+
+
+def test_layers_alone_do_not_mend_what_rounds_where_branches_join() -> None:
+    errors = dict.fromkeys(LAYERS, 0.18) | dict.fromkeys(JOINS, 0.6)
+    result, without = fitted(errors, JOINS), fitted(errors, ())
+    assert result.fits
+    assert result.joins == frozenset(JOINS)
+    assert result.keep
+    assert result.share > 0.8
+    assert not without.fits
+
+
+def test_what_joins_branches_becomes_fp16_again_where_the_layers_do_without() -> None:
+    errors = dict.fromkeys(LAYERS, 0.02) | {"layer3": 3.0} | dict.fromkeys(JOINS, 0.02)
+    result = fitted(errors, JOINS)
+    assert result.fits
+    assert "layer3" in result.keep
+    assert result.joins == frozenset()
+
+
+def test_where_nothing_fits_nothing_is_kept() -> None:
+    result = fitted(dict.fromkeys(LAYERS, 0.5) | dict.fromkeys(JOINS, 0.1), JOINS)
+    assert not result.fits
+    assert (result.keep, result.joins) == (frozenset(), frozenset())
+    assert result.excess == result.before
+
+
+def test_large_layers_become_fp16_again_before_small_ones() -> None:
+    loud = LAYERS[:10]
+    large = set(loud[::2])
+    cost = {name: 3.0 if name in large else 1.0 for name in LAYERS}
+    network = Rounding({"age": dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(loud, 0.5)})
+    result = fit(LAYERS, cost, sum(cost.values()), network(frozenset()), network, network)
+    assert result.fits
+    given_back = set(loud) - result.keep
+    assert given_back
+    assert given_back <= large
