@@ -87,11 +87,16 @@ def _half_of(details: Mapping[str, Any]) -> str:
         text += f"; {100 * details['share']:.1f} % of the multiply-adds in FP16"
     if (found := details.get("fit")) and found["before"]:
         before = max(found["before"], key=found["before"].__getitem__)
+        kept, joins = found["keep"], len(found.get("joins", ()))
         text += (
-            f". {len(found['keep'])} more layers stay in FP32, since the error of task {before!r} would otherwise be "
-            f"{found['before'][before]:.2g} times what is allowed "
-            f"({', '.join(found['keep'][:3])}{', ...' if len(found['keep']) > 3 else ''})"
+            f". {f'{len(kept)} more layers' if kept else ''}{' and ' if kept and joins else ''}"
+            f"{f'{joins} operations that join branches' if joins else ''} stay in FP32, since the error of task {before!r} "
+            f"would otherwise be {found['before'][before]:.2g} times what is allowed"
         )
+        if kept:
+            text += f" ({', '.join(kept[:3])}{', ...' if len(kept) > 3 else ''})"
+        if joins:
+            text += ". Joins cost casts and memory traffic, no multiply-adds"
     return f"{text}.\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from mtl_deploy.export.graph.variants import GraphVariant, variants
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
 from mtl_deploy.export.verification.rows import described
-from mtl_deploy.export.verification.stage import Samples, allowed, running, verify_graphs
+from mtl_deploy.export.verification.stage import Samples, Stress, allowed, running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _WAYS_ON = "--tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out"
 _REASON = "kept for accuracy: a task would be over its tolerance otherwise"
+_JOINS = "joins branches, beside layers kept for accuracy: rounding adds up there"
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,19 @@ class HalfStage:
         shares: what the tasks share.
         options: what was asked for.
         progress: shows what is being done.
+        stress: is shown the shared graph too.
     """
 
     def __init__(
-        self, originals: Sequence[GraphVariant], samples: Samples, shares: Sharing, options: Options, progress: Progress
+        self,
+        originals: Sequence[GraphVariant],
+        samples: Samples,
+        shares: Sharing,
+        options: Options,
+        progress: Progress,
+        stress: Stress | None = None,
     ) -> None:
+        self._stress = stress
         self._originals, self._samples, self._shares = list(originals), samples, shares
         self._options, self._progress = options, progress
         self._shared = self._originals[0]
@@ -79,9 +88,7 @@ class HalfStage:
             share = self._share(half)
             say(f"{half.description}; {100 * share:.1f} % of the multiply-adds in FP16")
         made = self._variants(half, half.to_dict() | {"share": share})
-        rows, artifacts = verify_graphs(
-            made.graphs, self._samples, self._options, self._progress, originals=self._originals
-        )
+        rows, artifacts = self._verified(made)
         failed = [row for row in rows if not row.passed]
         if not failed:
             return Variants(made.graphs, rows, artifacts)
@@ -93,14 +100,17 @@ class HalfStage:
                 f"{described(failed)}, and with half of the multiply-adds in FP32 as well; its rounding is what FP16 costs this "
                 f"network. {_WAYS_ON}"
             )
-        half = _to_half(proto, statistics, dict.fromkeys(found.keep, _REASON))
+        half = _to_half(proto, statistics, _reasons(found.keep | found.joins, found.joins))
         made = self._variants(half, half.to_dict() | {"share": found.share, "fit": found.to_dict()})
-        rows, artifacts = verify_graphs(
-            made.graphs, self._samples, self._options, self._progress, originals=self._originals
-        )
+        rows, artifacts = self._verified(made)
         if failed := [row for row in rows if not row.passed]:
-            raise VerificationError(f"{described(failed)}, with {len(found.keep)} more layers in FP32. {_WAYS_ON}")
+            raise VerificationError(f"{described(failed)}, with {_kept(found)} in FP32. {_WAYS_ON}")
         return Variants(made.graphs, rows, artifacts)
+
+    def _verified(self, made: Variants) -> tuple[list[Row], list[Artifact]]:
+        return verify_graphs(
+            made.graphs, self._samples, self._options, self._progress, originals=self._originals, stress=self._stress
+        )
 
     def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
         from mtl_deploy.calibration.observe.statistics import observe
@@ -140,7 +150,7 @@ class HalfStage:
             from mtl_deploy.calibration.fp16.emulate import emulate_half
 
             shared = self._shared
-            content = emulate_half(_to_half(proto, statistics, dict.fromkeys(keep, _REASON)).model).SerializeToString()
+            content = emulate_half(_to_half(proto, statistics, _reasons(keep, half.joins)).model).SerializeToString()
             tolerance = allowed(self._options, "fp16")
             with running(with_logits(content, shared.signature), self._options) as backend:
                 judged = judge("fp16.onnx", backend, shared.signature, samples, tolerance, shared.batch, "fp16")
@@ -155,13 +165,24 @@ class HalfStage:
                 lambda keep: excess(keep, self._samples),
                 lambda keep: excess(keep, few),
                 lambda text: self._progress.update(f"Finding what must stay in FP32: {text}"),
+                half.joins,
             )
             say(
-                f"{len(found.keep)} more layers in FP32, {100 * found.share:.1f} % of the multiply-adds in FP16"
+                f"{_kept(found)} in FP32, {100 * found.share:.1f} % of the multiply-adds in FP16"
                 if found.fits
                 else "not enough with half of the work in FP32"
             )
         return found
+
+
+def _reasons(keep: Collection[str], joins: Collection[str]) -> dict[str, str]:
+    return {name: _JOINS if name in joins else _REASON for name in keep}
+
+
+def _kept(found: Fp16Fit) -> str:
+    """Say what a search keeps in FP32, for people."""
+    layers = f"{len(found.keep)} more layers"
+    return f"{layers} and {len(found.joins)} operations that join branches" if found.joins else layers
 
 
 def _to_half(

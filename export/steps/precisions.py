@@ -14,7 +14,7 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets
 from mtl_deploy.export.verification.reach import unseen_notes
 from mtl_deploy.export.verification.rows import require_passed
-from mtl_deploy.export.verification.stage import describe_stress, stress, verify_graphs
+from mtl_deploy.export.verification.stage import Stress, describe_stress, verify_graphs
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
@@ -42,7 +42,13 @@ class Verified:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def verify_fp32(bound: Bound, options: Options, progress: Progress) -> Verified:
+def ask_for_stress(network: Network, bound: Bound, progress: Progress) -> Stress:
+    """Run PyTorch on images far from photographs. Graphs are run on them while they are loaded to be verified."""
+    with progress.step("Running PyTorch on stress images, which decide nothing"):
+        return Stress(network, bound.signature, bound.batch)
+
+
+def verify_fp32(bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
     """Check the FP32 graphs for the targets, and verify them.
 
     Raises:
@@ -50,12 +56,12 @@ def verify_fp32(bound: Bound, options: Options, progress: Progress) -> Verified:
         VerificationError: a graph does not match the network.
     """
     notes = _check(bound.graphs, options)
-    rows, artifacts = verify_graphs(bound.graphs, bound.samples, options, progress)
+    rows, artifacts = verify_graphs(bound.graphs, bound.samples, options, progress, stress=stress)
     require_passed(rows)
     return Verified(bound.graphs, rows, artifacts, notes)
 
 
-def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progress) -> Verified:
+def add_fp16(verified: Verified, bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
     """Type the graphs in FP16 and verify them, if FP16 is wanted; continue without it if it fails and was not asked for by name.
 
     Raises:
@@ -65,7 +71,7 @@ def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progr
     if "fp16" not in options.precisions:
         return verified
     try:
-        half = HalfStage(bound.graphs, bound.samples, bound.shares, options, progress).make()
+        half = HalfStage(bound.graphs, bound.samples, bound.shares, options, progress, stress).make()
     except VerificationError as error:
         return replace(verified, left_out=leave_out("fp16", error, options))
     notes = list(dict.fromkeys([*verified.notes, *_check(half.graphs, options)]))
@@ -75,16 +81,15 @@ def add_fp16(verified: Verified, bound: Bound, options: Options, progress: Progr
 
 
 def look_for_gaps(
-    verified: Verified, bound: Bound, network: Network, options: Options, progress: Progress
+    verified: Verified, bound: Bound, network: Network, stress: Stress, options: Options, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Run the shared graphs on stress images, and find weights whose errors verification could not see. Nothing fails here.
+    """Say how shared graphs do on stress images, and find weights whose errors verification could not see. Nothing fails here.
 
     Returns:
         How far off each graph and task is on the stress images, and notes for a reader of the bundle.
     """
     with progress.step("Looking at what verification cannot see") as say:
-        shared = [graph for graph in verified.graphs if graph.role == "shared"]
-        stressed = stress(shared, network, bound.batch, options)
+        stressed = stress.rows(verified.graphs)
         say(f"on stress images, which decide nothing, the errors are {describe_stress(stressed)} of the spread")
         images, _ = bound.samples[0]
         return stressed, unseen_notes(network, bound.signature, images, verified.rows, options)

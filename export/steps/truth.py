@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.choices import has_margins
-from mtl_deploy.export.verification.expected import margins, run_network
+from mtl_deploy.export.verification.expected import Expected, margins, run_network
 from mtl_deploy.export.verification.images import (
     VerificationImages,
     images_of_another_size,
@@ -74,14 +77,27 @@ def ask_pytorch(network: Network, batch: int | None, options: Options, progress:
     return Truth(signature, images, samples)
 
 
-def pack_reference(network: Network, signature: Signature, batch: int | None) -> tuple[bytes, dict[str, Any]]:
+def pack_reference(
+    network: Network, signature: Signature, batch: int | None, images: Images, known: Expected
+) -> tuple[bytes, dict[str, Any]]:
     """Make the reference that engines are verified against on a device.
+
+    Args:
+        network: that is exported.
+        signature: of the graphs.
+        batch: the only batch that they take; None if they take any.
+        images: that the graphs are verified on.
+        known: what the network gave for them; it is not asked again for those that are in the reference too.
 
     Returns:
         The file, and the manifest's record of it.
     """
     pictures = reference_images(signature, batch)
-    expected = run_network(network, signature, pictures, batch)
+    count = len(pictures)
+    if np.array_equal(pictures, images[:count]) and known.known[:count].all():
+        expected = known.first(count)
+    else:
+        expected = run_network(network, signature, pictures, batch)
     truth = {task.name: expected.outputs(task, exact=True)[task.name] for task in signature.tasks}
     outputs = {name: array.astype(signature.dtype(name)) for name, array in truth.items()}
     sure = [task for task in signature.tasks if has_margins(task, signature)]

@@ -58,6 +58,12 @@ class Expected:
         """The number of images."""
         return len(next(iter(self.raw.values())))
 
+    def first(self, count: int) -> Expected:
+        """Return the same for the first ``count`` images alone, without what they could be asked later."""
+        raw = {name: rows[:count] for name, rows in self.raw.items()}
+        exact = {name: rows[:count] for name, rows in self.exact.items()}
+        return Expected(self.signature, raw, exact, self.known[:count])
+
     def outputs(
         self, task: Task, start: int = 0, stop: int | None = None, *, exact: bool = False
     ) -> dict[str, Outputs]:

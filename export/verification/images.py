@@ -20,7 +20,7 @@ REFERENCES = 8
 _REFERENCE_BYTES = 16 << 20  # before compression
 _FEWEST = 2
 _STRESS = 6  # one per pattern
-_SEED = 1  # not the seed of the images that graphs are verified on
+_SEED, _OTHER_SEED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
     samples = options.samples if batch is None else -(-options.samples // batch) * batch
     if options.images is None:
         return VerificationImages(
-            natural_images(samples, preprocessing.height, preprocessing.width, seed=0),
+            natural_images(samples, preprocessing.height, preprocessing.width, seed=_SEED),
             "generated",
             f"{samples} generated images with the statistics of photographs; --images DIR verifies on real ones",
         )
@@ -75,7 +75,7 @@ def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArra
         batch: the only batch that the network takes; None if it takes any.
     """
     count = _STRESS if batch is None else -(-_STRESS // batch) * batch
-    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
+    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_OTHER_SEED)
 
 
 def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
@@ -87,12 +87,13 @@ def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> n
     """
     step = preprocessing.multiple
     width = preprocessing.width - step if preprocessing.width > step else preprocessing.width + 2 * step
-    return natural_images(batch or _FEWEST, preprocessing.height + step, width, seed=_SEED)
+    return natural_images(batch or _FEWEST, preprocessing.height + step, width, seed=_OTHER_SEED)
 
 
 def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.uint8]:
     """Generate the images of the reference: ``(N, H, W, 3) uint8, RGB``. The user's may show faces, so they are never used.
 
+    They are the first of those that graphs are verified on if the user has none, so that the network answers for them once.
     There are fewer if images and outputs are large, so that the file stays small.
 
     Args:

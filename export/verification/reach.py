@@ -74,10 +74,11 @@ def unreached(
     """Return the kernels, by their names in the network, for which a change of up to :data:`CHANGE` would not be noticed.
 
     Method: to first order, such a change moves an output by at most that share of the sum of ``|gradient * weight|``. The gradients
-    are those of the sum of all outputs with random signs, so that one backward pass is enough.
+    are those of the sum of all outputs with random signs, so that one backward pass is enough. Float32 suffices for them, except
+    for probabilities: where they are almost 0 or 1, float32 has no slope left.
 
     Args:
-        network: if it does not run in float64 or cannot be differentiated, nothing is found.
+        network: if it cannot be differentiated, or gives probabilities and does not run in float64, nothing is found.
         signature: of the graphs.
         images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
         scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
@@ -85,11 +86,12 @@ def unreached(
     """
     import torch
 
-    loaded = network.doubled
+    double = any(task.gives_probabilities for task in signature.tasks)
+    loaded = network.doubled if double else network.loaded
     if loaded is None:
         return []
     kernels = {name: kernel for name, kernel in loaded.network.named_parameters() if kernel.ndim > 1}
-    tensor = network_input(images[:_IMAGES], network.preprocessing, double=True)
+    tensor = network_input(images[:_IMAGES], network.preprocessing, double=double)
     signs = torch.Generator().manual_seed(0)
     effects = dict.fromkeys(kernels, 0.0)
     try:

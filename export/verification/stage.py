@@ -15,6 +15,7 @@ from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
@@ -38,6 +39,7 @@ def verify_graphs(
     options: Options,
     progress: Progress,
     originals: Sequence[GraphVariant] = (),
+    stress: Stress | None = None,
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
@@ -47,6 +49,7 @@ def verify_graphs(
         options: tolerances and threads.
         progress: shows what is being done.
         originals: for FP16 graphs: the FP32 graphs that they were made from.
+        stress: is shown the shared graph too, while it is loaded.
 
     Returns:
         One row per graph and task, and the manifest's entries. The last rows may not have passed.
@@ -58,7 +61,7 @@ def verify_graphs(
             content = graph.content()
             require_valid(content)
             artifacts.append(graph.artifact(content))
-            found = _verify(graph, content, samples, options)
+            found = _verify(graph, content, samples, options, stress)
             if graph.precision == "fp16":
                 found = _with_structure(graph, content, found, samples, options, originals)
             worst = max(found, key=_share_of_allowed)
@@ -79,10 +82,14 @@ def allowed(options: Options, precision: str) -> float:
     return tolerance_of(precision, options.tolerances, GRAPHS)
 
 
-def _verify(graph: GraphVariant, content: bytes, samples: Samples, options: Options) -> list[Row]:
+def _verify(
+    graph: GraphVariant, content: bytes, samples: Samples, options: Options, stress: Stress | None = None
+) -> list[Row]:
     tolerance = allowed(options, graph.precision)
     with running(with_logits(runnable(graph, content), graph.signature), options) as backend:
         judged = judge(graph.path, backend, graph.signature, samples, tolerance, graph.batch, graph.precision)
+        if stress is not None and graph.role == "shared":
+            stress.look_at(graph, backend)
     if graph.precision == "fp32" and graph.role == "shared":
         for one in judged:
             for tensor, errors in one.errors.items():
@@ -127,31 +134,39 @@ def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
     return {str(value.name): value.const_value.numpy() for value in values if value.const_value is not None}
 
 
-def stress(
-    graphs: Sequence[GraphVariant], network: Network, batch: int | None, options: Options
-) -> list[dict[str, Any]]:
-    """Run shared graphs on images far from photographs; the result is reported and decides nothing.
+class Stress:
+    """Images far from photographs, which shared graphs are run on; the result is reported and decides nothing.
 
-    Returns:
-        One record per graph and task: the largest error and the spread of the output on these images.
+    Args:
+        network: that the graphs were made from.
+        signature: of the shared graphs.
+        batch: the only batch that they take; None if they take any.
     """
-    signature = graphs[0].signature
-    images = stress_images(signature.preprocessing, batch)
-    samples = [(images, run_network(network, signature, images, batch, exactly=False))]
-    found = []
-    for graph in graphs:
-        with running(with_logits(runnable(graph, graph.content()), signature), options) as backend:
-            rows = verify(graph.path, backend, signature, samples, tolerance=allowed(options, "fp32"), batch=batch)
-        found += [
+
+    def __init__(self, network: Network, signature: Signature, batch: int | None) -> None:
+        images = stress_images(signature.preprocessing, batch)
+        self._samples = [(images, run_network(network, signature, images, batch, exactly=False))]
+        self._found: dict[str, list[Row]] = {}
+
+    def look_at(self, graph: GraphVariant, backend: Backend) -> None:
+        """Run a graph that is loaded ``with_logits``; its rows take the place of those of the same path."""
+        tolerance = GRAPHS["fp32"]
+        self._found[graph.path] = verify(
+            graph.path, backend, graph.signature, self._samples, tolerance=tolerance, batch=graph.batch
+        )
+
+    def rows(self, graphs: Sequence[GraphVariant]) -> list[dict[str, Any]]:
+        """Return, by shared graph and task, the largest error and the spread of the output on these images."""
+        return [
             {
                 "artifact": row.artifact,
                 "task": row.task,
                 "max_error": _finite(row.max_error if row.logit_error is None else row.logit_error),
                 "spread": _finite(row.spread),
             }
-            for row in rows
+            for graph in graphs
+            for row in self._found.get(graph.path, [])
         ]
-    return found
 
 
 def _finite(value: float | None) -> float | None:

@@ -44,6 +44,23 @@ class AllLoud(Loud):
         super().__init__(width=2, loud=64)
 
 
+class LoudSum(Loud):
+    """Two quiet branches, whose sum alone rides on a large offset: what joins them is loud, no layer is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.up.bias.zero_()
+            self.down.bias.zero_()
+        self.offset = nn.Parameter(torch.full((1,), 1500.0))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        stem = self.stem(x)
+        joined = self.up(stem).relu() + self.down(stem).relu() + self.offset
+        features = self.quiet(joined - self.offset)
+        return {"age": self.age(features), "gender": self.gender(features)}
+
+
 class Casting(Loud):
     """Casts to float32 in its forward, so that it does not run in float64."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import loud_networks
 import numpy as np
+import onnx
 import pytest
 import small_networks
 import torch
@@ -44,6 +45,8 @@ def test_layers_that_rounding_hurts_stay_in_fp32_until_every_task_fits(
     assert code == 0
     manifest, details = open_bundle(target).manifest, half_of(target)
     assert manifest.provenance["left_out"] == {}
+    stressed = [(row["artifact"], row["task"]) for row in manifest.provenance["stress"]]
+    assert stressed == [(graph, task) for graph in ("fp32.onnx", "fp16.onnx") for task in ("age", "gender")]
     assert max(details["fit"]["before"].values()) > 1
     assert max(details["fit"]["excess"].values()) <= 1
     kept = {name for name, reason in details["kept"].items() if "kept for accuracy" in reason}
@@ -57,6 +60,25 @@ def test_layers_that_rounding_hurts_stay_in_fp32_until_every_task_fits(
     assert all(row["excess"] <= 1 and row["structure_excess"] <= 1 for row in rows)
 
 
+def test_sums_of_branches_stay_in_fp32_before_any_layer_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, target = export(tmp_path, "LoudSum", "--no-separate")
+    assert code == 0
+    details = half_of(target)
+    assert max(details["fit"]["before"].values()) > 1
+    assert max(details["fit"]["excess"].values()) <= 1
+    kept = {name for name, reason in details["kept"].items() if "joins branches" in reason}
+    assert kept == set(details["fit"]["joins"])
+    assert details["share"] > 0.99
+    assert details["fit"]["keep"] == []
+    out = capsys.readouterr().out
+    assert f"{len(kept)} operations that join branches stay in FP32" in out
+    nodes = {node.name: node.op_type for node in onnx.load(target / "fp16.onnx").graph.node}
+    assert {"Add", "Sub", "Relu"} <= {nodes[name] for name in kept}
+    assert "Conv" not in {nodes[name] for name in kept}
+
+
 def test_a_bundle_without_fp16_says_why_and_is_delivered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, target = export(tmp_path, "AllLoud")
     assert code == 0
@@ -65,6 +87,7 @@ def test_a_bundle_without_fp16_says_why_and_is_delivered(tmp_path: Path, capsys:
     assert "--tolerance fp16=0.05" in captured.err
     assert "fp16 is left out" in captured.out
     manifest = open_bundle(target).manifest
+    assert {row["artifact"] for row in manifest.provenance["stress"]} == {"fp32.onnx"}
     assert "with half of the multiply-adds in FP32" in manifest.provenance["left_out"]["fp16"]
     assert {artifact.precision for artifact in manifest.artifacts} == {"fp32"}
     with load(target) as model:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import small_networks
+import torch
+from PIL import Image
 
+from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.engines import check as engine_check
+from mtl_deploy.export.steps import truth
+from mtl_deploy.export.verification.expected import Expected
 from mtl_deploy.export.verification.images import REFERENCES as COUNT
 from mtl_deploy.export.verification.images import reference_images
 from mtl_deploy.runtime import BundleError, IntegrityError, load
@@ -79,3 +87,37 @@ def test_the_check_runs_batches_that_the_engine_takes(low: int, high: int | None
     assert all(low <= len(piece) <= (high or COUNT) for piece in pieces)
     joined = np.concatenate(pieces)[:COUNT]
     np.testing.assert_array_equal(joined, images)
+
+
+@pytest.mark.parametrize(("own", "runs"), [(False, [32]), (True, [32, COUNT])])
+def test_the_network_answers_once_for_pictures_that_serve_twice(
+    own: bool, runs: list[int], tmp_path: Path, export_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    run_network = truth.run_network
+
+    def noting(*arguments: Any, **named: Any) -> Expected:
+        expected = run_network(*arguments, **named)
+        asked.append(len(expected))
+        return expected
+
+    monkeypatch.setattr(truth, "run_network", noting)
+    torch.save(small_networks.Shared().state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "own").mkdir()
+    for number, image in enumerate(natural_images(32, 32, 32, seed=7)):
+        Image.fromarray(image).save(tmp_path / "own" / f"{number}.png")
+    path = export_file(
+        tmp_path / "weights.pt",
+        *("--model", "small_networks:Shared", "--image-size", "32", "--precision", "fp32", "--no-separate"),
+        *("--task", "age=regression:years", "--task", "gender=binary", "--task", "race=multiclass"),
+        *(("--images", str(tmp_path / "own")) if own else ()),
+    )
+    assert asked == runs
+    found = read(open_bundle(path))
+    assert found is not None
+    np.testing.assert_array_equal(found.images, natural_images(COUNT, 32, 32, seed=0))  # never the user's
+    with load(path, backend="onnxruntime") as model:
+        given = model(found.images)
+    for task in ("age", "gender", "race"):
+        np.testing.assert_allclose(given[task], found.outputs[task], rtol=1e-3, atol=1e-5)
+        assert 0 < found.floors[task].max() < 1e-4
