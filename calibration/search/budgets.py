@@ -74,7 +74,7 @@ def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
     if task.kind in ("regression", "depth", "normals"):
         if percent and task.name not in reference:
             raise OptionError(
-                f"max drop of {task.name}: {text!r} of its error needs labels; without them give it in "
+                f"max drop of {task.name}: {text!r} of its error needs labels; give it in "
                 f"{'degrees' if task.kind == 'normals' else task.unit or 'its unit'}, without %"
             )
         return value / 100 * reference[task.name] if percent else value
