@@ -5,8 +5,8 @@ are cut into groups that follow one another in the graph, each with a few percen
 the squared error of each task with that group alone in FP16 (Wu et al., "Integer Quantization for Deep Learning Inference",
 https://arxiv.org/abs/2004.09602, measure INT8 so): errors of rounding are independent of one another, so their squares add up.
 Groups are kept in FP32 in the order of what they take off the tasks that are over, for their multiply-adds. The shortest such
-list with which every task fits is found by trying, so that nothing rests on the sum. Then each layer on it is tried in FP16
-again, the largest one first, and stays so where every task still fits.
+list with which every task fits is found by trying, so that nothing rests on the sum. Then the layers on it are tried in FP16
+again, those first that have the most work for the error that they add, and stay so where every task still fits.
 
 Before all that, the operations that join branches (the sums of residual blocks, the products of gates) become FP32: they cost no
 multiply-adds, and rounding adds up along them from block to block. At the end they are tried in FP16 again too.
@@ -14,6 +14,7 @@ multiply-adds, and rounding adds up along them from block to block. At the end t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ LEAST_SHARE = 0.5
 
 _GROUP = 0.04  # of the multiply-adds
 _TRIES = 8
+_MORE_TRIES = 6  # of layers that missed by little
+_NEAR = 1.25  # of what is allowed
+_LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
 
 Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
 """From the layers kept in FP32 to each task's error, as a multiple of what is allowed."""
@@ -117,25 +121,49 @@ def fit(
     if not passed:
         return trail.nothing()
     kept = [name for group in order[:passed] for name in group]
-    for number, tried in enumerate(_to_try_again(order[:passed], cost), start=1):
-        progress(f"trying in FP16 again, layer {number}")
-        fewer = [[name for name in kept if name != tried]]
-        found = trail.excess(1, fewer) if fewer[0] else before
-        if _fits(found):
-            kept, excess = fewer[0], found
+    kept, excess = _given_back(trail, kept, excess, cost, sensitivity, progress)
     if trail.joins:
         progress("what joins branches in FP16 again")
         excess = trail.without_joins(kept, excess)
     return trail.fit(1, [kept], excess)
 
 
-def _to_try_again(groups: Sequence[Sequence[str]], cost: Mapping[str, float]) -> list[str]:
-    """Return the layers to try in FP16 again: the largest one first, and of those of one size the ones of the least helpful groups.
+def _given_back(
+    trail: _Trail,
+    kept: list[str],
+    excess: Mapping[str, float],
+    cost: Mapping[str, float],
+    sensitivity: Evaluate,
+    progress: Callable[[str], None],
+) -> tuple[list[str], Mapping[str, float]]:
+    """Try each layer in FP16 again, and leave it so if every task still fits; return what is kept in the end, and its excess.
 
-    What a layer rounds does not grow with its work, so the largest ones save most for what they take.
+    What each adds to the squared error is measured alone first, on few images: those that are over the limit even so are not tried.
+    The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end, since what
+    one layer adds depends on the others.
     """
-    layers = [name for group in reversed(groups) for name in reversed(group)]
-    return sorted(layers, key=lambda name: -cost[name])
+    base = sensitivity(trail.joins.union(kept))
+    added: dict[str, float] = {}
+    for number, name in enumerate(kept, start=1):
+        progress(f"layer {number} of {len(kept)} in FP16 again, alone")
+        found = sensitivity(trail.joins.union(kept) - {name})
+        if max(found.values()) <= _NEAR:  # NaN is not
+            added[name] = max(max(found[task] ** 2 - base[task] ** 2 for task in found), _LEAST_ADDED)
+    trail.evaluations += 1 + len(kept)
+    missed: dict[str, float] = {}
+    order = sorted(added, key=lambda name: added[name] / cost[name])
+    for last in (False, True):
+        for number, name in enumerate(order, start=1):
+            progress(f"layer {number} of {len(order)} in FP16 again{', once more' if last else ''}")
+            fewer = [other for other in kept if other != name]
+            found = trail.excess(1, [fewer])
+            if _fits(found):
+                kept, excess = fewer, found
+            else:
+                missed[name] = max(found.values())
+        near = [name for name in kept if missed.get(name, math.inf) <= _NEAR]
+        order = sorted(near, key=missed.__getitem__)[:_MORE_TRIES]
+    return kept, excess
 
 
 class _Trail:
