@@ -16,7 +16,7 @@ from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
 from mtl_deploy.runtime.show.video import is_video
 
-from .cli_output import Document, Table
+from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
 from .model import Model
@@ -100,7 +100,7 @@ def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None],
     """Predict image by image, and free each before the next: maps are large."""
     artifact = None if model.artifact is None else model.artifact.path
     names = [task.name for task in model.tasks]
-    output = Document(sys.stdout, artifact, model.backend.details) if as_json else Table(sys.stdout, names)
+    output = Document(sys.stdout, artifact, model.backend.details) if as_json else PredictionTable(sys.stdout, names)
     bad = 0
     stopped: str | None = "interrupted"
     try:

@@ -16,7 +16,7 @@ JSON_VERSION = 1
 _WIDTHS_FROM = 64  # rows that set the columns' widths; later ones are printed one by one
 
 
-class Table:
+class PredictionTable:
     """A table: the first rows together, as their cells set the widths, the others as they come.
 
     Args:
