@@ -186,9 +186,9 @@ def _cell(
         losses = [image_losses(task, each, expected, labels, decoded) for each in (found, expected)]
         drop, low, high = 0.0, 0.0, 0.0
         if found is not expected:
-            drop, low, high = paired_interval(losses[0], losses[1], shares=task.kind != "regression", seed=seed)
+            drop, low, high = paired_interval(losses[0], losses[1], shares=not task.of_values, seed=seed)
     agreement = None
-    if task.kind != "regression":
+    if not task.of_values:
         ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
         agreement = float(((ours == theirs) & (ours >= 0)).mean())
         differences = np.abs(found.astype(np.float64) - expected)
@@ -229,7 +229,7 @@ def image_losses(
     if labels is not None and known(labels).any():
         sign = 1 if lower_is_better(main_metric(task)) else -1
         return sign * per_sample(task, found, labels, decoded)[known(labels)]
-    if task.kind != "regression":
+    if not task.of_values:
         ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
         return np.asarray((ours != theirs) | (ours < 0), np.float64)
     distance = np.abs(values(task, found, decoded) - values(task, expected, decoded)).mean(axis=1)

@@ -48,10 +48,10 @@ class Baseline:
         self.name = name
         self._signature = signature
         self._device = torch.device(device)
-        module: Any = network.loaded.network.to(self._device)
+        module: Any = network.selected.to(self._device)
         if compiled:
             module = torch.compile(module, dynamic=False)
-        self._network = replace(network, loaded=replace(network.loaded, network=module))
+        self._network = replace(network, selected=module)
         self._compiled = compiled
         preprocessing = signature.preprocessing
         std = 255 * np.asarray(preprocessing.std)
@@ -139,12 +139,14 @@ def start(spec: Spec) -> Baseline:
         torch.set_num_threads(spec.settings.threads)
     if options["compile"]:
         require_compiler(options["device"])
-    signature = open_bundle(spec.path).manifest.signature
+    manifest = open_bundle(spec.path).manifest
+    signature = manifest.signature
     network = load_network(
         Options(
             checkpoint=Path(options["checkpoint"]),
             model=options["model"],
             trust_pickle=options["trust_pickle"],
+            constants=_constants(manifest.provenance),
             tasks=signature.tasks,
             preprocessing=signature.preprocessing,
             image_size_given=True,
@@ -152,6 +154,15 @@ def start(spec: Spec) -> Baseline:
         )
     )
     return Baseline(spec.name, network, signature, options["device"], compiled=options["compile"])
+
+
+def _constants(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the other arguments of ``forward`` that the bundle was exported with."""
+    return {name: _as_tuple(value) for name, value in provenance.get("options", {}).get("constants", {}).items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec

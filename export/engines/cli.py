@@ -16,6 +16,7 @@ _NOT_FOR_BUNDLES = (
     *(
         "model",
         "trust_pickle",
+        "constant",
         "tasks",
         "task",
         *PREPROCESSING,

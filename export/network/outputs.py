@@ -1,4 +1,4 @@
-"""What a network returns, flattened: every output under its own key."""
+"""What a network returns, as deep as it nests: leaves by path, and what is no output."""
 
 from __future__ import annotations
 
@@ -9,92 +9,124 @@ from typing import TYPE_CHECKING, Any
 from mtl_deploy.runtime.errors import TaskError
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 Key = str | int
+_DEPTH = 16  # of containers in containers; one can hold itself
 
 
-def flatten_outputs(result: object, *, batch: int | None = None) -> dict[Key, torch.Tensor]:
-    """Return a network's outputs by key, each as ``(N, k)`` or, with one value per pixel, ``(N, C, h, w)`` float.
+def leaves(result: object) -> dict[str, object]:
+    """Return everything in what a network returned that is no container, by path, as ``det.0``; a tensor alone is at ``""``."""
+    return dict(_walk(result, (), _DEPTH))
 
-    Args:
-        result: what the network returned: a tuple or list (keys 0, 1, ...), a dict, a named tuple or a dataclass (keys
-            are the names), of tensors ``(N, k)``, ``(N,)``, ``(N, C, h, w)`` or ``(N, h, w)``; a tensor without channels
-            gets one, as ``(N, 1)`` or ``(N, 1, h, w)``. None values, such as an auxiliary output that only
-            training uses, are left out.
-        batch: N, if it is known; every output is then checked against it.
 
-    Raises:
-        TaskError: another structure, an output that is not a float tensor of such a shape, or fewer than two outputs.
+def _walk(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, object]]:
+    named = children(value)
+    if named is None or not depth:
+        yield ".".join(path), value
+        return
+    for name, item in named.items():
+        yield from _walk(item, (*path, str(name)), depth - 1)
+
+
+def children(value: object) -> dict[Key, Any] | None:
+    """Return what a container holds, by name or position; None of a value that is no container.
+
+    Mappings; named tuples; tuples and lists; dataclasses; what has ``keys`` and ``[]`` or ``items``, as the outputs of
+    transformers, mmengine and tensordict; what has nothing but attributes, as ``SimpleNamespace``.
     """
     import torch
 
-    if isinstance(result, torch.Tensor):
-        raise TaskError(
-            f"the network returns one tensor of shape {tuple(result.shape)}, so it is a single-task network; "
-            "a multi-task network returns a tuple, list, dict or named tuple with one output per task"
-        )
-    outputs = {key: _checked(key, value, batch) for key, value in _items(result) if value is not None}
-    if len(outputs) < 2:
-        found = f"one output ({_name(next(iter(outputs)))})" if outputs else "no output"
-        raise TaskError(
-            f"the network returns {found}, so it is not a multi-task network; two or more are needed, one per task"
-        )
-    if len(sizes := {len(value) for value in outputs.values()}) > 1:
-        raise TaskError(
-            f"the network's outputs differ in their first dimension ({sorted(sizes)}); it must be the batch"
-        )
-    return outputs
+    if value is None or isinstance(value, (torch.Tensor, torch.Size, str, bytes, int, float, complex, type)):
+        return None
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    if isinstance(value, (tuple, list)):
+        return dict(enumerate(value))
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    items, keys = getattr(value, "items", None), getattr(value, "keys", None)
+    if callable(items):
+        return dict(items())
+    if callable(keys) and hasattr(value, "__getitem__"):
+        return {name: value[name] for name in keys()}
+    if hasattr(value, "__dict__") and not callable(value):
+        return {name: item for name, item in vars(value).items() if not name.startswith("_")} or None
+    return None
 
 
-def _items(result: object) -> Iterator[tuple[Key, Any]]:
-    if isinstance(result, Mapping):
-        yield from result.items()
-    elif isinstance(result, tuple) and hasattr(result, "_fields"):
-        yield from zip(result._fields, result, strict=True)
-    elif isinstance(result, (tuple, list)):
-        yield from enumerate(result)
-    elif dataclasses.is_dataclass(result):
-        yield from ((field.name, getattr(result, field.name)) for field in dataclasses.fields(result))
-    else:
-        raise TaskError(
-            f"the network returns {_called(result)}; it must return a tuple, list, dict or named tuple of tensors"
-        )
+def pick(result: object, path: Key) -> Any:
+    """Return what is at a path: a position, a name, or several with dots between; a name that has dots itself goes first.
+
+    Raises:
+        TaskError: there is nothing; the message says what there is.
+    """
+    return locate(result, path)[1]
 
 
-def _checked(key: Key, value: object, batch: int | None) -> torch.Tensor:
+def locate(result: object, path: Key) -> tuple[str, Any]:
+    """Return the path with each position of a mapping replaced by its name, as :func:`leaves` writes it, and what is there.
+
+    Raises:
+        TaskError: there is nothing; the message says what there is.
+    """
+    if path == "" or (path in (0, "0") and children(result) is None):
+        return "", result
+    found = list(_locate(result, str(path).split("."), ()))
+    if not found:
+        raise TaskError(f"the network has no output {path!r}; it returns {listed(result)}")
+    return found[0]
+
+
+def _locate(value: object, parts: list[str], before: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+    if not parts:
+        yield ".".join(before), value
+        return
+    named = children(value)
+    if named is None:
+        return
+    by_text = {str(name): item for name, item in named.items()}
+    for count in range(len(parts), 0, -1):
+        if (name := ".".join(parts[:count])) in by_text:
+            yield from _locate(by_text[name], parts[count:], (*before, name))
+    if parts[0].isdecimal() and int(parts[0]) < len(named):
+        name, item = list(by_text.items())[int(parts[0])]
+        yield from _locate(item, parts[1:], (*before, name))
+
+
+def usable(value: object, batch: int) -> str:
+    """Say why a value can be no task's output; empty if it can: a float tensor whose first dimension is the batch."""
     import torch
 
-    if not isinstance(key, (str, int)):
-        raise TaskError(f"the network's output has the key {key!r}; keys must be names or positions")
     if not isinstance(value, torch.Tensor):
-        raise TaskError(
-            f"output {_name(key)} is {_called(value)}, not a tensor; nested outputs are not supported: "
-            "return a flat tuple or dict with one tensor per task"
+        held = children(value)
+        if held is None:
+            return f"is {_described(value)}, not a tensor"
+        return (
+            f'is a {type(value).__name__} of {len(held)}; name one of its entries, as in output = "0.1" or "det.boxes"'
         )
-    shape = tuple(value.shape)
     if not value.is_floating_point():
-        raise TaskError(
-            f"output {_name(key)} is {str(value.dtype).removeprefix('torch.')}, not floating point; return the head's "
-            "raw output (logits), not a class"
-        )
-    if len(shape) not in (1, 2, 3, 4) or 0 in shape:
-        raise TaskError(
-            f"output {_name(key)} has shape {shape}; supported are one row per image, (N, k) or (N,), and one map per image, "
-            "(N, C, h, w) or (N, h, w)"
-        )
-    if batch is not None and shape[0] != batch:
-        raise TaskError(
-            f"output {_name(key)} has shape {shape} for {batch} images; its first dimension must be the batch"
-        )
-    return value if len(shape) in (2, 4) else value.unsqueeze(1)
+        return f"is {str(value.dtype).removeprefix('torch.')}, not floating point; return the raw output (logits), not a class"
+    if not value.ndim or value.shape[0] != batch:
+        return f"has shape {tuple(value.shape)} for {batch} images; its first dimension must be the batch"
+    if 0 in value.shape:
+        return f"has shape {tuple(value.shape)}: it holds nothing"
+    return ""
 
 
-def _name(key: Key) -> str:
-    return repr(key) if isinstance(key, str) else str(key)
+def listed(result: object, shown: int = 12) -> str:
+    """Describe what a network returns, for people: paths with shapes, the first few."""
+    texts = [f"{path or 'one tensor'} {_described(value)}" for path, value in leaves(result).items()]
+    more = f", and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more
 
 
-def _called(value: object) -> str:
-    if isinstance(value, (Mapping, list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a value of type {type(value).__name__}"
+def _described(value: object) -> str:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        dtype = "" if value.is_floating_point() else f" {str(value.dtype).removeprefix('torch.')}"
+        return f"({', '.join(['N', *map(str, value.shape[1:])])}){dtype}" if value.ndim else "()"
+    return "None" if value is None else type(value).__name__

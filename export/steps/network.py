@@ -33,11 +33,12 @@ def trace_network(network: Network, options: Options, progress: Progress) -> tra
     preprocessing = network.preprocessing
     with progress.step("Tracing the network into a graph") as say:
         traced = trace.trace(
-            network.loaded.program or network.loaded.network,
+            network.loaded.program or network.selected,
             preprocessing.height,
             preprocessing.width,
             opset=options.opset,
             multiple=preprocessing.multiple,
+            batch=network.batch,
         )
         say(traced.description)
     return traced

@@ -34,6 +34,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
         "options": {
             "model": options.model,
             "trust_pickle": options.trust_pickle,
+            "constants": dict(options.constants),
             "opset": options.opset,
             "precisions": list(options.precisions),
             "outputs": options.outputs,

@@ -1,15 +1,16 @@
-"""Outputs by key, whatever a network returns."""
+"""Outputs by path, whatever a network returns."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from mtl_deploy.export.network.outputs import flatten_outputs
+from mtl_deploy.export.network.outputs import leaves, listed, locate, pick, usable
 from mtl_deploy.runtime.errors import TaskError
 
 AGE, RACE = torch.randn(4, 1), torch.randn(4, 5)
@@ -23,62 +24,92 @@ class Faces:
     auxiliary: torch.Tensor | None = None
 
 
+class Keyed:
+    """Has ``keys`` and ``[]`` and nothing else, as outputs of some libraries."""
+
+    def keys(self) -> list[str]:
+        return ["age", "race"]
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return {"age": AGE, "race": RACE}[name]
+
+
+class Slotted:
+    """Attributes, some of them private."""
+
+    def __init__(self) -> None:
+        self.age, self.race, self._cache = AGE, RACE, RACE
+
+
 @pytest.mark.parametrize(
-    ("result", "keys"),
+    ("result", "paths"),
     [
-        ((AGE, RACE), [0, 1]),
-        ([AGE, RACE], [0, 1]),
+        ((AGE, RACE), ["0", "1"]),
+        ([AGE, RACE], ["0", "1"]),
         ({"age": AGE, "race": RACE}, ["age", "race"]),
         (OrderedDict(race=RACE, age=AGE), ["race", "age"]),
+        (UserDict(age=AGE, race=RACE), ["age", "race"]),
         (Pair(AGE, RACE), ["age", "race"]),
-        (Faces(AGE, RACE), ["age", "race"]),
-        ((AGE, None, RACE), [0, 2]),
+        (Faces(AGE, RACE), ["age", "race", "auxiliary"]),
+        (SimpleNamespace(age=AGE, race=RACE), ["age", "race"]),
+        (Keyed(), ["age", "race"]),
+        (Slotted(), ["age", "race"]),
+        ((AGE, None, RACE), ["0", "1", "2"]),
+        (([AGE, {"race": RACE}], 3, torch.Size([2])), ["0.0", "0.1.race", "1", "2"]),
+        (AGE, [""]),
     ],
-    ids=["tuple", "list", "dict", "ordered-dict", "named-tuple", "dataclass", "none-left-out"],
+    ids=lambda value: type(value).__name__ if not isinstance(value, list) else "",
 )
-def test_keys_are_names_or_positions(result: object, keys: list[str | int]) -> None:
-    outputs = flatten_outputs(result, batch=4)
-    assert list(outputs) == keys
-    assert {tuple(tensor.shape) for tensor in outputs.values()} == {(4, 1), (4, 5)}
+def test_paths_are_names_and_positions(result: object, paths: list[str]) -> None:
+    assert list(leaves(result)) == paths
 
 
-def test_a_value_an_image_is_a_column() -> None:
-    outputs = flatten_outputs((AGE[:, 0], RACE), batch=4)
-    torch.testing.assert_close(outputs[0], AGE, rtol=0, atol=0)
+def test_a_path_finds_what_is_there() -> None:
+    result = {"det": [AGE, {"boxes.raw": RACE}], "other": 3}
+    assert pick(result, "det.0") is AGE
+    assert pick(result, "det.1.boxes.raw") is RACE
+    assert locate(result, "0.1.0") == ("det.1.boxes.raw", RACE)
+    assert pick(result, 1) == 3
+    assert pick(AGE, 0) is AGE
+    assert pick({"0": RACE, "a": AGE}, 0) is RACE  # a name goes before a position
+
+
+@pytest.mark.parametrize("path", ["det.2", "dat", 4, "det.0.0", -1])
+def test_a_path_to_nothing_is_refused_with_what_there_is(path: str | int) -> None:
+    with pytest.raises(TaskError, match=rf"no output {path!r}; it returns det\.0 \(N, 1\), det\.1 \(N, 5\), count int"):
+        pick({"det": [AGE, RACE], "count": 3}, path)
+
+
+def test_a_container_that_holds_itself_ends() -> None:
+    result: dict[str, Any] = {"age": AGE}
+    result["self"] = result
+    assert len(leaves(result)) < 40
 
 
 @pytest.mark.parametrize(
-    ("result", "message"),
+    ("value", "reason"),
     [
-        (AGE, r"one tensor of shape \(4, 1\).*single-task"),
-        ((AGE,), r"returns one output \(0\)"),
-        ({}, "returns no output"),
-        ("age", "a value of type str"),
-        ((AGE, (RACE, AGE)), "output 1 is a tuple of 2, not a tensor; nested"),
-        ({"age": AGE, "more": {"race": RACE}}, "output 'more' is a dict of 1"),
-        ({("a", 1): AGE, "race": RACE}, r"the key \('a', 1\)"),
-        ((AGE, RACE.argmax(1)), "output 1 is int64, not floating point"),
-        ({"depth": torch.zeros(4, 1, 2, 8, 8), "age": AGE}, r"'depth' has shape \(4, 1, 2, 8, 8\)"),
-        ((torch.tensor(0.5), RACE), r"output 0 has shape \(\)"),
-        ((AGE, torch.zeros(4, 0)), r"output 1 has shape \(4, 0\)"),
-        ((AGE, RACE[:2]), r"shape \(2, 5\) for 4 images"),
+        (AGE, ""),
+        (AGE[:, 0], ""),
+        (torch.zeros(4, 3, 2, 2, 2), ""),
+        (None, "is None"),
+        (3, "is int, not a tensor"),
+        ((RACE, AGE), "is a tuple of 2; name one of its entries"),
+        (RACE.argmax(1), "is int64, not floating point"),
+        (torch.tensor(0.5), r"has shape \(\)"),
+        (torch.zeros(4, 0), "it holds nothing"),
+        (torch.zeros(1, 30, 4), "for 4 images"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_errors_name_the_output(result: Any, message: str) -> None:
-    with pytest.raises(TaskError, match=message):
-        flatten_outputs(result, batch=4)
+def test_what_can_be_no_output_is_said(value: object, reason: str) -> None:
+    found = usable(value, 4)
+    if not reason:
+        assert not found
+    else:
+        import re
+
+        assert re.search(reason, found)
 
 
-def test_outputs_of_different_batches_are_refused_when_the_batch_is_not_known() -> None:
-    with pytest.raises(TaskError, match=r"differ in their first dimension \(\[2, 4\]\)"):
-        flatten_outputs((AGE, RACE[:2]))
-
-
-def test_maps_keep_their_form_and_get_a_channel() -> None:
-    found = flatten_outputs({"out": torch.zeros(4, 5, 8, 8), "depth": torch.zeros(4, 8, 8), "aux": None, "age": AGE})
-    assert {key: tuple(value.shape) for key, value in found.items()} == {
-        "out": (4, 5, 8, 8),
-        "depth": (4, 1, 8, 8),
-        "age": (4, 1),
-    }
+def test_a_long_list_is_cut() -> None:
+    assert listed([AGE] * 40).endswith("and 28 more")
