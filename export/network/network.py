@@ -9,6 +9,11 @@ from functools import cached_property
 
 import torch
 
+from mtl_deploy.calibration.data.natural import natural_images
+from mtl_deploy.export.forward.binding import bind_tasks
+from mtl_deploy.export.forward.probe import images_needed, probe
+from mtl_deploy.export.forward.running import run
+from mtl_deploy.export.forward.selected import Selected, as_task
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import timm_preset
@@ -17,11 +22,8 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import MtlError, OptionError, TaskError, TraceError
 
-from .binding import bind_tasks
 from .checkpoint import Loaded, load_checkpoint
-from .probe import probe
-from .running import run
-from .selected import Selected, as_task
+from .inputs import network_input
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,11 @@ def load_network(options: Options) -> Network:
             *notes,
             f"the program is for images of {preprocessing.height}x{preprocessing.width}, which wins",
         )
-    found = probe(loaded, preprocessing, options.constants)
     image = (preprocessing.height, preprocessing.width)
+    program = loaded.program is not None
+    count = images_needed(program, None if loaded.input_shape is None else loaded.input_shape[0])
+    images = network_input(natural_images(count, *image, seed=1), preprocessing)
+    found = probe(loaded.network, images, options.constants, program=program)
     bound = bind_tasks(options.tasks, loaded.default_tasks, found.result, found.batch, image)
     shapes = () if preprocessing.multiple else bound.shapes
     selected = Selected(loaded.network, bound.paths, shapes, options.constants)

@@ -166,7 +166,7 @@ def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
 def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:
     import torch
 
-    from mtl_deploy.export.network.binding import bind_tasks
+    from mtl_deploy.export.forward.binding import bind_tasks
     from mtl_deploy.export.network.task_file import read_task_file
 
     (work / "tasks.toml").write_bytes(content)

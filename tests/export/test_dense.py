@@ -16,7 +16,7 @@ from engine_graphs import needs_rtx
 from torch.nn import functional
 
 from mtl_deploy.export.cli import main
-from mtl_deploy.export.network.binding import bind_tasks
+from mtl_deploy.export.forward.binding import bind_tasks
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.export.verification.expected import margins
 from mtl_deploy.runtime.bundle import reference

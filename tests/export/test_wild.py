@@ -13,7 +13,7 @@ import torch
 import wild
 
 from mtl_deploy.export.cli import main
-from mtl_deploy.export.network.outputs import pick
+from mtl_deploy.export.forward.outputs import pick
 from mtl_deploy.runtime.loading import load
 
 EXPORTED = (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_deploy.export.network.outputs import leaves, listed, locate, pick, usable
+from mtl_deploy.export.forward.outputs import leaves, listed, locate, pick, usable
 from mtl_deploy.runtime.errors import TaskError
 
 AGE, RACE = torch.randn(4, 1), torch.randn(4, 5)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_deploy.export.network.binding import Binding, bind_tasks, refuse_entries
-from mtl_deploy.export.network.selected import Selected, as_task
+from mtl_deploy.export.forward.binding import Binding, bind_tasks, refuse_entries
+from mtl_deploy.export.forward.selected import Selected, as_task
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 

@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 
-from mtl_deploy.calibration.data.natural import natural_images
-from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import TaskError, TraceError
 
 from .binding import refuse_entries
-from .checkpoint import Loaded
-from .inputs import network_input
 from .outputs import leaves, usable
 from .running import run
 from .steady import require_alone, require_repeatable
@@ -66,25 +62,36 @@ class Probe:
         require_alone(selected, self.images, few, found, more)
 
 
-def probe(loaded: Loaded, preprocessing: Preprocessing, constants: Mapping[str, Any]) -> Probe:
+def images_needed(program: bool, fixed: int | None) -> int:
+    """Return how many images :func:`probe` is to be given.
+
+    Args:
+        program: whether the network is a program.
+        fixed: the only batch that the program takes; None if it takes any, or is none.
+    """
+    return (fixed or _FEW) if program else _MANY
+
+
+def probe(network: torch.nn.Module, images: torch.Tensor, constants: Mapping[str, Any], *, program: bool) -> Probe:
     """Run a network on a few images.
+
+    Args:
+        network: takes images and ``constants`` by name.
+        images: ``(N, C, H, W) float32``, no two alike; see :func:`images_needed`.
+        constants: other arguments of ``forward``.
+        program: whether it is a program, which says itself what it takes.
 
     Raises:
         TraceError: it fails on one image and on several.
         TaskError: it returns one entry per image.
     """
-    program = loaded.program is not None
-    fixed = None if loaded.input_shape is None else loaded.input_shape[0]
-    count = (fixed or _FEW) if program else _MANY
-    pixels = natural_images(count, preprocessing.height, preprocessing.width, seed=1)
-    images = network_input(pixels, preprocessing)
 
     def answer(number: int) -> Any:
-        return run(loaded.network, images[:number], constants)
+        return run(network, images[:number], constants)
 
     if program:
         try:
-            return Probe(images, count, answer(count), None, program)
+            return Probe(images, len(images), answer(len(images)), None, program)
         except TraceError:
             return Probe(images, 1, answer(1), None, program)
     try:
