@@ -136,6 +136,8 @@ def _sharing(sharing: dict[str, Any]) -> str:
         return ""
     copies = sharing["backbone_copies"]
     before, after = _cost(sharing, "network"), _cost(sharing, "shared")
+    if len(sharing["multiply_adds"].get("heads", ())) == 1:
+        return f"One task, so there is nothing to share ({after}).\n"
     if not sharing["shares_backbone"]:
         return (
             "The heads share nothing: these are several networks in one file, and one pass costs as much as running them "
