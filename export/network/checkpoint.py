@@ -29,9 +29,12 @@ from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 from .factory import importing_from_here, make_network
 from .file_kind import FileKind, file_kind
+from .given.graph import GivenGraph
+from .given.load import load_graph
+from .given.torchscript import load_script
 from .state_dict import State, align, find, load_weights, ready
 
-Kind = Literal["article", "model", "module", "program"]
+Kind = Literal["article", "model", "module", "program", "script", "graph"]
 Size = int | None
 
 
@@ -43,13 +46,14 @@ class Loaded:
         network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
         program: the ``torch.export`` program, if the file held one.
         kind: ``article`` (weights of the article's network), ``model`` (weights for the user's factory), ``module`` (a
-            pickled network) or ``program``.
+            pickled network), ``program``, ``script`` (TorchScript) or ``graph`` (ONNX).
         description: what was found, in one line for people.
         default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
-        input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
-            which fix nothing.
+        input_shape: ``(N, 3, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
+            kinds, which fix nothing.
+        notes: what a reader of the bundle should know about the file.
     """
 
     network: torch.nn.Module
@@ -60,6 +64,12 @@ class Loaded:
     sha256: str
     input_shape: tuple[Size, Size, Size, Size] | None = None
     pretrained_cfg: Config | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> GivenGraph | None:
+        """The ONNX graph, if the file is one."""
+        return self.network if isinstance(self.network, GivenGraph) else None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -69,22 +79,38 @@ class Loaded:
         return self.input_shape[2], self.input_shape[3]
 
 
-def load_checkpoint(path: str | PathLike[str], *, model: str | None = None, trust_pickle: bool = False) -> Loaded:
+def load_checkpoint(
+    path: str | PathLike[str],
+    *,
+    model: str | None = None,
+    trust_pickle: bool = False,
+    size: tuple[int, int] = (224, 224),
+    threads: int | None = None,
+) -> Loaded:
     """Load the network that a file holds.
 
     Args:
-        path: a state dict or a checkpoint that holds one (``torch.save``, safetensors), a pickled ``nn.Module``, or a
-            ``torch.export`` program.
+        path: a state dict or a checkpoint that holds one (``torch.save``, safetensors), a pickled ``nn.Module``, a
+            ``torch.export`` program, TorchScript, or an ONNX graph.
         model: ``package.module:factory`` of the network that the weights are for; None: the article's network, rebuilt
             from the tensors.
         trust_pickle: let the file run code.
+        size: height and width in pixels that an ONNX graph is tried at, if it fixes none.
+        threads: that an ONNX graph runs on; None: one per core.
 
     Raises:
         CheckpointError: the file holds no usable network, or asks for code and is not trusted.
-        OptionError: ``model`` cannot be called, or is not needed for this file.
+        OptionError: ``model`` cannot be called, or an option is not needed for this file.
     """
     file = Path(path)
     kind = file_kind(file)
+    if kind is FileKind.ONNX:
+        _not_needed(file, "an ONNX graph", model=model, trust=trust_pickle)
+        return _from_graph(file, size, threads)
+    if kind is FileKind.TORCHSCRIPT:
+        _not_needed(file, "a TorchScript archive", model=model)
+        script, description = load_script(file, trust=trust_pickle)
+        return Loaded(script, None, "script", description, None, digest(file))
     sha256 = digest(file)
     if kind is FileKind.PROGRAM:
         if model is not None:
@@ -97,6 +123,22 @@ def load_checkpoint(path: str | PathLike[str], *, model: str | None = None, trus
         return replace(_from_checkpoint(checkpoint, sha256, model), pretrained_cfg=find_config(checkpoint))
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _not_needed(file: Path, what: str, *, model: str | None, trust: bool = False) -> None:
+    """Refuse options that do not apply."""
+    if model is not None:
+        raise OptionError(f"{file}: {what} holds its own network, so --model does not apply; leave it out")
+    if trust:
+        raise OptionError(f"{file}: {what} holds no pickle, so --trust-pickle does not apply; leave it out")
+
+
+def _from_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loaded:
+    found = load_graph(file, size, threads)
+    entry = found.graph.entry
+    shape = (None, *entry.sizes[1:])  # batches of another size go through it one after the other
+    description = f"an ONNX graph for images {entry.description}"
+    return Loaded(found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes)
 
 
 def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:

@@ -23,6 +23,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import MtlError, OptionError, TaskError, TraceError
 
 from .checkpoint import Loaded, load_checkpoint
+from .given.pixels import as_pixels
 from .inputs import network_input
 
 
@@ -83,6 +84,16 @@ class Network:
         return lambda tensor: self.by_task(run(doubled, tensor, free=free))
 
     @property
+    def exact_images(self) -> int | None:
+        """How many images there is time to run in float64; None: as many as usual."""
+        return None if self.loaded.given is None else self.loaded.given.affordable
+
+    @property
+    def runner(self) -> str:
+        """For people: what gives the answers that every graph is compared with."""
+        return "PyTorch" if self.loaded.given is None else "the given graph"
+
+    @property
     def description(self) -> str:
         """For people: what the checkpoint is, and the tasks."""
         tasks = ", ".join(f"{task.name} ({task.kind})" for task in self.tasks)
@@ -97,13 +108,21 @@ def load_network(options: Options) -> Network:
         TaskError: tasks and outputs do not match.
         TraceError: the network fails on a batch of images.
     """
-    loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
+    wanted = options.preprocessing
+    loaded = load_checkpoint(
+        options.checkpoint,
+        model=options.model,
+        trust_pickle=options.trust_pickle,
+        size=(wanted.height, wanted.width),
+        threads=options.threads,
+    )
     asked, notes = _asked(loaded, options)
+    notes = (*notes, *loaded.notes)
     preprocessing = _at_fixed_size(loaded, asked, options)
     if notes and (preprocessing.height, preprocessing.width) != (asked.height, asked.width):
         notes = (
             *notes,
-            f"the program is for images of {preprocessing.height}x{preprocessing.width}, which wins",
+            f"the {_called(loaded)} is for images of {preprocessing.height}x{preprocessing.width}, which wins",
         )
     image = (preprocessing.height, preprocessing.width)
     program = loaded.program is not None
@@ -122,6 +141,8 @@ def load_network(options: Options) -> Network:
 
 def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, ...]]:
     """Return the requested preprocessing, and notes: a preset fills in what the user did not say."""
+    if loaded.given is not None and loaded.given.entry.pixels:
+        return as_pixels(options), ()
     if options.stated is None:
         return options.preprocessing, ()
     if options.stated.transform is not None:
@@ -156,16 +177,22 @@ def _larger(images: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def _at_fixed_size(loaded: Loaded, asked: Preprocessing, options: Options) -> Preprocessing:
     fixed = loaded.image_size
+    what = _called(loaded)
     if fixed is not None and asked.multiple:
         raise OptionError(
-            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, and --dynamic-size needs free sizes; leave "
-            "the option out, or export the program again with a torch.export.Dim for height and width"
+            f"{options.checkpoint} is a {what} for images of {fixed[0]}x{fixed[1]}, and --dynamic-size needs free sizes; leave "
+            f"the option out, or export the {what} again with "
+            + ("free height and width" if loaded.program is None else "a torch.export.Dim for height and width")
         )
     if fixed is None or fixed == (asked.height, asked.width):
         return asked
     if options.image_size_given:
         raise OptionError(
-            f"{options.checkpoint} is a program for images of {fixed[0]}x{fixed[1]}, but --image-size says "
-            f"{asked.height}x{asked.width}; leave the option out, or export the program again at that size"
+            f"{options.checkpoint} is a {what} for images of {fixed[0]}x{fixed[1]}, but --image-size says "
+            f"{asked.height}x{asked.width}; leave the option out, or export the {what} again at that size"
         )
     return replace(asked, height=fixed[0], width=fixed[1])
+
+
+def _called(loaded: Loaded) -> str:
+    return "graph" if loaded.given is not None else "program"

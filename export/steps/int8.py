@@ -54,7 +54,7 @@ def quantizer(
     if data is None:
         return None
     _, _, held_out = held_apart(data, options.int8)
-    with progress.step(f"Running PyTorch on {len(held_out.images)} held-out images"):
+    with progress.step(f"Running {network.runner} on {len(held_out.images)} held-out images"):
         expected = run_network(network, signature, held_out.images, batch, exactly=False)
     earlier = open_bundle(options.target) if (options.target / MANIFEST).is_file() else None
 

@@ -101,7 +101,8 @@ def run_network(
 
     Args:
         forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. If it has
-            ``in_float64``, that is the same network in double precision.
+            ``in_float64``, that is the same network in double precision, and ``exact_images`` the number of images to run it on
+            if that is not :data:`EXACT`.
         signature: of the deployed graph.
         images: ``(N, H, W, 3) uint8, RGB``.
         batch: the only batch size that the network takes; None if it takes any.
@@ -121,7 +122,8 @@ def run_network(
             exact[name][whole] = rows
         known[whole] = True
 
-    refine(range(min(len(images), -(-EXACT // (batch or 1)) * (batch or 1))))
+    count = getattr(forward, "exact_images", None) or EXACT
+    refine(range(min(len(images), -(-count // (batch or 1)) * (batch or 1))))
     return Expected(signature, raw, exact, known, refine)
 
 

@@ -90,6 +90,8 @@ def unreached(
     if chosen is None:
         return []
     kernels = {name.removeprefix("network."): kernel for name, kernel in chosen.named_parameters() if kernel.ndim > 1}
+    if not kernels:  # a graph, which cannot be differentiated
+        return []
     tensor = network_input(images[:_IMAGES], network.preprocessing, double=double)
     signs = torch.Generator().manual_seed(0)
     effects = dict.fromkeys(kernels, 0.0)
