@@ -1,7 +1,7 @@
 """A given graph in float64: the ONNX reference evaluator, with PyTorch's kernels for what it computes slowly.
 
-ONNX Runtime has no double kernels for convolutions. The evaluator (https://onnx.ai/onnx/api/reference.html) follows ONNX's text, node
-by node, in NumPy; its convolutions and poolings are correct and slow, so those with ordinary attributes run in PyTorch.
+ONNX Runtime has no double kernels for convolutions. The evaluator (https://onnx.ai/onnx/api/reference.html) follows ONNX's text,
+node by node, in NumPy; its convolutions and poolings are correct and slow, so these run in PyTorch here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Float64:
         return [np.asarray(values[each]) for each in self._outputs]
 
 
-class Conv(OpRun):  # type: ignore[misc]
+class Conv(OpRun):
     """A convolution, in PyTorch."""
 
     op_domain = ""
@@ -91,15 +91,13 @@ class Conv(OpRun):  # type: ignore[misc]
         sides = x.ndim - 2
         steps, gaps = list(strides or [1] * sides), list(dilations or [1] * sides)
         reach = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], gaps, strict=True)]
-        padded = _padded(
-            torch.from_numpy(np.ascontiguousarray(x)), _pads(auto_pad, pads, x.shape[2:], reach, steps), 0.0
-        )
-        convolve = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[sides]
-        wanted = [None if each is None else torch.from_numpy(np.ascontiguousarray(each)) for each in (weight, bias)]
-        return (convolve(padded, *wanted, stride=steps, dilation=gaps, groups=group or 1).numpy(),)
+        padded = _padded(_tensor(x), _pads(auto_pad, pads, x.shape[2:], reach, steps), 0.0)
+        convolve: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[sides]
+        added = None if bias is None else _tensor(bias)
+        return (convolve(padded, _tensor(weight), added, steps, 0, gaps, group or 1).numpy(),)
 
 
-class ConvTranspose(OpRun):  # type: ignore[misc]
+class ConvTranspose(OpRun):
     """A transposed convolution, in PyTorch: computed without padding, then cut."""
 
     op_domain = ""
@@ -122,17 +120,12 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
             raise NotImplementedError("ConvTranspose with auto_pad or output_shape")
         steps, gaps, more = list(strides or [1, 1]), list(dilations or [1, 1]), list(output_padding or [0, 0])
         top, left, bottom, right = pads or [0, 0, 0, 0]
-        wanted = [None if each is None else torch.from_numpy(np.ascontiguousarray(each)) for each in (weight, bias)]
-        found = functional.conv_transpose2d(
-            torch.from_numpy(np.ascontiguousarray(x)), wanted[0], wanted[1], steps, 0, 0, group or 1, gaps
-        )
-        ends = [more[0] - bottom, more[1] - right]
-        fill = 0.0 if bias is None else wanted[1].view(1, -1, 1, 1)  # type: ignore[union-attr]
-        shifted = functional.pad(found - fill, (-left, ends[1], -top, ends[0])) + fill
-        return (shifted.numpy(),)
+        found = functional.conv_transpose2d(_tensor(x), _tensor(weight), None, steps, 0, 0, group or 1, gaps)
+        whole = functional.pad(found, (-left, more[1] - right, -top, more[0] - bottom))
+        return ((whole if bias is None else whole + _tensor(bias).view(1, -1, 1, 1)).numpy(),)
 
 
-class MaxPool(OpRun):  # type: ignore[misc]
+class MaxPool(OpRun):
     """A maximum pooling, in PyTorch."""
 
     op_domain = ""
@@ -155,11 +148,11 @@ class MaxPool(OpRun):  # type: ignore[misc]
         around = _pads(auto_pad, pads, x.shape[2:], reach, steps)
         if ceil_mode:
             around = _to_ceiling(around, x.shape[2:], reach, steps)
-        padded = _padded(torch.from_numpy(np.ascontiguousarray(x)), around, -np.inf)
+        padded = _padded(_tensor(x), around, -np.inf)
         return (functional.max_pool2d(padded, list(kernel_shape), steps, 0, gaps).numpy(),)
 
 
-class AveragePool(OpRun):  # type: ignore[misc]
+class AveragePool(OpRun):
     """An average pooling, in PyTorch: sums divided by how many values lie under the kernel."""
 
     op_domain = ""
@@ -179,7 +172,7 @@ class AveragePool(OpRun):  # type: ignore[misc]
             raise NotImplementedError("AveragePool of other than images, or dilated")
         steps, sizes = list(strides or [1, 1]), list(kernel_shape)
         around = _pads(auto_pad, pads, x.shape[2:], sizes, steps)
-        images = torch.from_numpy(np.ascontiguousarray(x))
+        images = _tensor(x)
         inside = torch.ones_like(images[:1, :1])
         if count_include_pad:
             images, inside = _padded(images, around, 0.0), _padded(inside, around, 1.0)
@@ -188,6 +181,10 @@ class AveragePool(OpRun):  # type: ignore[misc]
             around = _to_ceiling(around, images.shape[2:], sizes, steps)
         sums, counts = (functional.avg_pool2d(_padded(each, around, 0.0), sizes, steps) for each in (images, inside))
         return ((sums / counts).numpy(),)
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
 
 def _pads(

@@ -12,8 +12,8 @@ from .retyped import HALVES, WIDENED, holds, retyped
 from .tidy import prepare
 
 _HALF = (
-    "the given graph computes in FP16 or BF16; here its weights are FP32, which holds each of them exactly, and the truth is what it "
-    "computes without rounding in between"
+    "the given graph computes in FP16 or BF16; here its weights are FP32, which holds each of them exactly, and the truth is what "
+    "it computes without rounding in between"
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from mtl_deploy.runtime.bundle.manifest import digest
 from mtl_deploy.runtime.errors import BundleError, CheckpointError
@@ -60,14 +60,16 @@ def read_onnx(file: Path) -> GivenFile:
 
 
 def messages(message: Message) -> Iterator[Any]:
-    """Yield a message and every message in it, parents first: graphs in nodes, functions, tensors in attributes."""
+    """Yield a message and every message in it, in order, parents first: graphs in nodes, functions, tensors in attributes."""
     rest = [message]
     while rest:
         found = rest.pop()
         yield found
+        inner: list[Message] = []
         for field, value in found.ListFields():
             if field.type == field.TYPE_MESSAGE:
-                rest.extend([value] if isinstance(value, Message) else value)
+                inner.extend([value] if isinstance(value, Message) else value)
+        rest.extend(reversed(inner))
 
 
 def _take_in(model: onnx.ModelProto, file: Path, held: int) -> tuple[str, ...]:
@@ -123,12 +125,12 @@ def _inside(folder: Path, location: str, where: str) -> Path:
 
 def _size(tensor: onnx.TensorProto, where: str) -> int:
     try:
-        bits = ir.DataType(tensor.data_type).bitwidth
+        bits = int(ir.DataType(tensor.data_type).bitwidth)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: of a type that cannot lie in another file; export it again") from error
     if any(side < 0 for side in tensor.dims):
         raise CheckpointError(f"{where}: of shape {list(tensor.dims)}; export it again")
-    return -(-prod(tensor.dims) * bits // 8)
+    return -(-int(prod(tensor.dims)) * bits // 8)
 
 
 def _read_part(place: Path, start: int, size: int, where: str, location: str) -> bytes:

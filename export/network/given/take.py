@@ -22,7 +22,7 @@ from mtl_deploy.runtime.errors import CheckpointError, RunError, TraceError
 
 from .entry import Entry
 from .graph import run, session
-from .tidy import to_opset
+from .tidy import opset_of, to_opset
 
 _BATCHES = (1, 3)
 _CLOSE = 1e-4  # of an output's largest value: FP32 differs by a thousandth of that from one batch to another
@@ -70,7 +70,7 @@ def take(
         threads: for ONNX Runtime; None: one per core.
 
     Raises:
-        TraceError: the graph cannot be written in the opset, or not with free sizes.
+        TraceError: the graph cannot be written in the opset, or not with free sizes, or then gives other values.
     """
     model = _with_float_images(ir.from_proto(to_opset(given.model, opset, given.where)), given, preprocessing)
     model.graph.outputs[:] = [value for value in model.graph.outputs if value.name in outputs]
@@ -83,12 +83,19 @@ def take(
             break
         tried = freed(model)
         if tried is not None and _is_equal(tried, images.numpy(), expected, threads):
+            _state_shapes(tried, expected, "batch", preprocessing)
             if preprocessing.multiple:
                 name_free_sizes(tried, *FREE_SIZE)
             return TracedGraph(tried)
     batch = given.batch or 1
-    note = f"the given graph fixes its batch at {batch}, and cannot be freed without changing its answers, so it stays"
     fixed = _sized(model, batch)
+    if not _is_equal(fixed, images.numpy(), expected, threads, batch):
+        raise TraceError(
+            f"{given.where}: written for opset {opset_of(given.model)}; converted to {model.opset_imports['']}, it gives other values; "
+            "export it again with opset 17"
+        )
+    _state_shapes(fixed, expected, batch, preprocessing)
+    note = f"the given graph fixes its batch at {batch}, and cannot be freed without changing its answers, so it stays"
     if preprocessing.multiple:
         name_free_sizes(fixed, *FREE_SIZE)
     return TracedGraph(fixed, batch=batch, note=note)
@@ -164,8 +171,8 @@ def _sized(model: ir.Model, batch: int | str) -> ir.Model:
 def _free_shapes(model: ir.Model) -> ir.Model | None:
     """Return a copy in which constant shapes that begin with one image leave the batch open; None: there are none.
 
-    A ``Reshape`` to ``[1, 512]`` becomes one to ``[-1, 512]``; to ``[1, -1]``, which already leaves a side open, one to ``[0, -1]``,
-    where 0 is the first side of what it reads; a ``Resize`` to sizes becomes one by scales.
+    A ``Reshape`` to ``[1, 512]`` becomes one to ``[-1, 512]``; to ``[1, -1]``, which already leaves a side open, one to
+    ``[0, -1]``, where 0 is the first side of what it reads; a ``Resize`` to sizes becomes one by scales.
     """
     single = _sized(model, 1)
     resize_by_scales(single)
@@ -174,11 +181,10 @@ def _free_shapes(model: ir.Model) -> ir.Model | None:
         if node.domain or node.op_type != "Reshape" or node.inputs[1] is None:
             continue
         constant = ir.convenience.get_const_tensor(node.inputs[1])
-        if constant is None or node.attributes.get_int("allowzero", 0):
+        sides = np.ones(0, np.int64) if constant is None else constant.numpy().astype(np.int64).ravel()
+        if len(sides) < 2 or sides[0] != 1 or (0 in sides and node.attributes.get_int("allowzero", 0)):
             continue
-        sides = constant.numpy().astype(np.int64).ravel()
-        if len(sides) < 2 or sides[0] != 1:
-            continue
+        node.attributes.pop("allowzero", None)
         opened = sides.copy()
         opened[0] = 0 if -1 in sides[1:] else -1
         name = f"{node.outputs[0].name}_shape"
@@ -195,16 +201,32 @@ def _free_shapes(model: ir.Model) -> ir.Model | None:
     return _free(single)
 
 
-def _is_equal(model: ir.Model, images: np.ndarray, expected: dict[str, np.ndarray], threads: int | None) -> bool:
-    """Return whether a graph gives, for each number of images, the rows that are expected."""
+def _state_shapes(
+    model: ir.Model, expected: dict[str, np.ndarray], batch: int | str, preprocessing: Preprocessing
+) -> None:
+    """State the shapes of outputs that cannot be inferred, since an operator before them is not ONNX's own."""
+    for value in model.graph.outputs:
+        array = expected[str(value.name)]
+        if (value.shape is None or len(value.shape) != array.ndim) and not (preprocessing.multiple and array.ndim > 2):
+            value.shape = ir.Shape([batch, *array.shape[1:]])
+        if value.type is None:
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+
+
+def _is_equal(
+    model: ir.Model, images: np.ndarray, expected: dict[str, np.ndarray], threads: int | None, batch: int | None = None
+) -> bool:
+    """Return whether a graph gives, for each number of images, the rows that are expected; with a batch, for its first alone."""
     content = ir.to_proto(model).SerializeToString()
     names = [str(value.name) for value in model.graph.outputs]
     try:
         opened = session(content, threads, "graph")
-        for count in _BATCHES:
-            found = run(opened, str(model.graph.inputs[0].name), images[:count], names)
+        whole = np.concatenate([images, *[images[-1:]] * max(0, (batch or 0) - len(images))])
+        for count in (batch,) if batch else _BATCHES:
+            found = run(opened, str(model.graph.inputs[0].name), whole[:count], names)
             for name, array in zip(names, found, strict=True):
                 wanted = expected[name][:count]
+                array = array[: len(wanted)]
                 allowed = _CLOSE * max(float(np.abs(wanted).max()), 1e-6)
                 if array.shape != wanted.shape or not np.abs(array - wanted).max() <= allowed:  # false for NaN
                     return False

@@ -23,14 +23,16 @@ _INTEGER = {
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
 }  # fmt: skip
 _SHOWN = 4
+_COORDINATES = 11  # the first opset in which Resize says where pixels lie
+_IR_VERSION = 4  # the first in which an initializer need not be an input
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
 
 
 def prepare(model: onnx.ModelProto, where: str) -> tuple[str, ...]:
     """Check what a graph is made of and make it readable for every library, in place: what it computes stays the same.
 
-    Local functions are written out; initializers that are listed as inputs, as ONNX did before IR version 4, are constants; names of
-    nodes are unique.
+    Local functions are written out; initializers that are listed as inputs, as ONNX did before IR version 4, are constants; names
+    of nodes are unique.
 
     Returns:
         Notes for a reader of the bundle.
@@ -63,6 +65,7 @@ def prepare(model: onnx.ModelProto, where: str) -> tuple[str, ...]:
     kept = [value for value in model.graph.input if value.name not in held]
     del model.graph.input[:]
     model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, _IR_VERSION)
     _name_nodes(model)
     return tuple(_foreign(model))
 
@@ -75,8 +78,8 @@ def opset_of(model: onnx.ModelProto) -> int:
 def to_opset(model: onnx.ModelProto, wanted: int | None, where: str) -> onnx.ModelProto:
     """Return the graph in opset 18, from which :mod:`mtl_deploy.export.graph.opset` writes 17, or in the higher one asked for.
 
-    Upwards ONNX's own version converter rewrites what changed. Downwards from 19 and later nothing needs rewriting where an operator
-    is used as opset 18 knows it; a graph that uses more keeps its opset.
+    Upwards ONNX's own version converter rewrites what changed. Downwards from 19 and later nothing needs rewriting where an
+    operator is used as opset 18 knows it; a graph that uses more keeps its opset.
 
     Raises:
         TraceError: the converter cannot rewrite a node.
@@ -99,11 +102,24 @@ def to_opset(model: onnx.ModelProto, wanted: int | None, where: str) -> onnx.Mod
     if found == target:
         return model
     try:
-        return onnx.version_converter.convert_version(model, target)
+        converted = onnx.version_converter.convert_version(model, target)
     except Exception as error:  # a C++ library, whose errors have no common base class
         raise TraceError(
-            f"{where}: opset {found} cannot be converted to {target} ({_line(error)}); export the graph again with opset 17 or later"
+            f"{where}: opset {found} cannot be converted to {target} ({_line(error)}); export the graph again with opset 17"
         ) from error
+    if found < _COORDINATES:
+        _keep_coordinates(converted)
+    return converted
+
+
+def _keep_coordinates(model: onnx.ModelProto) -> None:
+    """Say what ``Upsample`` and ``Resize`` meant before opset 11; the converter leaves the new default, half-pixel centres."""
+    for node in _nodes(model):
+        if node.op_type == "Resize" and not node.domain:
+            said = {attribute.name for attribute in node.attribute}
+            for name, value in {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}.items():
+                if name not in said:
+                    node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _fits(node: onnx.NodeProto, opset: int, target: int) -> bool:
@@ -123,7 +139,7 @@ def _fits(node: onnx.NodeProto, opset: int, target: int) -> bool:
         return True
     words = {attribute.s for attribute in node.attribute if attribute.type == onnx.AttributeProto.STRING}
     known = all(attribute.name in old.attributes or _is_default(attribute, new) for attribute in node.attribute)
-    fits = len(node.input) <= len(old.inputs) or bool(old.inputs) and old.max_input > len(old.inputs)
+    fits = len(node.input) <= len(old.inputs) or old.max_input > len(old.inputs)
     return known and fits and node.op_type != "GroupNormalization" and not words & {b"wrap", b"half_pixel_symmetric"}
 
 
@@ -161,8 +177,8 @@ def _require_float(model: onnx.ModelProto, where: str) -> None:
     )
     if found:
         raise CheckpointError(
-            f"{where}: quantized already ({_counted(found)}), and its INT8 ranges cannot be taken over; give the float graph that it "
-            "was made from, and let mtl-export quantize that: --calibration-data FOLDER"
+            f"{where}: quantized already ({_counted(found)}), and its INT8 ranges cannot be taken over; give the float graph that "
+            "it was made from, and let mtl-export quantize that: --calibration-data FOLDER"
         )
 
 
@@ -177,7 +193,7 @@ def _require_inference(model: onnx.ModelProto, where: str) -> None:
             training = bool(onnx.numpy_helper.to_array(constants[node.input[2]]).any())
         if training and not node.domain:
             raise CheckpointError(
-                f"{where}: node {shown(node.name)} ({node.op_type}) is in training mode, so answers depend on the batch or on chance; "
+                f"{where}: node {shown(node.name)} ({node.op_type}) is in training mode: answers depend on the batch or on chance; "
                 "export the graph again after network.eval()"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from mtl_deploy.runtime.errors import CheckpointError
 def load_script(file: Path, *, trust: bool) -> tuple[torch.nn.Module, str]:
     """Load a trace or script that ``torch.jit.save`` wrote, in eval mode, in float32, on the CPU.
 
-    ``torch.jit.load`` compiles the archive's own source code and calls whatever its ``__setstate__`` methods say, with every operator
-    that PyTorch has, among them those that read files.
+    ``torch.jit.load`` compiles the archive's own source code and calls whatever its ``__setstate__`` methods say, with every
+    operator that PyTorch has, among them those that read files.
 
     Args:
         file: its path.
@@ -29,22 +30,21 @@ def load_script(file: Path, *, trust: bool) -> tuple[torch.nn.Module, str]:
     if not trust:
         raise CheckpointError(
             f"{file}: a TorchScript archive (torch.jit.save), which runs code of its own while it is read; nothing was run. Pass "
-            "--trust-pickle if you trust where the file comes from, or start from the network behind it: its state_dict with --model "
-            "package.module:factory, torch.export.save, or torch.onnx.export"
+            "--trust-pickle if you trust where the file comes from, or start from the network behind it: its state_dict with "
+            "--model package.module:factory, torch.export.save, or torch.onnx.export"
         )
-    try:
+    with contextlib.suppress(ImportError):
         import torchvision  # noqa: F401 - registers the operators that its networks call
-    except ImportError:
-        pass
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates what it still reads
-            script = torch.jit.load(str(file), map_location="cpu").eval().float()
+            script = torch.jit.load(str(file), map_location="cpu").eval().float()  # type: ignore[no-untyped-call]
     except Exception as error:  # a damaged archive fails anywhere in the reader, or in its own code
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
         raise CheckpointError(
-            f"{file}: torch.jit.load fails ({type(error).__name__}: {lines[0][:200] if lines else 'no message'}); save it again with a "
-            "PyTorch no newer than this one, or start from the network behind it with --model package.module:factory"
+            f"{file}: torch.jit.load fails ({reason}); save it again with a PyTorch no newer than this one, or start from the "
+            "network behind it with --model package.module:factory"
         ) from error
     for parameter in script.parameters():
         parameter.requires_grad_(False)

@@ -68,7 +68,7 @@ def trace_script(network: Network, *, opset: int | None = None, threads: int | N
     preprocessing = network.preprocessing
     names = tuple(task.name for task in network.tasks)
     keys = tuple(task.output if task.output is not None else task.name for task in network.tasks)
-    content, batch = _export(_Rows(network.loaded.network, keys), network)
+    content, batch = _export(_Rows(network.loaded.network, keys).eval(), network)
     model = onnx.load_from_string(content)
     prepare(model, _WHERE)
     outputs = [value.name for value in model.graph.output]
@@ -92,7 +92,7 @@ def _export(rows: nn.Module, network: Network) -> tuple[bytes, int | None]:
     except TraceError:
         batch = 1
     images = torch.zeros(batch or 2, 3, *size)
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     settings: dict[str, Any] = {
         "dynamic_axes": {"given": {**({} if batch else {0: "batch"}), **sides}},
         "input_names": ["given"],
@@ -100,12 +100,13 @@ def _export(rows: nn.Module, network: Network) -> tuple[bytes, int | None]:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")  # torch deprecates both TorchScript and this exporter
-            flat = torch.jit.trace(rows, images, check_trace=False)
+            flat = torch.jit.trace(rows, images, check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(flat, (images,), file, dynamo=False, opset_version=_OPSET, **settings)
     except Exception as error:  # the script's own code runs here, and the exporter raises errors of many kinds
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
         raise TraceError(
-            f"torch.onnx cannot export this script ({type(error).__name__}: {lines[0][:300] if lines else 'no message'}); start from "
-            "the network behind it: its state_dict with --model package.module:factory, or torch.export.save"
+            f"torch.onnx cannot export this script ({reason}); start from the network behind it: its state_dict with --model "
+            "package.module:factory, or torch.export.save"
         ) from error
     return file.getvalue(), batch
