@@ -177,7 +177,7 @@ def _unsuitable(value: object, batch: int) -> str:
         return "no tensor"
     if value.dtype != np.float32:
         return f"{value.dtype}"
-    if not 1 <= value.ndim <= 4 or 0 in value.shape or value.shape[0] != batch:
+    if value.ndim < 1 or 0 in value.shape or value.shape[0] != batch:
         return f"shape {value.shape} for {batch} images"
     return ""
 

@@ -91,8 +91,8 @@ def take(
     fixed = _sized(model, batch)
     if not _is_equal(fixed, images.numpy(), expected, threads, batch):
         raise TraceError(
-            f"{given.where}: written for opset {opset_of(given.model)}; converted to {model.opset_imports['']}, it gives other values; "
-            "export it again with opset 17"
+            f"{given.where}: turned from opset {opset_of(given.model)} into {model.opset_imports['']}, it gives other values than "
+            "before; export it again with opset 17"
         )
     _state_shapes(fixed, expected, batch, preprocessing)
     note = f"the given graph fixes its batch at {batch}, and cannot be freed without changing its answers, so it stays"
