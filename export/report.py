@@ -28,8 +28,9 @@ def report(bundle: Bundle) -> str:
             for artifact in manifest.artifacts
         ],
     )
+    truth = manifest.provenance.get("truth", "PyTorch")
     verified = table(
-        ["file", "task", "images", "error", "allowed", "behind it", "allowed", "PyTorch's own", "same class"],
+        ["file", "task", "images", "error", "allowed", "behind it", "allowed", f"{truth}'s own", "same class"],
         [
             [
                 row["artifact"],
@@ -47,7 +48,7 @@ def report(bundle: Bundle) -> str:
     against = ""
     if manifest.verification:
         images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
-        against = f"Each file against PyTorch{images}:\n{verified}\n\n"
+        against = f"Each file against {truth}{images}:\n{verified}\n\n"
     return (
         f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"

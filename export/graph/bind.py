@@ -85,7 +85,7 @@ def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: S
     if errors[best] > max(FLOORS * max(floor, step), RELATIVE * scale):
         raise TraceError(
             f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g}, while values "
-            f"vary by {scale:.3g} and PyTorch's own float32 differs by {floor:.3g} from float64); the exporter changed the "
+            f"vary by {scale:.3g} and its own float32 differs by {floor:.3g} from float64); the exporter changed the "
             "network: does its forward depend on data or on training mode?"
         )
     return best

@@ -51,6 +51,8 @@ def read_onnx(file: Path) -> GivenFile:
         raise CheckpointError(str(error)) from error
     except (DecodeError, RecursionError) as error:
         raise CheckpointError(f"{file}: not an ONNX file, or damaged; copy or download it again") from error
+    if not _is_text(model):
+        raise CheckpointError(f"{file}: a name in it is not UTF-8, so it is damaged; copy or download it again")
     beside = _take_in(model, file, len(content))
     parts = [digest(file.parent / name) for name in beside]
     whole = hashlib.sha256(content)
@@ -70,6 +72,17 @@ def messages(message: Message) -> Iterator[Any]:
             if field.type == field.TYPE_MESSAGE:
                 inner.extend([value] if isinstance(value, Message) else value)
         rest.extend(reversed(inner))
+
+
+def _is_text(model: onnx.ModelProto) -> bool:
+    """Return whether every name is one: protobuf hands over what is not UTF-8 as bytes."""
+    for found in messages(model):
+        for field, value in found.ListFields():
+            if field.type == field.TYPE_STRING and any(
+                isinstance(each, bytes) for each in ([value] if isinstance(value, (str, bytes)) else value)
+            ):
+                return False
+    return True
 
 
 def _take_in(model: onnx.ModelProto, file: Path, held: int) -> tuple[str, ...]:

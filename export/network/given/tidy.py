@@ -25,6 +25,7 @@ _INTEGER = {
 _SHOWN = 4
 _COORDINATES = 11  # the first opset in which Resize says where pixels lie
 _IR_VERSION = 4  # the first in which an initializer need not be an input
+MOST_NODES = 200_000  # of a graph with its functions written out; networks have 2,000
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
 
 
@@ -53,6 +54,10 @@ def prepare(model: onnx.ModelProto, where: str) -> tuple[str, ...]:
             f"{where}: opset {opset}; {OLDEST} to {onnx.defs.onnx_opset_version()} are read: export the graph again with opset 17"
         )
     if model.functions:
+        if (count := _expanded(model)) > MOST_NODES:
+            raise CheckpointError(
+                f"{where}: its functions hold {count} nodes written out; {MOST_NODES} at most are read"
+            )
         try:
             model.CopyFrom(onnx.inliner.inline_local_functions(model))
         except Exception as error:  # a C++ library, whose errors have no common base class
@@ -120,6 +125,25 @@ def _keep_coordinates(model: onnx.ModelProto) -> None:
             for name, value in {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}.items():
                 if name not in said:
                     node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def _expanded(model: onnx.ModelProto) -> int:
+    """Return the number of nodes of a graph with its functions written out; more than there may be if one calls itself."""
+    bodies = {
+        (body.domain, body.name): [n for n in messages(body) if isinstance(n, onnx.NodeProto)]
+        for body in model.functions
+    }
+    counts = dict.fromkeys(bodies, 1)
+    for _ in bodies:  # as many rounds as the deepest chain of calls can have
+        grown = {key: 1 + sum(counts.get((n.domain, n.op_type), 1) for n in nodes) for key, nodes in bodies.items()}
+        if grown == counts or max(grown.values()) > MOST_NODES:
+            break
+        counts = grown
+    else:
+        grown = counts
+    return sum(
+        grown.get((node.domain, node.op_type), 1) for node in messages(model.graph) if isinstance(node, onnx.NodeProto)
+    )
 
 
 def _fits(node: onnx.NodeProto, opset: int, target: int) -> bool:
