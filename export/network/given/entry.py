@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import onnx
@@ -12,7 +11,6 @@ from onnx import TensorProto
 from mtl_deploy.runtime.errors import CheckpointError
 from mtl_deploy.runtime.files.reading import shown
 
-_MOST = 1 << 28  # values in a batch: 1 GiB
 _CHANNELS = (3, 1, 4, 6)
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -78,10 +76,6 @@ def find_entry(model: onnx.ModelProto, where: str) -> Entry:
             f"{where}: input {shown(image.name)} is {_described(image)}; export the graph again with a float32 or uint8 input"
         )
     sizes = _sizes(image)
-    if prod(size or 1 for size in sizes) > _MOST:
-        raise CheckpointError(
-            f"{where}: input {shown(image.name)} {_described(image)} is larger than any batch of images"
-        )
     last = _is_last(model, image.name, sizes)
     ordered = (sizes[0], sizes[3], sizes[1], sizes[2]) if last else (sizes[0], sizes[1], sizes[2], sizes[3])
     return Entry(image.name, kind == TensorProto.UINT8, last, ordered)

@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 
 SECONDS = 60.0  # that one image may take in float64
 _LONG, _FEW = 4.0, 2  # seconds for one image, and how many run in float64 where it is more
+_MOST = 1 << 28  # values in a batch: 1 GiB
 _PROBES = (2, 3)  # two numbers of images tell a batch from a constant
 
 
@@ -111,6 +112,10 @@ class GivenGraph(nn.Module):
         height, width = self.entry.sizes[2] or size[0], self.entry.sizes[3] or size[1]
         channels = self.entry.sizes[1] or 3
         names = [value.name for value in self.model.graph.output]
+        if (self.batch or _PROBES[-1]) * channels * height * width > _MOST:
+            raise CheckpointError(
+                f"{self.where}: images {self.entry.description}, {height}x{width}, are more than fit into memory"
+            )
         found: list[tuple[int, Mapping[str, Any]]] = []
         for count in (self.batch,) if self.batch else _PROBES:
             images = self._arranged(np.full((count, channels, height, width), 0.5, np.float32))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtl_deploy.runtime.errors import CheckpointError
+
 from .entry import find_entry
 from .graph import GivenGraph
 from .reading import read_onnx
@@ -49,7 +51,12 @@ def load_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loaded
     notes = list(prepare(found.model, where))
     model = found.model
     if holds(model, HALVES):
-        model = retyped(model, WIDENED)
+        try:
+            model = retyped(model, WIDENED)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{where}: a weight is not of the shape that it states; copy or download it again"
+            ) from error
         notes.append(_HALF)
     if found.beside:
         notes.append(f"the given graph's weights were read from {', '.join(found.beside)} beside it")

@@ -15,7 +15,7 @@ HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 WIDENED: Mapping[int, int] = dict.fromkeys(HALVES, TensorProto.FLOAT)
 DOUBLED: Mapping[int, int] = dict.fromkeys((*HALVES, TensorProto.FLOAT), TensorProto.DOUBLE)
 
-_NAMES_A_TYPE = {"to", "dtype", "output_dtype", "stash_type"}  # attributes of Cast, RandomNormalLike, ...
+_NAMES_A_TYPE = {"to", "dtype", "output_dtype"}  # attributes of Cast, RandomNormalLike, ...
 
 
 def holds(model: onnx.ModelProto, types: tuple[int, ...]) -> bool:

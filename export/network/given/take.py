@@ -130,7 +130,7 @@ def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessi
         value = _as_pixels(old, value, nodes)
     for number, node in enumerate(nodes):
         node.outputs[0].name = f"network.given_image_{number}"
-    old.replace_all_uses_with(value)
+    old.replace_all_uses_with(value, replace_graph_outputs=True)
     graph.inputs[0] = image
     graph.insert_before(graph[0], nodes)
     return model
@@ -142,7 +142,7 @@ def _as_pixels(old: ir.Value, value: ir.Value, nodes: list[ir.Node]) -> ir.Value
         if node.op_type == "Cast" and not node.domain and node.attributes.get_int("to", 0) == ir.DataType.FLOAT:
             output = node.outputs[0]
             if not output.is_graph_output():
-                output.replace_all_uses_with(value)
+                output.replace_all_uses_with(value, replace_graph_outputs=True)
     if all(node.op_type == "Cast" and not node.outputs[0].uses() for node, _ in old.uses()):
         return value
     nodes.append(ir.node("Round", [value], name="network.whole_pixels"))
