@@ -129,10 +129,16 @@ def start(spec: Spec) -> Baseline:
         )
     import torch
 
+    from mtl_deploy.export.network.file_kind import FileKind, file_kind
     from mtl_deploy.export.network.network import load_network
     from mtl_deploy.export.options.export import Options
 
     options: Mapping[str, Any] = spec.options
+    if file_kind(Path(options["checkpoint"])) is FileKind.ONNX:
+        raise OptionError(
+            f"--checkpoint {options['checkpoint']}: an ONNX graph, which PyTorch does not run; leave the option out (the bundle's own "
+            "graphs and --peers are measured without it), or name the PyTorch checkpoint behind it"
+        )
     if options["device"] == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"PyTorch {torch.__version__} finds no GPU here; install the build for this machine's CUDA")
     if spec.settings.threads is not None:
