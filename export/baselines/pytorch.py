@@ -20,7 +20,7 @@ from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import Spec
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
-from mtl_deploy.runtime.errors import BackendError, MtlError
+from mtl_deploy.runtime.errors import BackendError, MtlError, OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +136,8 @@ def start(spec: Spec) -> Baseline:
     options: Mapping[str, Any] = spec.options
     if file_kind(Path(options["checkpoint"])) is FileKind.ONNX:
         raise OptionError(
-            f"--checkpoint {options['checkpoint']}: an ONNX graph, which PyTorch does not run; leave the option out (the bundle's own "
-            "graphs and --peers are measured without it), or name the PyTorch checkpoint behind it"
+            f"--checkpoint {options['checkpoint']}: an ONNX graph, which PyTorch does not run; leave the option out "
+            "(graphs and --peers are measured without it), or name the PyTorch checkpoint behind it"
         )
     if options["device"] == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"PyTorch {torch.__version__} finds no GPU here; install the build for this machine's CUDA")

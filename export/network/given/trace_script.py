@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 import torch
 
+from mtl_deploy.export.forward.running import run
 from mtl_deploy.export.graph.trace import TracedGraph
 from mtl_deploy.export.network.network import Network
-from mtl_deploy.export.network.running import run
 from mtl_deploy.runtime.errors import TraceError
 
 from .entry import Entry, find_entry
