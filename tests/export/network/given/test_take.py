@@ -116,6 +116,18 @@ def test_float64_and_float32_agree(style: str, tmp_path: Path) -> None:
         assert 0 < error <= 2e-6 * double[name].abs().max()
 
 
+def test_free_sizes_stay_free(tmp_path: Path) -> None:
+    image = ("x", onnx.TensorProto.FLOAT, ["N", 3, "H", "W"])
+    model = given_graphs.graph(image=image)
+    found = loaded(model, tmp_path).graph
+    taken = take(found, found.outputs, Preprocessing(height=SIZE, width=SIZE, multiple=16))
+    assert [str(side) for side in taken.model.graph.inputs[0].shape or []] == ["batch", "3", "height", "width"]
+    tensor = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 3, 48, 64)).astype(np.float32))
+    expected = given_answers(model, tensor)
+    for name, array in taken_answers(taken.model, tensor).items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 * np.abs(expected[name]).max())
+
+
 def test_left_out_outputs_and_foreign_operators_are_named(tmp_path: Path) -> None:
     assert any("class (int64)" in note for note in loaded(given_graphs.leftovers(), tmp_path).notes)
     assert any("com.microsoft (1 Gelu)" in note for note in loaded(given_graphs.microsoft(), tmp_path).notes)
