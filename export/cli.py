@@ -40,6 +40,8 @@ examples:
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
       a torch.export program, verified on real images, written to deploy/program.mtl
+  mtl-export model.onnx --tasks tasks.toml --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
+      an ONNX graph from any exporter, verified against that file itself
   mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
       one value per pixel: class indices and depth at the size of the image, from one pass
   mtl-export model.pt --transform torchvision:ResNet50_Weights.IMAGENET1K_V2
@@ -66,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-export", _DESCRIPTION, _EPILOG)
     made.add_argument(
-        "checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file; or a bundle, to build engines for"
+        "checkpoint",
+        type=Path,
+        metavar="MODEL",
+        help="a .pt, .pth, .pt2 or .onnx file; or a bundle, to build engines for",
     )
     made.add_argument(
         "-o",

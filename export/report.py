@@ -28,7 +28,7 @@ def report(bundle: Bundle) -> str:
             for artifact in manifest.artifacts
         ],
     )
-    truth = manifest.provenance.get("truth", "PyTorch")
+    truth = manifest.provenance.get("compared_with", "PyTorch")
     verified = table(
         ["file", "task", "images", "error", "allowed", "behind it", "allowed", f"{truth}'s own", "same class"],
         [

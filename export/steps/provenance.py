@@ -40,7 +40,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
             "outputs": options.outputs,
             "samples": options.samples,
         },
-        "truth": "PyTorch" if loaded.given is None else "the given graph",
+        "compared_with": "PyTorch" if loaded.given is None else "the given graph",
         "verification_images": images.description,
         "notes": notes,
     }

@@ -62,7 +62,7 @@ def test_a_keras_graph_becomes_a_bundle_with_its_softmax_found(tmp_path: Path, e
     expected = rows(model, normalised(PIXELS).transpose(0, 2, 3, 1))
     manifest = open_bundle(bundle).manifest
     assert [task.applied for task in manifest.tasks] == ["softmax", "none"]
-    assert manifest.provenance["truth"] == "the given graph"
+    assert manifest.provenance["compared_with"] == "the given graph"
     for precision, tolerance in (("fp32", 1e-5), ("fp16", 1e-2)):
         with load(bundle, precision=precision) as network:
             found = network(PIXELS)
