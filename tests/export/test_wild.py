@@ -161,7 +161,7 @@ def test_what_is_left_out_and_where_a_batch_is_fixed_is_said(tmp_path: Path) -> 
         ("mixing", 1, "depends on the other images of its batch: an operator over the batch"),
         ("stateless", 1, r"depends on the other images of its batch: BatchNorm without running statistics \("),
         ("maskrcnn", 2, "one entry per image"),
-        ("flow_bare", 1, r"--constant NAME=VALUE \('img1'"),
+        ("flow_bare", 2, r"takes more than images \('img1'.*--constant NAME=VALUE"),
     ],
 )
 def test_what_cannot_be_deployed_is_said_before_any_work(
