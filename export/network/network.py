@@ -32,7 +32,7 @@ class Network:
         loaded: what the checkpoint held.
         tasks: one per deployed output, each with its size and with the network's own key in ``output``.
         preprocessing: what was asked for, at the size that the file fixes, if it fixes one.
-        notes: what came from a preset, and what contradicts it.
+        notes: what the file holds beside the network; what came from a preset, and what contradicts it.
     """
 
     loaded: Loaded
@@ -92,7 +92,9 @@ def load_network(options: Options) -> Network:
         TaskError: tasks and outputs do not match.
         TraceError: the network fails on a batch of images.
     """
-    loaded = load_checkpoint(options.checkpoint, model=options.model, trust_pickle=options.trust_pickle)
+    loaded = load_checkpoint(
+        options.checkpoint, model=options.model, weights=options.weights, trust_pickle=options.trust_pickle
+    )
     asked, notes = _asked(loaded, options)
     preprocessing = _at_fixed_size(loaded, asked, options)
     if notes and (preprocessing.height, preprocessing.width) != (asked.height, asked.width):
@@ -111,7 +113,8 @@ def load_network(options: Options) -> Network:
     sizes = {key: int(output.shape[1]) for key, output in outputs.items()}
     maps = {key: (int(output.shape[2]), int(output.shape[3])) for key, output in outputs.items() if output.ndim == 4}
     image = (preprocessing.height, preprocessing.width)
-    return Network(loaded, bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image), preprocessing, notes)
+    tasks = bind_tasks(options.tasks, loaded.default_tasks, sizes, maps, image)
+    return Network(loaded, tasks, preprocessing, (*loaded.notes, *notes))
 
 
 def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, ...]]:

@@ -1,186 +1,181 @@
-"""Weights: finding them in a checkpoint, checking them, and loading them into a network under its own names."""
+"""Weights: checking them, and loading them into a network under its own names."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from mtl_deploy.runtime.errors import CheckpointError
 
-State = Mapping[str, torch.Tensor]
+from .names import COUNTERS, EXTRA_STATE, few
 
-# Where training loops keep the weights; the first that is present wins. An average of weights (EMA) comes last.
-_NAMES = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
-    "module",
-    "model_state",
-    "net_state_dict",
-    "weights",
-    "params",
-    "ema",
-    "ema_state_dict",
-    "model_ema",
-    "state_dict_ema",
-    "params_ema",
-)
-_WRAPPERS = {"module", "_orig_mod"}  # DataParallel and AveragedModel; torch.compile
-_AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel counts its updates in a buffer of this name
-_SHOWN = 4
-_DEPTH = 4  # of dicts in dicts; a pickle can hold a dict that holds itself
+State = Mapping[str, Any]
 
 
-def find(checkpoint: object) -> tuple[State | torch.nn.Module, str]:
-    """Find the network in what ``torch.load`` returned: a state dict (name to tensor), or an ``nn.Module``.
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was loaded.
 
-    Returns:
-        The state dict (without entries that are not tensors) or the module, and where it was, for people; empty for the
-        top level.
-
-    Raises:
-        CheckpointError: there is none, or there are several and no way to choose.
+    Attributes:
+        network: the network, ready to run.
+        converted: what was converted, for people; empty if nothing was.
+        left: names of tensors that the network has no place for.
     """
-    path: list[str] = []
-    unused: list[str] = []
-    for _ in range(_DEPTH):
-        if isinstance(checkpoint, torch.nn.Module):
-            return checkpoint, _place(path, unused)
-        if not isinstance(checkpoint, Mapping):
-            kind = type(checkpoint).__name__
-            raise CheckpointError(
-                f"holds a {kind}, not a state_dict; save torch.save(network.state_dict(), 'model.pt')"
-            )
-        holders = [name for name in _NAMES if isinstance(checkpoint.get(name), (Mapping, torch.nn.Module))]
-        if not holders:
-            if state := {str(name): value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}:
-                return state, _place(path, unused)
-            holders = [_only_state_dict(checkpoint)]
-        path.insert(0, holders[0])
-        unused += holders[1:]
-        checkpoint = checkpoint[holders[0]]
-    raise CheckpointError(
-        f"is nested more than {_DEPTH} deep ({' in '.join(map(repr, path))}); save only the state_dict"
-    )
+
+    network: torch.nn.Module
+    converted: str
+    left: tuple[str, ...]
 
 
-def _place(path: Sequence[str], unused: Sequence[str]) -> str:
-    left = f" (not used: {', '.join(map(repr, unused))})" if unused else ""
-    return " in ".join(map(repr, path)) + left
+def load_weights(network: torch.nn.Module, state: State, *, trust: bool = False) -> LoadedWeights:
+    """Load a state dict into a network, as float32 on the CPU, in eval mode.
 
-
-def _only_state_dict(checkpoint: Mapping[Any, object]) -> str:
-    candidates = [name for name, value in checkpoint.items() if _holds_weights(name, value)]
-    if len(candidates) == 1:
-        return str(candidates[0])
-    if candidates:
-        raise CheckpointError(
-            f"holds several state_dicts ({_few(map(repr, candidates))}) and none is called 'state_dict' or 'model'; "
-            "save only the whole network's state_dict"
-        )
-    keys = _few(map(repr, checkpoint)) or "an empty dict"
-    raise CheckpointError(f"holds no state_dict, only {keys}; save torch.save(network.state_dict(), 'model.pt')")
-
-
-def _holds_weights(name: object, value: object) -> bool:
-    return (
-        isinstance(name, str)
-        and "optim" not in name.lower()
-        and isinstance(value, Mapping)
-        and any(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items())
-    )
-
-
-def align(state: State, expected: Iterable[str]) -> tuple[dict[str, torch.Tensor], str]:
-    """Rename tensors to the names that a network expects, by removing what wrappers add to the names.
-
-    ``module.`` and ``_orig_mod.`` are removed wherever they stand and however often; so is a first part that all
-    tensors share and the network does not have (``model.`` of a LightningModule).
-
-    Args:
-        state: tensors by name.
-        expected: the network's own names, or only the first parts of them.
-
-    Returns:
-        The tensors, and what was removed, such as ``module.``; empty if the names were right.
-
-    Raises:
-        CheckpointError: two tensors would get the same name.
-    """
-    expected = set(expected)
-    if state.keys() <= expected:
-        return dict(state), ""
-    own_names = {_bare(name): name for name in expected}
-    roots = {name.partition(".")[0] for name in own_names}
-    removed = {part for name in state for part in name.split(".") if part in _WRAPPERS}
-    if removed:
-        state = {name: tensor for name, tensor in state.items() if name != _AVERAGED}
-    bare = {name: _bare(name) for name in state}
-    while prefix := _shared_prefix(bare.values(), roots):
-        removed.add(prefix)
-        bare = {name: value.partition(".")[2] for name, value in bare.items()}
-    renamed: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        target = own_names.get(bare[name], bare[name])
-        if target in renamed:
-            raise CheckpointError(
-                f"two tensors are called {target!r} once prefixes are removed; save the state_dict of the unwrapped "
-                "network"
-            )
-        renamed[target] = tensor
-    return renamed, ", ".join(f"{part}." for part in sorted(removed))
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _shared_prefix(names: Collection[str], roots: Collection[str]) -> str:
-    first = {name.partition(".")[0] for name in names}
-    return "" if len(first) > 1 or first & {*roots, *names} else first.pop()
-
-
-def load_weights(network: torch.nn.Module, state: State) -> tuple[torch.nn.Module, str]:
-    """Load a state dict into a network, strictly, as float32 on the CPU, in eval mode.
+    Every tensor of the network must be given, under one of its names. What the network has no place for is left, unless it
+    shows that another network was trained: a layer more in a sequence, or a tensor more in a layer.
 
     Args:
         network: any network, on any device, the meta device included.
-        state: tensors under the network's names.
-
-    Returns:
-        The network, and what was converted, for people; empty if nothing was.
+        state: tensors and extra state under the network's names.
+        trust: give the network extra state that its own code may unpickle.
 
     Raises:
-        CheckpointError: tensors are missing, unexpected, of another shape, quantized, without data, NaN or infinite.
+        CheckpointError: tensors are missing, of another shape, quantized, without data, NaN or infinite; or they belong to another
+            network.
     """
     own = network.state_dict()
-    for name, tensor in state.items():
-        _check_storage(name, tensor, floating=name in own and own[name].is_floating_point())
+    tensors = {name: value for name, value in own.items() if isinstance(value, torch.Tensor)}
+    given = _with_tied_names(state, tensors)
+    left = tuple(name for name in given if name not in own)
+    if all(name in given for name in tensors):
+        given = {name: value for name, value in given.items() if name in own}
+    for name, value in given.items():
+        if name.rpartition(".")[2] == EXTRA_STATE:
+            if not trust:
+                _check_extra_state(name, value)
+        elif name in own or value.is_floating_point():
+            _check_storage(name, value, floating=name in tensors and tensors[name].is_floating_point())
     # Copies, so that the file may change while the network lives.
-    weights = {
-        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
-        for name, tensor in state.items()
-    }
+    weights = {name: _own_copy(value) if isinstance(value, torch.Tensor) else value for name, value in given.items()}
     reshaped = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in weights.items()
-        if name in own and not torch.nn.parameter.is_lazy(own[name]) and own[name].shape != tensor.shape
+        f"{name} {tuple(value.shape)} instead of {tuple(tensors[name].shape)}"
+        for name, value in weights.items()
+        if name in tensors and not torch.nn.parameter.is_lazy(tensors[name]) and tensors[name].shape != value.shape
     ]
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
+    missing: Sequence[str] = [name for name in own if name not in weights]
     if not reshaped:  # the network decides: its modules may fill in or rename what old checkpoints lack
         try:
             missing, unexpected = network.load_state_dict(weights, strict=False, assign=True)
-        except RuntimeError as error:
+        except Exception as error:  # modules load their extra state with code of their own
             raise CheckpointError(f"the network rejects the tensors: {' '.join(str(error).split())}") from error
-    _require_none(missing, unexpected, reshaped)
-    narrow = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} - {torch.float32}
-    converted = f"converted from {', '.join(sorted(map(_dtype, narrow)))} to float32" if narrow else ""
-    return ready(network), converted
+        left = tuple(name for name in left if name in unexpected or name not in weights)
+    unlike = left if missing or reshaped else _of_another_network(network, left)
+    _require_none(missing, unlike, reshaped)
+    narrow = {value.dtype for name, value in given.items() if name in tensors and value.is_floating_point()}
+    return LoadedWeights(ready(network), converted(narrow), left)
+
+
+def converted(dtypes: Iterable[torch.dtype]) -> str:
+    """Return what is converted to float32, for people; empty if nothing is."""
+    others = sorted(_dtype(dtype) for dtype in set(dtypes) - {torch.float32})
+    return f"converted from {', '.join(others)} to float32" if others else ""
+
+
+def tied_names(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Return, for each name, the first name of the same tensor: ``state_dict`` lists a shared layer under all its names."""
+    first: dict[object, str] = {}
+    return {name: first.setdefault(_place(name, tensor), name) for name, tensor in tensors.items()}
+
+
+def _place(name: str, tensor: object) -> object:
+    if not isinstance(tensor, torch.Tensor) or torch.nn.parameter.is_lazy(tensor):
+        return name
+    if tensor.is_meta or tensor.layout != torch.strided or not tensor.numel():
+        return name
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _with_tied_names(state: State, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Give a tensor under all its names in the network.
+
+    Raises:
+        CheckpointError: names of one tensor hold different values in the file.
+    """
+    given = dict(state)
+    by_first: dict[str, str] = {}
+    tied = tied_names(tensors)
+    for name in (name for name in tensors if name in state):
+        other = by_first.setdefault(tied[name], name)
+        if other != name and not _same(state[name], state[other]):
+            raise CheckpointError(
+                f"{other!r} and {name!r} are one tensor in the network and two in the file; untie them in the network, or save "
+                "its own state_dict"
+            )
+    for name in tensors:
+        if name not in given and tied[name] in by_first:
+            given[name] = state[by_first[tied[name]]]
+    return given
+
+
+def _same(one: object, other: object) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True
+    if one.is_meta or other.is_meta or one.layout != torch.strided or other.layout != torch.strided:
+        return True  # refused later
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(dtype, copy=True).contiguous() if tensor.layout == torch.strided else tensor
+
+
+_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.Size)
+
+
+def _check_extra_state(name: str, value: object) -> None:
+    """Refuse what ``set_extra_state`` may unpickle: bytes, and tensors of bytes (Transformer Engine's form)."""
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (dict, list, tuple, set)) and id(one) not in seen:
+            seen.add(id(one))
+            waiting += [*dict.keys(one), *dict.values(one)] if isinstance(one, dict) else one
+        elif isinstance(one, torch.Tensor):
+            if one.dtype in (torch.uint8, torch.int8):
+                break
+        elif not isinstance(one, (*_PLAIN, dict, list, tuple, set)):
+            break
+    else:
+        return
+    raise CheckpointError(
+        f"{name!r} holds a {type(one).__name__}"
+        + (f" of {_dtype(one.dtype)}" if isinstance(one, torch.Tensor) else "")
+        + ", which the network's set_extra_state may unpickle, and a pickle can run anything; nothing was run. Save without extra "
+        "state, or pass --trust-pickle if you trust where the file comes from"
+    )
+
+
+def _of_another_network(network: torch.nn.Module, left: Sequence[str]) -> list[str]:
+    """Return the names that show that another network was trained; those of a criterion or an unused head do not."""
+    modules = dict(network.named_modules())
+    found = []
+    for name in left:
+        parts = name.split(".")
+        depth = len(parts) - 1
+        while depth and ".".join(parts[:depth]) not in modules:
+            depth -= 1
+        module, rest = modules[".".join(parts[:depth])], parts[depth:]
+        if len(rest) == 1:  # a tensor more in a layer: a bias, the statistics of a BatchNorm
+            leaf = depth > 0 and not module._modules and not isinstance(module, nn.Identity)
+            if leaf and rest[0] not in (*COUNTERS, EXTRA_STATE):
+                found.append(name)
+        elif rest[0].isdigit() and isinstance(module, (nn.Sequential, nn.ModuleList)) and len(module):
+            found.append(name)  # a deeper network
+    return found
 
 
 def ready(network: torch.nn.Module) -> torch.nn.Module:
@@ -192,9 +187,13 @@ def ready(network: torch.nn.Module) -> torch.nn.Module:
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for name, tensor in tensors.items():
         _check_storage(name, tensor, floating=False)
-    network = network.to("cpu").float().eval()
+    # A network may override these; not all return the network.
+    network.to("cpu")
+    network.float()
+    network.eval()
+    network.requires_grad_(False)
     check_finite({**dict(network.named_parameters()), **dict(network.named_buffers())})
-    return network.requires_grad_(False)
+    return network
 
 
 def check_finite(tensors: State) -> None:
@@ -236,18 +235,12 @@ def _check_storage(name: str, tensor: torch.Tensor, *, floating: bool) -> None:
 
 def _require_none(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str]) -> None:
     kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-    problems = [f"{len(names)} {what} ({_few(names)})" for what, names in kinds if names]
+    problems = [f"{len(names)} {what} ({few(names)})" for what, names in kinds if names]
     if problems:
         raise CheckpointError(
             f"the tensors do not belong to this network: {'; '.join(problems)}; save the state_dict of the network itself, "
             "or name the code that makes another network with --model package.module:factory"
         )
-
-
-def _few(names: Iterable[str]) -> str:
-    listed: Sequence[str] = list(names)
-    more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
 
 
 def _dtype(dtype: torch.dtype) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import pickle
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,38 @@ def test_the_pickles_are_real(tmp_path: Path) -> None:
         with contextlib.suppress(Exception):
             torch.load(path, weights_only=False)
         assert hostile_programs.ran(trace), name
+
+
+def test_every_pickle_written_by_hand_is_refused(tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "model.pt"
+    for name, content in hostile_pickles.raw(trace).items():
+        path.write_bytes(content)
+        assert hostile_pickles.attempt(path) == "refused", name
+        assert not trace.exists(), name
+
+
+def test_stand_ins_take_nothing_from_a_file(tmp_path: Path) -> None:
+    """Every argument and every state that a file gives a stand-in is dropped; other readers get none of them."""
+    from mtl_deploy.export.network.plain_values import StandIn, stand_ins
+
+    for made, name in stand_ins():  # type: ignore[misc]
+        one = made("a", 1)
+        if isinstance(one, StandIn):
+            one.__setstate__({"a": 1})
+            assert not hasattr(one, "__dict__"), name
+        else:
+            assert one == {}, name
+    path, before = tmp_path / "model.pt", set(torch.serialization.get_safe_globals())
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "args": argparse.Namespace(lr=0.1)}, path)
+    assert hostile_pickles.attempt(path) == "refused"  # for want of tensors
+    assert set(torch.serialization.get_safe_globals()) == before
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+
+
+def test_tensors_with_hidden_methods_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    tensor = torch.zeros(3)
+    tensor.to = tensor.is_floating_point = 1  # type: ignore[assignment, method-assign]
+    torch.save({"state_dict": {"w": tensor}}, path)
+    assert hostile_pickles.attempt(path) == "refused"
