@@ -34,6 +34,7 @@ from .file_kind import FileKind, file_kind
 from .names import few
 from .plain_values import StandIn, drop_attributes, stand_ins
 from .state_dict import converted, ready
+from .trained_ranges import QuantizerRanges
 from .weights import Fitted, article_layout, fit, give
 from .wrappers import unwrapped
 
@@ -54,6 +55,7 @@ class Loaded:
         default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
         notes: what the file holds that is not used, and what was done to the weights; for people.
+        trained: ranges of activations that training for quantization has found; None: there are none, or nobody knows whose.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
         input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
             which fix nothing.
@@ -68,6 +70,7 @@ class Loaded:
     input_shape: tuple[Size, Size, Size, Size] | None = None
     pretrained_cfg: Config | None = None
     notes: tuple[str, ...] = ()
+    trained: QuantizerRanges | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -156,6 +159,7 @@ def _from_checkpoint(checkpoint: object, sha256: str, model: str | None, weights
         tasks,
         sha256,
         notes=(*_rivals(choice, fitted), *fitted.notes, *beside),
+        trained=fitted.trained,
     )
 
 

@@ -59,8 +59,7 @@ def without_quantizers(state: Mapping[str, Any], expected: Iterable[str]) -> tup
     weights = sum(bool(_WEIGHTS.fullmatch(part)) for part in parents.values())
     note = (
         f"the weights were trained for quantization by {_tool(found.values())}: they are taken as they are, without the fake "
-        f"quantizers ({len(parents) - weights} of activations, {weights} of weights); ranges for INT8 are found anew, from "
-        "--calibration-data"
+        f"quantizers ({len(parents) - weights} of activations, {weights} of weights)"
     )
     return {name: value for name, value in state.items() if name not in found}, note
 

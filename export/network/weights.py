@@ -14,6 +14,7 @@ from mtl_deploy.runtime.errors import CheckpointError
 from .fake_quantizers import place_norms, without_quantizers
 from .names import Aligned, align, bare, few, groups
 from .state_dict import load_weights, tied_names
+from .trained_ranges import QuantizerRanges, trained_ranges
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Fitted:
         rivals: other prefixes under which all its tensors stand.
         description: what was removed from names and converted, for people; empty or beginning with ``; ``.
         notes: what was left, and what the weights were trained for; for people.
+        trained: ranges of activations, where the weights were trained for quantization and it is known whose they are.
     """
 
     network: torch.nn.Module
@@ -33,6 +35,7 @@ class Fitted:
     rivals: tuple[str, ...]
     description: str
     notes: tuple[str, ...]
+    trained: QuantizerRanges | None = None
 
 
 def fit(network: torch.nn.Module, state: Mapping[str, Any], prefix: str | None = None) -> Aligned:
@@ -66,12 +69,20 @@ def give(network: torch.nn.Module, state: Mapping[str, Any], prefix: str | None,
     left = groups((*aligned.elsewhere, *loaded.left), roots)
     notes = [f"tensors that are not the network's, not used: {few(left, shown=8)}"] if left else []
     removed = f"; prefix {aligned.removed} removed" if aligned.removed else ""
+    trained = trained_ranges(loaded.network, state, aligned.prefix) if quantized else None
+    if quantized:
+        quantized += (
+            f"; INT8 keeps {len(trained.ranges)} of their ranges where it quantizes the same tensors"
+            if trained
+            else "; ranges for INT8 are found anew, from --calibration-data"
+        )
     return Fitted(
         loaded.network,
         aligned.prefix,
         aligned.rivals,
         removed + (f"; {loaded.converted}" if loaded.converted else ""),
         (*([quantized] if quantized else []), *notes),
+        trained,
     )
 
 
