@@ -59,7 +59,7 @@ def quantizer(
     _, _, held_out = held_apart(data, options.int8)
     with progress.step(f"Running PyTorch on {len(held_out.images)} held-out images"):
         expected = run_network(network, signature, held_out.images, batch, exactly=False)
-    trained = _trained(network, signature, held_out.images[: batch or 2])
+    trained = _trained(network, signature, held_out.images[: batch or 2], progress)
     earlier = open_bundle(options.target) if (options.target / MANIFEST).is_file() else None
 
     def pytorch(start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
@@ -73,7 +73,18 @@ def quantizer(
     return add
 
 
-def _trained(network: Network, signature: Signature, images: npt.NDArray[np.uint8]) -> Trained | None:
+def _trained(
+    network: Network, signature: Signature, images: npt.NDArray[np.uint8], progress: Progress
+) -> Trained | None:
     """Return the ranges that the network was trained with, and what they are for on a few images; None if it has none."""
     held = network.loaded.trained
-    return None if held is None else Trained(images, held.see(network_input(images, signature.preprocessing)))
+    if held is None:
+        return None
+    with progress.step("Looking at what the trained ranges are for") as say:
+        try:
+            seen = held.see(network_input(images, signature.preprocessing))
+        except Exception as error:  # noqa: BLE001 - the network's own code runs here; ranges are found anew then
+            say(f"the network does not run with its fake quantizers ({type(error).__name__}); ranges are found anew")
+            return None
+        say(f"{len(seen)} tensors")
+    return Trained(images, seen)
