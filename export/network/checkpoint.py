@@ -1,8 +1,8 @@
 """From a file to a network that runs, and what was found in it.
 
 A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. Well-known values beside the
-weights are passed over (``plain_values``). A file that asks for more is refused, naming what it asked for, unless the user says
-that the file is trusted.
+weights are passed over (``weights.plain_values``). A file that asks for more is refused, naming what it asked for, unless the user
+says that the file is trusted.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mtl_deploy.runtime.bundle.manifest import digest
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
-from .candidates import Candidate, Choice, candidates, choose, entries
 from .factory import importing_from_here, make_network
-from .fake_quantizers import quieten
 from .file_kind import FileKind, file_kind
-from .names import few
-from .plain_values import StandIn, drop_attributes, stand_ins
-from .state_dict import converted, ready
-from .trained_ranges import QuantizerRanges
-from .weights import Fitted, article_layout, fit, give
-from .wrappers import unwrapped
+from .weights.candidates import Candidate, Choice, candidates, choose, entries
+from .weights.fake_quantizers import quieten
+from .weights.give import Fitted, article_layout, fit, give
+from .weights.names import few
+from .weights.plain_values import StandIn, drop_attributes, stand_ins
+from .weights.state_dict import converted, ready
+from .weights.trained_ranges import QuantizerRanges
+from .weights.wrappers import unwrapped
 
 Kind = Literal["article", "model", "module", "program"]
 Size = int | None

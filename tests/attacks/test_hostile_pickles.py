@@ -52,7 +52,7 @@ def test_every_pickle_written_by_hand_is_refused(tmp_path: Path) -> None:
 
 def test_stand_ins_take_nothing_from_a_file(tmp_path: Path) -> None:
     """Every argument and every state that a file gives a stand-in is dropped; other readers get none of them."""
-    from mtl_deploy.export.network.plain_values import StandIn, stand_ins
+    from mtl_deploy.export.network.weights.plain_values import StandIn, stand_ins
 
     for made, name in stand_ins():  # type: ignore[misc]
         one = made("a", 1)
