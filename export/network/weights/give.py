@@ -12,7 +12,7 @@ from mtl_deploy.export.networks import article
 from mtl_deploy.runtime.errors import CheckpointError
 
 from .fake_quantizers import place_norms, without_quantizers
-from .names import Aligned, align, bare, few, groups
+from .names import DEEPEST, Aligned, align, bare, few, groups
 from .state_dict import load_weights, tied_names
 from .trained_ranges import QuantizerRanges, trained_ranges
 
@@ -96,7 +96,7 @@ def article_layout(state: Mapping[str, Any], prefix: str | None) -> article.Layo
     found: dict[str, dict[str, Any]] = {}
     for name, value in kept.items():
         parts = bare(name).split(".")
-        for place, part in enumerate(parts):
+        for place, part in enumerate(parts[:DEEPEST]):
             if part == article.ROOT:
                 found.setdefault(".".join(parts[:place]), {})[".".join(parts[place:])] = value
     under = None if prefix is None else bare(prefix)
@@ -105,7 +105,7 @@ def article_layout(state: Mapping[str, Any], prefix: str | None) -> article.Layo
             return article.read_layout(
                 {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
             )
-    names = ", ".join(list(state)[:3])
+    names = few(list(state)[:3])
     raise CheckpointError(
         f"the state_dict ({len(state)} tensors: {names}, ...) is not the article's network, a ResNet "
         "under 'net.' with heads net.fc1, net.fc2, ...; name the code that makes the network with "

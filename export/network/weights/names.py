@@ -14,6 +14,8 @@ _WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped
 _OPTIONAL = "num_batches_tracked"  # which eval mode does not use and PyTorch before 0.4.1 did not save
 _COPIES = ("ema", "teacher", "avg", "average", "averaged", "swa", "shadow", "momentum", "target")
 _SHOWN = 4
+_LONG = 150  # characters of a name in a message
+DEEPEST = 64  # parts of a name; networks have ten
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ def align(
         own, plain = {name: name for name in expected}, {name: name for name in state}
     first = tied or {}
     needed = {first.get(own[name], own[name]) for name in own if name.rpartition(".")[2] != _OPTIONAL}
+    longest = max((name.count(".") + 1 for name in own), default=0)
     found: dict[str, set[str]] = {}  # prefix -> expected names under it
     for name in plain.values():
         parts = name.split(".")
-        for place in range(len(parts)):
+        for place in range(max(len(parts) - longest, 0), len(parts)):
             if (rest := ".".join(parts[place:])) in own:
                 found.setdefault(".".join(parts[:place]), set()).add(first.get(own[rest], own[rest]))
     if wanted is not None:
@@ -98,7 +101,7 @@ def bare(name: str) -> str:
 
 def few(names: Iterable[str], *, shown: int = _SHOWN) -> str:
     """Return the first few names, and how many more there are."""
-    listed: Sequence[str] = list(names)
+    listed: Sequence[str] = [name if len(name) <= _LONG else f"{name[:_LONG]}..." for name in names]
     more = f", and {len(listed) - shown} more" if len(listed) > shown else ""
     return ", ".join(listed[:shown]) + more
 

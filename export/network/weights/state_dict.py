@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl_deploy.runtime.errors import CheckpointError
 
-from .names import COUNTERS, EXTRA_STATE, few
+from .names import COUNTERS, DEEPEST, EXTRA_STATE, few
 
 State = Mapping[str, Any]
 
@@ -165,7 +165,7 @@ def _of_another_network(network: torch.nn.Module, left: Sequence[str]) -> list[s
     found = []
     for name in left:
         parts = name.split(".")
-        depth = len(parts) - 1
+        depth = min(len(parts) - 1, DEEPEST)
         while depth and ".".join(parts[:depth]) not in modules:
             depth -= 1
         module, rest = modules[".".join(parts[:depth])], parts[depth:]
