@@ -125,7 +125,7 @@ def _same(one: object, other: object) -> bool:
         return True
     if one.is_meta or other.is_meta or one.layout != torch.strided or other.layout != torch.strided:
         return True  # refused later
-    return one.shape == other.shape and torch.equal(one, other)
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
