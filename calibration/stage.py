@@ -18,6 +18,7 @@ from mtl_deploy.calibration.fp16.emulate import emulate_half
 from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graph, Int8Graphs
 from mtl_deploy.calibration.observe import cache
 from mtl_deploy.calibration.observe.sound_graph import check_graph
+from mtl_deploy.calibration.observe.trained import Trained
 from mtl_deploy.calibration.search.find_skip import find_skip
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle.signature import Signature
@@ -42,6 +43,7 @@ def add_int8(
     *,
     pytorch: Answers | None = None,
     earlier: Bundle | None = None,
+    trained: Trained | None = None,
 ) -> Manifest:
     """Calibrate a bundle's FP32 graph, write its INT8 graphs, shared and separate, and measure every task at every precision.
 
@@ -53,6 +55,7 @@ def add_int8(
         progress: shows the steps.
         pytorch: the network's outputs on the held-out images; None without PyTorch.
         earlier: a bundle whose cached ranges may be reused.
+        trained: ranges of a network that was trained for quantization; they are kept where a graph quantizes the same tensors.
 
     Returns:
         The manifest with the graphs, their verification, the accuracy and the record of the calibration. It is not written yet.
@@ -71,7 +74,7 @@ def add_int8(
     regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
     graphs = Int8Graphs(content, parts[0].images, manifest.signature, batch, options, regressions)
     key = cache.CacheKey(source.sha256, parts[0].digest)
-    ranges = _choose_ranges(graphs, key, earlier, progress)
+    ranges = _choose_ranges(graphs, key, earlier, trained, progress)
     skip, search = _search(graphs, ranges.methods, parts, progress)
     others = _others(bundle, content, pytorch)
     variants, measured = _measure(graphs, ranges.methods, skip, others, parts[2], progress)
@@ -120,9 +123,14 @@ class _Ranges:
         }
 
 
-def _choose_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, progress: Progress) -> _Ranges:
+def _choose_ranges(
+    graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None, trained: Trained | None, progress: Progress
+) -> _Ranges:
     with progress.step("Calibrating") as say:
         state = _find_ranges(graphs, key, earlier, progress)
+        if trained is not None:
+            kept, whole = graphs.keep(trained)
+            state += f"; {kept} of {whole} tensors keep the range that the network was trained with"
         say(state)
     with progress.step("Choosing ranges") as say:
         methods, errors = graphs.choose_methods()

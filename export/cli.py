@@ -105,6 +105,12 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "--model", metavar="PACKAGE.MODULE:FACTORY", help="code that returns your network; MODEL holds its weights"
     )
     network.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which of several state dicts in MODEL, such as ema: the keys that lead to it, with dots between them (default: the "
+        "first that has all tensors of the network, an average last; what was not used is printed)",
+    )
+    network.add_argument(
         "--trust-pickle", action="store_true", help="let MODEL run code; only for files that you trust"
     )
     network.add_argument(
@@ -230,6 +236,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         checkpoint=arguments.checkpoint,
         output=arguments.output,
         model=arguments.model,
+        weights=arguments.weights,
         trust_pickle=arguments.trust_pickle,
         constants=parse_constants(arguments.constant or ()),
         tasks=_tasks(arguments.tasks, arguments.task),

@@ -18,6 +18,7 @@ from mtl_deploy.calibration.fp16.emulate import emulate_half
 from mtl_deploy.calibration.observe.histograms import Histogram, collect
 from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
+from mtl_deploy.calibration.observe.trained import Trained, as_range, place_ranges, replaced
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.errors import WorkError
@@ -97,6 +98,19 @@ class Int8Graphs:
             }
             for style in STYLES
         }
+
+    def keep(self, trained: Trained) -> tuple[int, int]:
+        """Replace ranges by those of training where its fake quantizers saw the same tensors.
+
+        Returns:
+            The number of tensors whose ranges were replaced, and of all tensors with a range.
+        """
+        names = sorted({name for methods in self.ranges.values() for found in methods.values() for name in found})
+        images = trained.images
+        batch = next(iter(batches(images, self.preprocessing, self.batch or len(images), least=self.batch or 1)))
+        placed = place_ranges(self.model, names, trained, batch, threads=self.options.threads)
+        self.ranges = replaced(self.ranges, {name: as_range(one, self.observed[name]) for name, one in placed.items()})
+        return len(placed), len(names)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def start(spec: Spec) -> Baseline:
     """Load the checkpoint that ``spec.options`` names, with the tasks and the preprocessing of the bundle.
 
     Args:
-        spec: with the options ``checkpoint``, ``model``, ``trust_pickle``, ``compile`` and ``device``.
+        spec: with the options ``checkpoint``, ``model``, ``weights``, ``trust_pickle``, ``compile`` and ``device``.
 
     Raises:
         BackendError: PyTorch, its GPU or the compiler that ``torch.compile`` needs is missing.
@@ -151,6 +151,7 @@ def start(spec: Spec) -> Baseline:
         Options(
             checkpoint=Path(options["checkpoint"]),
             model=options["model"],
+            weights=options.get("weights"),
             trust_pickle=options["trust_pickle"],
             constants=_constants(manifest.provenance),
             tasks=signature.tasks,

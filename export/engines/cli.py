@@ -15,6 +15,7 @@ _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
 _NOT_FOR_BUNDLES = (
     *(
         "model",
+        "weights",
         "trust_pickle",
         "constant",
         "tasks",

@@ -1,22 +1,22 @@
 """From a file to a network that runs, and what was found in it.
 
-A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. A file that asks for more is
-refused, naming what it asked for, unless the user says that the file is trusted.
+A checkpoint is read with ``torch.load(weights_only=True)``: tensors and plain containers, no code. Well-known values beside the
+weights are passed over (``weights.plain_values``). A file that asks for more is refused, naming what it asked for, unless the user
+says that the file is trusted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from mtl_deploy.export.network.program.bounds import check_when_run
 from mtl_deploy.export.network.program.code import wanted_global
@@ -32,7 +32,14 @@ from .file_kind import FileKind, file_kind
 from .given.graph import GivenGraph
 from .given.load import load_graph
 from .given.torchscript import load_script
-from .state_dict import State, align, find, load_weights, ready
+from .weights.candidates import Candidate, Choice, candidates, choose, entries
+from .weights.fake_quantizers import quieten
+from .weights.give import Fitted, article_layout, fit, give
+from .weights.names import few
+from .weights.plain_values import StandIn, drop_attributes, stand_ins
+from .weights.state_dict import converted, ready
+from .weights.trained_ranges import QuantizerRanges
+from .weights.wrappers import unwrapped
 
 Kind = Literal["article", "model", "module", "program", "script", "graph"]
 Size = int | None
@@ -50,10 +57,11 @@ class Loaded:
         description: what was found, in one line for people.
         default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
+        notes: what the file holds that is not used, and what was done to the weights; for people.
+        trained: ranges of activations that training for quantization has found; None: there are none, or nobody knows whose.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
         input_shape: ``(N, 3, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
             kinds, which fix nothing.
-        notes: what a reader of the bundle should know about the file.
     """
 
     network: torch.nn.Module
@@ -65,6 +73,7 @@ class Loaded:
     input_shape: tuple[Size, Size, Size, Size] | None = None
     pretrained_cfg: Config | None = None
     notes: tuple[str, ...] = ()
+    trained: QuantizerRanges | None = None
 
     @property
     def given(self) -> GivenGraph | None:
@@ -83,6 +92,7 @@ def load_checkpoint(
     path: str | PathLike[str],
     *,
     model: str | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
     size: tuple[int, int] = (224, 224),
     threads: int | None = None,
@@ -94,41 +104,45 @@ def load_checkpoint(
             ``torch.export`` program, TorchScript, or an ONNX graph.
         model: ``package.module:factory`` of the network that the weights are for; None: the article's network, rebuilt
             from the tensors.
+        weights: which of several state dicts in the file, such as ``ema``; None: the likeliest that has all tensors.
         trust_pickle: let the file run code.
         size: height and width in pixels that an ONNX graph is tried at, if it fixes none.
         threads: that an ONNX graph runs on; None: one per core.
 
     Raises:
         CheckpointError: the file holds no usable network, or asks for code and is not trusted.
-        OptionError: ``model`` cannot be called, or an option is not needed for this file.
+        OptionError: ``model`` cannot be called, ``weights`` is not in the file, or one of them is not needed for this file.
     """
     file = Path(path)
     kind = file_kind(file)
     if kind is FileKind.ONNX:
-        _not_needed(file, "an ONNX graph", model=model, trust=trust_pickle)
+        _not_needed(file, "an ONNX graph", model=model, weights=weights, trust=trust_pickle)
         return _from_graph(file, size, threads)
     if kind is FileKind.TORCHSCRIPT:
-        _not_needed(file, "a TorchScript archive", model=model)
+        _not_needed(file, "a TorchScript archive", model=model, weights=weights)
         script, description = load_script(file, trust=trust_pickle)
         return Loaded(script, None, "script", description, None, digest(file))
     sha256 = digest(file)
     if kind is FileKind.PROGRAM:
-        if model is not None:
-            raise OptionError(f"{file}: a torch.export program holds its own network; leave --model out")
+        for option, given in (("--model", model), ("--weights", weights)):
+            if given is not None:
+                raise OptionError(f"{file}: a torch.export program holds its own network; leave {option} out")
         return _from_program(file, sha256, trust=trust_pickle)
     checkpoint = (
         _read_safetensors(file) if kind is FileKind.SAFETENSORS else _read_torch(file, kind, trust=trust_pickle)
     )
     try:
-        return replace(_from_checkpoint(checkpoint, sha256, model), pretrained_cfg=find_config(checkpoint))
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from error
+        loaded = _from_checkpoint(checkpoint, sha256, model, weights, trust=trust_pickle)
+        return replace(loaded, pretrained_cfg=find_config(checkpoint))
+    except (CheckpointError, OptionError) as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
-def _not_needed(file: Path, what: str, *, model: str | None, trust: bool = False) -> None:
+def _not_needed(file: Path, what: str, *, model: str | None, weights: str | None, trust: bool = False) -> None:
     """Refuse options that do not apply."""
-    if model is not None:
-        raise OptionError(f"{file}: {what} holds its own network, so --model does not apply; leave it out")
+    for option, given in (("--model", model), ("--weights", weights)):
+        if given is not None:
+            raise OptionError(f"{file}: {what} holds its own network, so {option} does not apply; leave it out")
     if trust:
         raise OptionError(f"{file}: {what} holds no pickle, so --trust-pickle does not apply; leave it out")
 
@@ -159,65 +173,106 @@ def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
     return Loaded(network, program, "program", description, None, sha256, shape)
 
 
-def _from_checkpoint(checkpoint: object, sha256: str, model: str | None) -> Loaded:
-    found, place = find(checkpoint)
-    under = f" under {place}" if place else ""
-    if isinstance(found, torch.nn.Module):
-        if model is None:
-            network = ready(_unwrapped(found))
-            description = f"a pickled network{under}, {type(network).__name__}"
-            return Loaded(network, None, "module", description, None, sha256)
-        found = found.state_dict()
-    if model is not None:
-        network, notes = _load(make_network(model), found)
-        description = f"a state_dict{under} for {model}{notes}"
-        return Loaded(network, None, "model", description, None, sha256)
-    layout = _article_layout(found)
-    with torch.device("meta"):
-        network = article.build(layout)
-    network, notes = _load(network, found)
-    description = f"a state_dict{under} of the article's network, {layout.description}{notes}"
-    return Loaded(network, None, "article", description, layout.default_tasks, sha256)
+def _from_checkpoint(checkpoint: object, sha256: str, model: str | None, weights: str | None, *, trust: bool) -> Loaded:
+    found = candidates(checkpoint)
+    if model is None:
+        choice = choose(found, _fits_article, weights)
+        beside = _beside(checkpoint, choice)
+        if isinstance(choice.candidate.value, torch.nn.Module):
+            return _pickled(choice.candidate.value, choice, sha256, beside)
+        state = choice.candidate.weights
+        layout = article_layout(state, choice.prefix)
+        fitted = give(article.built_empty(layout), state, choice.prefix, trust=trust)
+        what, tasks = f"of the article's network, {layout.description}", layout.default_tasks
+    else:
+        network = make_network(model)
+        choice = choose(found, lambda candidate: fit(network, candidate.weights).complete, weights)
+        beside = _beside(checkpoint, choice)
+        fitted = give(network, choice.candidate.weights, choice.prefix, trust=trust)
+        what, tasks = f"for {model}", None
+    under = f" under {choice.place}" if choice.place else ""
+    return Loaded(
+        fitted.network,
+        None,
+        "article" if model is None else "model",
+        f"a state_dict{under} {what}{fitted.description}",
+        tasks,
+        sha256,
+        notes=(*_rivals(choice, fitted), *fitted.notes, *beside),
+        trained=fitted.trained,
+    )
 
 
-def _load(network: torch.nn.Module, state: State) -> tuple[torch.nn.Module, str]:
-    aligned, removed = align(state, network.state_dict())
-    network, converted = load_weights(network, aligned)
-    notes = [f"prefix {removed} removed" if removed else "", converted]
-    return network, "".join(f"; {note}" for note in notes if note)
+def _fits_article(candidate: Candidate) -> bool:
+    if isinstance(candidate.value, torch.nn.Module):
+        return True
+    try:
+        article_layout(candidate.weights, None)
+    except CheckpointError:
+        return False
+    return True
 
 
-def _article_layout(state: State) -> article.Layout:
-    aligned, _ = align(state, [article.ROOT])
-    if not article.recognises(aligned):
-        names = ", ".join(list(state)[:3])
-        raise CheckpointError(
-            f"the state_dict ({len(state)} tensors: {names}, ...) is not the article's network, a ResNet "
-            "under 'net.' with heads net.fc1, net.fc2, ...; name the code that makes the network with "
-            "--model package.module:factory"
-        )
-    return article.read_layout({name: tuple(tensor.shape) for name, tensor in aligned.items()})
+def _pickled(network: torch.nn.Module, choice: Choice, sha256: str, beside: tuple[str, ...]) -> Loaded:
+    network = unwrapped(network)
+    network, quantized = quieten(network)
+    narrow = converted(value.dtype for value in network.state_dict().values() if _is_float(value))
+    network = ready(network)
+    layout = article.layout_of(network)
+    under = f" under {choice.place}" if choice.place else ""
+    what = f"the article's network, {layout.description}, pickled as {type(network).__name__}" if layout else ""
+    what = what or f"a pickled network{under}, {type(network).__name__}"
+    description = f"{what}{f'; {narrow}' if narrow else ''}"
+    notes = tuple(filter(None, (quantized,)))
+    return Loaded(
+        network, None, "module", description, layout.default_tasks if layout else None, sha256, notes=(*notes, *beside)
+    )
 
 
-def _unwrapped(network: torch.nn.Module) -> torch.nn.Module:
-    """Take a network out of ``torch.compile`` and the data-parallel wrappers, which need GPUs."""
-    while True:
-        if isinstance(network, (DataParallel, DistributedDataParallel)):
-            network = network.module
-        elif "_orig_mod" in network._modules:
-            network = network.get_submodule("_orig_mod")
-        else:
-            return network
+def _is_float(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _rivals(choice: Choice, fitted: Fitted) -> tuple[str, ...]:
+    """Say which other weights the file holds for this network."""
+    inside = choice.candidate.name
+    names = [other.name for other in choice.fitting] + [
+        f"{inside}.{name}" if inside else name for name in fitted.rivals
+    ]
+    if not names:
+        return ()
+    used = ".".join(filter(None, (inside, fitted.prefix))) or "the top level"
+    return (
+        f"the file holds several weights for this network: those under {used!r} are used; --weights takes others: "
+        + few(map(repr, names)),
+    )
+
+
+def _beside(checkpoint: object, choice: Choice) -> tuple[str, ...]:
+    """Say what else the file holds: tensors and containers, not the numbers and texts of a training run."""
+    if not isinstance(checkpoint, Mapping) or not choice.candidate.path:
+        return ()
+    told = {other.path[0] for other in choice.others} | {choice.candidate.path[0]}
+    names = [
+        repr(str(name))
+        for name, value in entries(checkpoint)
+        if isinstance(value, (Mapping, list, tuple, torch.Tensor, StandIn)) and str(name) not in told
+    ]
+    return (f"beside the weights, not used: {few(names, shown=8)}",) if names else ()
 
 
 def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
     try:
-        with warnings.catch_warnings(), importing_from_here() if trust else contextlib.nullcontext():
+        allowed = importing_from_here() if trust else torch.serialization.safe_globals(stand_ins())
+        with warnings.catch_warnings(), allowed:
             warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on
             mapped = kind is FileKind.TORCH and not trust  # mapped weights are copied later; a trusted module is not
-            return torch.load(file, map_location="cpu", weights_only=not trust, mmap=mapped)
+            content = torch.load(file, map_location="cpu", weights_only=not trust, mmap=mapped)
     except Exception as error:  # a damaged or trusted file fails anywhere in the reader, or in its own code
         raise _unreadable(file, error, trust=trust) from error
+    if not trust:
+        drop_attributes(content)
+    return content
 
 
 def _unreadable(file: Path, error: Exception, *, trust: bool) -> CheckpointError:

@@ -102,6 +102,11 @@ def _stranger(file: Path, head: bytes) -> CheckpointError:
             return CheckpointError(f"{file}: {what}, not a checkpoint; {remedy}")
     if head.startswith(_PICKLE):
         return CheckpointError(f"{file}: a pickle that torch.save did not write; {_WEIGHTS}")
+    if file.name.endswith(".index.json") or (head.lstrip().startswith(b"{") and b'"weight_map"' in head):
+        return CheckpointError(
+            f"{file}: an index of weights in several files (shards); put them together in one: torch.save({{name: tensor for file "
+            "in files for name, tensor in torch.load(file).items()}, 'model.pt'), with safetensors.torch.load_file for .safetensors"
+        )
     what = "a text file" if _is_text(head) else "of an unknown format"
     return CheckpointError(f"{file}: {what}, not a checkpoint; {_WEIGHTS}")
 

@@ -36,7 +36,7 @@ class Network:
         tasks: one per deployed output, each with its size and with the path of the network's output in ``output``.
         preprocessing: what was asked for, at the size that the file fixes, if it fixes one.
         selected: the network, returning the tensors that tasks read, each once: what is traced, doubled and measured.
-        notes: what came from a preset, and what contradicts it; which outputs are left out.
+        notes: what the file holds beside the network; what came from a preset, and what contradicts it; which outputs are left out.
         batch: the only N that ``forward`` takes; None if it takes any.
     """
 
@@ -112,6 +112,7 @@ def load_network(options: Options) -> Network:
     loaded = load_checkpoint(
         options.checkpoint,
         model=options.model,
+        weights=options.weights,
         trust_pickle=options.trust_pickle,
         size=(wanted.height, wanted.width),
         threads=options.threads,

@@ -176,6 +176,42 @@ def build(layout: Layout) -> torch.nn.Module:
     return ArticleNetwork()
 
 
+def built_empty(layout: Layout) -> torch.nn.Module:
+    """Build the network without memory for its weights, on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        return build(layout)
+
+
+def layout_of(network: torch.nn.Module) -> Layout | None:
+    """Return the layout of a network that is the article's, whatever its class: its names are, and it computes the same.
+
+    The network and one that is built from its tensors are run on the same two random images. A network of another ``forward``,
+    such as one that returns its heads in another order, is not the article's.
+
+    Args:
+        network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU.
+    """
+    import torch
+
+    state = network.state_dict()
+    if not recognises(state):
+        return None
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    try:
+        layout = read_layout({name: tuple(tensor.shape) for name, tensor in state.items()})
+        rebuilt = built_empty(layout)
+        rebuilt.load_state_dict(state, assign=True)
+        with torch.inference_mode():
+            found, expected = network(images), rebuilt.eval()(images)
+        found = list(found.values()) if isinstance(found, Mapping) else list(found)
+        same = len(found) == len(expected) and all(map(torch.allclose, found, expected))
+    except Exception:  # noqa: BLE001 - the network's own code runs here and can return anything
+        return None
+    return layout if same else None
+
+
 def _head(features: int, head: Head) -> torch.nn.Module:
     from torch import nn
 

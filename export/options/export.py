@@ -32,6 +32,7 @@ class Options:
         checkpoint: the file to read.
         output: the bundle's folder (``NAME.mtl``), or the folder to put ``<checkpoint>.mtl`` in; None: the current folder.
         model: ``package.module:factory`` of the user's network; None if the file says it all.
+        weights: which of several state dicts in the file, such as ``ema``; None: the likeliest that fits.
         trust_pickle: allow a pickle to run its code.
         constants: other arguments of the network's ``forward``, by name.
         tasks: the tasks; None: the network's own default ones.
@@ -61,6 +62,7 @@ class Options:
     checkpoint: Path
     output: Path | None = None
     model: str | None = None
+    weights: str | None = None
     trust_pickle: bool = False
     constants: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[Task, ...] | None = None

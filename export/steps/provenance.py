@@ -33,6 +33,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
         "libraries": _versions(),
         "options": {
             "model": options.model,
+            "weights": options.weights,
             "trust_pickle": options.trust_pickle,
             "constants": dict(options.constants),
             "opset": options.opset,

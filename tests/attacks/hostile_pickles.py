@@ -105,6 +105,14 @@ def raw(trace: Path) -> dict[str, bytes]:
         "allowed as text": b"\x80\x02ctorch\nstorage.os.mkdir\n" + text + b"\x85R.",
         "size": b"\x80\x02ctorch\nSize\n(K\x01cos\nmkdir\nt\x85R.",
         "getattr of allowed": b"\x80\x02c__builtin__\ngetattr\nctorch\nTensor\nX\x09\x00\x00\x00from_file\x86R.",
+        "scalar of objects": b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x01\x00\x00\x00O\x85R"
+        + _bytes(pickle.dumps(Calls(os.mkdir, str(trace)), 2)) + b"\x86R.",
+        "array of calls": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncos\nmkdir\n" + text + b"\x86R.",
+        "namespace of another class": b"\x80\x02cargparse\nNamespace\n)\x81}X\x09\x00\x00\x00__class__cos\nmkdir\nsb.",
+        "call of getattr": b"\x80\x02c__builtin__\ngetattr\nctorch\nUntypedStorage\nX\x09\x00\x00\x00from_file\x86R"
+        + text + b"\x88K\x40\x87R.",
+        "hidden methods": b"\x80\x02ccollections\nOrderedDict\n)RX\x01\x00\x00\x00wK\x01s"
+        + b"}X\x05\x00\x00\x00itemsK\x01sX\x03\x00\x00\x00getK\x01sX\x04\x00\x00\x00keysK\x01sb.",
         "nothing": b"",
         "memo": b"\x80\x02h\xff.",
     }  # fmt: skip
@@ -112,6 +120,11 @@ def raw(trace: Path) -> dict[str, bytes]:
     found |= {f"plain {name}": content for name, content in pickles.items()}
     header = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
     return found | {f"legacy {name}": header + content for name, content in pickles.items()}
+
+
+def _bytes(content: bytes) -> bytes:
+    text = content.decode("latin1").encode()
+    return b"c_codecs\nencode\nX" + len(text).to_bytes(4, "little") + text + b"X\x06\x00\x00\x00latin1\x86R"
 
 
 def _archive(content: bytes) -> bytes:

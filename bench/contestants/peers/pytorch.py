@@ -46,6 +46,7 @@ def baseline_specs(
     options = {
         "checkpoint": str(checkpoint.resolve()),
         "model": model,
+        "weights": _recorded_weights(bundle),
         "trust_pickle": trust_pickle,
         "device": "cuda" if engines or _on_gpu(settings) else "cpu",
     }
@@ -64,6 +65,13 @@ def baseline_specs(
         )
         for name, title in _FORMS.items()
     ]
+
+
+def _recorded_weights(bundle: Bundle) -> str | None:
+    """Return which of several weights in its checkpoint a bundle was made from; None: the likeliest."""
+    options = bundle.manifest.provenance.get("options")
+    weights = options.get("weights") if isinstance(options, dict) else None
+    return weights if isinstance(weights, str) else None
 
 
 def checkpoint_warning(bundle: Bundle, checkpoint: Path) -> str | None:

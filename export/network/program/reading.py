@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import torch
 
-from mtl_deploy.export.network.state_dict import check_finite
+from mtl_deploy.export.network.weights.state_dict import check_finite
 from mtl_deploy.runtime.errors import CheckpointError
 
 from .archive import checked_archive

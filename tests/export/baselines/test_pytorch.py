@@ -123,6 +123,15 @@ def test_a_compiled_network_gives_the_same(tmp_path: Path, export_file: Export) 
         compare(bundle, contestant, size)
 
 
+def test_the_weights_that_were_chosen_are_measured(tmp_path: Path, export_file: Export) -> None:
+    state = Shared().state_dict()
+    average = {name: value * 0.5 if value.is_floating_point() else value for name, value in state.items()}
+    checkpoint = save(tmp_path, {"model": state, "ema": average})
+    model = "small_networks:Shared"
+    bundle = export_file(checkpoint, "--model", model, "--weights", "ema", "--image-size", "16x16", *TASKS)
+    compare(bundle, start(bundle, checkpoint, model=model), 2)
+
+
 def test_it_runs_in_a_process_of_its_own(article_bundle: Path, article_checkpoint: Path) -> None:
     spec = baseline_specs(open_bundle(article_bundle), article_checkpoint, None, False, CPU)[0]
     host = ProcessHost(spec)

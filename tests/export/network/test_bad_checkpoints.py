@@ -190,8 +190,8 @@ STATES = [
     pytest.param(without("net.layer2.0.conv1"), r"1 missing \(net.layer2.0.conv1.weight\)", id="missing"),
     pytest.param(without("net.conv1", "net.bn1"), r"5 missing \(net.conv1.weight, .*, and 1 more\)", id="missing-many"),
     pytest.param(
-        lambda state: {**state, "net.fc.weight": torch.zeros(1000, 512)},
-        r"1 unexpected \(net.fc.weight\)",
+        lambda state: {**state, "net.conv1.bias": torch.zeros(64)},
+        r"1 unexpected \(net.conv1.bias\)",
         id="unexpected",
     ),
     pytest.param(
