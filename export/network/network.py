@@ -118,13 +118,13 @@ def load_network(options: Options) -> Network:
         threads=options.threads,
     )
     asked, notes = _asked(loaded, options)
-    notes = (*notes, *loaded.notes)
     preprocessing = _at_fixed_size(loaded, asked, options)
     if notes and (preprocessing.height, preprocessing.width) != (asked.height, asked.width):
         notes = (
             *notes,
             f"the {_called(loaded)} is for images of {preprocessing.height}x{preprocessing.width}, which wins",
         )
+    notes = (*loaded.notes, *notes)
     image = (preprocessing.height, preprocessing.width)
     program = loaded.program is not None
     count = images_needed(program, None if loaded.input_shape is None else loaded.input_shape[0])
