@@ -182,13 +182,13 @@ def _from_checkpoint(checkpoint: object, sha256: str, model: str | None, weights
             return _pickled(choice.candidate.value, choice, sha256, beside)
         state = choice.candidate.weights
         layout = article_layout(state, choice.prefix)
-        fitted = give(article.built_empty(layout), state, choice.prefix, trust=trust)
+        fitted = _given(article.built_empty(layout), choice, trust=trust)
         what, tasks = f"of the article's network, {layout.description}", layout.default_tasks
     else:
         network = make_network(model)
         choice = choose(found, lambda candidate: fit(network, candidate.weights).complete, weights)
         beside = _beside(checkpoint, choice)
-        fitted = give(network, choice.candidate.weights, choice.prefix, trust=trust)
+        fitted = _given(network, choice, trust=trust)
         what, tasks = f"for {model}", None
     under = f" under {choice.place}" if choice.place else ""
     return Loaded(
@@ -201,6 +201,18 @@ def _from_checkpoint(checkpoint: object, sha256: str, model: str | None, weights
         notes=(*_rivals(choice, fitted), *fitted.notes, *beside),
         trained=fitted.trained,
     )
+
+
+def _given(network: torch.nn.Module, choice: Choice, *, trust: bool) -> Fitted:
+    try:
+        return give(network, choice.candidate.weights, choice.prefix, trust=trust)
+    except CheckpointError as error:
+        if not choice.others:
+            raise
+        others = few(repr(other.name) for other in choice.others)
+        raise CheckpointError(
+            f"{error} (these are the weights under {choice.candidate.name!r}; --weights takes others: {others})"
+        ) from error
 
 
 def _fits_article(candidate: Candidate) -> bool:

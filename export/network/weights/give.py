@@ -70,12 +70,13 @@ def give(network: torch.nn.Module, state: Mapping[str, Any], prefix: str | None,
     notes = [f"tensors that are not the network's, not used: {few(left, shown=8)}"] if left else []
     removed = f"; prefix {aligned.removed} removed" if aligned.removed else ""
     trained = trained_ranges(loaded.network, state, aligned.prefix) if quantized else None
-    if quantized:
+    if quantized and trained:
         quantized += (
-            f"; INT8 keeps {len(trained.ranges)} of their ranges where it quantizes the same tensors"
-            if trained
-            else "; ranges for INT8 are found anew, from --calibration-data"
+            f"; with --calibration-data the INT8 graphs keep {len(trained.ranges)} of their ranges where they quantize the same "
+            "tensors"
         )
+    elif quantized:
+        quantized += "; ranges for INT8 are found anew, from --calibration-data"
     return Fitted(
         loaded.network,
         aligned.prefix,

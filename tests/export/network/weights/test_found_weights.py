@@ -148,6 +148,15 @@ def test_what_fits_wins_over_a_better_name(tmp_path: Path) -> None:
     assert_holds(loaded, plain())
 
 
+def test_an_error_says_which_weights_it_is_about(tmp_path: Path) -> None:
+    content = {"state_dict": {"weight": torch.zeros(3)}, "generator": {"a": torch.zeros(1)}}
+    with pytest.raises(
+        CheckpointError,
+        match=r"13 missing .*these are the weights under 'state_dict'; --weights takes others: 'generator'",
+    ):
+        load_checkpoint(save(tmp_path, content), model=SHARED)
+
+
 def test_a_network_saved_in_parts_is_put_together(tmp_path: Path) -> None:
     parts: dict[str, State] = {}
     for name, value in plain().items():

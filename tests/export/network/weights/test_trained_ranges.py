@@ -67,7 +67,7 @@ def test_a_file_keeps_its_ranges(write: Callable[[], dict[str, Any]], prefix: st
     state = {prefix + name: value for name, value in write().items()}
     loaded = load_checkpoint(save(tmp_path, state), model="small_networks:Shared")
     assert loaded.trained is not None
-    assert any("of their ranges where it quantizes the same tensors" in note for note in loaded.notes)
+    assert any("of their ranges where they quantize the same tensors" in note for note in loaded.notes)
     seen = loaded.trained.see(wild_quantized.images())
     assert len(seen) >= len(loaded.trained.ranges) >= 5
     for (
