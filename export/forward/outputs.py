@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     pass
 
 Key = str | int
-_DEPTH = 16  # of containers in containers; one can hold itself
+_DEPTH = 16  # of containers in containers; one can hold itself. Also the most dots in one name
+_DIGITS = 10  # fewer than this many in a position
 
 
 def leaves(result: object) -> dict[str, object]:
@@ -88,10 +89,10 @@ def _locate(value: object, parts: list[str], before: tuple[str, ...]) -> Iterato
     if named is None:
         return
     by_text = {str(name): item for name, item in named.items()}
-    for count in range(len(parts), 0, -1):
+    for count in range(min(len(parts), _DEPTH), 0, -1):
         if (name := ".".join(parts[:count])) in by_text:
             yield from _locate(by_text[name], parts[count:], (*before, name))
-    if parts[0].isdecimal() and int(parts[0]) < len(named):
+    if parts[0].isdecimal() and len(parts[0]) < _DIGITS and int(parts[0]) < len(named):
         name, item = list(by_text.items())[int(parts[0])]
         yield from _locate(item, parts[1:], (*before, name))
 

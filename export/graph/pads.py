@@ -19,7 +19,7 @@ def keep_pads(model: ir.Model) -> int:
     ONNX Runtime up to 1.31 (``PadFusion``, a basic optimization) folds a Pad of zeros into MaxPool, whose own padding is minus
     infinity, and into AveragePool with ``ceil_mode``, whose windows then count otherwise:
     https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/optimizer/pad_fusion.cc. Identity, an added 0 and a second
-    Pad are removed before that; a Clip from the lowest number stays, in FP32 and FP16.
+    Pad are removed before that; a Clip from minus infinity stays, and FP16 has that number too.
     """
     import onnx_ir as ir
 
@@ -30,7 +30,7 @@ def keep_pads(model: ir.Model) -> int:
         graph = node.graph
         assert graph is not None  # a node of a model lies in a graph
         name = f"{node.name or node.outputs[0].name}/keep_pad"
-        tensor = ir.tensor(np.array(np.finfo(np.float32).min, np.float32), name=f"{name}_lowest")
+        tensor = ir.tensor(np.array(-np.inf, np.float32), name=f"{name}_lowest")
         lowest = ir.Value(name=tensor.name, shape=ir.Shape([]), type=ir.TensorType(tensor.dtype), const_value=tensor)
         model.graph.register_initializer(lowest)
         clip = ir.node("Clip", [value, lowest], name=name)

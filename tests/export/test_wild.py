@@ -142,6 +142,18 @@ def test_columns_and_raw_tensors_reach_the_runtime(tmp_path: Path) -> None:
     assert rotation.to_dict()["shape"] == [3, 3]
 
 
+def test_several_tasks_read_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = '[[task]]\nname = "packed"\nkind = "raw"\noutput = 0\n[[task]]\nname = "again"\nkind = "regression"\noutput = 0\n'
+    monkeypatch.setitem(wild.TASKS, "fairface", wild.TASKS["fairface"] + more)
+    assert export("fairface", tmp_path, *FAST, "--outputs", "logits") == 0
+    image = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), np.uint8)
+    with load(tmp_path / "x.mtl") as model:
+        found = model(image)
+    np.testing.assert_array_equal(found["packed"], found["again"])
+    parts = np.concatenate([found[name] for name in ("race", "gender", "age")], axis=1)
+    np.testing.assert_array_equal(found["packed"], parts)
+
+
 def test_what_is_left_out_and_where_a_batch_is_fixed_is_said(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     assert export("nested", tmp_path / "a", *FAST) == 0

@@ -80,6 +80,12 @@ def test_a_path_to_nothing_is_refused_with_what_there_is(path: str | int) -> Non
         pick({"det": [AGE, RACE], "count": 3}, path)
 
 
+@pytest.mark.parametrize("path", ["9" * 5000, "0." * 50_000, ".", "..", "\u0663"])
+def test_a_strange_path_is_refused(path: str) -> None:
+    with pytest.raises(TaskError, match="has no output"):
+        pick({"a": {"b": AGE}}, path)
+
+
 def test_a_container_that_holds_itself_ends() -> None:
     result: dict[str, Any] = {"age": AGE}
     result["self"] = result
