@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.files.text import as_unicode
 
 from . import compare_cli, report_cli
 from .options import SUBCOMMANDS, add_options, bench_parser, read_options
@@ -76,7 +77,7 @@ def _deliver(result: Result, output: OutputOptions) -> None:
     if output.json != "-":
         sys.stdout.write(render_text(document))
     if output.json is not None:
-        text = json.dumps(document, ensure_ascii=False) + "\n"
+        text = as_unicode(json.dumps(document, ensure_ascii=False), json=True) + "\n"
         if output.json == "-":
             sys.stdout.write(text)
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mtl_deploy.bench.results.output_files import check_targets, write_whole
 from mtl_deploy.runtime.console.command import parser, run_command
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.files.text import as_unicode
 
 HELP = "say whether two results differ"
 _DESCRIPTION = """\
@@ -83,7 +84,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         print(found.text())  # noqa: T201
         if arguments.json is not None:
-            text = json.dumps(found.to_dict(), ensure_ascii=False) + "\n"
+            text = as_unicode(json.dumps(found.to_dict(), ensure_ascii=False), json=True) + "\n"
             write_whole("--json", arguments.json, text, force=arguments.force)
     failed = [
         change

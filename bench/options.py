@@ -222,7 +222,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     return RunOptions(
         path=path,
         batches=batches,
-        precision=arguments.precision,
+        precision=None if arguments.precision is None else arguments.precision.lower(),
         backend=arguments.backend,
         only=("separate",) if arguments.quick else _names(arguments.contestants),
         without=_names(arguments.without) or (),

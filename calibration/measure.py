@@ -13,6 +13,7 @@ from mtl_deploy.calibration.accuracy.variants import only_batch, runnable, share
 from mtl_deploy.calibration.data.dataset import load_data
 from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.console.visible import visible
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Measured:
         """Return the report for people."""
         lines = [
             f"Measured on {self.source}; the bundle is unchanged.",
-            *(f"warning: {text}" for text in self.warnings),
+            *(f"warning: {visible(text)}" for text in self.warnings),
         ]
         return "\n".join(lines) + f"\n\n{self.matrix.text()}\n"
 

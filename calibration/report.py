@@ -7,6 +7,7 @@ from typing import Any
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.runtime.bundle.manifest import Bundle
 from mtl_deploy.runtime.console.command import table
+from mtl_deploy.runtime.console.visible import visible
 
 _SHOWN = 10  # files that were left out
 _FIELDS = ("images", "held_out", "method", "ranges", "warnings", "left_out", "kept")
@@ -25,7 +26,7 @@ def report(bundle: Bundle) -> str:
     lines = [
         f"INT8: {record['images']} images for calibration, {record['held_out']} held out for the figures below; ranges by "
         f"{record['method']}, {record['ranges']}.",
-        *(f"warning: {text}" for text in [*record["warnings"], *record.get("doubts", [])]),
+        *(f"warning: {visible(text)}" for text in [*record["warnings"], *record.get("doubts", [])]),
     ]
     lines += _left_out(record["left_out"])
     search = _search(bundle)
@@ -49,7 +50,7 @@ def _left_out(record: dict[str, Any]) -> list[str]:
     """List files that were not used, the first of them with the reason."""
     if not record["files"]:
         return []
-    first = [f"  {name}: {reason}" for name, reason in list(record["first"].items())[:_SHOWN]]
+    first = [visible(f"  {name}: {reason}") for name, reason in list(record["first"].items())[:_SHOWN]]
     more = [f"  ... and {record['files'] - len(first)} more"] if record["files"] > len(first) else []
     return [f"left out: {record['files']} files", *first, *more]
 

@@ -12,6 +12,7 @@ from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.files import disk
 
 from .options import Int8Options
+from .search.budgets import check_budgets
 from .stage import add_int8
 
 
@@ -40,6 +41,8 @@ def calibrate_bundle(
         MtlError: a step failed; the bundle is unchanged then.
     """
     with updating(source, output, force=force, inputs=(images, labels)) as (bundle, claim):
+        if options.budgets is not None:
+            check_budgets(options.budgets, bundle.manifest.tasks)
         with progress.step(f"Reading {images}") as say:
             preprocessing = bundle.manifest.signature.preprocessing
             data = load_data(

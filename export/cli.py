@@ -21,7 +21,7 @@ from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
 from .options.constants import parse_constants
-from .options.export import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
+from .options.export import DEFAULT_PRECISIONS, PRECISIONS, SAMPLES, Options
 
 _DESCRIPTION = """\
 Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with one output per task,
@@ -157,7 +157,7 @@ def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
     verification = made.add_argument_group("verification")
     verification.add_argument("--images", type=Path, metavar="DIR", help="real images (default: generated ones)")
     verification.add_argument(
-        "--samples", type=int, default=MIN_SAMPLES, help=f"number of images (default: {MIN_SAMPLES})"
+        "--samples", type=int, default=SAMPLES, help=f"number of images (default: {SAMPLES}; fewer say less)"
     )
     verification.add_argument(
         "--tolerance",
@@ -273,13 +273,14 @@ def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] |
 
 
 def _precisions(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (arguments.precision or "").split(",") if part.strip()))
+    return tuple(dict.fromkeys(part.strip().lower() for part in (arguments.precision or "").split(",") if part.strip()))
 
 
 def _tolerances(texts: Sequence[str]) -> dict[str, float]:
     found = {}
     for text in texts:
         precision, _, number = text.partition("=")
+        precision = precision.strip().lower()
         try:
             found[precision] = float(number)
         except ValueError:

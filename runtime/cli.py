@@ -80,8 +80,6 @@ def _infer(arguments: argparse.Namespace) -> int:
     videos = [path for path in arguments.images if is_video(path)]
     if videos and len(arguments.images) > 1:
         raise OptionError(f"{videos[0]}: pass a video or camera by itself")
-    files = [] if videos else list(_files(arguments.images))
-    targets = show_targets(arguments.show, files, videos, force=arguments.force)
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
     with load(
         arguments.model,
@@ -91,6 +89,9 @@ def _infer(arguments: argparse.Namespace) -> int:
         tasks=tasks,
         threads=arguments.threads,
     ) as model:
+        channels = model.signature.preprocessing.channel_count
+        files = [] if videos else list(_files(arguments.images, channels))
+        targets = show_targets(arguments.show, files, videos, force=arguments.force)
         if videos:
             return _video(model, str(videos[0]), targets[0], as_json=arguments.json, force=arguments.force)
         return _images(model, files, targets, as_json=arguments.json, force=arguments.force)
@@ -127,7 +128,7 @@ def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: 
     from mtl_deploy.runtime.images.loading import original_pixels
     from mtl_deploy.runtime.show.picture import show
 
-    picture = show(original_pixels(file), predictions, model.tasks)
+    picture = show(original_pixels(file, model.signature.preprocessing), predictions, model.tasks)
     with placed("--show", target, force=force) as beside:
         try:
             picture.save(beside)
@@ -155,6 +156,6 @@ def _video(model: Model, source: str, target: Path | None, *, as_json: bool, for
     return 0
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def _files(paths: Sequence[Path], channels: int) -> Iterator[Path]:
     for path in paths:
-        yield from images_in(path) if path.is_dir() else [path]
+        yield from images_in(path, channels) if path.is_dir() else [path]

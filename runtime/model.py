@@ -66,7 +66,7 @@ class Model:
 
         Args:
             images: one image or several; see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. An array
-                ``(N, height, width, 3) uint8`` of the network's size goes to the backend without a copy. An engine also takes
+                ``(N, height, width, C) uint8`` of the network's size goes to the backend without a copy. An engine also takes
                 such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), also without a copy.
                 Where sizes are free, all images of a call are brought to one size.
             tasks: which to return; None: all of :attr:`tasks`. ONNX Runtime does not compute what only the others need (the first
@@ -113,7 +113,9 @@ class Model:
         if make is None:
             raise OptionError("page-locked memory is for engines only; this model runs on ONNX Runtime: use any array")
         of = self._preprocessing
-        array: Array = make(batch, (of.height, of.width, 3) if of.input == "uint8" else (3, of.height, of.width))
+        channels = of.channel_count
+        size = (of.height, of.width, channels) if of.input == "uint8" else (channels, of.height, of.width)
+        array: Array = make(batch, size)
         return array
 
     def predict(self, images: Images, tasks: Sequence[str] | None = None) -> Any:

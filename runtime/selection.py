@@ -48,6 +48,7 @@ def select(
         BackendError: the bundle has no such artifact (the message names those that it has); or an engine was asked for and does
             not fit this machine (the message says why).
     """
+    precision = None if precision is None else precision.lower()
     if backend not in (None, *BACKENDS):
         raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
     misfit: str | None = None

@@ -171,11 +171,12 @@ def of_precision(pair: Pair, precision: str) -> Pair:
 
     Args:
         pair: what is compared.
-        precision: ``fp32``, ``fp16``, ``int8`` or ``int8-cpu``; ``int8`` also finds the latter.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``int8-cpu``, in any case; ``int8`` also finds the latter.
 
     Raises:
         BundleError: the bundle has no shared one, or no separate ones.
     """
+    precision = precision.lower()
     words = (precision, "int8-cpu") if precision == "int8" else (precision,)
     for word in words:
         alike = replace(pair.shared, precision=word)
@@ -222,10 +223,11 @@ def make_batch(pair: Pair, size: int, seed: int) -> Batch:
     """
     require_batch(pair, size)
     preprocessing = pair.bundle.manifest.signature.preprocessing
+    sides, channels = (preprocessing.height, preprocessing.width), preprocessing.channel_count
     rng = np.random.default_rng(seed)
     try:
         if preprocessing.input == "uint8":
-            return rng.integers(0, 256, (size, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
-        return rng.standard_normal((size, 3, preprocessing.height, preprocessing.width), dtype=np.float32)
+            return rng.integers(0, 256, (size, *sides, channels), dtype=np.uint8)
+        return rng.standard_normal((size, channels, *sides), dtype=np.float32)
     except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
         raise OptionError(f"--batch {size}: these images do not fit into memory; use fewer") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files import disk
+from mtl_deploy.runtime.files.text import as_unicode
 
 
 def check_target(option: str, file: str, *, force: bool) -> None:
@@ -72,6 +73,7 @@ def write_whole(option: str, file: str, text: str, *, force: bool) -> None:
         OptionError: it cannot be written.
     """
     target = Path(os.path.realpath(file))
+    text = as_unicode(text)
     try:
         if target.exists() and not target.is_file():  # a pipe or device: there is nothing to rename
             target.write_text(text, encoding="utf-8")

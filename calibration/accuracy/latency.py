@@ -30,7 +30,7 @@ def latency_ratio(
     Args:
         graph: an ``.onnx`` file.
         base: the ``.onnx`` file that it is compared with.
-        images: ``(N, H, W, 3) uint8, RGB``; the first batch of them is used.
+        images: ``(N, H, W, C) uint8``; the first batch of them is used.
         preprocessing: of both graphs.
         batch: the only batch size that both accept; None: 1 is used.
         threads: of ONNX Runtime; None: one per core.

@@ -31,7 +31,7 @@ def run_graph(
 
     Args:
         content: an ``.onnx`` file of a bundle.
-        images: ``(N, H, W, 3) uint8, RGB``, at the graph's size.
+        images: ``(N, H, W, C) uint8``, at the graph's size.
         preprocessing: the graph's.
         batch: the only batch size that it accepts; None: any. The last image is repeated to fill the last batch.
         threads: of ONNX Runtime; None: one per core.

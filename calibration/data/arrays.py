@@ -21,8 +21,9 @@ from .dense_labels import DenseLabels, LabelArray
 from .labels import Labels, array_labels, known
 
 EXPECTED = (
-    "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB, or an "
-    ".npz file with such an array 'images'; 512 images like those that the network will see are enough"
+    "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB (or with "
+    "the network's other channels), or an .npz file with such an array 'images'; 512 images like those that the network will see "
+    "are enough"
 )
 
 
@@ -31,7 +32,7 @@ class ArrayData:
     """The content of such a file.
 
     Attributes:
-        images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3, at the network's size.
         labels: by vector task, see :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
         dense: by dense task.
         warnings: one sentence where arrays are left unused.
@@ -62,7 +63,7 @@ def read_arrays(
     if (images := arrays.get("images")) is None:
         held = ", ".join(sorted({*arrays, *unused})) or "nothing"
         raise ImageError(f"{source}: no array 'images'; it holds {held}")
-    _check(images, source)
+    images = _checked(images, source, preprocessing)
     size = (preprocessing.height, preprocessing.width)
     preprocessing = replace(preprocessing, multiple=0)
     if images.shape[1:3] == size:  # ready for the network, so nothing is cropped
@@ -88,7 +89,7 @@ def read_arrays(
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"
-    pixels = np.empty((len(chosen), *size, 3), np.uint8)
+    pixels = np.empty((len(chosen), *size, preprocessing.channel_count), np.uint8)
     for i, position in enumerate(chosen):
         pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
     return ArrayData(pixels, values, dense, (warning,) if unused else ())
@@ -104,14 +105,19 @@ def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[
         raise ImageError(f"{source}: cannot be read as an array ({describe(error)}); {EXPECTED}") from error
 
 
-def _check(images: npt.NDArray[Any], source: Path) -> None:
-    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size:
-        return
+def _checked(images: npt.NDArray[Any], source: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    channels = preprocessing.channel_count
+    if channels == 1 and images.ndim == 3:
+        images = images[..., None]
+    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == channels and images.size:
+        return images
     hint = ""
-    if images.ndim == 4 and images.shape[1] == 3:
+    if images.ndim == 4 and images.shape[1] == channels:
         hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
-    elif images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+    elif channels == 3 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1)):
         hint = "; stack grey images three times"
     elif images.dtype != np.uint8 and images.ndim == 4:
         hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
-    raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, 3), RGB{hint}")
+    raise ImageError(
+        f"{source}: {images.dtype} of shape {images.shape}; expected uint8 (N, H, W, {channels}){preprocessing.colours}{hint}"
+    )

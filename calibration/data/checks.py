@@ -24,7 +24,7 @@ def data_warnings(
     """Return one sentence per weakness: too few images, hardly any variation, random numbers, missing labels.
 
     Args:
-        images: ``(N, H, W, 3) uint8, RGB``.
+        images: ``(N, H, W, C) uint8``.
         labels: as in :class:`~mtl_deploy.calibration.data.dataset.CalibrationData`.
         tasks: the network's, except those whose labels are kept elsewhere.
         labelled: whether any task has labels; if none has, missing labels are no weakness.

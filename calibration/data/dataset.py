@@ -30,7 +30,7 @@ class CalibrationData:
     """Images with their labels.
 
     Attributes:
-        images: ``(N, H, W, 3) uint8, RGB``, at the network's size.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3, at the network's size.
         labels: by vector task: for a regression ``(N,) float64`` in the task's unit, NaN if unknown (``(N, size)`` for
             several values); for classes ``(N,) int64``, -1 if unknown. Tasks without any label are left out.
         source: where the images come from, for people.
@@ -54,9 +54,9 @@ class CalibrationData:
         Raises:
             ImageError: the images have the wrong shape or type, or the number of labels is not that of the images.
         """
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3 or not self.images.size:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or not self.images.size:
             raise ImageError(
-                f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, 3), RGB"
+                f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, C)"
             )
         counts = {name: len(values) for name, values in self.labels.items()}
         for name, count in (counts | {name: len(values) for name, values in self.dense.items()}).items():
@@ -142,12 +142,12 @@ def load_data(
 
     Args:
         source: a folder of images, searched with its subfolders; a text file with one path per line; an ``.npy`` file
-            ``(N, H, W, 3) uint8``, RGB; or an ``.npz`` file with such an array ``images`` and, for tasks with labels,
+            ``(N, H, W, C) uint8``, RGB where C is 3; or an ``.npz`` file with such an array ``images`` and, for tasks with labels,
             ``labels/<task>``. File names like UTKFace's are labels of tasks called age, gender and race. None is an error: random
             numbers would give ranges that no image has.
         preprocessing: its height and width.
         tasks: the network's.
-        samples: largest number of images to read; None: all, which takes ``N * height * width * 3`` bytes.
+        samples: largest number of images to read; None: all, which takes ``N * height * width * C`` bytes.
         seed: for drawing; the same seed draws the same images.
         labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; it is used instead of UTKFace's names. Or a
             folder with such a ``labels.csv`` for vector tasks, and one subfolder per dense task, see
@@ -188,7 +188,7 @@ def _from_files(
     seed: int,
     labels: Path | None,
 ) -> CalibrationData:
-    paths = find_images(source)
+    paths = find_images(source, preprocessing.channel_count)
     vectors = [task for task in tasks if not task.dense and task.kind != "raw"]
     file = labels
     if labels is not None and labels.is_dir():

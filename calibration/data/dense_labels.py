@@ -20,6 +20,8 @@ from mtl_deploy.runtime.images.files import label_pixels
 from mtl_deploy.runtime.images.fit import place
 from mtl_deploy.runtime.images.resize import nearest_pixels
 
+from .names import Folders
+
 Picture = npt.NDArray[Any]
 SUFFIXES = (".png", ".npy")
 UNKNOWN_CLASS = 255
@@ -160,11 +162,12 @@ def find_label_files(
     """
     root = source if source.is_dir() else source.parent
     found: dict[str, DenseLabels] = {}
+    folders = Folders()
     warnings = []
     for task in tasks:
         if not task.dense or not (folder / task.name).is_dir():
             continue
-        files = tuple(_file_of(image, root, folder / task.name) for image in images)
+        files = tuple(_file_of(image, root, folder / task.name, folders) for image in images)
         missing = [image.name for image, file in zip(images, files, strict=True) if file is None]
         if len(missing) == len(images):
             raise OptionError(
@@ -178,7 +181,7 @@ def find_label_files(
     return found, tuple(warnings)
 
 
-def _file_of(image: Path, root: Path, folder: Path) -> Path | None:
+def _file_of(image: Path, root: Path, folder: Path, folders: Folders) -> Path | None:
     try:
         inside = image.relative_to(root)
     except ValueError:
@@ -187,6 +190,10 @@ def _file_of(image: Path, root: Path, folder: Path) -> Path | None:
         for suffix in SUFFIXES:
             if (file := base.with_suffix(suffix)).is_file():
                 return file
+    for base in (folder / inside, folder / image.name):  # spelt differently
+        for suffix in SUFFIXES:
+            if (other := folders.find(base.with_suffix(suffix))) is not None and other.is_file():
+                return other
     return None
 
 

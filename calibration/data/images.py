@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,13 @@ import numpy.typing as npt
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.files.reading import describe, read_text
+from mtl_deploy.runtime.files.reading import describe
 from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.images.files import images_in
 from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
+from .arrays import read_arrays
+from .names import Folders, read_names
 from .synthetic import synthetic_images
 
 __all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
@@ -31,8 +35,8 @@ class LoadedImages:
     """Images at a network's size.
 
     Attributes:
-        array: ``(N, height, width, 3) uint8, RGB``.
-        paths: of the images, in the array's order.
+        array: ``(N, height, width, C) uint8``, RGB where C is 3.
+        paths: of the images, in the array's order; none where they come from an array.
         skipped: by path of a file that was drawn but could not be read, the reason.
     """
 
@@ -41,13 +45,14 @@ class LoadedImages:
     skipped: dict[Path, str]
 
 
-def find_images(source: Path) -> list[Path]:
+def find_images(source: Path, channels: int = 3) -> list[Path]:
     """List the images in a folder, or those that a text file lists.
 
     Args:
         source: a folder, searched with its subfolders for files with an image's suffix; hidden ones are left out. Or a text file
             with one path per line, absolute or relative to the file's own folder; empty lines and lines that start with ``#`` are
-            left out.
+            left out. A name that no file has is looked for in other spellings, see :mod:`~mtl_deploy.calibration.data.names`.
+        channels: of the network's images; see :func:`~mtl_deploy.runtime.images.files.images_in`.
 
     Returns:
         the paths: a folder's in sorted order, a text file's in its own order.
@@ -56,9 +61,9 @@ def find_images(source: Path) -> list[Path]:
         ImageError: there is no such folder or file, the file is not text, or it lists no image.
     """
     if source.is_dir():
-        return images_in(source)
+        return images_in(source, channels)
     try:
-        lines = [line.strip() for line in read_text(source).splitlines()]
+        text = read_names(source, errors="surrogateescape")
     except OSError as error:
         raise ImageError(
             f"{source}: {describe(error)}; give a folder of images, or a text file with one path per line"
@@ -67,10 +72,20 @@ def find_images(source: Path) -> list[Path]:
         raise ImageError(
             f"{source}: not a text file; give a folder of images, or a text file with one path per line"
         ) from error
-    found = [source.parent / line for line in lines if line and not line.startswith("#")]
+    lines = [line.strip() for line in io.StringIO(text, newline=None)]  # splitlines() would break names in two
+    folders = Folders()
+    named = [source.parent / line for line in lines if line and not line.startswith("#")]
+    found = [folders.find(path) or path for path in named]
     if not found:
         raise ImageError(f"{source}: lists no image; write one path per line")
+    if not text.isascii() and _has_raw_bytes(text) and not any(map(os.path.lexists, found)):
+        raise ImageError(f"{source}: not a text file; give a folder of images, or a text file with one path per line")
     return found
+
+
+def _has_raw_bytes(text: str) -> bool:
+    """Return whether a text holds bytes that are not UTF-8, which a name on disk may have."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def load_images(
@@ -81,8 +96,9 @@ def load_images(
     Files that cannot be read are left out and named, and others are drawn instead.
 
     Args:
-        source: see :func:`find_images`.
-        preprocessing: its height and width.
+        source: see :func:`find_images`; or an ``.npy`` or ``.npz`` file, see
+            :func:`~mtl_deploy.calibration.data.arrays.read_arrays`.
+        preprocessing: its height, width and channels.
         samples: largest number to read; None: all.
         seed: for drawing; the same seed draws the same files.
 
@@ -92,7 +108,11 @@ def load_images(
     Raises:
         ImageError: none can be read, or see :func:`find_images`.
     """
-    return read_images(find_images(source), preprocessing, source, samples=samples, seed=seed)
+    if source.suffix.lower() in (".npy", ".npz") and not source.is_dir():
+        return LoadedImages(read_arrays(source, preprocessing, (), samples, seed).images, (), {})
+    return read_images(
+        find_images(source, preprocessing.channel_count), preprocessing, source, samples=samples, seed=seed
+    )
 
 
 def read_images(
@@ -116,7 +136,7 @@ def read_images(
     if samples is not None:
         random.Random(seed).shuffle(order)
     wanted = len(paths) if samples is None else min(samples, len(paths))
-    array = np.empty((wanted, preprocessing.height, preprocessing.width, 3), np.uint8)
+    array = np.empty((wanted, preprocessing.height, preprocessing.width, preprocessing.channel_count), np.uint8)
     positions: list[int] = []
     skipped: dict[Path, str] = {}
     fixed = replace(preprocessing, multiple=0)
@@ -144,7 +164,7 @@ def batches(images: Pixels, preprocessing: Preprocessing, size: int, *, least: i
     """Yield batches of a graph's input, prepared from images as the runtime does it; the last one may be smaller.
 
     Args:
-        images: ``(N, height, width, 3) uint8, RGB``.
+        images: ``(N, height, width, C) uint8``, RGB where C is 3.
         preprocessing: the graph's.
         size: images per batch.
         least: smallest number of images in the last batch; see :func:`~mtl_deploy.runtime.images.batches.pieces`.

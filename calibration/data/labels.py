@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +16,16 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.files.reading import describe, read_text
+from mtl_deploy.runtime.files.reading import describe
+
+from .names import folded, read_names
 
 Labels = npt.NDArray[Any]
 
 UNKNOWN = -1  # for a class; NaN for a regression
 
 _EMPTY = frozenset(("", "nan", "na", "n/a", "none", "null"))
+_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's, as the first line
 _SHOWN = 3  # items that a warning lists
 _MOST_CLASSES = 1 << 31  # if their number is not known
 
@@ -57,9 +62,11 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     """Read labels from a CSV file with a column ``file`` and one column per task.
 
     Args:
-        file: in UTF-8, separated by commas, semicolons or tabs. The column ``file`` holds a path relative to the CSV file or to
-            ``source``, an absolute path, or a bare name if only one image has it. A regression's column holds values in the task's
-            unit (several are separated by spaces); a class is given by its label or by its index. An empty cell is unknown.
+        file: in UTF-8, separated by commas, semicolons or tabs; a first line ``sep=;`` says by what. Between semicolons or tabs
+            numbers may have a decimal comma. The column ``file`` holds a path relative to the CSV file or to
+            ``source``, an absolute path, or a bare name if only one image has it; a name that no image has counts for the one that
+            it means in another spelling, see :mod:`~mtl_deploy.calibration.data.names`. A regression's column holds values in the
+            task's unit (several are separated by spaces); a class is given by its label or by its index. An empty cell is unknown.
         source: the images' folder or list.
         paths: of the images.
         tasks: the tasks to read labels for; other columns are ignored.
@@ -67,7 +74,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     Raises:
         OptionError: the file cannot be read, lacks a column, contradicts itself, or nothing in it can be used.
     """
-    rows, numbers = _read_csv(file)
+    rows, numbers, comma = _read_csv(file)
     columns = {name.lower(): name for name in rows[0]}
     if "file" not in columns:
         raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(rows[0])}")
@@ -84,21 +91,28 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
         if any(rows[i][column] != rows[first][column] for column in known.values()):
             raise OptionError(f"{file}: lines {numbers[first]} and {numbers[i]} give {name} different labels")
     matched = _match(names, (file.parent, source if source.is_dir() else source.parent), paths)
-    used = sorted({row for row in matched if row is not None})
+    for rows_of in matched:
+        for other in rows_of[1:]:
+            if any(rows[other][column] != rows[rows_of[0]][column] for column in known.values()):
+                raise OptionError(
+                    f"{file}: lines {numbers[rows_of[0]]} and {numbers[other]} give one image, {names[rows_of[0]]} and "
+                    f"{names[other]}, different labels"
+                )
+    used = sorted({rows_of[0] for rows_of in matched if rows_of})
     if not used:
         raise OptionError(
             f"{file}: none of its {len(rows)} files is an image of {source}; the first one is {names[0]!r}"
         )
     warnings = []
-    if missing := [path.name for path, row in zip(paths, matched, strict=True) if row is None]:
+    if missing := [path.name for path, row in zip(paths, matched, strict=True) if not row]:
         warnings.append(f"{file.name}: no line for {_some(missing)} of {len(paths)} images")
-    if absent := sorted(set(names) - {names[row] for row in used}):
+    if absent := sorted(set(names) - {names[row] for rows_of in matched for row in rows_of}):
         warnings.append(f"{file.name}: no image for {_some(absent)} of {len(rows)} lines")
     values: dict[str, Labels] = {}
     for task in tasks:
         if task.name not in known:
             continue
-        column, problems = parse_labels(task, [rows[row][known[task.name]] for row in used])
+        column, problems = parse_labels(task, [rows[row][known[task.name]] for row in used], comma=comma)
         listed = [f"line {numbers[used[i]]}: {problem}" for i, problem in problems.items()]
         if len(problems) == len(used):
             raise OptionError(f"{file}: no label of task {task.name!r} can be used; {listed[0]}")
@@ -106,69 +120,95 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
             warnings.append(f"{file.name}: {_some(listed, 'labels')} cannot be used and count as unknown")
         values[task.name] = np.full((len(paths), *column.shape[1:]), _unknown(task), column.dtype)
         place = {row: i for i, row in enumerate(used)}
-        for i, row in enumerate(matched):
-            if row is not None:
-                values[task.name][i] = column[place[row]]
+        for i, rows_of in enumerate(matched):
+            if rows_of:
+                values[task.name][i] = column[place[rows_of[0]]]
     return FileLabels(values, {}, tuple(warnings))
 
 
-def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int]]:
-    """Return the lines after the first as dicts, and their numbers in the file."""
+def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int], bool]:
+    """Return the lines after the first as dicts, their numbers in the file, and whether a comma in a number is a decimal one."""
     try:
-        text = read_text(file, encoding="utf-8-sig")
+        text = read_names(file)
     except OSError as error:
         raise OptionError(
             f"{file}: {describe(error)}; give a CSV file with a column file and one column per task"
         ) from error
     except UnicodeDecodeError as error:
         raise OptionError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    lines = io.StringIO(text, newline="")  # cells may hold what splitlines() takes for line ends
+    before = 0
+    if (said := _SEPARATOR.match(text)) is not None:
+        delimiter = said[1]
+        lines.readline()
+        before = 1
+    else:
+        delimiter = max(",;\t", key=re.split("[\r\n]", text, maxsplit=1)[0].count)
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        cells = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(map(str.strip, row))]
+        cells = [
+            ([cell.strip() for cell in row], before + reader.line_num) for row in reader if any(map(str.strip, row))
+        ]
     except csv.Error as error:
-        raise OptionError(f"{file}: line {reader.line_num} is not CSV ({error})") from error
+        raise OptionError(f"{file}: line {before + reader.line_num} is not CSV ({error})") from error
     if len(cells) < 2:
         raise OptionError(
             f"{file}: holds no labels; write a line of column names (file and the tasks), then one line per image"
         )
     titles = cells[0][0]
+    while not titles[-1]:  # separators at the end
+        titles.pop()
     for row, number in cells:
+        while len(row) > len(titles) and not row[-1]:
+            row.pop()
         if len(row) != len(titles):
             raise OptionError(f"{file}: line {number} has {len(row)} cells, the first line {len(titles)}")
-    return [dict(zip(titles, row, strict=True)) for row, _ in cells[1:]], [number for _, number in cells[1:]]
+    rows = [dict(zip(titles, row, strict=True)) for row, _ in cells[1:]]
+    return rows, [number for _, number in cells[1:]], delimiter != ","
 
 
-def _match(names: Sequence[str], folders: Sequence[Path], paths: Sequence[Path]) -> list[int | None]:
-    """Return for each image the first line that names it; a bare name stands for the only image that has it."""
-    by_path: list[dict[str, int]] = []
-    for folder in folders:
-        by_path.append({})
+def _match(names: Sequence[str], folders: Sequence[Path], paths: Sequence[Path]) -> list[list[int]]:
+    """Return for each image the lines that name it; a bare name stands for the only image that has it.
+
+    The lines with the image's very name count; where there are none, those that can only mean it in another spelling.
+    """
+    found: list[list[int]] = [[] for _ in paths]
+    for spelling in (str, folded):
+        by_path: list[dict[str, list[int]]] = [{} for _ in folders]
+        by_name: dict[str, list[int]] = {}
         for i, name in enumerate(names):
-            by_path[-1].setdefault(_absolute(folder / name), i)
-    by_name = {name: i for i, name in reversed(list(enumerate(names)))}
-    bearers: dict[str, set[str]] = {}
-    for path in paths:
-        bearers.setdefault(path.name, set()).add(_absolute(path))
-
-    def line(path: Path) -> int | None:
-        for lines in by_path:
-            if (found := lines.get(_absolute(path))) is not None:
-                return found
-        return by_name.get(path.name) if len(bearers[path.name]) == 1 else None
-
-    return [line(path) for path in paths]
+            by_name.setdefault(spelling(name), []).append(i)
+            for lines, folder in zip(by_path, folders, strict=True):
+                as_path = name.replace("\\", "/") if spelling is folded else name
+                lines.setdefault(spelling(_absolute(folder / as_path)), []).append(i)
+        same_path: dict[str, set[str]] = {}
+        same_name: dict[str, set[str]] = {}
+        for path in paths:
+            same_path.setdefault(spelling(_absolute(path)), set()).add(_absolute(path))
+            same_name.setdefault(spelling(path.name), set()).add(_absolute(path))
+        for i, path in enumerate(paths):
+            key = spelling(_absolute(path))
+            candidates = [lines.get(key, []) for lines in by_path if len(same_path[key]) == 1]
+            if len(same_name[spelling(path.name)]) == 1:
+                candidates.append(by_name.get(spelling(path.name), []))
+            found[i] = found[i] or next(filter(None, candidates), [])
+    return found
 
 
 def _absolute(path: Path) -> str:
     return os.path.normpath(path.absolute())  # links are not followed: two may lead to one file
 
 
-def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, str]]:
+def parse_labels(task: Task, cells: Sequence[str], *, comma: bool = False) -> tuple[Labels, dict[int, str]]:
     """Read the cells of one task's column.
 
     A column of a class task holds labels or indices. If every cell is a label, they are labels; if not, and every cell is an index,
     they are indices; otherwise a cell that is a label counts as one, and the others as indices.
+
+    Args:
+        task: whose column it is.
+        cells: as they are written.
+        comma: whether numbers may have a decimal comma.
 
     Returns:
         the labels, unknown where a cell is empty or cannot be used; and by position of a cell that cannot be used, the reason.
@@ -180,7 +220,7 @@ def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, st
         numbers = np.full((len(cells), width), unknown)
         for i, cell in enumerate(cells):
             try:
-                row = [] if cell.lower() in _EMPTY else [float(part) for part in cell.split()]
+                row = [] if cell.lower() in _EMPTY else [_number(part, comma=comma) for part in cell.split()]
             except ValueError:
                 row = [np.inf]
             if row and (len(row) != width or not np.isfinite(row).all()):
@@ -193,12 +233,12 @@ def parse_labels(task: Task, cells: Sequence[str]) -> tuple[Labels, dict[int, st
     loose = {label.lower(): i for i, label in enumerate(task.labels)}
     filled = [cell for cell in cells if cell.lower() not in _EMPTY or cell in exact]
     indices_alone = not all(cell.lower() in loose for cell in filled) and all(
-        _index(cell, count) is not None for cell in filled
+        _index(cell, count, comma=comma) is not None for cell in filled
     )
     found = np.full(len(cells), UNKNOWN, np.int64)
     for i, cell in enumerate(cells):
         value = None if indices_alone else exact.get(cell, loose.get(cell.lower()))
-        value = _index(cell, count) if value is None else value
+        value = _index(cell, count, comma=comma) if value is None else value
         if value is not None:
             found[i] = value
         elif cell.lower() not in _EMPTY:
@@ -241,10 +281,15 @@ def array_labels(task: Task, array: Labels, where: str) -> Labels:
     return numbers.astype(np.int64)
 
 
-def _index(cell: str, count: int | None) -> int | None:
+def _number(text: str, *, comma: bool) -> float:
+    """Read a number, with a decimal comma where that is allowed; ValueError where it is none."""
+    return float(text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text)
+
+
+def _index(cell: str, count: int | None, *, comma: bool = False) -> int | None:
     """Read an index; spreadsheets may write 1 as 1.0. -1 is unknown."""
     try:
-        number = float(cell)
+        number = _number(cell, comma=comma)
     except ValueError:
         return None
     return int(number) if number.is_integer() and UNKNOWN <= number < (count or _MOST_CLASSES) else None

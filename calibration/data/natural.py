@@ -28,12 +28,13 @@ _LEAVES = 160
 _RADII = (0.02, 0.6)  # of the shorter side
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's L
 _TEXTURE = 0.45  # standard deviation within a leaf, as a share of that of all colours
 _BRIGHTNESS, _CONTRAST = 0.35, 0.2  # how much pictures differ, as a share of the standard deviation of all pixels
 _MOST = 1.5  # standard deviations: cameras control exposure, so pictures differ by no more
 
 
-def natural_images(count: int, height: int, width: int, *, seed: int) -> npt.NDArray[np.uint8]:
+def natural_images(count: int, height: int, width: int, *, seed: int, channels: int = 3) -> npt.NDArray[np.uint8]:
     """Draw pictures with the statistics of photographs.
 
     Args:
@@ -41,19 +42,32 @@ def natural_images(count: int, height: int, width: int, *, seed: int) -> npt.NDA
         height: pixels.
         width: pixels.
         seed: the same seed gives the same images.
+        channels: of an image. One is the luma of a colour picture. More than three are further pictures with the same shapes: each
+            three a colour picture, a single one left over the luma of one, two left over its red and green.
 
     Returns:
-        ``(count, height, width, 3) uint8, RGB``.
+        ``(count, height, width, channels) uint8``, RGB where there are three.
     """
-    colours = _colours()
-    images = np.empty((count, height, width, 3), np.uint8)
+    groups = -(-channels // 3)
+    colours = np.kron(np.eye(groups), _colours())
+    mean = np.tile(IMAGENET_MEAN, groups)
+    images = np.empty((count, height, width, channels), np.uint8)
     for i in range(count):
         rng = np.random.default_rng((seed, i))
-        picture = _smoothed(_leaves(rng, height, width)) @ colours.T
+        picture = _smoothed(_leaves(rng, height, width, 3 * groups)) @ colours.T
         contrast = np.exp(_CONTRAST * np.clip(rng.standard_normal(), -_MOST, _MOST))
-        brightness = _BRIGHTNESS * (colours @ np.clip(rng.standard_normal(3), -_MOST, _MOST))
-        images[i] = np.rint(255 * np.clip(np.array(IMAGENET_MEAN) + brightness + contrast * picture, 0, 1))
+        brightness = _BRIGHTNESS * (colours @ np.clip(rng.standard_normal(3 * groups), -_MOST, _MOST))
+        images[i] = np.rint(255 * in_channels(np.clip(mean + brightness + contrast * picture, 0, 1), channels))
     return images
+
+
+def in_channels(picture: Plane, channels: int) -> Plane:
+    """Return colour pictures ``(H, W, 3 * groups)`` as ``(H, W, channels)``; see :func:`natural_images`."""
+    if channels % 3 != 1:
+        return picture[..., :channels]
+    return np.concatenate(
+        [picture[..., : channels - 1], picture[..., channels - 1 : channels + 2] @ _LUMA[:, None]], axis=-1
+    )
 
 
 def _colours() -> Plane:
@@ -64,17 +78,17 @@ def _colours() -> Plane:
     return mixed
 
 
-def _leaves(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Lay textured shapes over one another; ``(height, width, 3)``, in independent components of unit variance."""
-    picture = _fractal(rng, height, width)
-    texture = _fractal(rng, height, width)
+def _leaves(rng: np.random.Generator, height: int, width: int, channels: int) -> Plane:
+    """Lay textured shapes over one another; ``(height, width, channels)``, in independent components of unit variance."""
+    picture = _fractal(rng, height, width, channels)
+    texture = _fractal(rng, height, width, channels)
     short = min(height, width)
     low, high = (1 / (radius * short) ** 2 for radius in _RADII)
     for _ in range(_LEAVES):
         radius = (low + rng.random() * (high - low)) ** -0.5  # of density r ** -3 between the two
         place = rng.uniform(0, 1, 2) * (height, width)
         box, inside = _leaf(rng, place, radius, (height, width))
-        colour = np.sqrt(1 - _TEXTURE**2) * rng.standard_normal(3)
+        colour = np.sqrt(1 - _TEXTURE**2) * rng.standard_normal(channels)
         shift = rng.integers(0, (height, width))
         own = np.roll(texture, shift, axis=(0, 1))[box]
         picture[box] = np.where(inside[..., None], colour + _TEXTURE * own, picture[box])
@@ -96,11 +110,11 @@ def _leaf(
     return (slice(starts[0], stops[0]), slice(starts[1], stops[1])), inside
 
 
-def _fractal(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Draw noise whose amplitude falls as one over the frequency; ``(height, width, 3)``, with mean 0 and variance 1."""
+def _fractal(rng: np.random.Generator, height: int, width: int, channels: int) -> Plane:
+    """Draw noise whose amplitude falls as one over the frequency; ``(height, width, channels)``, with mean 0 and variance 1."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
-    white = np.fft.rfft2(rng.standard_normal((height, width, 3)), axes=(0, 1))
+    white = np.fft.rfft2(rng.standard_normal((height, width, channels)), axes=(0, 1))
     found = np.fft.irfft2(white / frequency[..., None], s=(height, width), axes=(0, 1))
     deviation = found.std(axis=(0, 1))
     scaled: Plane = found / np.where(deviation > 0, deviation, 1)

@@ -11,11 +11,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from .natural import in_channels
+
 Plane = npt.NDArray[np.float64]
 Pattern = Callable[[np.random.Generator, Plane, Plane], Plane]
 
 
-def synthetic_images(count: int, height: int, width: int, *, seed: int) -> npt.NDArray[np.uint8]:
+def synthetic_images(count: int, height: int, width: int, *, seed: int, channels: int = 3) -> npt.NDArray[np.uint8]:
     """Draw test images: in turn a gradient, stripes, a texture, shapes, a flat colour and noise.
 
     Args:
@@ -23,16 +25,18 @@ def synthetic_images(count: int, height: int, width: int, *, seed: int) -> npt.N
         height: pixels.
         width: pixels.
         seed: the same seed gives the same images.
+        channels: of an image: one is the luma of a colour picture; more than three are further pictures of the same pattern.
 
     Returns:
-        ``(count, height, width, 3) uint8, RGB``.
+        ``(count, height, width, channels) uint8``, RGB where there are three.
     """
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    images = np.empty((count, height, width, 3), np.uint8)
+    images = np.empty((count, height, width, channels), np.uint8)
     for i in range(count):
         rng = np.random.default_rng((seed, i))
-        image = _PATTERNS[i % len(_PATTERNS)](rng, y[..., None], x[..., None])
-        images[i] = np.rint(255 * np.clip(image, 0, 1))
+        pattern = _PATTERNS[i % len(_PATTERNS)]
+        image = np.concatenate([pattern(rng, y[..., None], x[..., None]) for _ in range(-(-channels // 3))], axis=-1)
+        images[i] = np.rint(255 * in_channels(np.clip(image, 0, 1), channels))
     return images
 
 

@@ -56,7 +56,7 @@ class Int8Graphs:
 
     Args:
         content: the FP32 graph's ``.onnx`` file.
-        images: ``(N, H, W, 3) uint8, RGB``, for calibration.
+        images: ``(N, H, W, C) uint8``, for calibration.
         signature: the graph's.
         batch: the only batch size that it accepts; None: any.
         options: for making INT8 graphs.

@@ -44,12 +44,9 @@ def check_graph(content: bytes, signature: Signature, where: str, *, threads: in
     with closing(OnnxRuntimeBackend(lambda: content, where=where, providers=["CPU"], threads=threads)) as backend:
         check_specs(backend, signature, where)
         spec = backend.inputs[0]
-        sides = [signature.preprocessing.height, signature.preprocessing.width]
-        shape = (
-            (spec.shape[0] or 1, *sides, 3)
-            if signature.preprocessing.input == "uint8"
-            else (spec.shape[0] or 1, 3, *sides)
-        )
+        of = signature.preprocessing
+        sides, channels = (of.height, of.width), of.channel_count
+        shape = (spec.shape[0] or 1, *((*sides, channels) if of.input == "uint8" else (channels, *sides)))
         try:
             found = backend.run({INPUT_NAME: np.zeros(shape, spec.dtype)}, [one.name for one in backend.outputs])
         except RunError as error:

@@ -46,6 +46,19 @@ def parse_budgets(text: str, tasks: Sequence[Task], reference: Mapping[str, floa
     return budgets
 
 
+def check_budgets(text: str, tasks: Sequence[Task]) -> None:
+    """Check the text before any work: tasks that do not exist, and figures that cannot be used.
+
+    Args:
+        text: the option's value, as :func:`parse_budgets` reads it.
+        tasks: of the network.
+
+    Raises:
+        OptionError: see :func:`parse_budgets`.
+    """
+    parse_budgets(text, tasks, dict.fromkeys(_names(tasks), 1.0))  # whether there are labels for a % is not known yet
+
+
 def error_shares(text: str, tasks: Sequence[Task]) -> dict[str, float]:
     """Return by task the share of its own error that it may gain, where the figure has a ``%`` and is not a share of images.
 

@@ -64,7 +64,7 @@ class Baseline:
         """Normalise, run ``forward``, decode.
 
         Args:
-            batch: what the graph takes: ``(N, H, W, 3) uint8, RGB``, or ``(N, 3, H, W) float32``, normalised.
+            batch: what the graph takes: ``(N, H, W, C) uint8``, or ``(N, C, H, W) float32``, normalised.
 
         Returns:
             The outputs by task, as the graph gives them.
@@ -90,10 +90,12 @@ class Baseline:
         del self._network
 
     def _input(self, images: torch.Tensor) -> torch.Tensor:
-        """Copy a batch to the device, as ``(N, 3, H, W) float32``, contiguous, as images reach a network in training."""
+        """Copy a batch to the device, as ``(N, C, H, W) float32``, contiguous, as images reach a network in training."""
         images = images.to(self._device)
         if self._signature.preprocessing.input == "float":
             return images
+        if self._signature.preprocessing.order == "bgr":
+            images = images.flip(3)
         return (images.permute(0, 3, 1, 2).float() * self._scale + self._shift).contiguous()
 
     def _outputs(self, raw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -108,7 +110,7 @@ class Baseline:
     def _channels(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
         import torch
 
-        return torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
+        return torch.tensor(values, dtype=torch.float32, device=self._device).view(1, -1, 1, 1)
 
 
 def start(spec: Spec) -> Baseline:

@@ -12,6 +12,8 @@ import torch
 
 from mtl_deploy.runtime.errors import OptionError, TraceError
 
+from .channels import channel_advice
+
 _TRAINED = "set the size that it was trained for with --image-size HxW"
 _MISSING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '([^']*)'")
@@ -43,7 +45,10 @@ def run(
         lines = str(error).strip().splitlines() or ["no message"]
         raise TraceError(
             f"the network fails on a batch of {len(tensor)} images of {size}: {type(error).__name__}: {lines[0]}; "
-            + ("its forward fixes the size, so leave --dynamic-size out" if free else _TRAINED)
+            + (
+                channel_advice(network, tensor, error, constants)
+                or ("its forward fixes the size, so leave --dynamic-size out" if free else _TRAINED)
+            )
         ) from error
 
 

@@ -37,10 +37,12 @@ def keeps_logits(task: Task, signature: Signature) -> bool:
 
 
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
-    """Give a graph of ``(N, 3, H, W) float32`` the input that the preprocessing describes, in place.
+    """Give a graph of ``(N, C, H, W) float32`` the input that the preprocessing describes, in place.
 
-    For ``uint8`` it is ``image: (N, H, W, 3) uint8, RGB``; a cast, a transposition and one multiply and add per channel come first:
-    ``(pixel / 255 - mean) / std``. For ``float`` only the input's name changes. Free sizes stay free.
+    For ``uint8`` it is ``image: (N, H, W, C) uint8``, RGB where C is 3; a cast, a transposition and one multiply and add per
+    channel come first: ``(pixel / 255 - mean) / std``; for BGR a Gather swaps the channels before, which is exact:
+    swapped weights of the first layer would add up in another order. For ``float`` only the input's name changes. Free sizes stay
+    free.
     """
     import onnx_ir as ir
 
@@ -50,19 +52,24 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     size: tuple[int | str, int | str] = (preprocessing.height, preprocessing.width)
     if preprocessing.multiple:
         size = FREE_SIZE
+    channels = preprocessing.channel_count
     if preprocessing.input == "float":
-        old.name, old.shape = INPUT_NAME, ir.Shape([batch, 3, *size])
+        old.name, old.shape = INPUT_NAME, ir.Shape([batch, channels, *size])
         return
-    image = ir.Value(name=INPUT_NAME, shape=ir.Shape([batch, *size, 3]), type=ir.TensorType(ir.DataType.UINT8))
+    image = ir.Value(name=INPUT_NAME, shape=ir.Shape([batch, *size, channels]), type=ir.TensorType(ir.DataType.UINT8))
     mean = np.asarray(preprocessing.mean, np.float64)
     std = np.asarray(preprocessing.std, np.float64)
-    scale = _constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
-    shift = _constant(model, "preprocess.shift", (-mean / std).reshape(1, 3, 1, 1))
+    scale = _constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, -1, 1, 1))
+    shift = _constant(model, "preprocess.shift", (-mean / std).reshape(1, -1, 1, 1))
     cast = ir.node("Cast", [image], {"to": int(ir.DataType.FLOAT)}, name="preprocess/cast")
     transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name="preprocess/transpose")
-    multiply = ir.node("Mul", [transpose.outputs[0], scale], name="preprocess/scale")
+    nodes = [cast, transpose]
+    if preprocessing.order == "bgr":
+        order = _constant(model, "preprocess.order", np.array([2, 1, 0], np.int64))
+        nodes.append(ir.node("Gather", [transpose.outputs[0], order], {"axis": 1}, name="preprocess/order"))
+    multiply = ir.node("Mul", [nodes[-1].outputs[0], scale], name="preprocess/scale")
     add = ir.node("Add", [multiply.outputs[0], shift], name="preprocess/shift")
-    nodes = [cast, transpose, multiply, add]
+    nodes += [multiply, add]
     for node in nodes:
         node.outputs[0].name = f"{node.name}_out"
     old.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)

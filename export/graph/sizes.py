@@ -39,8 +39,8 @@ def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
     both), the exporter's own shapes are not enough to count the work.
 
     Args:
-        model: takes ``(N, 3, H, W)`` or ``(N, H, W, 3)``; any of these sizes may be free.
-        size: height and width in pixels; None: the graph's own, which are fixed.
+        model: takes ``(N, C, H, W)`` or ``(N, H, W, C)``; any of these sizes but C may be free.
+        size: height and width in pixels, the graph's own where they are fixed; None: the graph's own.
     """
     import onnx_ir as ir
     import onnx_ir.passes.common as common
@@ -56,8 +56,8 @@ def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
     batch = old[0] if isinstance(old[0], int) else 1
     image.shape = ir.Shape([batch, *old[1:]])
     if size is not None:
-        last = old[3] == 3 and old[1] != 3
-        image.shape = ir.Shape([batch, *size, 3] if last else [batch, 3, *size])
+        last = not isinstance(old[1], int) or tuple(old[1:3]) == size  # the channels, which are never free
+        image.shape = ir.Shape([batch, *size, old[3]] if last else [batch, old[1], *size])
     onnxscript.optimizer.fold_constants(fixed)
     common.ShapeInferencePass()(fixed)
     return fixed

@@ -30,7 +30,7 @@ class TracedGraph:
     """A network's graph as the exporter wrote it.
 
     Attributes:
-        model: input ``(N, 3, H, W) float32``; outputs in the exporter's order, under the exporter's names.
+        model: input ``(N, C, H, W) float32``; outputs in the exporter's order, under the exporter's names.
         batch: the only N that it takes; None if N is free.
         note: why the batch is fixed; empty if it is free.
         risen: why the opset is higher than it had to be; empty if it is not.
@@ -59,6 +59,7 @@ def trace(
     *,
     opset: int | None = None,
     multiple: int = 0,
+    channels: int = 3,
     batch: int | None = None,
 ) -> TracedGraph:
     """Export a network with ``torch.onnx.export(dynamo=True)``, unoptimised, so that its own structure can be measured.
@@ -67,19 +68,20 @@ def trace(
     the result says so.
 
     Args:
-        network: in eval mode on the CPU, taking ``(N, 3, height, width) float32``; or a ``torch.export`` program.
+        network: in eval mode on the CPU, taking ``(N, channels, height, width) float32``; or a ``torch.export`` program.
         height: pixels.
         width: pixels.
         opset: the one wanted in the end; if it is below 18, the trace has 18, and :mod:`mtl_deploy.export.graph.opset` converts it.
         multiple: 0 for a graph of this size alone. Otherwise height and width are free, each a multiple of this, and called
             ``height`` and ``width`` in the graph.
+        channels: of an image.
         batch: the only N that the network takes; None if it takes any, as far as is known.
 
     Raises:
         TraceError: the exporter cannot turn the network into a graph.
         NotExpressibleError: an operator needs a higher opset than the one that was asked for.
     """
-    found = _trace_once(network, height, width, max(opset or TRACE_OPSET, TRACE_OPSET), multiple, batch)
+    found = _trace_once(network, height, width, max(opset or TRACE_OPSET, TRACE_OPSET), multiple, channels, batch)
     needed, operator = needed_opset(found.model)
     if needed > found.model.opset_imports[""]:
         if opset is not None or needed > HIGHEST:
@@ -87,7 +89,7 @@ def trace(
                 f"; this release writes {HIGHEST} at most" if needed > HIGHEST else "; leave --opset out, or raise it"
             )
             raise NotExpressibleError(f"the network needs {operator}, an operator of opset {needed} and later{reach}")
-        found = _trace_once(network, height, width, needed, multiple, batch)
+        found = _trace_once(network, height, width, needed, multiple, channels, batch)
         found = replace(found, risen=f"opset {needed}, since {operator} came with it; TensorRT 8.6 reads 17 at most")
     return found
 
@@ -98,6 +100,7 @@ def _trace_once(
     width: int,
     opset: int,
     multiple: int,
+    channels: int,
     batch: int | None,
 ) -> TracedGraph:
     if isinstance(network, torch.export.ExportedProgram):
@@ -107,7 +110,7 @@ def _trace_once(
             fix_size(found.model, height, width)
     else:
         # a dimension of 1 would be treated as a constant
-        example = torch.zeros(batch or 2, 3, max(height, 2 * multiple), max(width, 2 * multiple))
+        example = torch.zeros(batch or 2, channels, max(height, 2 * multiple), max(width, 2 * multiple))
         sides = {2: multiple * torch.export.Dim("h"), 3: multiple * torch.export.Dim("w")} if multiple else {}
         found = _trace_network(_copied(network), example, sides, opset, batch)
     if multiple:
@@ -169,7 +172,7 @@ def _trace_program(program: torch.export.ExportedProgram, opset: int) -> TracedG
     batch = graph.graph.inputs[0].shape
     if batch is None or len(batch) != 4:
         raise TraceError(
-            f"the program takes {batch}, not one batch of images (N, 3, height, width); export it again that way"
+            f"the program takes {batch}, not one batch of images (N, C, height, width); export it again that way"
         )
     if isinstance(batch[0], int):
         note = f"the program was exported for batches of {batch[0]}; give torch.export a dynamic batch to free it"

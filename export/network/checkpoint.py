@@ -50,7 +50,7 @@ class Loaded:
     """A network and where it came from.
 
     Attributes:
-        network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
+        network: takes ``(N, C, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
         program: the ``torch.export`` program, if the file held one.
         kind: ``article`` (weights of the article's network), ``model`` (weights for the user's factory), ``module`` (a
             pickled network), ``program``, ``script`` (TorchScript) or ``graph`` (ONNX).
@@ -60,7 +60,7 @@ class Loaded:
         notes: what the file holds that is not used, and what was done to the weights; for people.
         trained: ranges of activations that training for quantization has found; None: there are none, or nobody knows whose.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
-        input_shape: ``(N, 3, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
+        input_shape: ``(N, C, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
             kinds, which fix nothing.
     """
 
@@ -278,13 +278,24 @@ def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
         allowed = importing_from_here() if trust else torch.serialization.safe_globals(stand_ins())
         with warnings.catch_warnings(), allowed:
             warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on
-            mapped = kind is FileKind.TORCH and not trust  # mapped weights are copied later; a trusted module is not
-            content = torch.load(file, map_location="cpu", weights_only=not trust, mmap=mapped)
+            named = _has_text_name(file)
+            mapped = kind is FileKind.TORCH and not trust and named  # mapped weights are copied later; a trusted module is not
+            with contextlib.nullcontext(file) if named else file.open("rb") as source:
+                content = torch.load(source, map_location="cpu", weights_only=not trust, mmap=mapped)
     except Exception as error:  # a damaged or trusted file fails anywhere in the reader, or in its own code
         raise _unreadable(file, error, trust=trust) from error
     if not trust:
         drop_attributes(content)
     return content
+
+
+def _has_text_name(file: Path) -> bool:
+    """Return whether a path is text; libraries in C++ and Rust open no other."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unreadable(file: Path, error: Exception, *, trust: bool) -> CheckpointError:
@@ -314,11 +325,11 @@ def _unreadable(file: Path, error: Exception, *, trust: bool) -> CheckpointError
 def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load, load_file
     except ImportError:
         raise CheckpointError(f"{file}: a safetensors file; to read it: pip install safetensors") from None
     try:
-        tensors: dict[str, torch.Tensor] = load_file(file)
+        tensors: dict[str, torch.Tensor] = load_file(file) if _has_text_name(file) else load(file.read_bytes())
     except SafetensorError as error:
         raise CheckpointError(f"{file}: truncated or damaged ({error}); copy or download it again") from error
     return tensors

@@ -11,6 +11,7 @@ import torch
 
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.forward.binding import bind_tasks
+from mtl_deploy.export.forward.channels import require_channels
 from mtl_deploy.export.forward.probe import images_needed, probe
 from mtl_deploy.export.forward.running import run
 from mtl_deploy.export.forward.selected import Selected, as_task
@@ -48,7 +49,7 @@ class Network:
     batch: int | None = None
 
     def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Run the network's own ``forward`` on ``(N, 3, H, W) float32``; return the raw outputs by task.
+        """Run the network's own ``forward`` on ``(N, C, H, W) float32``; return the raw outputs by task.
 
         They are ``(N, size)``, for dense tasks ``(N, size, H / stride, W / stride)``, for raw ones as they are.
         """
@@ -66,7 +67,12 @@ class Network:
         Some networks cannot: their ``forward`` casts to float32 in between, or calls operators that lack float64.
         """
         shape = self.loaded.input_shape
-        size = (shape[0] if shape else None) or self.batch or 1, 3, self.preprocessing.height, self.preprocessing.width
+        size = (
+            (shape[0] if shape else None) or self.batch or 1,
+            self.preprocessing.channel_count,
+            self.preprocessing.height,
+            self.preprocessing.width,
+        )
         try:
             doubled = copy.deepcopy(self.selected).double()
             run(doubled, torch.zeros(size, dtype=torch.float64))
@@ -125,10 +131,11 @@ def load_network(options: Options) -> Network:
             f"the {_called(loaded)} is for images of {preprocessing.height}x{preprocessing.width}, which wins",
         )
     notes = (*loaded.notes, *notes)
+    require_channels(loaded.input_shape, preprocessing.channel_count, _called(loaded))
     image = (preprocessing.height, preprocessing.width)
     program = loaded.program is not None
     count = images_needed(program, None if loaded.input_shape is None else loaded.input_shape[0])
-    images = network_input(natural_images(count, *image, seed=1), preprocessing)
+    images = network_input(natural_images(count, *image, seed=1, channels=preprocessing.channel_count), preprocessing)
     found = probe(loaded.network, images, options.constants, program=program)
     bound = bind_tasks(options.tasks, loaded.default_tasks, found.result, found.batch, image)
     shapes = () if preprocessing.multiple else bound.shapes
@@ -143,7 +150,7 @@ def load_network(options: Options) -> Network:
 def _asked(loaded: Loaded, options: Options) -> tuple[Preprocessing, tuple[str, ...]]:
     """Return the requested preprocessing, and notes: a preset fills in what the user did not say."""
     if loaded.given is not None and loaded.given.entry.pixels:
-        return as_pixels(options), ()
+        return as_pixels(options, loaded.given.entry.sizes[1] or 3), ()
     if options.stated is None:
         return options.preprocessing, ()
     if options.stated.transform is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.calibration.options import Int8Options
+from mtl_deploy.calibration.search.budgets import check_budgets
 from mtl_deploy.export.graph.opset import HIGHEST, LOWEST
 from mtl_deploy.export.targets.linter import Target
 from mtl_deploy.runtime.bundle.manifest import SUFFIX
@@ -21,7 +22,9 @@ from .images import Stated
 
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_PRECISIONS = ("fp32", "fp16")
-MIN_SAMPLES = 32
+SAMPLES = 32
+FEWEST_SAMPLES = 2
+"""Images that verification needs at least: with one, a task's values have no spread to judge an error by."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Options:
     named: frozenset[str] = frozenset()
     separate: bool = True
     images: Path | None = None
-    samples: int = MIN_SAMPLES
+    samples: int = SAMPLES
     tolerances: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
     force: bool = False
@@ -105,8 +108,12 @@ class Options:
             )
         if self.opset is not None and not LOWEST <= self.opset <= HIGHEST:
             raise OptionError(f"opset {self.opset}: choose from {LOWEST} to {HIGHEST}")
-        if self.samples < MIN_SAMPLES:
-            raise OptionError(f"{self.samples} samples: verification needs {MIN_SAMPLES} or more; raise --samples")
+        if self.samples < FEWEST_SAMPLES:
+            raise OptionError(
+                f"{self.samples} samples: verification needs {FEWEST_SAMPLES} or more, and {SAMPLES} to be sure; raise --samples"
+            )
+        if self.int8.budgets is not None and self.tasks is not None:
+            check_budgets(self.int8.budgets, self.tasks)
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads: use 1 or more")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from mtl_deploy.runtime.bundle.preprocessing import Fit, InputFormat, Interpolation
+from mtl_deploy.runtime.bundle.preprocessing import Fit, InputFormat, Interpolation, Order
 
 DEFAULT_SIZE = (224, 224)
 DEFAULT_MULTIPLE = 32  # the largest stride of most networks
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,16 @@ class Described:
         fit: how images are brought to that size.
         resize_to: for a crop, see :class:`~mtl_deploy.runtime.bundle.preprocessing.Preprocessing`.
         interpolation: how images are resized.
-        mean: per channel, of pixel values from 0 to 1.
-        std: per channel, of pixel values from 0 to 1.
+        channels: what the network was trained on, see :class:`~mtl_deploy.runtime.bundle.preprocessing.Preprocessing`.
+        mean: per channel, of pixel values from 0 to 1; what the user said is in the network's order, a preset's is R, G, B.
+        std: likewise.
     """
 
     size: tuple[int, int] | None = None
     fit: Fit | None = None
     resize_to: tuple[int, ...] | None = None
     interpolation: Interpolation | None = None
+    channels: Order | None = None
     mean: Channels | None = None
     std: Channels | None = None
 

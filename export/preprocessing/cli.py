@@ -5,12 +5,22 @@ from __future__ import annotations
 import argparse
 
 from mtl_deploy.export.options.images import DEFAULT_MULTIPLE, DEFAULT_SIZE, INTERPOLATIONS, Channels, Stated
-from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, as_fractions, of_bytes, shown
+from mtl_deploy.runtime.bundle.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Order,
+    as_fractions,
+    count_of,
+    numbers,
+    of_bytes,
+    order_of,
+    shown,
+)
 from mtl_deploy.runtime.errors import OptionError
 
 NAMES = (
     *("image_size", "dynamic_size", "fit", "resize_to", "interpolation", "mean", "std", "pixel_range"),
-    *("input", "transform"),
+    *("input", "transform", "channels"),
 )
 """The options' names in the parsed arguments."""
 _UNIT, _BYTES = 1, 255
@@ -48,8 +58,18 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         choices=INTERPOLATIONS,
         help="how images are resized, with Pillow's antialiasing (default: bilinear)",
     )
-    images.add_argument("--mean", metavar="R,G,B", help="for pixel values from 0 to 1 (default: ImageNet's)")
-    images.add_argument("--std", metavar="R,G,B", help="for pixel values from 0 to 1 (default: ImageNet's)")
+    images.add_argument(
+        "--channels",
+        metavar="ORDER",
+        help="what the network was trained on: rgb (default), bgr (images are read as RGB all the same, and swapped in the graph), "
+        "gray, or the number of other channels; without it, as many as --mean has numbers",
+    )
+    images.add_argument(
+        "--mean",
+        metavar="R,G,B",
+        help="for pixel values from 0 to 1, one number per channel in the network's order (default: ImageNet's)",
+    )
+    images.add_argument("--std", metavar="R,G,B", help="likewise (default: ImageNet's)")
     images.add_argument(
         "--pixel-range",
         type=int,
@@ -66,7 +86,8 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         choices=("uint8", "float"),
         default="uint8",
-        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised by the caller",
+        help="uint8: (N,H,W,3) RGB, normalised in the graph (default); float: (N,3,H,W) float32, normalised by the caller (3: "
+        "the number of channels)",
     )
 
 
@@ -91,10 +112,10 @@ def stated(arguments: argparse.Namespace) -> Stated:
             raise OptionError(
                 f"--resize-to {arguments.resize_to}: only --fit crop resizes to another size first; add it, or leave the option out"
             )
-    mean, std = (_channels(f"--{name}", getattr(arguments, name)) for name in ("mean", "std"))
+    order, mean, std = _colours(arguments.channels, arguments.mean, arguments.std)
     if arguments.pixel_range == _BYTES:
         mean, std = _of_bytes(mean, std)
-    elif of_bytes(own := (mean or IMAGENET_MEAN), others := (std or IMAGENET_STD)):
+    elif of_bytes(own := (mean or _like(IMAGENET_MEAN, order)), others := (std or _like(IMAGENET_STD, order))):
         meant_mean, meant_std = as_fractions(own, others)
         pairs = (("--mean", own, meant_mean), ("--std", others, meant_std))
         wrong = [f"{option} {shown(values)}" for option, values, meant in pairs if values != meant]
@@ -108,6 +129,7 @@ def stated(arguments: argparse.Namespace) -> Stated:
         fit=arguments.fit,
         resize_to=None if arguments.resize_to is None else _resize_to(arguments.resize_to),
         interpolation=arguments.interpolation,
+        channels=order,
         mean=mean,
         std=std,
         input=arguments.input,
@@ -144,14 +166,55 @@ def _multiple(multiple: int, height: int, width: int) -> int:
     return multiple
 
 
-def _channels(option: str, text: str | None) -> Channels | None:
-    if text is None:
-        return None
+def _colours(
+    channels: str | None, mean: str | None, std: str | None
+) -> tuple[Order | None, Channels | None, Channels | None]:
+    """Return the order of channels, mean and std, as far as they were given; their numbers of channels agree.
+
+    Raises:
+        OptionError: they do not, or are malformed.
+    """
+    order = None
+    if channels is not None:
+        try:
+            order = order_of(channels, 3)
+        except OptionError as error:
+            raise OptionError(f"--{error}") from None
+    given = {
+        option: _numbers(option, text, order) for option, text in (("--mean", mean), ("--std", std)) if text is not None
+    }
+    count = count_of(order) if order is not None else len(next(iter(given.values()), IMAGENET_MEAN))
+    why = f"--channels {channels}" if order is not None else f"{next(iter(given), '--mean')} has {numbers(count)}"
+    for option, values in given.items():
+        if len(values) != count:
+            other = "" if order is not None or count != 3 else "; with other channels than R, G and B, give both"
+            raise OptionError(
+                f"{option} {shown(values)} has {numbers(len(values))}, and {why}: write {numbers(count)}, such as "
+                f"{shown([0.5] * count)}{other}"
+            )
+    if given and count != 3 and len(given) < 2:
+        (option,) = {"--mean", "--std"} - given.keys()
+        raise OptionError(
+            f"{why}: give {option} too, {numbers(count)} such as {shown([0.5] * count)}; "
+            "the default is ImageNet's, three numbers for R, G and B"
+        )
+    if order is None and count != 3:
+        order = order_of(None, count)
+    return order, given.get("--mean"), given.get("--std")
+
+
+def _numbers(option: str, text: str, order: Order | None) -> Channels:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"{option} {text!r}: write three numbers, such as 0.5,0.5,0.5") from None
-    return red, green, blue
+        count = 3 if order is None else count_of(order)
+        expected = "one number per channel" if order is None else numbers(count)
+        raise OptionError(f"{option} {text!r}: write {expected}, such as {shown([0.5] * count)}") from None
+
+
+def _like(values: Channels, order: Order | None) -> Channels:
+    """Return values for R, G and B in the network's order."""
+    return values[::-1] if order == "bgr" else values
 
 
 def _of_bytes(mean: Channels | None, std: Channels | None) -> tuple[Channels, Channels]:
@@ -165,6 +228,4 @@ def _of_bytes(mean: Channels | None, std: Channels | None) -> tuple[Channels, Ch
             f"--pixel-range {_BYTES} with --mean {shown(mean)}: that is a mean for pixel values from "
             "0 to 1; leave --pixel-range out"
         )
-    red, green, blue = (value / _BYTES for value in mean)
-    first, second, third = (value / _BYTES for value in std)
-    return (red, green, blue), (first, second, third)
+    return tuple(value / _BYTES for value in mean), tuple(value / _BYTES for value in std)

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mtl_deploy.export.options.images import DEFAULT_SIZE, Described, Stated
-from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, shown
+from mtl_deploy.runtime.bundle.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    count_of,
+    numbers,
+    order_of,
+    shown,
+)
 from mtl_deploy.runtime.errors import OptionError
 
 
@@ -34,6 +42,7 @@ _OPTIONS = {
     "fit": "--fit",
     "resize_to": "--resize-to",
     "interpolation": "--interpolation",
+    "channels": "--channels",
     "mean": "--mean",
     "std": "--std",
 }
@@ -57,6 +66,8 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
     values: dict[str, Any] = {}
     for part in fields(Described):
         own, other = getattr(stated, part.name), getattr(given, part.name)
+        if part.name in ("mean", "std"):
+            other = _in_order(other, values["channels"])
         if part.name == "resize_to" and values["fit"] != "crop":
             other = None  # only a crop has one; a note already says that another fit was chosen
         if own is None and part.name in given.lacking:
@@ -70,11 +81,22 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
             option = _OPTIONS[part.name]
             against.append(f"{option} {_written(own)} overrides {given.source}, which says {_written(other)}")
     height, width = values["size"] or DEFAULT_SIZE
+    order = order_of(values["channels"], len(values["mean"] or IMAGENET_MEAN))
+    mean = values["mean"] or _in_order(IMAGENET_MEAN, order)
+    std = values["std"] or _in_order(IMAGENET_STD, order)
+    for option, known in (("--mean", mean), ("--std", std)):
+        if len(known) != count_of(order):
+            whose = f"what {given.source} says is" if given.source else "the default is ImageNet's,"
+            raise OptionError(
+                f"--channels {order}: give {option}, {numbers(count_of(order))} such as {shown([0.5] * count_of(order))}; "
+                f"{whose} for {len(known)} channels"
+            )
     preprocessing = Preprocessing(
         height=height,
         width=width,
-        mean=values["mean"] or IMAGENET_MEAN,
-        std=values["std"] or IMAGENET_STD,
+        mean=mean,
+        std=std,
+        channels=order,
         input=stated.input,
         fit=values["fit"] or "stretch",
         multiple=stated.multiple,
@@ -88,6 +110,11 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
     return preprocessing, (*notes, *against)
 
 
+def _in_order(values: Any, order: Any) -> Any:
+    """Return a mean or std for R, G and B in the network's order."""
+    return values[::-1] if values is not None and order == "bgr" else values
+
+
 def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
@@ -99,10 +126,10 @@ def _told(part: str, value: Any) -> str:
     return f"{name} {_written(value)}{' (shorter side)' if part == 'resize_to' and len(value) == 1 else ''}"
 
 
-def _written(value: str | Sequence[float]) -> str:
+def _written(value: str | int | Sequence[float]) -> str:
     """Return a value as its option takes it."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, (str, int)):
+        return str(value)
     if all(isinstance(number, int) for number in value) and len(value) < 3:
         return "x".join(map(str, value))
     return shown(value)

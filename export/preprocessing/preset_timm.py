@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 import torch
 
 from mtl_deploy.export.options.images import DEFAULT_SIZE, INTERPOLATIONS, Channels
-from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit
-from mtl_deploy.runtime.errors import CheckpointError
+from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, numbers, order_of
+from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 from .preset import Preset
 
@@ -75,11 +75,15 @@ def timm_preset(config: Config) -> Preset:
         mean = _channels(config.get("mean") or IMAGENET_MEAN)
         std = _channels(config.get("std") or IMAGENET_STD)
         before = (math.floor(height / share), math.floor(width / share))
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        order_of(channels, channels)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError, OptionError) as error:
         raise CheckpointError(f"{source} cannot be read ({error}); remove or correct it") from error
     lacking = {}
-    if channels != 3:
-        lacking["size"] = f"its input_size has {channels} channels, not 3 (RGB)"
+    for option, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            lacking[option] = (
+                f"its input_size has {channels} channel{'s' * (channels > 1)}, its {option} {numbers(len(values))}"
+            )
     if interpolation not in INTERPOLATIONS:
         lacking["interpolation"] = f"its interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}"
     fit: Fit | None = "crop"
@@ -96,6 +100,7 @@ def timm_preset(config: Config) -> Preset:
         size=(height, width),
         fit=fit,
         resize_to=resize_to,
+        channels=None if channels == 3 else order_of(channels, channels),
         interpolation=interpolation if interpolation in INTERPOLATIONS else None,
         mean=mean,
         std=std,
@@ -105,5 +110,4 @@ def timm_preset(config: Config) -> Preset:
 
 
 def _channels(values: Any) -> Channels:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    return tuple(float(value) for value in values)

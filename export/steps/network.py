@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from mtl_deploy.calibration.search.budgets import check_budgets
 from mtl_deploy.export.graph import opset, passes, trace
 from mtl_deploy.export.network.given.take import take
 from mtl_deploy.export.network.given.trace_script import trace_script
@@ -16,12 +17,14 @@ def load(options: Options, progress: Progress) -> Network:
     """Load the checkpoint and bind the tasks to what its network returns; PyTorch uses as many threads as were asked for.
 
     Raises:
-        MtlError: the file holds no usable network, or tasks and outputs do not match.
+        MtlError: the file holds no usable network, tasks and outputs do not match, or a budget names no task.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with progress.step(f"Loading {options.checkpoint}") as say:
         network = load_network(options)
+        if options.int8.budgets is not None:
+            check_budgets(options.int8.budgets, network.tasks)
         say(network.description)
     return network
 
@@ -51,6 +54,7 @@ def trace_network(network: Network, options: Options, progress: Progress) -> tra
             preprocessing.width,
             opset=options.opset,
             multiple=preprocessing.multiple,
+            channels=preprocessing.channel_count,
             batch=network.batch,
         )
         say(traced.description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.network.network import Network
-from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.options.export import SAMPLES, Options
 from mtl_deploy.export.verification.choices import has_margins
 from mtl_deploy.export.verification.expected import Expected, margins, run_network
 from mtl_deploy.export.verification.images import (
@@ -23,6 +24,7 @@ from mtl_deploy.export.verification.task_errors import noise_floor
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import MtlWarning
 
 _GRAPH_FLOAT32 = (
     "the given graph does not run in float64 (ONNX Runtime has no such convolutions, and ONNX's reference evaluator does not know "
@@ -54,7 +56,15 @@ class Truth:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the bundle should know."""
-        return () if self.samples[0][1].exact else (self.without_double,)
+        return (
+            *(() if self.samples[0][1].exact else (self.without_double,)),
+            *((few(len(self.images.array)),) if len(self.images.array) < SAMPLES else ()),
+        )
+
+
+def few(images: int) -> str:
+    """Return what to say about verification on fewer images than usual."""
+    return f"verified on {images} images only: they show less of what the network can give than {SAMPLES} or more"
 
 
 def ask_pytorch(network: Network, batch: int | None, options: Options, progress: Progress) -> Truth:
@@ -73,6 +83,8 @@ def ask_pytorch(network: Network, batch: int | None, options: Options, progress:
     with progress.step("Reading images for verification") as say:
         images = verification_images(options, preprocessing, batch)
         say(images.description)
+    if len(images.array) < SAMPLES:
+        warnings.warn(few(len(images.array)), MtlWarning, stacklevel=2)
     signature = Signature(network.tasks, preprocessing, options.outputs)
     with progress.step(f"Running {network.runner} on {len(images.array)} images") as say:
         samples = [(images.array, run_network(network, signature, images.array, batch))]

@@ -100,11 +100,11 @@ def run_network(
     """Run the network on images in float32, and on the first few in float64 if it can.
 
     Args:
-        forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. If it has
+        forward: the network; takes ``(N, C, H, W) float32``, normalised, and returns its raw output by task. If it has
             ``in_float64``, that is the same network in double precision, and ``exact_images`` the number of images to run it on
             if that is not :data:`EXACT`.
         signature: of the deployed graph.
-        images: ``(N, H, W, 3) uint8, RGB``.
+        images: ``(N, H, W, C) uint8``.
         batch: the only batch size that the network takes; None if it takes any.
         exactly: whether to run it in float64 at all.
     """

@@ -28,7 +28,7 @@ class VerificationImages:
     """Images at the network's size.
 
     Attributes:
-        array: ``(N, H, W, 3) uint8, RGB``.
+        array: ``(N, H, W, C) uint8``, RGB where C is 3.
         source: ``images`` or ``generated``.
         description: where they come from, for people.
     """
@@ -53,7 +53,9 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
     samples = options.samples if batch is None else -(-options.samples // batch) * batch
     if options.images is None:
         return VerificationImages(
-            natural_images(samples, preprocessing.height, preprocessing.width, seed=_SEED),
+            natural_images(
+                samples, preprocessing.height, preprocessing.width, seed=_SEED, channels=preprocessing.channel_count
+            ),
             "generated",
             f"{samples} generated images with the statistics of photographs; --images DIR verifies on real ones",
         )
@@ -75,7 +77,9 @@ def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArra
         batch: the only batch that the network takes; None if it takes any.
     """
     count = _STRESS if batch is None else -(-_STRESS // batch) * batch
-    return synthetic_images(count, preprocessing.height, preprocessing.width, seed=_OTHER_SEED)
+    return synthetic_images(
+        count, preprocessing.height, preprocessing.width, seed=_OTHER_SEED, channels=preprocessing.channel_count
+    )
 
 
 def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
@@ -87,11 +91,15 @@ def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> n
     """
     step = preprocessing.multiple
     width = preprocessing.width - step if preprocessing.width > step else preprocessing.width + 2 * step
-    return natural_images(batch or _FEWEST, preprocessing.height + step, width, seed=_OTHER_SEED)
+    return natural_images(
+        batch or _FEWEST, preprocessing.height + step, width, seed=_OTHER_SEED, channels=preprocessing.channel_count
+    )
 
 
 def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.uint8]:
-    """Generate the images of the reference: ``(N, H, W, 3) uint8, RGB``. The user's may show faces, so they are never used.
+    """Generate the images of the reference: ``(N, H, W, C) uint8``, RGB where C is 3.
+
+    The user's may show faces, so they are never used.
 
     They are the first of those that graphs are verified on if the user has none, so that the network answers for them once.
     There are fewer if images and outputs are large, so that the file stays small.
@@ -101,8 +109,10 @@ def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.
         batch: the only batch that the network takes; None if it takes any.
     """
     preprocessing = signature.preprocessing
-    size = 3 * preprocessing.height * preprocessing.width
+    size = preprocessing.channel_count * preprocessing.height * preprocessing.width
     size += sum(prod(signature.sample_shape(t.name)) * signature.dtype(t.name).itemsize for t in signature.tasks)
     count = min(REFERENCES, max(_FEWEST, _REFERENCE_BYTES // size))
     count = count if batch is None else -(-count // batch) * batch
-    return natural_images(count, preprocessing.height, preprocessing.width, seed=_SEED)
+    return natural_images(
+        count, preprocessing.height, preprocessing.width, seed=_SEED, channels=preprocessing.channel_count
+    )

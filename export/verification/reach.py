@@ -36,7 +36,7 @@ def unseen_notes(
     Args:
         network: the network.
         signature: of the graphs, with the activation of each output.
-        images: ``(N, H, W, 3) uint8, RGB``.
+        images: ``(N, H, W, C) uint8``.
         rows: of the FP32 graphs.
         options: the tolerance.
     """
@@ -79,7 +79,7 @@ def unreached(
     Args:
         network: if it cannot be differentiated, or gives probabilities and does not run in float64, nothing is found.
         signature: of the graphs.
-        images: ``(N, H, W, 3) uint8, RGB``; the first one is used.
+        images: ``(N, H, W, C) uint8``; the first one is used.
         scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
         tolerance: as a share of the scale: a smaller change is not noticed.
     """

@@ -62,7 +62,7 @@ def verify(
         path: the artifact's path in the bundle.
         backend: the artifact, loaded :func:`with_logits`.
         signature: the artifact's own (one task for a separate model).
-        samples: images ``(N, H, W, 3) uint8, RGB`` of a size that the graph takes, with what PyTorch gave for them; several if
+        samples: images ``(N, H, W, C) uint8`` of a size that the graph takes, with what PyTorch gave for them; several if
             the graph takes several sizes.
         tolerance: the error allowed, as a share of the spread.
         batch: the only batch size that the graph takes; None if it takes any, and several are tried.
@@ -114,7 +114,7 @@ def _judge_once(
 
 
 def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:
-    """Turn ``(N, H, W, 3) uint8, RGB`` into what the deployed graph takes."""
+    """Turn ``(N, H, W, C) uint8`` into what the deployed graph takes."""
     if preprocessing.input == "uint8":
         return np.ascontiguousarray(images)
     array: npt.NDArray[Any] = network_input(images, preprocessing).numpy()

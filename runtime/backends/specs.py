@@ -40,12 +40,13 @@ def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> 
     uint8 = preprocessing.input == "uint8"
     dtype = np.dtype(np.uint8 if uint8 else np.float32)
     free = bool(preprocessing.multiple)
+    channels = preprocessing.channel_count
     sides = (None, None) if free else (preprocessing.height, preprocessing.width)
-    _check_spec(spec, dtype, (None, *sides, 3) if uint8 else (None, 3, *sides), where)
+    _check_spec(spec, dtype, (None, *sides, channels) if uint8 else (None, channels, *sides), where)
     batch = spec.shape[0] or 1
     if (
         not 1 <= batch <= MOST_BATCH
-        or batch * preprocessing.height * preprocessing.width * 3 * dtype.itemsize > _MOST_INPUT
+        or batch * preprocessing.height * preprocessing.width * channels * dtype.itemsize > _MOST_INPUT
     ):
         raise BundleError(
             f"{where}: takes batches of {batch} images of {preprocessing.height}x{preprocessing.width}, more than "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from mtl_deploy.runtime.errors import OptionError
+
+from .schema import MOST_CHANNELS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -15,6 +17,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 InputFormat = Literal["uint8", "float"]
 Fit = Literal["stretch", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
+Order = str | int
+
+NAMED_ORDERS = {"rgb": 3, "bgr": 3, "gray": 1}
+"""Channels of each order that has a name."""
 
 _LARGEST_MEAN = 1.0
 _LARGEST_STD = (
@@ -29,10 +35,11 @@ class Preprocessing:
     Attributes:
         height: pixels of the network's input.
         width: pixels of the network's input.
-        mean: per channel (R, G, B), of pixel values scaled to 0..1; subtracted.
-        std: per channel, of pixel values scaled to 0..1; divided by.
-        input: ``uint8``: the graph takes ``(N, height, width, 3) uint8, RGB`` and normalises inside;
-            ``float``: it takes ``(N, 3, height, width) float32``, normalised by the caller (the runtime does it).
+        mean: per channel, in the network's order, of pixel values scaled to 0..1; subtracted.
+        std: per channel, in the network's order, of pixel values scaled to 0..1; divided by.
+        input: ``uint8``: the graph takes ``(N, height, width, C) uint8``, RGB where C is 3, and normalises inside;
+            ``float``: it takes ``(N, C, height, width) float32``, in the network's order and normalised by the caller (the runtime
+            does it).
         fit: how an image of another size is brought to the network's: ``stretch``: each axis by its own factor;
             ``letterbox``: both by one factor, centred, the border filled with the mean colour; ``crop``: resized to
             ``resize_to``, then its centre cut out, as torchvision's ``Resize`` and ``CenterCrop`` do.
@@ -42,30 +49,39 @@ class Preprocessing:
             by its own factor; empty for the others.
         interpolation: of the resizing, antialiased as Pillow does it: ``bilinear``, ``bicubic`` or ``nearest`` (which no
             release antialiases).
+        channels: what the network was trained on: ``rgb``, ``bgr`` (images are RGB all the same: the graph, or for ``float`` the
+            runtime, swaps them), ``gray``, or the number of other channels. None: by the length of ``mean``: ``gray`` for 1,
+            ``rgb`` for 3, else the number.
     """
 
     height: int = 224
     width: int = 224
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     input: InputFormat = "uint8"
     fit: Fit = "stretch"
     multiple: int = 0
     resize_to: tuple[int, ...] = ()
     interpolation: Interpolation = "bilinear"
+    channels: Order | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            OptionError: a size or a standard deviation is not positive, the number of channels is not 3, mean and std are for
-                pixel values from 0 to 255, the default size is not a multiple of ``multiple``, or a crop has no size to resize
-                to, or free sizes.
+            OptionError: a size or a standard deviation is not positive, mean or std has another number of values than there are
+                channels, they are for pixel values from 0 to 255, the default size is not a multiple of ``multiple``, or a crop has
+                no size to resize to, or free sizes.
         """
         if self.height < 1 or self.width < 1:
             raise OptionError(f"image size {self.height}x{self.width}: both must be at least 1")
-        if len(self.mean) != 3 or len(self.std) != 3:
-            raise OptionError(f"mean and std need three values (R, G, B), got {self.mean} and {self.std}")
+        object.__setattr__(self, "channels", order_of(self.channels, len(self.mean)))
+        wanted = count_of(self.order)
+        if len(self.mean) != wanted or len(self.std) != wanted:
+            raise OptionError(
+                f"mean {shown(self.mean)} and std {shown(self.std)}: each needs {numbers(wanted)}, one per channel "
+                f"({self.order})"
+            )
         if not all(value > 0 and math.isfinite(value) for value in self.std):
             raise OptionError(f"std {self.std}: every value must be greater than 0")
         if not all(map(math.isfinite, self.mean)):
@@ -108,12 +124,31 @@ class Preprocessing:
             )
 
     @property
-    def fill(self) -> tuple[int, int, int]:
-        """The colour around an image, R, G, B in 0..255: the mean of a letterbox, black where a crop is larger than the image."""
+    def order(self) -> Order:
+        """The network's channels: ``rgb``, ``bgr``, ``gray``, or their number."""
+        assert self.channels is not None  # __post_init__ sets it
+        return self.channels
+
+    @property
+    def channel_count(self) -> int:
+        """The number of channels of an image."""
+        return len(self.mean)
+
+    @property
+    def colours(self) -> str:
+        """For messages, after a shape: ``, RGB`` or ``, gray``; nothing for other channels."""
+        return {"rgb": ", RGB", "bgr": ", RGB", "gray": ", gray"}.get(str(self.order), "")
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The colour around an image, per channel of the image (R, G, B), in 0..255.
+
+        It is the mean in a letterbox, black where a crop is larger than the image.
+        """
         if self.fit == "crop":
-            return 0, 0, 0
-        red, green, blue = (min(max(round(255 * value), 0), 255) for value in self.mean)
-        return red, green, blue
+            return (0,) * self.channel_count
+        colour = tuple(min(max(round(255 * value), 0), 255) for value in self.mean)
+        return colour[::-1] if self.order == "bgr" else colour
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -124,7 +159,9 @@ class Preprocessing:
             "std": list(self.std),
             "input": self.input,
             "resize": self.interpolation,
-            "channels": "RGB",
+            "channels": self.order.upper()
+            if self.order in ("rgb", "bgr") and isinstance(self.order, str)
+            else self.order,
             "fit": self.fit,
             "multiple": self.multiple,
             "resize_to": list(self.resize_to),
@@ -134,19 +171,51 @@ class Preprocessing:
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocessing:
         """Read :meth:`to_dict`'s result back; KeyError, TypeError or ValueError where it is malformed.
 
-        Records of earlier releases have no ``fit``, ``multiple`` and ``resize_to``: the defaults are meant.
+        Records of earlier releases have no ``fit``, ``multiple``, ``resize_to`` or ``channels``: the defaults are meant.
         """
         return cls(
             height=int(data["height"]),
             width=int(data["width"]),
-            mean=cast("tuple[float, float, float]", tuple(float(value) for value in data["mean"])),
-            std=cast("tuple[float, float, float]", tuple(float(value) for value in data["std"])),
+            mean=tuple(float(value) for value in data["mean"]),
+            std=tuple(float(value) for value in data["std"]),
             input=data["input"],
             fit=data.get("fit", "stretch"),
             multiple=int(data.get("multiple", 0)),
             resize_to=tuple(int(value) for value in data.get("resize_to", ())),
             interpolation=data.get("resize", "bilinear"),
+            channels=data.get("channels"),
         )
+
+
+def order_of(channels: Order | None, count: int) -> Order:
+    """Return the order of channels by its one name: ``RGB`` is ``rgb``, 3 is ``rgb``, 1 is ``gray``.
+
+    Args:
+        channels: as somebody wrote it; None: not at all.
+        count: of the channels, where ``channels`` is None.
+
+    Raises:
+        OptionError: there is no such order.
+    """
+    found: Order = count if channels is None else channels
+    if isinstance(found, str):
+        found = found.strip().lower()
+        found = int(found) if found.isdecimal() and found.isascii() and len(found) < 9 else found
+    if isinstance(found, str) and found in NAMED_ORDERS:
+        return found
+    if isinstance(found, str) or not 1 <= found <= MOST_CHANNELS:
+        raise OptionError(f"channels {channels!r}: write rgb, bgr, gray, or a number from 1 to {MOST_CHANNELS}")
+    return {1: "gray", 3: "rgb"}.get(found, int(found))
+
+
+def count_of(order: Order) -> int:
+    """Return the number of channels of an order."""
+    return order if isinstance(order, int) else NAMED_ORDERS[order]
+
+
+def numbers(count: int, noun: str = "number") -> str:
+    """For messages: ``1 number``, ``4 numbers``, ``2 channels``."""
+    return f"{count} {noun}{'s' if count > 1 else ''}"
 
 
 def of_bytes(mean: Sequence[float], std: Sequence[float]) -> bool:
@@ -154,17 +223,16 @@ def of_bytes(mean: Sequence[float], std: Sequence[float]) -> bool:
     return max(mean) > _LARGEST_MEAN or max(std) > _LARGEST_STD
 
 
-def as_fractions(
-    mean: Sequence[float], std: Sequence[float]
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def as_fractions(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and std of pixel values from 0 to 1 where :func:`of_bytes` says that one of them is of 0 to 255.
 
     One of the two that is already of 0 to 1 stays: a mean up to 1 beside a std above 4, a std below 1 beside a mean above 1.
     """
     keep_mean, keep_std = max(mean) <= _LARGEST_MEAN and any(mean), max(std) < 1
-    red, green, blue = (value / (1 if keep_mean else 255) for value in mean)
-    first, second, third = (value / (1 if keep_std else 255) for value in std)
-    return (red, green, blue), (first, second, third)
+    return (
+        tuple(value / (1 if keep_mean else 255) for value in mean),
+        tuple(value / (1 if keep_std else 255) for value in std),
+    )
 
 
 def shown(values: Sequence[float]) -> str:

@@ -31,7 +31,7 @@ class Reference:
     """The images and outputs that engines are verified with.
 
     Attributes:
-        images: ``(N, H, W, 3) uint8, RGB``.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3.
         outputs: PyTorch's, by task, in the graphs' form.
         int8: the INT8 graph's own, by task; empty where there is no such graph.
         margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: for class indices, by how many logits the
@@ -57,7 +57,7 @@ def pack(
     """Return the file, and the manifest's record of it.
 
     Args:
-        images: ``(N, H, W, 3) uint8, RGB``.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3.
         outputs: PyTorch's, by task, in the graphs' form.
         int8: of the INT8 graph in TensorRT's style, as ONNX Runtime computes them: what an INT8 engine must match.
         margins: see :class:`Reference`.
@@ -116,11 +116,14 @@ def read(bundle: Bundle) -> Reference | None:
 
 
 def _check_images(arrays: Mapping[str, npt.NDArray[Any]], signature: Signature) -> None:
-    images, size = arrays.get("images"), (signature.preprocessing.height, signature.preprocessing.width)
+    images, of = arrays.get("images"), signature.preprocessing
+    shape = (of.height, of.width, of.channel_count)
     if images is None:
         raise DocumentError("no array 'images'")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*size, 3) or not len(images):
-        raise DocumentError(f"images are {images.dtype} {images.shape}; expected uint8 (N, {size[0]}, {size[1]}, 3)")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise DocumentError(
+            f"images are {images.dtype} {images.shape}; expected uint8 (N, {', '.join(map(str, shape))})"
+        )
 
 
 def _check_outputs(array: npt.NDArray[Any] | None, count: int, signature: Signature, name: str) -> None:

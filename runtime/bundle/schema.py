@@ -13,6 +13,8 @@ MOST_SIDE = 1 << 14
 """Pixels of one side of an image."""
 MOST_PIXELS = 1 << 26
 """Pixels of a network's input."""
+MOST_CHANNELS = 1 << 10
+"""Of an image."""
 MOST_BATCH = 1 << 16
 MOST_SIZE = 1 << 24
 """Values per sample."""
@@ -52,8 +54,8 @@ _PATH: Schema = {
     "maxLength": 1024,
     "pattern": "^[^\\x00]*$",  # that it stays inside is checked where it is used
 }
-_COLOUR: Schema = _list({"type": "number", "minimum": -1e6, "maximum": 1e6}, minItems=3, maxItems=3)
-_SPREAD: Schema = _list({"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}, minItems=3, maxItems=3)
+_COLOUR: Schema = _list({"type": "number", "minimum": -1e6, "maximum": 1e6}, minItems=1, maxItems=MOST_CHANNELS)
+_SPREAD: Schema = _list({"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}, minItems=1, maxItems=MOST_CHANNELS)
 _WRITTEN_NUMBER: Schema = {"anyOf": [_NUMBER, {"enum": ["inf", "-inf", "nan"]}]}
 
 TASK: Schema = _object(
@@ -88,7 +90,10 @@ PREPROCESSING: Schema = _object(
     multiple=_whole(0, MOST_SIDE),
     resize_to=_list(_whole(1, MOST_SIDE), maxItems=2),
     resize=_TEXT,
-    channels={"const": "RGB"},
+    channels={
+        "description": "RGB, BGR, gray or the number of other channels",
+        "anyOf": [{"enum": ["RGB", "BGR", "gray", "rgb", "bgr"]}, _whole(1, MOST_CHANNELS)],
+    },
 )
 
 SIGNATURE: Schema = _object(

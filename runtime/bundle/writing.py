@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files import disk
+from mtl_deploy.runtime.files.text import as_unicode
 
 from .claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
 from .in_place import own_files
@@ -61,8 +62,11 @@ def write_file(folder: Path, path: str, content: bytes) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end)."""
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    r"""Write ``manifest.json`` into a folder, for people and programs (indented, UTF-8, a newline at the end).
+
+    Bytes of file names that are not UTF-8 are written as text, such as ``\xff``.
+    """
+    text = as_unicode(json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False), json=True)
     write_file(folder, MANIFEST, (text + "\n").encode())
 
 

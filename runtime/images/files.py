@@ -23,12 +23,20 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 (EPS starts Ghostscript), others are rare and little tested."""
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 """The suffixes of the files that are looked for in a folder."""
+ARRAY_SUFFIX = ".npy"
+"""Of an image that is an array; looked for in a folder where there are no pictures, or where pictures cannot hold the channels."""
+PICTURE_CHANNELS = 4
+"""Channels that Pillow reads from a picture at most; of a TIFF with more it drops the rest without a word."""
 MOST_BYTES = 1 << 30
 """Bytes of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
 
 
-def images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path, channels: int = 3) -> list[Path]:
     """List the files of a folder and its subfolders that have an image's suffix, sorted; hidden ones are left out.
+
+    Args:
+        folder: to look in.
+        channels: of the images that the network takes. ``.npy`` files count where it is not 1 or 3, and where there is no picture.
 
     Raises:
         ImageError: there is none.
@@ -36,12 +44,17 @@ def images_in(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in SUFFIXES | {ARRAY_SUFFIX}
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.is_dir()
     )
+    pictures = [path for path in found if path.suffix.lower() in SUFFIXES]
+    if channels in (1, 3) and pictures:
+        found = pictures
     if not found:
-        raise ImageError(f"{folder}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))})")
+        raise ImageError(
+            f"{folder}: no image in this folder or below (looked for {', '.join(sorted(SUFFIXES))} and {ARRAY_SUFFIX})"
+        )
     return found
 
 
@@ -56,8 +69,13 @@ def label_pixels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def opened_image(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
-    """Open an image file; whatever goes wrong while it is read becomes an ImageError."""
+def opened_image(path: str | os.PathLike[str], *, channels: int = 3) -> Iterator[PillowImage.Image]:
+    """Open an image file; whatever goes wrong while it is read becomes an ImageError.
+
+    Args:
+        path: of the file.
+        channels: that the image must have; more than a picture file can hold is an error.
+    """
     name = os.fspath(path)
     try:
         from PIL import Image, UnidentifiedImageError
@@ -66,6 +84,11 @@ def opened_image(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
     with failing_as(name), open_file(path) as stream:
         if os.fstat(stream.fileno()).st_size > MOST_BYTES:
             raise ImageError(f"{name}: larger than {MOST_BYTES >> 20} MiB; shrink it first")
+        if channels > PICTURE_CHANNELS:
+            raise ImageError(
+                f"{name}: the network takes {channels} channels, and pictures, TIFF too, are read with {PICTURE_CHANNELS} at most; "
+                f"save the array (H, W, {channels}) uint8 as .npy"
+            )
         try:
             opened = Image.open(stream, formats=FORMATS)
         except UnidentifiedImageError as error:

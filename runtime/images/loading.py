@@ -15,7 +15,8 @@ from mtl_deploy.runtime.bundle.preprocessing import Interpolation, Preprocessing
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import ImageError
 
-from .files import failing_as, opened_image
+from .channels import as_rgb, in_network_channels, pixels_of_array, pixels_of_array_file
+from .files import ARRAY_SUFFIX, failing_as, opened_image
 from .fit import ImagePlacement, place
 from .resize import resize
 
@@ -29,7 +30,6 @@ Pixels = npt.NDArray[np.uint8]
 
 _MOST_PIXELS = 1 << 27  # pixels that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
 _MOST_WEIGHTS = 1 << 27  # along one axis, pixels before times after, where numpy resizes: 1 GB
-_EXPECTED = "an image is a path, a PIL image, or an array (height, width, 3) uint8, RGB"
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ def prepare_all(images: Images, preprocessing: Preprocessing) -> PreparedImages:
 
     Args:
         images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
-            ``(H, W, 3) uint8``, RGB. Or a batch ``(N, H, W, 3) uint8``, which counts as ready where it has the network's
+            ``(H, W, C) uint8``, RGB where C is 3, also ``(H, W)`` where C is 1; a path may be that of an ``.npy`` file with such an
+            array. Or a batch ``(N, H, W, C) uint8``, which counts as ready where it has the network's
             size: it is passed on as it is, without any crop. Where the graph's input is float, also the ready
-            ``(N, 3, height, width) float32`` or one ``(3, height, width)`` of it, which is passed on as it is. Or a ready
-            batch on the GPU (PyTorch, CuPy, pycuda, ...).
+            ``(N, C, height, width) float32`` or one ``(C, height, width)`` of it, which is passed on as it is: normalised, and in
+            the network's order of channels. Or a ready batch on the GPU (PyTorch, CuPy, pycuda, ...).
         preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
             images are brought to multiples.
 
@@ -92,18 +93,27 @@ def prepare_all(images: Images, preprocessing: Preprocessing) -> PreparedImages:
     if is_on_device(images):
         return _on_device(images, preprocessing)
     if not isinstance(images, Sequence):
-        raise ImageError(f"got {type(images).__name__}; {_EXPECTED}, or a list of them")
+        raise ImageError(f"got {type(images).__name__}; {_expected(preprocessing)}, or a list of them")
     if not images:
         raise ImageError("got an empty list; pass at least one image")
     return _stacked([load_pixels(image, preprocessing) for image in images], preprocessing)
 
 
+def _expected(preprocessing: Preprocessing) -> str:
+    """For errors: what may be passed."""
+    return f"an image is a path, a PIL image, or an array (H, W, {preprocessing.channel_count}) uint8{preprocessing.colours}"
+
+
 def _from_array(array: Array, preprocessing: Preprocessing) -> PreparedImages:
+    channels = preprocessing.channel_count
     if array.dtype == np.uint8:
-        if array.ndim == 3:
+        if array.ndim == 3 or (array.ndim == 2 and channels == 1):
             return _stacked([load_pixels(array, preprocessing)], preprocessing, single=True)
-        if array.ndim != 4 or array.shape[3] != 3 or not array.size:
-            raise ImageError(f"got uint8 of shape {array.shape}; expected (H, W, 3) or a batch (N, H, W, 3), RGB")
+        if array.ndim != 4 or array.shape[3] != channels or not array.size:
+            raise ImageError(
+                f"got uint8 of shape {array.shape}; expected (H, W, {channels}) or a batch (N, H, W, {channels})"
+                f"{preprocessing.colours}"
+            )
         if preprocessing.multiple:
             _check_sides(array.shape, array.shape[1:3], preprocessing)
         elif array.shape[1:3] != (preprocessing.height, preprocessing.width):
@@ -113,13 +123,16 @@ def _from_array(array: Array, preprocessing: Preprocessing) -> PreparedImages:
     if preprocessing.input == "float" and array.dtype == np.float32:
         sides = array.shape[-2:]
         wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
-        if array.ndim in (3, 4) and array.shape[-3:] == (3, *wanted) and array.size:
+        if array.ndim in (3, 4) and array.shape[-3:] == (channels, *wanted) and array.size:
             _check_sides(array.shape, sides, preprocessing)
             tensor = np.ascontiguousarray(array if array.ndim == 4 else array[None])
             return _ready(tensor, sides, single=array.ndim == 3)
-        raise ImageError(f"got float32 of shape {array.shape}; expected (N, 3, {expected}), normalised")
-    ready = f" or ready float32 (N, 3, {expected})" if preprocessing.input == "float" else ""
-    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, 3) or (N, H, W, 3), RGB{ready}")
+        raise ImageError(f"got float32 of shape {array.shape}; expected (N, {channels}, {expected}), normalised")
+    ready = f" or ready float32 (N, {channels}, {expected})" if preprocessing.input == "float" else ""
+    raise ImageError(
+        f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, {channels}) or (N, H, W, {channels})"
+        f"{preprocessing.colours}{ready}"
+    )
 
 
 def _on_device(array: Any, preprocessing: Preprocessing) -> PreparedImages:
@@ -128,8 +141,9 @@ def _on_device(array: Any, preprocessing: Preprocessing) -> PreparedImages:
     shape = tuple(array.shape)
     sides = shape[1:3] if uint8 else shape[2:4]
     wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
-    if len(shape) != 4 or shape[1:] != ((*wanted, 3) if uint8 else (3, *wanted)) or shape[0] < 1:
-        names = (*_sides(preprocessing), "3") if uint8 else ("3", *_sides(preprocessing))
+    count = preprocessing.channel_count
+    if len(shape) != 4 or shape[1:] != ((*wanted, count) if uint8 else (count, *wanted)) or shape[0] < 1:
+        names = (*_sides(preprocessing), str(count)) if uint8 else (str(count), *_sides(preprocessing))
         raise ImageError(f"got an array of shape {shape} on the GPU; expected (N, {', '.join(names)})")
     _check_sides(shape, sides, preprocessing)
     return _ready(array, sides)
@@ -172,39 +186,45 @@ def _tensor(pixels: Pixels, preprocessing: Preprocessing) -> Array:
         return pixels
     scale = (1 / (255 * np.asarray(preprocessing.std, np.float64))).astype(np.float32)
     shift = (-np.asarray(preprocessing.mean, np.float64) / preprocessing.std).astype(np.float32)
+    if preprocessing.order == "bgr":
+        pixels = pixels[..., ::-1]
     return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
-    """Return one image at the network's size, ``(height, width, 3) uint8``, RGB, and where the image lies in it.
+    """Return one image at the network's size, ``(height, width, C) uint8``, RGB where C is 3, and where the image lies in it.
 
     Args:
-        image: a path, a PIL image, or an array ``(H, W, 3) uint8``, RGB.
+        image: a path, a PIL image, or an array ``(H, W, C) uint8``, RGB where C is 3, or ``(H, W)`` where C is 1.
         preprocessing: the graph's.
 
     Raises:
-        ImageError: it cannot be read, or is something else.
+        ImageError: it cannot be read, has other channels than the network takes, or is something else.
     """
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            hint = "; stack a grayscale image three times" if image.ndim == 2 else ""
-            raise ImageError(f"got {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB{hint}")
-        placement = _placed(image.shape[0], image.shape[1], preprocessing)
-        sides = zip(image.shape, placement.box[2:], strict=False)
-        if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
-            raise ImageError(
-                f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
-                "with numpy; pass it as a file or as a Pillow image, or resize it yourself"
-            )
-        pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
-        return _boxed(pixels, placement, preprocessing), placement
+        return _from_pixels(pixels_of_array(image, preprocessing), preprocessing)
     if isinstance(image, (str, os.PathLike)):
-        with opened_image(image) as opened:
+        if os.fspath(image).lower().endswith(ARRAY_SUFFIX):
+            with failing_as(os.fspath(image)):
+                return _from_pixels(pixels_of_array_file(image, preprocessing), preprocessing)
+        with opened_image(image, channels=preprocessing.channel_count) as opened:
             return _from_pillow(opened, preprocessing)
     if _is_pillow(image):
         with failing_as("the image"):
             return _from_pillow(image, preprocessing)
-    raise ImageError(f"got {type(image).__name__}; {_EXPECTED}")
+    raise ImageError(f"got {type(image).__name__}; {_expected(preprocessing)}")
+
+
+def _from_pixels(image: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
+    placement = _placed(image.shape[0], image.shape[1], preprocessing)
+    sides = zip(image.shape, placement.box[2:], strict=False)
+    if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
+        raise ImageError(
+            f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
+            "with numpy; pass it as a file or as a Pillow image, or resize it yourself"
+        )
+    pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
+    return _boxed(pixels, placement, preprocessing), placement
 
 
 def _placed(height: int, width: int, preprocessing: Preprocessing) -> ImagePlacement:
@@ -221,46 +241,45 @@ def _boxed(pixels: Pixels, placement: ImagePlacement, preprocessing: Preprocessi
     """Put an image into its letterbox, or crop it; one that fills the input exactly is returned as it is."""
     if not placement.bordered:
         return pixels
-    canvas = np.empty((*placement.input, 3), np.uint8)
+    canvas = np.empty((*placement.input, preprocessing.channel_count), np.uint8)
     canvas[...] = preprocessing.fill
     placement.paste(pixels, canvas)
     return canvas
 
 
 def _from_pillow(image: PillowImage.Image, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
-    upright = _upright(image)
+    upright = in_network_channels(image, preprocessing)
+    if isinstance(upright, np.ndarray):  # Pillow would weight the other channels by the fourth, an alpha to it
+        return _from_pixels(upright, preprocessing)
     placement = _placed(upright.height, upright.width, preprocessing)
     pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
     return _boxed(pixels, placement, preprocessing), placement
 
 
-def original_pixels(path: str | os.PathLike[str]) -> Pixels:
-    """Read an image file at its own size, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
+def original_pixels(path: str | os.PathLike[str], preprocessing: Preprocessing | None = None) -> Pixels:
+    """Read an image file at its own size as a picture for people, ``(H, W, 3) uint8``, RGB, upright by its EXIF orientation.
+
+    Args:
+        path: of the file.
+        preprocessing: of the graph that took it; None: one of RGB. Of an ``.npy`` file with more than three channels, the first
+            three are shown; of one with fewer, the first as gray.
 
     Raises:
         ImageError: the file is missing, truncated, not an image, or so large that it may be a decompression bomb.
     """
+    if os.fspath(path).lower().endswith(ARRAY_SUFFIX):
+        with failing_as(os.fspath(path)):
+            pixels = pixels_of_array_file(path, preprocessing or Preprocessing())
+            return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
     with opened_image(path) as image:
-        return np.asarray(_upright(image))
-
-
-def _upright(image: PillowImage.Image) -> PillowImage.Image:
-    """Return the image as RGB, by its EXIF orientation: grey is tripled, alpha dropped, 16 bits become 8."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, sometimes stored in 32; convert("RGB") would clip them to white
-        levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        image = Image.fromarray(levels)
-    if image.mode == "F":
-        raise ImageError("the image holds floating-point pixels, whose range is not known; save it as 8-bit RGB")
-    return image.convert("RGB")
+        return np.asarray(as_rgb(image))
 
 
 def _resized(image: PillowImage.Image, height: int, width: int, interpolation: Interpolation) -> Pixels:
     from PIL import Image
 
-    return np.asarray(image.resize((width, height), Image.Resampling[interpolation.upper()]))
+    pixels = np.asarray(image.resize((width, height), Image.Resampling[interpolation.upper()]))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _is_pillow(value: object) -> bool:

@@ -24,7 +24,7 @@ _CUBIC = -0.5  # Keys' parameter, as Pillow has it
 
 
 def resize(image: Image, height: int, width: int, interpolation: Interpolation = "bilinear") -> Image:
-    """Resize ``(H, W, 3) uint8`` to ``(height, width, 3) uint8``, C-contiguous.
+    """Resize ``(H, W, C) uint8`` to ``(height, width, C) uint8``, C-contiguous, each channel by itself.
 
     Method: Pillow's ``src/libImaging/Resample.c`` with its triangle or bicubic filter (R. Keys: Cubic Convolution Interpolation,
     1981): one axis, then the other, each with a support that grows with the reduction, weights rounded to 22 bits, and 8 bits
@@ -41,7 +41,7 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
         image = _across(image, width, interpolation)
     if image.shape[0] != height:
         flat = image.reshape(len(image), -1).astype(np.float64)
-        image = _rounded(_weights(image.shape[0], height, interpolation) @ flat).reshape(height, -1, 3)
+        image = _rounded(_weights(image.shape[0], height, interpolation) @ flat).reshape(height, *image.shape[1:])
     if across and rows_first:
         image = _across(image, width, interpolation)
     return np.ascontiguousarray(image)
@@ -54,7 +54,7 @@ def _across(image: Image, width: int, interpolation: Interpolation) -> Image:
 
 def _along_columns(rows: Image, weights: Weights) -> Image:
     columns = rows.transpose(1, 0, 2).reshape(rows.shape[1], -1).astype(np.float64)
-    return _rounded(weights @ columns).reshape(len(weights), len(rows), 3).transpose(1, 0, 2)
+    return _rounded(weights @ columns).reshape(len(weights), len(rows), rows.shape[2]).transpose(1, 0, 2)
 
 
 def _rounded(values: Weights) -> Image:

@@ -233,6 +233,9 @@ def _play(
     from .picture import caption
     from .picture import show as draw
 
+    channels = model.signature.preprocessing.channel_count
+    if channels not in (1, 3):
+        raise OptionError(f"{source}: a video has 3 channels, and the network takes {channels}; pass arrays to predict")
     meter = FrameRate()
     count = 0
     with Frames(source) as frames:
@@ -245,7 +248,7 @@ def _play(
             )
         with nullcontext() if output is None else closing(output):
             for frame in frames:
-                predictions: Mapping[str, Prediction] = model.predict(frame)
+                predictions: Mapping[str, Prediction] = model.predict(_as_picture(frame) if channels == 1 else frame)
                 meter.tick()
                 count += 1
                 told(count, predictions, meter.rate)
@@ -257,6 +260,13 @@ def _play(
     if count == 0:
         raise ImageError(f"{source}: no frame could be read from it")
     return count
+
+
+def _as_picture(frame: Pixels) -> Any:
+    """Return a frame as a Pillow image, which is converted to gray where an array is not."""
+    from PIL import Image
+
+    return Image.fromarray(frame)
 
 
 def _opencv(what: str) -> Any:

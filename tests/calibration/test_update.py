@@ -120,3 +120,13 @@ def test_a_signed_bundle_says_that_it_is_not_signed_any_more(
     assert main([str(bundle), *options]) == 0
     assert f"warning: {bundle} is no longer signed" in capsys.readouterr().err
     assert not (bundle / SIGNATURE_FILE).exists()
+
+
+@pytest.mark.parametrize("budget", ["ages=0.1", "age=0.1,race=most", "age=0.1,age=0.2"])
+def test_a_budget_that_cannot_be_meant_is_noticed_before_the_images_are_read(
+    budget: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(bundle), "--calibration-data", str(tmp_path / "absent"), "--max-drop", budget]) == 2
+    assert "max drop" in capsys.readouterr().err
+    assert main([str(bundle), "--calibration-data", str(tmp_path / "absent"), "--max-drop", "age=5%"]) == 2
+    assert "absent: No such file" in capsys.readouterr().err  # whether there are labels for a % is known only then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -82,7 +83,13 @@ CASES = [
     pytest.param(weights, [*FACTORY, *TASKS, "--image-size", "big"], "--image-size", id="a-size-that-is-none"),
     pytest.param(weights, [*FACTORY, *TASKS, "--opset", "11"], "opset 11", id="an-opset-too-old"),
     pytest.param(weights, [*FACTORY, *TASKS, "--precision", "int4"], "int4", id="unknown-precision"),
-    pytest.param(weights, [*FACTORY, *TASKS, "--samples", "8"], "32", id="too-few-samples"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--samples", "1"], "2 or more, and 32", id="too-few-samples"),
+    pytest.param(
+        weights,
+        [*FACTORY, *TASKS, "--max-drop", "rce=1%", "--calibration-data", "nowhere"],
+        "no task is called 'rce'",
+        id="a-budget-of-no-task",
+    ),
     pytest.param(weights, [*FACTORY, *TASKS, "--images", "nowhere"], "nowhere", id="no-such-images"),
     pytest.param(weights, [*FACTORY, *TASKS, "--tolerance", "fp32"], "--tolerance", id="a-tolerance-that-is-none"),
     pytest.param(in_place, FACTORY + TASKS, "--force", id="an-existing-bundle"),
@@ -170,3 +177,39 @@ def test_ctrl_c_leaves_no_trace_and_exits_130(seconds: float, tmp_path: Path) ->
     assert process.returncode == 130
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_few_samples_are_used_with_a_warning_and_precisions_in_any_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(NETWORKS)
+    arguments = [str(weights(tmp_path)), *FACTORY, *TASKS, "--samples", "8", "--precision", "FP32, Fp16", "--json"]
+    arguments += ["--tolerance", "FP16=0.05", "--engine", "none", "--no-separate", "-o", str(tmp_path / "few.mtl")]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    said = "verified on 8 images only"
+    assert f"warning: {said}" in captured.err
+    manifest = json.loads(captured.out)["manifest"]
+    assert any(said in note for note in manifest["provenance"]["notes"])
+    assert {row["samples"] for row in manifest["verification"]} == {8}
+    assert {artifact["precision"] for artifact in manifest["artifacts"]} == {"fp32", "fp16"}
+
+
+def test_a_misspelt_budget_of_a_network_with_tasks_of_its_own_is_noticed_before_it_is_traced(
+    article_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def traced(*_: object, **__: object) -> None:
+        raise AssertionError("the network was traced first")
+
+    monkeypatch.setattr("mtl_deploy.export.graph.trace.trace", traced)
+    arguments = [
+        str(article_checkpoint),
+        "--image-size",
+        "64x64",
+        "--max-drop",
+        "ages=0.1",
+        "-o",
+        str(tmp_path / "a.mtl"),
+    ]
+    assert main([*arguments, "--calibration-data", str(tmp_path)]) == 2
+    assert "no task is called 'ages'; the tasks are age, gender, race" in capsys.readouterr().err

@@ -18,7 +18,9 @@ def test_an_engine_that_fits_is_preferred_fp16_first(trt: Any, engine_bundle: En
 
 
 def test_a_precision_chooses_among_engines(trt: Any, engine_bundle: EngineBundle) -> None:
-    assert select(open_bundle(engine_bundle()), precision="fp32").artifact.path == "fp32.trt"
+    bundle = open_bundle(engine_bundle())
+    for written in ("fp32", "FP32"):
+        assert select(bundle, precision=written).artifact.path == "fp32.trt"
 
 
 def test_the_first_engine_that_fits_is_taken(trt: Any, engine_bundle: EngineBundle) -> None:

@@ -57,7 +57,7 @@ def take(
     opset: int | None = None,
     threads: int | None = None,
 ) -> TracedGraph:
-    """Turn a given graph into one for float images ``(N, 3, H, W)``, with a free batch where that changes no row.
+    """Turn a given graph into one for float images ``(N, C, H, W)``, with a free batch where that changes no row.
 
     Whether it does is found out by running it: on batches of one and of three images, each row must be what the given graph
     gives for that image alone. Otherwise the given batch stays, and the result says so.
@@ -74,7 +74,9 @@ def take(
     """
     model = _with_float_images(ir.from_proto(to_opset(given.model, opset, given.where)), given, preprocessing)
     model.graph.outputs[:] = [value for value in model.graph.outputs if value.name in outputs]
-    probe = natural_images(max(_BATCHES), preprocessing.height, preprocessing.width, seed=1)
+    probe = natural_images(
+        max(_BATCHES), preprocessing.height, preprocessing.width, seed=1, channels=preprocessing.channel_count
+    )
     images = network_input(probe, preprocessing)
     with torch.inference_mode():
         expected = {name: value.numpy() for name, value in given(images).items() if name in outputs}
@@ -102,7 +104,7 @@ def take(
 
 
 def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessing) -> ir.Model:
-    """Give a graph the input ``(N, 3, H, W) float32``, drop the shapes that it states, and move names out of our way."""
+    """Give a graph the input ``(N, C, H, W) float32``, drop the shapes that it states, and move names out of our way."""
     graph = model.graph
     for value in [
         *graph.inputs,
@@ -116,7 +118,7 @@ def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessi
             value.shape = None
     old = graph.inputs[0]
     height, width = (None, None) if preprocessing.multiple else (preprocessing.height, preprocessing.width)
-    shape = ir.Shape(["batch", 3, height or "given_height", width or "given_width"])
+    shape = ir.Shape(["batch", preprocessing.channel_count, height or "given_height", width or "given_width"])
     if not given.entry.pixels and not given.entry.last:
         old.shape, old.type = shape, ir.TensorType(ir.DataType.FLOAT)
         return model

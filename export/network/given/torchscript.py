@@ -38,7 +38,8 @@ def load_script(file: Path, *, trust: bool) -> tuple[torch.nn.Module, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates what it still reads
-            script = torch.jit.load(str(file), map_location="cpu").eval().float()  # type: ignore[no-untyped-call]
+            with file.open("rb") as stream:  # torch opens no path that is not UTF-8
+                script = torch.jit.load(stream, map_location="cpu").eval().float()  # type: ignore[no-untyped-call]
     except Exception as error:  # a damaged archive fails anywhere in the reader, or in its own code
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"

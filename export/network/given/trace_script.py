@@ -70,7 +70,7 @@ def _export(network: Network) -> bytes:
     """Return the exporter's file."""
     preprocessing, batch = network.preprocessing, network.batch
     sides = {2: "height", 3: "width"} if preprocessing.multiple else {}
-    images = torch.zeros(batch or 2, 3, preprocessing.height, preprocessing.width)
+    images = torch.zeros(batch or 2, preprocessing.channel_count, preprocessing.height, preprocessing.width)
     file: Any = io.BytesIO()
     settings: dict[str, Any] = {
         "dynamic_axes": {"given": {**({} if batch else {0: "batch"}), **sides}},

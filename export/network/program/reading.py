@@ -61,7 +61,7 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
 
 
 def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int | None, int | None, int | None]:
-    """Return the shape ``(N, 3, H, W)`` of a program's only input; None stands for a free dimension.
+    """Return the shape ``(N, C, H, W)`` of a program's only input; None stands for a free dimension.
 
     Raises:
         CheckpointError: the program takes several inputs, or something other than a batch of images.
@@ -75,7 +75,7 @@ def input_shape(program: torch.export.ExportedProgram) -> tuple[int | None, int 
     if len(names) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
         raise CheckpointError(
             f"the program takes {len(names)} inputs ({', '.join(map(str, names))}) of shapes {shapes}; "
-            "one batch of images (N, 3, H, W) is supported"
+            "one batch of images (N, C, H, W) is supported"
         )
     if program.example_inputs is not None and program.example_inputs[1]:
         raise CheckpointError(_keyword(names[0]))

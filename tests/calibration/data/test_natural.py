@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,27 @@ def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     assert found.shape == (4, *size, 3)
     assert found.dtype == np.uint8
     assert found.std() > 5
+
+
+@pytest.mark.parametrize("draw", [natural_images, synthetic_images])
+@pytest.mark.parametrize("channels", [1, 2, 4, 6, 7])
+def test_pictures_are_drawn_with_any_number_of_channels(draw: Callable[..., np.ndarray], channels: int) -> None:
+    images = draw(6, 40, 32, seed=1, channels=channels)
+    assert (images.shape, images.dtype) == ((6, 40, 32, channels), np.uint8)
+    assert images.std(axis=(0, 1, 2)).min() > 20  # no channel is empty
+    for channel in range(1, channels):  # and none a copy of another
+        assert (images[..., channel] != images[..., channel - 1]).any()
+    np.testing.assert_array_equal(images[:2], draw(2, 40, 32, seed=1, channels=channels))
+
+
+def test_one_channel_is_the_luma_of_the_colour_picture() -> None:
+    colours = natural_images(3, 24, 24, seed=5).astype(np.float64)
+    luma = colours @ [0.299, 0.587, 0.114]
+    assert np.abs(natural_images(3, 24, 24, seed=5, channels=1)[..., 0] - luma).max() <= 1
+
+
+def test_further_channels_show_the_same_shapes() -> None:
+    images = natural_images(8, 64, 64, seed=2, channels=6).astype(np.float64)
+    steps = np.abs(np.diff(images, axis=1)).transpose(3, 0, 1, 2).reshape(6, -1)
+    others = np.roll(steps[3], steps.shape[1] // 8)  # of the next picture
+    assert np.corrcoef(steps[0], steps[3])[0, 1] > 0.1 > 0.05 > np.corrcoef(steps[0], others)[0, 1]

@@ -14,7 +14,9 @@ import torch
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
+from mtl_deploy.export.preprocessing.preset_torchvision import torchvision_preset
 from mtl_deploy.runtime import load
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from tests.export.preprocessing.presets import FAST, NETWORKS, PHOTO, RESNET, TASKS
 
 
@@ -34,7 +36,20 @@ from tests.export.preprocessing.presets import FAST, NETWORKS, PHOTO, RESNET, TA
         (["--pixel-range", "255"], "give both"),
         (["--pixel-range", "255", "--mean", "123,117,104"], "give both"),
         (["--pixel-range", "255", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"], "leave --pixel-range out"),
-        (["--mean", "1,2"], "three numbers"),
+        (["--mean", "1,2"], "--mean has 2 numbers: give --std too, 2 numbers"),
+        (["--mean", "1,b"], "--mean '1,b': write one number per channel"),
+        (["--channels", "6", "--mean", "1,b"], "--mean '1,b': write 6 numbers, such as 0.5,0.5,0.5,0.5,0.5,0.5"),
+        (
+            ["--channels", "4", "--mean", "0,0,0", "--std", "1,1,1,1"],
+            "--mean 0,0,0 has 3 numbers, and --channels 4: write 4",
+        ),
+        (["--mean", "0,0,0", "--std", "1"], "--std 1 has 1 number, and --mean has 3 numbers: write 3"),
+        (["--channels", "gray"], "--channels gray: give --mean, 1 number such as 0.5; the default is ImageNet's"),
+        (["--channels", "gray", "--std", "1"], "--channels gray: give --mean too, 1 number"),
+        (["--channels", "gray", "--transform", RESNET], "--channels gray: give --mean, 1 number"),
+        (["--channels", "gbr"], "--channels 'gbr': write rgb, bgr, gray, or a number from 1 to 1024"),
+        (["--channels", "0"], "--channels '0': write rgb"),
+        (["--channels", "bgr", "--mean", "104,117,123"], "--mean 0.407843,0.458824,0.482353 --std 0.225,0.224,0.229"),
         (["--fit", "crop"], "--fit crop needs --resize-to"),
         (["--resize-to", "256"], "only --fit crop"),
         (["--fit", "crop", "--resize-to", "big"], "--resize-to 'big'"),
@@ -106,3 +121,32 @@ def test_a_bundle_has_no_use_for_a_transform(
     for option in (["--transform", RESNET], ["--resize-to", "256"], ["--fit", "crop"], ["--pixel-range", "255"]):
         assert main([str(bundle), *option]) == 2
         assert f"so {option[0]} has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "mean"),
+    [
+        ([], "rgb", (0.485, 0.456, 0.406)),
+        (["--channels", "RGB"], "rgb", (0.485, 0.456, 0.406)),
+        (["--channels", "bgr"], "bgr", (0.406, 0.456, 0.485)),
+        (["--channels", "bgr", "--mean", "0.1,0.2,0.3"], "bgr", (0.1, 0.2, 0.3)),
+        (["--channels", "bgr", "--transform", RESNET], "bgr", (0.406, 0.456, 0.485)),
+        (["--mean", "0.5", "--std", "0.25"], "gray", (0.5,)),
+        (["--channels", "1", "--mean", "0.5", "--std", "0.25"], "gray", (0.5,)),
+        (["--channels", "3"], "rgb", (0.485, 0.456, 0.406)),
+        (["--mean", "0,0,0,0", "--std", "1,1,1,1"], 4, (0, 0, 0, 0)),
+        (["--pixel-range", "255", "--mean", "51,51", "--std", "255,255"], 2, (0.2, 0.2)),
+    ],
+    ids=str,
+)
+def test_mean_and_std_are_in_the_networks_order_and_the_presets_in_rgb(
+    options: list[str], channels: str | int, mean: tuple[float, ...]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_preprocessing_arguments(parser)
+    said = stated(parser.parse_args(options))
+    preset = torchvision_preset(said.transform) if said.transform else None
+    found, _ = combine(said, preset)
+    assert found.channels == channels
+    assert found.mean == pytest.approx(mean)
+    assert Preprocessing.from_dict(found.to_dict()) == found

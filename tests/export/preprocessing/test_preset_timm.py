@@ -59,7 +59,12 @@ def test_what_a_record_leaves_out_is_what_timm_takes() -> None:
         ({"crop_mode": "tiles"}, {"fit": "stretch"}, "crop_mode 'tiles'.*--fit"),
         ({"input_size": (3, 64, 96)}, {"fit": "crop", "resize_to": (72,)}, "for 64x96.*--fit"),
         ({"interpolation": "lanczos"}, {"interpolation": "bicubic"}, "'lanczos' is not one of.*--interpolation"),
-        ({"input_size": (1, 64, 64)}, {"size": (64, 64)}, "1 channels.*--image-size"),
+        (
+            {"input_size": (1, 64, 64)},
+            {"mean": (0.5,), "std": (0.5,)},
+            "1 channel, its mean 3 numbers; choose with --mean",
+        ),
+        ({"mean": (0.5,)}, {"mean": (0.5, 0.5, 0.5)}, "3 channels, its mean 1 number; choose with --mean"),
     ],
 )
 def test_what_a_record_says_and_cannot_be_expressed_is_the_users_choice(
@@ -69,13 +74,13 @@ def test_what_a_record_says_and_cannot_be_expressed_is_the_users_choice(
     with pytest.raises(OptionError, match=message):
         combine(Stated(), preset)
     preprocessing, _ = combine(Stated(**own), preset)
-    assert preprocessing.mean == (0.5, 0.5, 0.5)
+    assert preprocessing.mean == own.get("mean", (0.5, 0.5, 0.5))
     assert (preprocessing.fit, preprocessing.interpolation) == (own.get("fit", "crop"), "bicubic")
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"crop_pct": "most"}, {"input_size": (3, 64)}, {"mean": (0.5,)}, {"crop_pct": float("nan")}, {"std": 0.5}],
+    [{"crop_pct": "most"}, {"input_size": (3, 64)}, {"mean": "half"}, {"crop_pct": float("nan")}, {"std": 0.5}],
 )
 def test_records_that_are_none_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"pretrained_cfg \(timm\) cannot be read"):
@@ -98,3 +103,16 @@ def test_records_are_found_where_checkpoints_have_them() -> None:
     assert find_config(torch.nn.Sequential(network, torch.nn.ReLU())) == network.pretrained_cfg
     other = {"teacher": {"pretrained_cfg": CONFIG | {"crop_pct": 1.0}}, "pretrained_cfg": CONFIG}
     assert find_config(other) is None  # which one is meant is not told
+
+
+def test_a_record_of_another_number_of_channels_is_taken_whole() -> None:
+    config = {"input_size": (1, 64, 64), "mean": (0.4,), "std": (0.3,), "crop_pct": 1.0}
+    preprocessing, notes = combine(Stated(), timm_preset(config))
+    assert (preprocessing.channels, preprocessing.mean, preprocessing.std) == ("gray", (0.4,), (0.3,))
+    assert "channels gray" in notes[0]
+    own = Stated(channels=4, mean=(0.5,) * 4, std=(0.5,) * 4)  # as timm adapts weights with in_chans=4
+    preprocessing, notes = combine(own, timm_preset(config))
+    assert (preprocessing.channels, preprocessing.mean) == (4, (0.5,) * 4)
+    assert "--channels 4 overrides the checkpoint's pretrained_cfg (timm), which says gray" in notes
+    with pytest.raises(CheckpointError, match="channels"):
+        timm_preset(config | {"input_size": (0, 64, 64)})

@@ -208,7 +208,7 @@ def test_the_schemas_name_every_field_that_records_have() -> None:
                 "version": 1,
                 "tasks": [tasks[0].to_dict()],
                 "outputs": "logits",
-                "preprocessing": preprocessing | {"channels": "BGR"},
+                "preprocessing": preprocessing | {"channels": "GBR"},
             },
             SIGNATURE,
         )

@@ -1,0 +1,180 @@
+"""Images of one, four and more channels: arrays, array files and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.images.files import images_in
+from mtl_deploy.runtime.images.fit import place
+from mtl_deploy.runtime.images.loading import load_pixels, original_pixels, prepare
+from mtl_deploy.runtime.images.resize import resize
+
+RNG = np.random.default_rng(2)
+
+
+def taking(count: int, **options: object) -> Preprocessing:
+    return Preprocessing(12, 10, mean=(0.5,) * count, std=(0.25,) * count, **options)  # type: ignore[arg-type]
+
+
+def image(channels: int, height: int = 30, width: int = 20) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+@pytest.mark.parametrize("kind", ["bilinear", "bicubic", "nearest"])
+def test_each_channel_is_resized_by_itself_as_pillow_does(channels: int, kind: str) -> None:
+    pixels = image(channels)
+    planes = [
+        np.asarray(Image.fromarray(pixels[..., channel]).resize((10, 30), Image.Resampling[kind.upper()]))
+        for channel in range(channels)
+    ]
+    np.testing.assert_array_equal(resize(pixels, 30, 10, kind), np.stack(planes, axis=-1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_arrays_and_array_files_are_taken_with_the_networks_channels(channels: int, tmp_path: Path) -> None:
+    pixels = image(channels)
+    np.save(tmp_path / "image.NPY.npy", pixels)
+    (tmp_path / "image.NPY.npy").rename(tmp_path / "image.NPY")
+    expected = resize(pixels, 12, 10)
+    for given in (pixels, tmp_path / "image.NPY", str(tmp_path / "image.NPY")):
+        tensor, single = prepare(given, taking(channels))
+        assert single
+        np.testing.assert_array_equal(tensor, expected[None])
+    batch = np.stack([expected] * 3)
+    assert np.shares_memory(prepare(batch, taking(channels))[0], batch)
+    planes, _ = prepare(pixels, taking(channels, input="float"))
+    np.testing.assert_allclose(planes[0], (expected.transpose(2, 0, 1) / 255 - 0.5) / 0.25, atol=1e-5)
+
+
+def test_a_matrix_is_an_image_of_one_channel() -> None:
+    pixels = image(1)
+    np.testing.assert_array_equal(load_pixels(pixels[..., 0], taking(1))[0], load_pixels(pixels, taking(1))[0])
+    for batch in (np.zeros((3, 12, 10), np.uint8), np.zeros((12, 10, 3), np.uint8)):
+        with pytest.raises(ImageError, match=r"\(H, W\) or \(H, W, 1\), gray; .*images\[..., None\]"):
+            prepare(batch, taking(1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1", "I;16"])
+def test_every_picture_becomes_gray_as_pillow_does_it(mode: str, tmp_path: Path) -> None:
+    if mode == "I;16":
+        levels = RNG.integers(0, 1 << 16, (12, 10), dtype=np.uint16)
+        picture, expected = Image.fromarray(levels), (levels >> 8).astype(np.uint8)
+    else:
+        picture = Image.fromarray(image(3, 12, 10)).convert(mode)
+        expected = np.asarray(picture.convert("L"))
+    picture.save(tmp_path / "picture.tiff")
+    for given in (tmp_path / "picture.tiff", picture):
+        np.testing.assert_array_equal(load_pixels(given, taking(1))[0], expected[..., None])
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("tiff", "RGBA"), ("png", "RGBA"), ("tiff", "CMYK")])
+def test_a_picture_of_four_channels_keeps_them_and_no_alpha_weights_the_others(
+    suffix: str, mode: str, tmp_path: Path
+) -> None:
+    pixels = image(4)
+    pixels[:15, :, 3] = 0  # transparent, where Pillow's own resizing would lose the colour
+    Image.fromarray(pixels, mode).save(tmp_path / f"four.{suffix}")
+    np.testing.assert_array_equal(load_pixels(tmp_path / f"four.{suffix}", taking(4))[0], resize(pixels, 12, 10))
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_a_picture_of_other_channels_is_refused_with_the_way_on(channels: int, tmp_path: Path) -> None:
+    Image.fromarray(image(3)).save(tmp_path / "rgb.tiff")
+    with pytest.raises(ImageError, match=rf"rgb.tiff: .*takes {channels}.*\(H, W, {channels}\) uint8 as .npy"):
+        load_pixels(tmp_path / "rgb.tiff", taking(channels))
+    with pytest.raises(ImageError, match="No such file"):
+        load_pixels(tmp_path / "absent.tiff", taking(channels))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((6, 12, 10), np.uint8), r"move the channels to the end: image.transpose\(1, 2, 0\)"),
+        (np.zeros((12, 10, 6), np.float32), "0 to 255, without normalisation"),
+        (np.zeros((12, 10, 3), np.uint8), r"expected uint8 \(H, W, 6\)$"),
+        (np.zeros((0, 10, 6), np.uint8), r"\(0, 10, 6\)"),
+        (np.array([None]), "cannot be read|holds no plain array|object"),
+    ],
+    ids=["planes", "float", "three", "empty", "pickle"],
+)
+def test_an_array_file_of_another_form_is_refused(array: np.ndarray, message: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", array, allow_pickle=True)
+    with pytest.raises(ImageError, match=message) as caught:
+        load_pixels(tmp_path / "image.npy", taking(6))
+    assert str(caught.value).startswith(f"{tmp_path / 'image.npy'}: ")
+
+
+def test_bgr_planes_are_swapped_where_the_runtime_normalises_and_the_border_is_the_mean() -> None:
+    pixels = image(3, 12, 10)
+    mean, std = (0.1, 0.4, 0.7), (0.2, 0.25, 0.5)
+    options = {"mean": mean, "std": std, "channels": "bgr"}
+    planes, _ = prepare(pixels, Preprocessing(12, 10, input="float", **options))  # type: ignore[arg-type]
+    expected = (pixels[..., ::-1] / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(planes[0], expected.transpose(2, 0, 1), atol=1e-5)
+    boxed = Preprocessing(12, 10, fit="letterbox", **options)  # type: ignore[arg-type]
+    canvas, placement = load_pixels(image(3, 5, 10), boxed)
+    assert placement.bordered
+    assert canvas[0, 0].tolist() == [178, 102, 26]  # R, G, B
+
+
+def test_borders_have_as_many_channels_as_the_image() -> None:
+    for channels in (1, 6):
+        boxed = taking(channels, fit="letterbox")
+        canvas, _ = load_pixels(image(channels, 5, 10), boxed)
+        assert canvas.shape == (12, 10, channels)
+        assert (canvas[0, 0] == 128).all()
+        assert place(5, 10, boxed).bordered
+
+
+def test_folders_list_array_files_where_pictures_cannot_be_meant(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", image(6))
+    assert images_in(tmp_path, 3) == [tmp_path / "one.npy"]
+    Image.fromarray(image(3)).save(tmp_path / "two.png")
+    assert images_in(tmp_path, 3) == images_in(tmp_path, 1) == [tmp_path / "two.png"]
+    assert images_in(tmp_path, 6) == [tmp_path / "one.npy", tmp_path / "two.png"]
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (4, [0, 1, 2]), (6, [0, 1, 2])])
+def test_an_array_file_is_shown_as_a_picture(channels: int, shown: list[int], tmp_path: Path) -> None:
+    pixels = image(channels)
+    np.save(tmp_path / "image.npy", pixels)
+    found = original_pixels(tmp_path / "image.npy", taking(channels))
+    np.testing.assert_array_equal(found, pixels[..., shown])
+
+
+@pytest.mark.parametrize(
+    ("channels", "count", "order"),
+    [
+        (None, 1, "gray"),
+        (None, 3, "rgb"),
+        (None, 5, 5),
+        ("RGB", 3, "rgb"),
+        (3, 3, "rgb"),
+        ("1", 1, "gray"),
+        ("bgr", 3, "bgr"),
+    ],
+)
+def test_an_order_has_one_name(channels: str | int | None, count: int, order: str | int) -> None:
+    made = taking(count, channels=channels)
+    assert made.channels == order
+    assert Preprocessing.from_dict(made.to_dict()) == made
+
+
+def test_records_of_earlier_releases_are_rgb() -> None:
+    record = Preprocessing(12, 10).to_dict()
+    assert record["channels"] == "RGB"
+    del record["channels"]
+    assert Preprocessing.from_dict(record).channels == "rgb"
+
+
+@pytest.mark.parametrize(("channels", "count"), [("bgr", 1), ("gray", 3), (4, 3), ("rgba", 4), (0, 0), (2000, 2000)])
+def test_an_order_that_does_not_fit_is_refused(channels: str | int, count: int) -> None:
+    with pytest.raises(OptionError):
+        taking(count, channels=channels)
