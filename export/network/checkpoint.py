@@ -7,6 +7,7 @@ says that the file is trusted.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import warnings
@@ -279,7 +280,9 @@ def _read_torch(file: Path, kind: FileKind, *, trust: bool) -> Any:
         with warnings.catch_warnings(), allowed:
             warnings.simplefilter("ignore")  # deprecations of storage types, which the user cannot act on
             named = _has_text_name(file)
-            mapped = kind is FileKind.TORCH and not trust and named  # mapped weights are copied later; a trusted module is not
+            mapped = (
+                kind is FileKind.TORCH and not trust and named
+            )  # mapped weights are copied later; a trusted module is not
             with contextlib.nullcontext(file) if named else file.open("rb") as source:
                 content = torch.load(source, map_location="cpu", weights_only=not trust, mmap=mapped)
     except Exception as error:  # a damaged or trusted file fails anywhere in the reader, or in its own code
