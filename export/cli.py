@@ -20,6 +20,7 @@ from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.errors import OptionError
 
+from .options.constants import parse_constants
 from .options.export import DEFAULT_PRECISIONS, MIN_SAMPLES, PRECISIONS, Options
 
 _DESCRIPTION = """\
@@ -39,6 +40,8 @@ examples:
       any network of yours: make() returns it, the file holds its weights
   mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
       a torch.export program, verified on real images, written to deploy/program.mtl
+  mtl-export model.onnx --tasks tasks.toml --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
+      an ONNX graph from any exporter, verified against that file itself
   mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
       one value per pixel: class indices and depth at the size of the image, from one pass
   mtl-export model.pt --transform torchvision:ResNet50_Weights.IMAGENET1K_V2
@@ -65,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("mtl-export", _DESCRIPTION, _EPILOG)
     made.add_argument(
-        "checkpoint", type=Path, metavar="MODEL", help="a .pt, .pth or .pt2 file; or a bundle, to build engines for"
+        "checkpoint",
+        type=Path,
+        metavar="MODEL",
+        help="a .pt, .pth, .pt2 or .onnx file; or a bundle, to build engines for",
     )
     made.add_argument(
         "-o",
@@ -107,15 +113,22 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--trust-pickle", action="store_true", help="let MODEL run code; only for files that you trust"
     )
+    network.add_argument(
+        "--constant",
+        action="append",
+        metavar="NAME=VALUE",
+        help="another argument of the network's forward: a number, true, false, none, text, a size such as 480x640, or several "
+        "values with commas between; may be repeated",
+    )
     network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with one [[task]] table per task")
     network.add_argument(
         "--task",
         action="append",
         metavar=FORM,
-        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass or, with one value per "
-        "pixel, segmentation, depth[:unit] or normals; FIELD is activation (what the network itself applies: none, sigmoid, "
-        "softmax or log_softmax; found in its graph if left out), scale, offset, threshold, output, valid_range, "
-        "upsample or argmax",
+        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass, raw (the tensor as it "
+        "is) or, with one value per pixel, segmentation, depth[:unit] or normals; FIELD is output (which of the network's outputs, "
+        "as 0, det.0), columns (7,9: those of it), activation (what the network itself applies: none, sigmoid, softmax or "
+        "log_softmax; found in its graph if left out), scale, offset, threshold, valid_range, upsample or argmax",
     )
 
 
@@ -225,6 +238,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         model=arguments.model,
         weights=arguments.weights,
         trust_pickle=arguments.trust_pickle,
+        constants=parse_constants(arguments.constant or ()),
         tasks=_tasks(arguments.tasks, arguments.task),
         preprocessing=Preprocessing() if said.transform else combine(said)[0],
         stated=said,

@@ -28,8 +28,9 @@ def report(bundle: Bundle) -> str:
             for artifact in manifest.artifacts
         ],
     )
+    truth = manifest.provenance.get("compared_with", "PyTorch")
     verified = table(
-        ["file", "task", "images", "error", "allowed", "behind it", "allowed", "PyTorch's own", "same class"],
+        ["file", "task", "images", "error", "allowed", "behind it", "allowed", f"{truth}'s own", "same class"],
         [
             [
                 row["artifact"],
@@ -47,7 +48,7 @@ def report(bundle: Bundle) -> str:
     against = ""
     if manifest.verification:
         images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
-        against = f"Each file against PyTorch{images}:\n{verified}\n\n"
+        against = f"Each file against {truth}{images}:\n{verified}\n\n"
     return (
         f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"
@@ -136,6 +137,8 @@ def _sharing(sharing: dict[str, Any]) -> str:
         return ""
     copies = sharing["backbone_copies"]
     before, after = _cost(sharing, "network"), _cost(sharing, "shared")
+    if len(sharing["multiply_adds"].get("heads", ())) == 1:
+        return f"One task, so there is nothing to share ({after}).\n"
     if not sharing["shares_backbone"]:
         return (
             "The heads share nothing: these are several networks in one file, and one pass costs as much as running them "

@@ -53,7 +53,7 @@ def doubts(found: Evaluation, data: CalibrationData, variant: str, *, decoded: b
         else:
             outputs, labels = found.outputs[name][task.name], data.labels.get(task.name)
             labels = None if labels is None or not known(labels).any() else labels
-            made = _of_values if task.kind == "regression" else _of_classes
+            made = _of_values if task.of_values else _of_classes
             said = made(task, outputs, labels, decoded, seed)
         sentences += [f"task {task.name!r}: {shown} {text}" for text in said]
     order = {task: i for i, task in enumerate(dict.fromkeys(cell.task for cell in found.matrix.cells))}

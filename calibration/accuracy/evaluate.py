@@ -101,7 +101,8 @@ def evaluate(
         for task in signature.tasks:
             if not task.dense:
                 for name in names:
-                    kept[name].setdefault(task.name, []).append(np.asarray(answers[name][task.name], np.float32))
+                    found = np.asarray(answers[name][task.name], np.float32)
+                    kept[name].setdefault(task.name, []).append(found.reshape(len(found), -1))
                 continue
             pictures = {name: pictures_of(task, answers[name][task.name], signature) for name in names}
             scores[task.name].add(start, pictures)
@@ -192,7 +193,11 @@ def relative_errors(
 
 
 def _comparable(task: Task, output: Array, signature: Signature) -> list[Array]:
-    return pictures_of(task, output, signature) if task.dense else list(np.asarray(output, np.float64))
+    return (
+        pictures_of(task, output, signature)
+        if task.dense
+        else list(np.asarray(output, np.float64).reshape(len(output), -1))
+    )
 
 
 def _sums(task: Task, expected: Sequence[Array], found: Sequence[Array]) -> npt.NDArray[np.float64]:
@@ -237,7 +242,7 @@ def _apart(
             difference = np.abs(outputs[variant][task.name] - expected)
             scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
             size = float(np.abs(expected).max())
-            if task.gives_probabilities or (signature.outputs == "decoded" and task.kind != "regression"):
+            if task.gives_probabilities or (signature.outputs == "decoded" and not task.of_values):
                 scale = max(scale, LEAST[task.kind])
             elif scale <= np.spacing(np.float32(size)):
                 scale = max(size, 1e-3)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.labels import Labels, known
+from mtl_deploy.calibration.observe.spread import spread
 from mtl_deploy.runtime.bundle.schema import ACCURACY
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import table
@@ -21,6 +22,8 @@ from mtl_deploy.runtime.files.reading import DocumentError
 
 from .bootstrap import paired_interval
 from .metrics import NAMES, Outputs, chosen_classes, is_share, lower_is_better, main_metric, metrics, per_sample, values
+
+RELATIVE = "of its spread"
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Cell:
         drop_low: lower end of the drop's 95 % confidence interval; for the first variant both ends are 0.
         drop_high: upper end.
         agreement: share of all images (of a segmentation: of all pixels) with the same class as the first variant; None for values.
-        mean_error: mean absolute difference from the first variant's outputs: of a regression or depth in its unit, of normals in
-            degrees, of a segmentation the share of pixels whose class differs.
+        mean_error: mean absolute difference from the first variant's outputs: of a regression or depth in its unit, of a raw tensor
+            as a share of its spread, of normals in degrees, of a segmentation the share of pixels whose class differs.
         max_error: the largest difference; of a segmentation the largest of any image.
-        unit: of a regression, depth or normals; None if it has none.
+        unit: of a regression, depth or normals; :data:`RELATIVE` of a raw tensor; None if it has none.
     """
 
     task: str
@@ -186,14 +189,14 @@ def _cell(
         losses = [image_losses(task, each, expected, labels, decoded) for each in (found, expected)]
         drop, low, high = 0.0, 0.0, 0.0
         if found is not expected:
-            drop, low, high = paired_interval(losses[0], losses[1], shares=task.kind != "regression", seed=seed)
+            drop, low, high = paired_interval(losses[0], losses[1], shares=not task.of_values, seed=seed)
     agreement = None
-    if task.kind != "regression":
+    if not task.of_values:
         ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
         agreement = float(((ours == theirs) & (ours >= 0)).mean())
         differences = np.abs(found.astype(np.float64) - expected)
     else:
-        differences = np.abs(values(task, found, decoded) - values(task, expected, decoded))
+        differences = np.abs(values(task, found, decoded) - values(task, expected, decoded)) / _scale(task, expected)
     differences = np.where(np.isnan(differences), np.inf, differences)
     return Cell(
         task=task.name,
@@ -206,7 +209,7 @@ def _cell(
         agreement=agreement,
         mean_error=float(differences.mean()),
         max_error=float(differences.max()),
-        unit=task.unit,
+        unit=RELATIVE if task.kind == "raw" else task.unit,
     )
 
 
@@ -229,11 +232,20 @@ def image_losses(
     if labels is not None and known(labels).any():
         sign = 1 if lower_is_better(main_metric(task)) else -1
         return sign * per_sample(task, found, labels, decoded)[known(labels)]
-    if task.kind != "regression":
+    if not task.of_values:
         ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
         return np.asarray((ours != theirs) | (ours < 0), np.float64)
-    distance = np.abs(values(task, found, decoded) - values(task, expected, decoded)).mean(axis=1)
+    distance = np.abs(values(task, found, decoded) - values(task, expected, decoded)).mean(axis=1) / _scale(
+        task, expected
+    )
     return np.where(np.isnan(distance), np.inf, distance)
+
+
+def _scale(task: Task, expected: Outputs) -> float:
+    """Return what differences are relative to: of a raw tensor, which has no unit, its spread over the images; otherwise 1."""
+    if task.kind != "raw":
+        return 1.0
+    return float(np.sqrt(np.mean(spread(expected[:, :, None]) ** 2))) or 1.0
 
 
 def json_ready(value: Any) -> Any:

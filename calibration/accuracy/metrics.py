@@ -31,7 +31,7 @@ NAMES = {
 }
 """Names of the metrics by their keys."""
 _OF_VALUES = frozenset(("mae", "rmse", "mean_angle"))
-_MAIN = {"regression": "mae", "segmentation": "mean_iou", "depth": "rmse", "normals": "mean_angle"}
+_MAIN = {"regression": "mae", "raw": "mae", "segmentation": "mean_iou", "depth": "rmse", "normals": "mean_angle"}
 
 
 def main_metric(task: Task) -> str:
@@ -74,7 +74,7 @@ def metrics(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> dict
     if not present.any():
         return {}
     outputs, labels = outputs[present], labels[present]
-    if task.kind == "regression":
+    if task.of_values:
         return {"mae": float(per_sample(task, outputs, labels, decoded).mean())}
     answers = chosen_classes(task, outputs, decoded)
     right = answers == labels
@@ -105,7 +105,7 @@ def per_sample(task: Task, outputs: Outputs, labels: Labels, decoded: bool) -> F
         classes 1.0 if the answer is right, else 0.0. NaN without a label.
     """
     present = known(labels)
-    if task.kind == "regression":
+    if task.of_values:
         with np.errstate(invalid="ignore"):
             errors = np.abs(values(task, outputs, decoded) - labels.reshape(len(labels), -1)).mean(axis=1)
         return np.where(present, np.where(np.isnan(errors), np.inf, errors), np.nan)

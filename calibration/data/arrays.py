@@ -76,6 +76,8 @@ def read_arrays(
         array = arrays.get(f"labels/{task.name}")
         if array is None:
             continue
+        if task.kind == "raw":
+            raise ImageError(f"{source}: labels/{task.name}: a raw tensor has no labels; leave the array out")
         where = f"{source}: labels/{task.name}"
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")

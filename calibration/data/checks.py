@@ -66,7 +66,7 @@ def _of_labels(task: Task, values: Labels | None, images: int) -> list[str]:
     if (count := int(present.sum())) < images:
         found.append(f"{task.name}: labels for {count} of {images} images")
     values = values[present]
-    if task.kind == "regression":
+    if task.of_values:
         if len(values) > 1 and (values == values[0]).all():
             found.append(f"{task.name}: all labels are {values.flat[0]:g}")
         return found

@@ -174,6 +174,7 @@ def load_data(
         data = CalibrationData(found.images, found.labels, described, {}, found.warnings, dense=found.dense)
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
+    tasks = [task for task in tasks if task.kind != "raw"]  # which have no meaning, and so no labels
     silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
     weak = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
     return replace(data, warnings=(*data.warnings, *weak))
@@ -188,7 +189,7 @@ def _from_files(
     labels: Path | None,
 ) -> CalibrationData:
     paths = find_images(source)
-    vectors = [task for task in tasks if not task.dense]
+    vectors = [task for task in tasks if not task.dense and task.kind != "raw"]
     file = labels
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None

@@ -71,7 +71,7 @@ def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise OptionError(f"max drop of {task.name}: {text!r} is not a figure of 0 or more, such as 0.1 or 0.5%")
-    if task.kind in ("regression", "depth", "normals"):
+    if task.kind in ("regression", "raw", "depth", "normals"):
         if percent and task.name not in reference:
             raise OptionError(
                 f"max drop of {task.name}: {text!r} of its error needs labels; give it in "

@@ -20,7 +20,7 @@ from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import Spec
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
-from mtl_deploy.runtime.errors import BackendError, MtlError
+from mtl_deploy.runtime.errors import BackendError, MtlError, OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +48,10 @@ class Baseline:
         self.name = name
         self._signature = signature
         self._device = torch.device(device)
-        module: Any = network.loaded.network.to(self._device)
+        module: Any = network.selected.to(self._device)
         if compiled:
             module = torch.compile(module, dynamic=False)
-        self._network = replace(network, loaded=replace(network.loaded, network=module))
+        self._network = replace(network, selected=module)
         self._compiled = compiled
         preprocessing = signature.preprocessing
         std = 255 * np.asarray(preprocessing.std)
@@ -129,23 +129,31 @@ def start(spec: Spec) -> Baseline:
         )
     import torch
 
+    from mtl_deploy.export.network.file_kind import FileKind, file_kind
     from mtl_deploy.export.network.network import load_network
     from mtl_deploy.export.options.export import Options
 
     options: Mapping[str, Any] = spec.options
+    if file_kind(Path(options["checkpoint"])) is FileKind.ONNX:
+        raise OptionError(
+            f"--checkpoint {options['checkpoint']}: an ONNX graph, which PyTorch does not run; leave the option out "
+            "(graphs and --peers are measured without it), or name the PyTorch checkpoint behind it"
+        )
     if options["device"] == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"PyTorch {torch.__version__} finds no GPU here; install the build for this machine's CUDA")
     if spec.settings.threads is not None:
         torch.set_num_threads(spec.settings.threads)
     if options["compile"]:
         require_compiler(options["device"])
-    signature = open_bundle(spec.path).manifest.signature
+    manifest = open_bundle(spec.path).manifest
+    signature = manifest.signature
     network = load_network(
         Options(
             checkpoint=Path(options["checkpoint"]),
             model=options["model"],
             weights=options.get("weights"),
             trust_pickle=options["trust_pickle"],
+            constants=_constants(manifest.provenance),
             tasks=signature.tasks,
             preprocessing=signature.preprocessing,
             image_size_given=True,
@@ -153,6 +161,15 @@ def start(spec: Spec) -> Baseline:
         )
     )
     return Baseline(spec.name, network, signature, options["device"], compiled=options["compile"])
+
+
+def _constants(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the other arguments of ``forward`` that the bundle was exported with."""
+    return {name: _as_tuple(value) for name, value in provenance.get("options", {}).get("constants", {}).items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec

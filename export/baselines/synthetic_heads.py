@@ -127,7 +127,11 @@ def synthetic_costs(source: Source, names: Sequence[str]) -> Sharing:
 
 
 def _plus(first: Cost, second: Cost, times: int) -> Cost:
-    return Cost(first.multiply_adds + times * second.multiply_adds, first.parameters + times * second.parameters)
+    return Cost(
+        first.multiply_adds + times * second.multiply_adds,
+        first.parameters + times * second.parameters,
+        first.uncounted + max(times, 0) * second.uncounted,
+    )
 
 
 def write_synthetic(

@@ -13,6 +13,7 @@ from mtl_deploy.calibration.observe.spread import spread as spread_of
 from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
 from mtl_deploy.export.verification.choices import chooses, classes, has_margins
 from mtl_deploy.export.verification.rows import require_passed
+from mtl_deploy.export.verification.tensor_errors import raw_view
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read
@@ -146,7 +147,7 @@ def _compare(
         measured = _by_value(task, signature, actual, expected, tolerance, floors, exact=exact)
     decoded = signature.outputs == "decoded"
     agreement = None
-    if task.kind not in ("regression", "depth", "normals"):
+    if task.kind not in ("regression", "raw", "depth", "normals"):
         agreement = float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
     return Row(
         artifact=path,
@@ -183,8 +184,10 @@ def _by_value(
 
     Either may be :data:`~mtl_deploy.export.tolerances.FLOORS` times the noise floor.
     """
+    if task.kind == "raw":
+        actual, expected = raw_view(actual), raw_view(expected)
     difference = np.abs(actual.astype(np.float64) - expected)
-    apart = task.kind == "regression" or (task.size == 1 and not task.dense)
+    apart = task.of_values or (task.size == 1 and not task.dense)
     flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
     scale, spread = _scale(task, signature, expected, apart)
     least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2

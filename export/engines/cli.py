@@ -17,6 +17,7 @@ _NOT_FOR_BUNDLES = (
         "model",
         "weights",
         "trust_pickle",
+        "constant",
         "tasks",
         "task",
         *PREPROCESSING,

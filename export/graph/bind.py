@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mtl_deploy.calibration.observe.spread import spread
 from mtl_deploy.export.tolerances import FLOORS
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TraceError
 
 FloatArray = npt.NDArray[np.floating]
@@ -23,7 +24,10 @@ RELATIVE = 1e-3  # of the spread; FP32 graphs of deep networks stay a hundred ti
 
 
 def bind_by_value(
-    outputs: Sequence[FloatArray], references: Mapping[str, FloatArray], exact: Mapping[str, FloatArray] | None = None
+    outputs: Sequence[FloatArray],
+    references: Mapping[str, FloatArray],
+    exact: Mapping[str, FloatArray] | None = None,
+    tasks: Sequence[Task] = (),
 ) -> list[int]:
     """Return, for each reference, the position of the graph output that equals it.
 
@@ -37,20 +41,32 @@ def bind_by_value(
         outputs: the graph's outputs on some inputs, in the graph's order.
         references: the network's own outputs in float32 on the same inputs, by task, ``(N, size)``.
         exact: its outputs in float64, if it has any.
+        tasks: those that read columns of an output, or share one.
 
     Raises:
-        TraceError: a task has no graph output that equals it, or two tasks have the same one.
+        TraceError: a task has no graph output that equals it, or two tasks have the same one, although they read different ones.
     """
-    bound = [_find(name, reference, (exact or {}).get(name), outputs) for name, reference in references.items()]
+    by_name = {task.name: task for task in tasks}
+    bound = []
+    for name, reference in references.items():
+        columns = by_name[name].columns if name in by_name else None
+        bound.append(_find(name, reference, (exact or {}).get(name), [_columns(each, columns) for each in outputs]))
     taken: dict[int, str] = {}
     for name, position in zip(references, bound, strict=True):
         if position in taken:
+            first, second = by_name.get(taken[position]), by_name.get(name)
+            if first is not None and second is not None and first.output == second.output:
+                continue
             raise TraceError(
                 f"tasks {taken[position]!r} and {name!r} give the same values on every input, so their outputs cannot be "
                 "distinguished by value; check that both heads are trained, or deploy only one of them"
             )
         taken[position] = name
     return bound
+
+
+def _columns(output: FloatArray, columns: tuple[int, int] | None) -> FloatArray:
+    return output if columns is None or output.ndim < 2 else output[:, columns[0] : columns[1]]
 
 
 def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: Sequence[FloatArray]) -> int:
@@ -69,7 +85,7 @@ def _find(name: str, reference: FloatArray, exact: FloatArray | None, outputs: S
     if errors[best] > max(FLOORS * max(floor, step), RELATIVE * scale):
         raise TraceError(
             f"task {name!r}: no output of the graph equals the network's (the closest differs by {errors[best]:.3g}, while values "
-            f"vary by {scale:.3g} and PyTorch's own float32 differs by {floor:.3g} from float64); the exporter changed the "
+            f"vary by {scale:.3g} and its own float32 differs by {floor:.3g} from float64); the exporter changed the "
             "network: does its forward depend on data or on training mode?"
         )
     return best

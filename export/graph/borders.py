@@ -29,6 +29,8 @@ def keeps_logits(task: Task, signature: Signature) -> bool:
         return False
     if task.dense:
         return decodes(task)
+    if task.kind == "raw":
+        return False
     if task.kind == "regression":
         return (task.scale, task.offset) != (1.0, 0.0)
     return not task.gives_probabilities
@@ -69,7 +71,9 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
 
 
 def add_decoding(model: ir.Model, signature: Signature) -> None:
-    """Bring each output to ``(N, size)`` or ``(N, size, h, w)`` and, unless the signature says ``logits``, decode it, in place.
+    """Bring each output to ``(N, size)`` or ``(N, size, h, w)``, except for raw ones, and decode it, in place.
+
+    With ``logits`` in the signature nothing is decoded.
 
     Sigmoid for a binary task with one logit, softmax over the last axis for classes, the exponential for log-probabilities, nothing
     if the network itself applies a sigmoid or softmax; scale and offset for a regression; for dense tasks see
@@ -79,7 +83,7 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
 
     for position, task in enumerate(signature.tasks):
         raw = model.graph.outputs[position]
-        nodes = _flat(model, task, raw)
+        nodes = _formed(model, task, raw)
         logits = nodes[-1].outputs[0] if nodes else raw
         if signature.outputs == "decoded":
             nodes += _decode(model, task, logits)
@@ -89,7 +93,7 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
         logits.name = f"{task.name}{LOGITS_SUFFIX}"
         decoded = nodes[-1].outputs[0]
         decoded.name = task.name
-        if task.dense:
+        if task.dense or task.kind == "raw":
             assert raw.shape is not None  # the tracer sets it
             decoded.shape = ir.Shape([raw.shape[0], *_sample_shape(signature, task)])
             decoded.type = ir.TensorType(ir.DataType.from_numpy(signature.dtype(task.name)))
@@ -101,16 +105,20 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
 
 def _sample_shape(signature: Signature, task: Task) -> list[int | str]:
     shape: list[int | str] = list(signature.sample_shape(task.name))
-    if signature.preprocessing.multiple:
+    if signature.preprocessing.multiple and task.dense:
         full = signature.outputs == "decoded" and task.upsample
         shape[-2:] = [side if full or task.stride == 1 else f"{side}/{task.stride}" for side in FREE_SIZE]
     return shape
 
 
-def _flat(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
+def _formed(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
+    """Return the node that brings an output to the form of its task, see ``as_task`` in ``export/network/selected.py``."""
     import onnx_ir as ir
 
-    if raw.shape is None or len(raw.shape) not in (1, 3):
+    rank = 2 if raw.shape is None else len(raw.shape)
+    if rank > 2 and not task.dense and task.kind != "raw":
+        return [ir.node("Flatten", [raw], {"axis": 1}, name=f"decode/{task.name}/flatten")]
+    if rank != 1 and not (task.dense and rank == 3):
         return []
     axes = _constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
     node = ir.node("Unsqueeze", [raw, axes], name=f"decode/{task.name}/unsqueeze")
@@ -121,6 +129,8 @@ def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
     import onnx_ir as ir
 
     name = f"decode/{task.name}"
+    if task.kind == "raw":
+        return []
     if task.dense:
         return decode_map(task, raw, lambda name, content: _constant(model, name, content))
     if task.kind == "regression":
@@ -142,6 +152,26 @@ def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
     return [ir.node("Softmax", [raw], {"axis": -1}, name=f"{name}/softmax")]
 
 
+def _taken(model: ir.Model, value: ir.Value, name: str, columns: tuple[int, int] | None) -> ir.Value:
+    """Add a node that takes columns of a value, or all of it; return its output."""
+    import onnx_ir as ir
+
+    shape = None if value.shape is None else list(value.shape)
+    if columns is None:
+        node = ir.node("Identity", [value], name=f"columns/{name}")
+    else:
+        first, stop = columns
+        parts = {"first": first, "stop": stop, "axis": 1}
+        ends = [_constant(model, f"columns.{name}.{word}", np.array([end], np.int64)) for word, end in parts.items()]
+        node = ir.node("Slice", [value, *ends], name=f"columns/{name}")
+        if shape is not None:
+            shape[1] = stop - first
+    taken = node.outputs[0]
+    taken.shape, taken.type = None if shape is None else ir.Shape(shape), value.type
+    model.graph.append(node)
+    return taken
+
+
 def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
     import onnx_ir as ir
 
@@ -152,12 +182,22 @@ def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
     return value
 
 
-def rename_outputs(model: ir.Model, positions: Sequence[int], names: Sequence[str]) -> None:
+def rename_outputs(
+    model: ir.Model,
+    positions: Sequence[int],
+    names: Sequence[str],
+    columns: Sequence[tuple[int, int] | None] | None = None,
+) -> None:
     """Keep the outputs at the given positions, in that order, under the given names; remove the graph's other outputs.
 
-    A value inside the graph that already has one of these names is renamed.
+    A value inside the graph that already has one of these names is renamed. An output that several tasks read, or of which one
+    reads some columns, stays inside the graph, behind a ``Slice`` or an ``Identity`` for each of them.
     """
     outputs = [model.graph.outputs[position] for position in positions]
+    for place, (position, value) in enumerate(zip(positions, outputs, strict=True)):
+        chosen = columns[place] if columns is not None else None
+        if chosen is not None or list(positions).count(position) > 1:
+            outputs[place] = _taken(model, value, names[place], chosen)
     taken = {INPUT_NAME, *names, *(f"{name}{suffix}" for name in names for suffix in (LOGITS_SUFFIX, "_raw"))}
     for node in model.graph:
         for value in node.outputs:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtl_deploy.runtime.errors import TraceError
 from mtl_deploy.runtime.onnx_format import weighted
 
 if TYPE_CHECKING:
@@ -21,57 +21,61 @@ class Cost:
         multiply_adds: for one image, in convolutions, matrix products, recurrent layers and attention (by convention nothing else
             is counted).
         parameters: floating-point weights and biases that the nodes read, each counted once.
+        uncounted: operators of the nodes whose work is left out, since sizes that the count needs are not known, one per node.
     """
 
     multiply_adds: int
     parameters: int
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For people: what is not counted."""
+        if not self.uncounted:
+            return ()
+        counts = Counter(self.uncounted)
+        named = ", ".join(f"{count} {op_type}" for op_type, count in sorted(counts.items()))
+        return (
+            f"the multiply-adds leave out {named}, whose sizes are not known before the graph runs; shares and ratios are those of "
+            "the rest",
+        )
 
 
 def cost(nodes: Iterable[ir.Node]) -> Cost:
-    """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image.
-
-    Raises:
-        TraceError: a size that the count needs is not known.
-    """
+    """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image."""
     nodes = list(nodes)
     parameters = {value: None for node in nodes for value in values_read(node) if is_parameter(value)}
+    counts = {node: _count(node) for node in nodes}
     return Cost(
-        multiply_adds=sum(multiply_adds(node) for node in nodes),
+        multiply_adds=sum(count // _images(node) for node, count in counts.items() if count is not None),
         parameters=sum(elements(value) for value in parameters),
+        uncounted=tuple(node.op_type for node, count in counts.items() if count is None),
     )
 
 
 def multiply_adds(node: ir.Node) -> int:
-    """Count one node's multiply-adds for one image; 0 if it carries no weights.
+    """Count one node's multiply-adds for one image; 0 if it carries no weights, or if they cannot be counted.
 
     Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`. An ``If`` counts as its most
     expensive branch, a ``Scan`` or ``Loop`` as its body times its iterations (once if their number is not known).
-
-    Raises:
-        TraceError: a size that the count needs is not known.
     """
-    return _count(node) // _images(node)
+    return (_count(node) or 0) // _images(node)
 
 
-def _count(node: ir.Node) -> int:
+def _count(node: ir.Node) -> int | None:
+    """Count a node's multiply-adds for its whole batch; None if a size that the count needs is not known."""
     if bodies := _bodies(node):
-        return _iterations(node) * max(sum(_count(inner) for inner in body) for body in bodies)
-    count = weighted.multiply_adds(
+        work = [[_count(inner) for inner in body] for body in bodies]
+        if any(count is None for counts in work for count in counts):
+            return None
+        return _iterations(node) * max(sum(count or 0 for count in counts) for counts in work)
+    return weighted.multiply_adds(
         node.op_type,
         [_shape(value) for value in node.inputs],
         [_shape(value) for value in node.outputs],
         {name: attribute.value for name, attribute in node.attributes.items()},
         node.domain,
     )
-    if count is None:
-        shapes = ", ".join(
-            "left out" if value is None else f"{value.shape or 'unknown'}" for value in (*node.inputs, *node.outputs)
-        )
-        raise TraceError(
-            f"node {node.name!r} ({node.op_type}): its work cannot be counted, as sizes of its inputs or outputs are not known "
-            f"({shapes}); give the network fixed sizes there"
-        )
-    return count
 
 
 def values_read(node: ir.Node) -> Iterator[ir.Value]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_deploy.runtime.errors import OptionError, TraceError
+from mtl_deploy.runtime.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 LOWEST, HIGHEST = 17, 23  # what the toolkit writes
+_TRACED = 18  # what the exporter writes by itself
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}  # of the ONNX release that brought the opset
 
 
@@ -33,6 +34,8 @@ def write_opset(model: ir.Model, opset: int | None) -> int:
     Raises:
         NotExpressibleError: a node cannot be written in the requested opset; the message names it.
     """
+    if opset is None and model.opset_imports[""] > _TRACED:
+        opset = model.opset_imports[""]  # an operator needs it
     if opset is None:
         try:
             _write_17(model.clone())
@@ -45,24 +48,21 @@ def write_opset(model: ir.Model, opset: int | None) -> int:
     return written
 
 
-def require_operators(model: ir.Model) -> None:
-    """Check that a graph's operators exist in its opset: the exporter writes newer ones without a word.
+def needed_opset(model: ir.Model) -> tuple[int, str]:
+    """Return the first opset that has all operators of a graph, and the operator that needs it; at least the graph's own opset.
 
-    Raises:
-        TraceError: one does not; names the opset that has it.
+    The exporter writes operators of later opsets without a word.
     """
     from onnx import defs
 
     opset = model.opset_imports[""]
-    for node in model.graph.all_nodes():
-        if node.domain or defs.has(node.op_type, opset) or not defs.has(node.op_type):
+    found = (opset, "")
+    for op_type in {node.op_type: None for node in model.graph.all_nodes() if not node.domain}:
+        if defs.has(op_type, opset) or not defs.has(op_type):
             continue
-        every = (each for each in defs.get_all_schemas_with_history() if each.name == node.op_type and not each.domain)
-        first = min(each.since_version for each in every)
-        raise TraceError(
-            f"node {node.name!r}: {node.op_type} is an operator of opset {first} and later; pass --opset {first} (TensorRT 8.6 "
-            "reads 17 at most)"
-        )
+        every = (each for each in defs.get_all_schemas_with_history() if each.name == op_type and not each.domain)
+        found = max(found, (min(each.since_version for each in every), op_type))
+    return found
 
 
 def _write_17(model: ir.Model) -> None:
@@ -75,7 +75,11 @@ def _lower(node: ir.Node) -> None:
     """Rewrite one node of opset 18 for opset 17."""
     from onnx import defs
 
-    if node.domain or defs.get_schema(node.op_type, max_inclusive_version=18).since_version < 18:
+    if node.domain or not defs.has(node.op_type):
+        return
+    if not defs.has(node.op_type, 18):
+        raise NotExpressibleError(f"opset 17 has no {node.op_type} (node {node.name!r}); leave --opset out")
+    if defs.get_schema(node.op_type, max_inclusive_version=18).since_version < 18:
         return
     if node.op_type.startswith("Reduce"):
         _axes_to_attribute(node)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
+from .pads import keep_pads
 from .sizes import at_size
+from .squeezes import settle_squeezes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,6 +64,7 @@ def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged
     import onnx_ir.passes.common as common
     import onnxscript.optimizer
 
+    settle_squeezes(model)
     own = sum(elements(value) for value in model.graph.initializers.values() if is_parameter(value))
     onnxscript.optimizer.fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
@@ -108,6 +111,7 @@ def clean(model: ir.Model) -> None:
     onnxscript.optimizer.optimize(model)
     pool_globally(model)
     resize_by_scales(model)
+    keep_pads(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
     _strip(model)

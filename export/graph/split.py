@@ -44,6 +44,8 @@ class Sharing:
     @property
     def description(self) -> str:
         """For people: what is shared, and what sharing can gain."""
+        if len(self.heads) == 1:
+            return "one task, so there is nothing to share"
         if not self.shares_backbone:
             return "the heads share nothing"
         share = 100 * self.backbone.multiply_adds / self.shared.multiply_adds

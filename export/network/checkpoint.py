@@ -29,6 +29,9 @@ from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 from .factory import importing_from_here, make_network
 from .file_kind import FileKind, file_kind
+from .given.graph import GivenGraph
+from .given.load import load_graph
+from .given.torchscript import load_script
 from .weights.candidates import Candidate, Choice, candidates, choose, entries
 from .weights.fake_quantizers import quieten
 from .weights.give import Fitted, article_layout, fit, give
@@ -38,7 +41,7 @@ from .weights.state_dict import converted, ready
 from .weights.trained_ranges import QuantizerRanges
 from .weights.wrappers import unwrapped
 
-Kind = Literal["article", "model", "module", "program"]
+Kind = Literal["article", "model", "module", "program", "script", "graph"]
 Size = int | None
 
 
@@ -50,15 +53,15 @@ class Loaded:
         network: takes ``(N, 3, H, W) float32``; in eval mode, on the CPU and in float32. For a program, its module.
         program: the ``torch.export`` program, if the file held one.
         kind: ``article`` (weights of the article's network), ``model`` (weights for the user's factory), ``module`` (a
-            pickled network) or ``program``.
+            pickled network), ``program``, ``script`` (TorchScript) or ``graph`` (ONNX).
         description: what was found, in one line for people.
         default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
-        notes: what the file holds that is not used, and what was done to the weights; for people.
         trained: ranges of activations that training for quantization has found; None: there are none, or nobody knows whose.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
-        input_shape: ``(N, 3, H, W)`` as a program was exported, None for each free dimension; None for the other kinds,
-            which fix nothing.
+        input_shape: ``(N, 3, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
+            kinds, which fix nothing.
+        notes: what a reader of the bundle should know about the file: what it holds that is not used, what was done to weights.
     """
 
     network: torch.nn.Module
@@ -73,6 +76,11 @@ class Loaded:
     trained: QuantizerRanges | None = None
 
     @property
+    def given(self) -> GivenGraph | None:
+        """The ONNX graph, if the file is one."""
+        return self.network if isinstance(self.network, GivenGraph) else None
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width in pixels if the file fixes both, otherwise None."""
         if self.input_shape is None or self.input_shape[2] is None or self.input_shape[3] is None:
@@ -81,17 +89,25 @@ class Loaded:
 
 
 def load_checkpoint(
-    path: str | PathLike[str], *, model: str | None = None, weights: str | None = None, trust_pickle: bool = False
+    path: str | PathLike[str],
+    *,
+    model: str | None = None,
+    weights: str | None = None,
+    trust_pickle: bool = False,
+    size: tuple[int, int] = (224, 224),
+    threads: int | None = None,
 ) -> Loaded:
     """Load the network that a file holds.
 
     Args:
-        path: a state dict or a checkpoint that holds one (``torch.save``, safetensors), a pickled ``nn.Module``, or a
-            ``torch.export`` program.
+        path: a state dict or a checkpoint that holds one (``torch.save``, safetensors), a pickled ``nn.Module``, a
+            ``torch.export`` program, TorchScript, or an ONNX graph.
         model: ``package.module:factory`` of the network that the weights are for; None: the article's network, rebuilt
             from the tensors.
         weights: which of several state dicts in the file, such as ``ema``; None: the likeliest that has all tensors.
         trust_pickle: let the file run code.
+        size: height and width in pixels that an ONNX graph is tried at, if it fixes none.
+        threads: that an ONNX graph runs on; None: one per core.
 
     Raises:
         CheckpointError: the file holds no usable network, or asks for code and is not trusted.
@@ -99,11 +115,16 @@ def load_checkpoint(
     """
     file = Path(path)
     kind = file_kind(file)
+    if kind is FileKind.ONNX:
+        _not_needed(file, "an ONNX graph", model=model, weights=weights, trust=trust_pickle)
+        return _from_graph(file, size, threads)
+    if kind is FileKind.TORCHSCRIPT:
+        _not_needed(file, "a TorchScript archive", model=model, weights=weights)
+        script, description = load_script(file, trust=trust_pickle)
+        return Loaded(script, None, "script", description, None, digest(file))
     sha256 = digest(file)
     if kind is FileKind.PROGRAM:
-        for option, given in (("--model", model), ("--weights", weights)):
-            if given is not None:
-                raise OptionError(f"{file}: a torch.export program holds its own network; leave {option} out")
+        _not_needed(file, "a torch.export program", model=model, weights=weights)
         return _from_program(file, sha256, trust=trust_pickle)
     checkpoint = (
         _read_safetensors(file) if kind is FileKind.SAFETENSORS else _read_torch(file, kind, trust=trust_pickle)
@@ -113,6 +134,23 @@ def load_checkpoint(
         return replace(loaded, pretrained_cfg=find_config(checkpoint))
     except (CheckpointError, OptionError) as error:
         raise type(error)(f"{file}: {error}") from error
+
+
+def _not_needed(file: Path, what: str, *, model: str | None, weights: str | None, trust: bool = False) -> None:
+    """Refuse options that do not apply."""
+    for option, value in (("--model", model), ("--weights", weights)):
+        if value is not None:
+            raise OptionError(f"{file}: {what} holds its own network, so {option} does not apply; leave it out")
+    if trust:
+        raise OptionError(f"{file}: {what} holds no pickle, so --trust-pickle does not apply; leave it out")
+
+
+def _from_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loaded:
+    found = load_graph(file, size, threads)
+    entry = found.graph.entry
+    shape = (None, *entry.sizes[1:])  # batches of another size go through it one after the other
+    description = f"an ONNX graph for images {entry.description}"
+    return Loaded(found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes)
 
 
 def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:

@@ -36,6 +36,8 @@ class FileKind(Enum):
     LEGACY_TORCH = "torch.save before PyTorch 1.6"
     PROGRAM = "torch.export.save"
     SAFETENSORS = "safetensors"
+    TORCHSCRIPT = "torch.jit.save"
+    ONNX = "an ONNX graph"
 
 
 def file_kind(file: Path) -> FileKind:
@@ -59,6 +61,8 @@ def file_kind(file: Path) -> FileKind:
         return FileKind.LEGACY_TORCH
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:  # header length, then a JSON header
         return FileKind.SAFETENSORS
+    if _is_onnx(file, head):
+        return FileKind.ONNX
     raise _stranger(file, head)
 
 
@@ -80,10 +84,7 @@ def _archive_kind(file: Path) -> FileKind:
     if "archive_format" in entries:
         return FileKind.PROGRAM
     if "constants.pkl" in entries:
-        raise CheckpointError(
-            f"{file}: a TorchScript archive (torch.jit.save), which is not supported; start from the eager network: "
-            "give its state_dict with --model package.module:factory, or save it with torch.export.save"
-        )
+        return FileKind.TORCHSCRIPT
     if whole > size:  # torch.save compresses nothing; its reader would unpack any amount
         raise CheckpointError(
             f"{file}: a compressed archive ({size} bytes hold {whole}), which torch.save does not write; save it again"
@@ -94,10 +95,6 @@ def _archive_kind(file: Path) -> FileKind:
 
 
 def _stranger(file: Path, head: bytes) -> CheckpointError:
-    if _is_onnx(file, head):
-        return CheckpointError(
-            f"{file}: already an ONNX graph; mtl-export starts from the PyTorch network: give the checkpoint behind it"
-        )
     if file.suffix in (".engine", ".plan", ".trt"):
         return CheckpointError(f"{file}: a TensorRT engine; give the checkpoint that it was built from")
     for magic, what, remedy in _STRANGERS:
@@ -118,7 +115,8 @@ def _is_onnx(file: Path, head: bytes) -> bool:
     # ModelProto (onnx.proto) begins with ir_version (1), a small number; producer_name (2), graph (7) or opset_import (8)
     # follow
     looks_like_model = len(head) > 2 and head[0] == 0x08 and head[1] < 0x40 and head[2] in (0x12, 0x3A, 0x42)
-    return file.suffix == ".onnx" or looks_like_model
+    named = file.suffix == ".onnx" and not any(head.startswith(magic) for magic, _, _ in _STRANGERS)
+    return named or looks_like_model
 
 
 def _is_text(head: bytes) -> bool:

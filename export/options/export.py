@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.export.graph.opset import HIGHEST, LOWEST
@@ -33,6 +34,7 @@ class Options:
         model: ``package.module:factory`` of the user's network; None if the file says it all.
         weights: which of several state dicts in the file, such as ``ema``; None: the likeliest that fits.
         trust_pickle: allow a pickle to run its code.
+        constants: other arguments of the network's ``forward``, by name.
         tasks: the tasks; None: the network's own default ones.
         preprocessing: image size, normalisation and the form of the input.
         stated: what the user said about the preprocessing, part by part; a preset fills in the rest. None: ``preprocessing`` is
@@ -62,6 +64,7 @@ class Options:
     model: str | None = None
     weights: str | None = None
     trust_pickle: bool = False
+    constants: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[Task, ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     stated: Stated | None = None

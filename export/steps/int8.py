@@ -57,7 +57,7 @@ def quantizer(
     if data is None:
         return None
     _, _, held_out = held_apart(data, options.int8)
-    with progress.step(f"Running PyTorch on {len(held_out.images)} held-out images"):
+    with progress.step(f"Running {network.runner} on {len(held_out.images)} held-out images"):
         expected = run_network(network, signature, held_out.images, batch, exactly=False)
     trained = _trained(network, signature, held_out.images[: batch or 2], progress)
     earlier = open_bundle(options.target) if (options.target / MANIFEST).is_file() else None

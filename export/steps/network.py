@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from mtl_deploy.export.graph import opset, passes, trace
+from mtl_deploy.export.network.given.take import take
+from mtl_deploy.export.network.given.trace_script import trace_script
 from mtl_deploy.export.network.network import Network, load_network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.runtime.console.command import Progress
@@ -31,13 +33,25 @@ def trace_network(network: Network, options: Options, progress: Progress) -> tra
         TraceError: PyTorch cannot export it.
     """
     preprocessing = network.preprocessing
+    if network.loaded.given is not None:
+        with progress.step("Taking the given graph apart") as say:
+            outputs = [str(task.output) for task in network.tasks]
+            traced = take(network.loaded.given, outputs, preprocessing, opset=options.opset, threads=options.threads)
+            say(traced.description)
+        return traced
+    if network.loaded.kind == "script":
+        with progress.step("Turning the script into a graph") as say:
+            traced = trace_script(network, opset=options.opset, threads=options.threads)
+            say(traced.description)
+        return traced
     with progress.step("Tracing the network into a graph") as say:
         traced = trace.trace(
-            network.loaded.program or network.loaded.network,
+            network.loaded.program or network.selected,
             preprocessing.height,
             preprocessing.width,
             opset=options.opset,
             multiple=preprocessing.multiple,
+            batch=network.batch,
         )
         say(traced.description)
     return traced

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from mtl_deploy.export.activation.applied import describe, settle_activations
@@ -16,9 +19,12 @@ from mtl_deploy.export.graph.variants import GraphVariant, serialize, variants
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
+from mtl_deploy.export.verification.optimizer import Outputs, culprit
 from mtl_deploy.export.verification.stage import Samples, running
 from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import TraceError
 
 from .truth import Truth
 
@@ -70,7 +76,7 @@ def bind(traced: TracedGraph, truth: Truth, options: Options, progress: Progress
         say("; ".join(text for text in (shares.description, describe(tasks, signature.outputs)) if text))
     graphs = variants(traced.model, "fp32", signature, shares, traced.batch, separate=options.separate)
     samples = [(images, replace(expected, signature=signature)) for images, expected in truth.samples]
-    return Bound(signature, list(graphs), traced.batch, samples, shares, tuple(notes))
+    return Bound(signature, list(graphs), traced.batch, samples, shares, (*notes, *shares.shared.notes))
 
 
 def _name_outputs(model: ir.Model, truth: Truth, options: Options) -> None:
@@ -79,10 +85,31 @@ def _name_outputs(model: ir.Model, truth: Truth, options: Options) -> None:
     fixed = model.graph.inputs[0].shape
     batch = fixed[0] if fixed is not None and isinstance(fixed[0], int) else EXACT
     probe = network_input(images[:batch], truth.signature.preprocessing)
-    with running(serialize(model), options) as backend:
+    content = serialize(model)
+    with running(content, options) as backend:
         names = [spec.name for spec in backend.outputs]
-        found = backend.run({backend.inputs[0].name: probe.numpy()}, names)
+        inputs = {backend.inputs[0].name: probe.numpy()}
+        found = backend.run(inputs, names)
     outputs = [np.asarray(found[name], np.float32) for name in names]
     references = {name: array[:batch] for name, array in expected.raw.items()}
     exact = {name: array[:batch] for name, array in expected.exact.items()} if expected.known[:batch].all() else None
-    rename_outputs(model, bind_by_value(outputs, references, exact or None), list(references))
+    tasks = truth.signature.tasks
+    try:
+        positions = bind_by_value(outputs, references, exact or None, tasks)
+    except TraceError as error:
+        part = culprit(content, inputs, lambda values: _binds(values, references, tasks))
+        if part is None:
+            raise
+        raise TraceError(
+            f"ONNX Runtime's optimizer{f' ({part})' if part else ''} changes what this graph computes: without it, the outputs "
+            "equal the network's. Upgrade or downgrade onnxruntime, or write that part of forward otherwise"
+        ) from error
+    rename_outputs(model, positions, [task.name for task in tasks], [task.columns for task in tasks])
+
+
+def _binds(outputs: Outputs, references: Mapping[str, npt.NDArray[Any]], tasks: Sequence[Task]) -> bool:
+    try:
+        bind_by_value(outputs, references, None, tasks)
+    except TraceError:
+        return False
+    return True

@@ -35,11 +35,13 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
             "model": options.model,
             "weights": options.weights,
             "trust_pickle": options.trust_pickle,
+            "constants": dict(options.constants),
             "opset": options.opset,
             "precisions": list(options.precisions),
             "outputs": options.outputs,
             "samples": options.samples,
         },
+        "compared_with": "PyTorch" if loaded.given is None else "the given graph",
         "verification_images": images.description,
         "notes": notes,
     }

@@ -24,6 +24,11 @@ from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
 
+_GRAPH_FLOAT32 = (
+    "the given graph does not run in float64 (ONNX Runtime has no such convolutions, and ONNX's reference evaluator does not know "
+    "an operator in it or takes longer than a minute for an image), so its own float32 answers are the truth, and the usual "
+    "tolerance holds"
+)
 _FLOAT32 = (
     "the network does not run in float64 (its forward casts to float32, or it is quantized), so its own float32 answers are the "
     "truth, and the usual tolerance holds"
@@ -38,16 +43,18 @@ class Truth:
         signature: of the graphs, before the activations of the outputs are known.
         images: that the graphs are verified on.
         samples: these and, where sizes are free, images of another size, each with what PyTorch gave for them.
+        without_double: what a reader of the bundle should know if nothing ran in float64.
     """
 
     signature: Signature
     images: VerificationImages
     samples: Samples
+    without_double: str = _FLOAT32
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the bundle should know."""
-        return () if self.samples[0][1].exact else (_FLOAT32,)
+        return () if self.samples[0][1].exact else (self.without_double,)
 
 
 def ask_pytorch(network: Network, batch: int | None, options: Options, progress: Progress) -> Truth:
@@ -67,14 +74,15 @@ def ask_pytorch(network: Network, batch: int | None, options: Options, progress:
         images = verification_images(options, preprocessing, batch)
         say(images.description)
     signature = Signature(network.tasks, preprocessing, options.outputs)
-    with progress.step(f"Running PyTorch on {len(images.array)} images") as say:
+    with progress.step(f"Running {network.runner} on {len(images.array)} images") as say:
         samples = [(images.array, run_network(network, signature, images.array, batch))]
         exact = bool(samples[0][1].exact)
-        say("float64 is the truth" if exact else "float32 is the truth: the network does not run in float64")
+        say("float64 is the truth" if exact else "float32 is the truth: it does not run in float64")
         if preprocessing.multiple:
             others = images_of_another_size(preprocessing, batch)
             samples.append((others, run_network(network, signature, others, batch)))
-    return Truth(signature, images, samples)
+    note = _FLOAT32 if network.loaded.given is None else _GRAPH_FLOAT32
+    return Truth(signature, images, samples, note)
 
 
 def pack_reference(

@@ -38,7 +38,7 @@ class Expected:
 
     Attributes:
         signature: of the graph that must give them.
-        raw: the network's own in float32, by task: ``(N, size)``, for dense tasks ``(N, size, h, w)``.
+        raw: the network's own in float32, by task: ``(N, size)``, for dense tasks ``(N, size, h, w)``, for raw ones any rank.
         exact: the same in float64, for the images in ``known``; empty if the network does not run in float64.
         known: ``(N,) bool``: the images whose float64 answer is known.
         refine: computes it for more of them, given their positions; None if the network does not run in float64.
@@ -101,7 +101,8 @@ def run_network(
 
     Args:
         forward: the network; takes ``(N, 3, H, W) float32``, normalised, and returns its raw output by task. If it has
-            ``in_float64``, that is the same network in double precision.
+            ``in_float64``, that is the same network in double precision, and ``exact_images`` the number of images to run it on
+            if that is not :data:`EXACT`.
         signature: of the deployed graph.
         images: ``(N, H, W, 3) uint8, RGB``.
         batch: the only batch size that the network takes; None if it takes any.
@@ -121,7 +122,8 @@ def run_network(
             exact[name][whole] = rows
         known[whole] = True
 
-    refine(range(min(len(images), -(-EXACT // (batch or 1)) * (batch or 1))))
+    count = getattr(forward, "exact_images", None) or EXACT
+    refine(range(min(len(images), -(-count // (batch or 1)) * (batch or 1))))
     return Expected(signature, raw, exact, known, refine)
 
 
@@ -138,7 +140,7 @@ def _answers(
             found = forward(tensor)
             for task in signature.tasks:
                 rows = found[task.name].to(tensor.dtype)
-                rows = rows if task.dense else rows.reshape(len(tensor), -1)
+                rows = rows if task.dense or task.kind == "raw" else rows.reshape(len(tensor), -1)
                 if task.name not in raw:
                     raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(dtype))
                 raw[task.name][start : start + size] = rows.numpy()
@@ -230,6 +232,8 @@ def decode(task: Task, raw: torch.Tensor) -> torch.Tensor:
     """Return what the decoded graph gives for a task's raw output ``(N, size, ...) float32``."""
     import torch
 
+    if task.kind == "raw":
+        return raw
     if task.kind == "regression":
         return raw * task.scale + task.offset
     if not task.dense:

@@ -13,7 +13,6 @@ import numpy as np
 
 from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.export.network.network import Network
-from mtl_deploy.export.network.outputs import flatten_outputs
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS
 from mtl_deploy.runtime.bundle.signature import Signature
@@ -87,20 +86,22 @@ def unreached(
     import torch
 
     double = any(task.gives_probabilities for task in signature.tasks)
-    loaded = network.doubled if double else network.loaded
-    if loaded is None:
+    chosen = network.doubled if double else network.selected
+    if chosen is None:
         return []
-    kernels = {name: kernel for name, kernel in loaded.network.named_parameters() if kernel.ndim > 1}
+    kernels = {name.removeprefix("network."): kernel for name, kernel in chosen.named_parameters() if kernel.ndim > 1}
+    if not kernels:  # a graph, which cannot be differentiated
+        return []
     tensor = network_input(images[:_IMAGES], network.preprocessing, double=double)
     signs = torch.Generator().manual_seed(0)
     effects = dict.fromkeys(kernels, 0.0)
     try:
         for kernel in kernels.values():
             kernel.requires_grad_(True)
-        found = flatten_outputs(loaded.network(tensor), batch=len(tensor))
+        found = network.by_task(chosen(tensor))
         total = torch.zeros((), dtype=torch.float64)
         for task in signature.tasks:
-            raw = found[task.output if task.output is not None else task.name]
+            raw = found[task.name]
             values = _judged(task, raw, decoded=signature.outputs == "decoded")
             random = 2.0 * torch.randint(0, 2, values.shape, generator=signs, dtype=torch.float64) - 1
             total = total + (values * random).sum() / scales[task.name]

@@ -20,7 +20,7 @@ def require_passed(rows: Sequence[Row]) -> None:
 
 def described(failed: Sequence[Row]) -> str:
     """Return by how much rows failed, with the network's own error beside the graph's."""
-    return f"no match with the PyTorch network: {'; '.join(_described(row) for row in failed)}"
+    return f"no match with the network: {'; '.join(_described(row) for row in failed)}"
 
 
 def _described(row: Row) -> str:
@@ -31,7 +31,7 @@ def _described(row: Row) -> str:
     if row.structure_excess is not None and not row.structure_excess <= 1:
         text += f", and computed in float32 its error is {row.structure_excess:.3g} times what an FP32 graph is allowed"
     if row.floor is not None:
-        text += f"; PyTorch's own float32 is {row.floor:.3g} off float64 there"
+        text += f"; the network's own float32 is {row.floor:.3g} off float64 there"
     if row.ill_conditioned:
         text += " (the network is ill-conditioned on these images: are they like those that it was trained on?)"
     return text

@@ -21,7 +21,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from .choices import classes, has_margins
 from .expected import Expected, Outputs, compared
 from .margin_errors import MarginErrors
-from .tensor_errors import Floats, TensorErrors
+from .tensor_errors import Floats, TensorErrors, raw_view
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TaskErrors:
         absolute = task.kind in ("binary", "multiclass") and (decoded or task.gives_probabilities)
         self._output = TensorErrors(
             output,
-            apart=not absolute and (task.kind == "regression" or (task.kind == "binary" and task.size == 1)),
+            apart=not absolute and (task.of_values or (task.kind == "binary" and task.size == 1)),
             centred=shifts and task.kind == "segmentation" and not task.argmax,
             absolute=absolute,
         )
@@ -75,6 +75,8 @@ class TaskErrors:
         """
         truth = expected.outputs(self._task, start, stop, exact=True)
         own = expected.outputs(self._task, start, stop)
+        if self._task.kind == "raw":
+            actual, truth, own = ({name: raw_view(each) for name, each in by.items()} for by in (actual, truth, own))
         exact = bool(expected.exact)
         known = expected.known[start:stop] if exact else np.zeros(stop - start, bool)
         self._truth |= exact
@@ -87,7 +89,7 @@ class TaskErrors:
             noise = expected.noise.get(tensor.name)
             shown = None if noise is None else noise[start:stop]
             tensor.add(actual[tensor.name], truth[tensor.name], own[tensor.name], known, shown)
-        if self._task.kind not in ("regression", "depth", "normals"):
+        if self._task.kind not in ("regression", "raw", "depth", "normals"):
             self._agree(found, wanted)
 
     def judged(self, path: str, tolerance: float, precision: str = "fp32") -> Judged:

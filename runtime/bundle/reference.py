@@ -132,9 +132,12 @@ def _check_outputs(array: npt.NDArray[Any] | None, count: int, signature: Signat
 
 
 def _check_floors(array: npt.NDArray[Any] | None, count: int, size: int, name: str) -> None:
-    if array is not None and (array.dtype.kind != "f" or array.shape not in ((count, 1), (count, size))):
+    if array is None:
+        return
+    fits = array.ndim == 2 and len(array) == count and 1 <= array.shape[1] <= max(size, 1)
+    if array.dtype.kind != "f" or not fits:
         raise DocumentError(
-            f"floors of {name} are {array.dtype} {array.shape}; expected float64 ({count}, 1 or {size})"
+            f"floors of {name} are {array.dtype} {array.shape}; expected float64 ({count}, 1 to {size})"
         )
 
 

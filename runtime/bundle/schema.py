@@ -63,6 +63,8 @@ TASK: Schema = _object(
     labels=_list(_TEXT),
     unit=_nullable(_TEXT),
     output={"type": ["string", "integer", "null"]},
+    columns=_nullable(_list(_whole(0, MOST_SIZE), minItems=2, maxItems=2)),
+    shape=_list(_whole(1, MOST_SIZE), maxItems=8),
     size=_whole(0, MOST_SIZE),
     scale=_NUMBER,
     offset=_NUMBER,

@@ -83,7 +83,8 @@ class Signature:
             width: likewise.
 
         Returns:
-            ``(size,)``; for a dense task ``(C, h, w)`` (raw outputs, logits of a segmentation, normals) or ``(H', W')`` (class
+            ``(size,)``; for a raw task its own shape; for a dense task ``(C, h, w)`` (raw outputs, logits of a segmentation,
+            normals) or ``(H', W')`` (class
             indices, decoded depth). ``h`` is the input's height divided by the task's stride, ``H'`` the input's height where
             the graph resizes the output to it, otherwise ``h``.
 
@@ -91,6 +92,8 @@ class Signature:
             TaskError: there is no such task, or the sides are no multiples of its stride.
         """
         task = self.task(task_name)
+        if task.kind == "raw":
+            return task.shape
         if not task.dense:
             return (task.size,)
         height = self.preprocessing.height if height is None else height

@@ -16,9 +16,10 @@ def parse_task(text: str) -> Task:
     """Read a task written as ``NAME=KIND``, ``NAME=KIND:label,label`` or, for a regression or depth, ``NAME=regression:unit``.
 
     Other fields follow, each behind a semicolon: ``age=regression:years;scale=100;offset=1;output=2``. Fields are those of
-    :class:`~mtl_deploy.runtime.bundle.tasks.Task` except ``size`` and ``stride``, which come from the network. ``output`` of digits
-    only is a position; ``upsample`` and ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between
-    them. Spaces around values are ignored. A label with a semicolon needs a task file.
+    :class:`~mtl_deploy.runtime.bundle.tasks.Task` except ``size``, ``stride`` and ``shape``, which come from the network.
+    ``output`` of digits only is a position; ``columns`` is the first and the one after the last, as ``7,9``; ``upsample`` and
+    ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between them. Spaces around values are
+    ignored. A label with a semicolon needs a task file.
 
     Raises:
         TaskError: the text has another form, a field is unknown, given twice or malformed, or the task itself is.
@@ -66,6 +67,11 @@ def _key(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
 
 
+def _columns(text: str) -> list[int]:
+    first, stop = (int(part) for part in text.split(","))
+    return [first, stop]
+
+
 def _numbers(text: str) -> list[float]:
     low, high = (float(part) for part in text.split(","))
     return [low, high]
@@ -79,11 +85,13 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "scale": float,
     "offset": float,
     "output": _key,
+    "columns": _columns,
     "valid_range": _numbers,
     "upsample": _truth,
     "argmax": _truth,
 }
 _FORMS = {
+    "columns": "write the first column and the one after the last, such as 7,9 for columns 7 and 8",
     "threshold": "write a number between 0 and 1",
     "scale": "write a number",
     "offset": "write a number",

@@ -15,7 +15,7 @@ from mtl_deploy.runtime.files.reading import DocumentError, shown
 from .activation import ACTIVATIONS, CLASS_KINDS, GIVES_PROBABILITIES, Activation, misfit
 from .schema import TASK
 
-Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals"]
+Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals", "raw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DENSE_KINDS: frozenset[Kind] = frozenset(("segmentation", "depth", "normals"))
 """The kinds with one value per pixel."""
@@ -34,13 +34,18 @@ class Task:
         name: unique in its network; the name of the graph's output and of ``separate/<name>.onnx``.
         kind: ``regression`` (value = raw * scale + offset), ``binary`` (one logit, or two for a softmax head) or
             ``multiclass`` (one logit per class). Dense kinds, with one value per pixel: ``segmentation`` (one logit per class),
-            ``depth`` (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length).
+            ``depth`` (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length). ``raw`` is the
+            tensor as it is, of any rank, without a meaning: boxes, landmarks, feature maps.
         labels: class names in the order of the network's outputs; for ``binary``: negative, positive. May be empty.
         unit: the unit of a regression's or depth's value, for example ``years`` or ``metres``.
-        output: the network's own key (dict, named tuple) or position (tuple) of this output; None: the key that
-            has the task's name, or the position in the list of tasks.
+        output: the network's own key (dict, named tuple) or position (tuple) of this output, or the path to it where outputs nest
+            (``det.0``); 0 of a network that returns one tensor. None: the key that has the task's name, or the position in the
+            list of tasks.
+        columns: of an output that packs several tasks, those that are this task's: the first, and the one after the last
+            (channels for maps). None: all of them.
         size: number of values per sample, the last dimension of the raw output; for a dense task its channels (classes, 1 for
-            depth, 3 for normals). 0 until it is known.
+            depth, 3 for normals); for ``raw`` the product of ``shape``. 0 until it is known.
+        shape: of a ``raw`` task: of its tensor for one image. Empty until it is known, and for other kinds.
         scale: factor from the network's raw output to the unit (regression and depth only).
         offset: added after ``scale``, in the unit (regression and depth only).
         threshold: probability from which a binary task says "positive".
@@ -59,7 +64,9 @@ class Task:
     labels: tuple[str, ...] = ()
     unit: str | None = None
     output: str | int | None = None
+    columns: tuple[int, int] | None = None
     size: int = 0
+    shape: tuple[int, ...] = ()
     scale: float = 1.0
     offset: float = 0.0
     threshold: float = 0.5
@@ -78,6 +85,11 @@ class Task:
     def applied(self) -> Activation:
         """What the network has applied: :attr:`activation`, or ``none`` where that is not given."""
         return self.activation or "none"
+
+    @property
+    def of_values(self) -> bool:
+        """Whether each image has numbers that are no classes: a regression's values, or a raw tensor."""
+        return self.kind in ("regression", "raw")
 
     @property
     def dense(self) -> bool:
@@ -100,7 +112,7 @@ class Task:
         if self.kind not in KINDS:
             raise TaskError(f"task {self.name!r}: unknown kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
         scaled = self.kind in _SCALED
-        if self.labels and (scaled or self.kind == "normals"):
+        if self.labels and (scaled or self.kind in ("normals", "raw")):
             instead = "a unit, not labels" if scaled else "no labels"
             raise TaskError(f"task {self.name!r}: {_called(self.kind)} has {instead}")
         if not scaled and self.unit is not None:
@@ -119,6 +131,14 @@ class Task:
         if self.applied not in ACTIVATIONS:
             raise TaskError(
                 f"task {self.name!r}: unknown activation {self.activation!r}; known ones: {', '.join(ACTIVATIONS)}"
+            )
+        if self.columns is not None and not 0 <= self.columns[0] < self.columns[1]:
+            raise TaskError(
+                f"task {self.name!r}: columns {list(self.columns)}: give the first and the one after the last, as in [7, 9]"
+            )
+        if self.shape and (self.kind != "raw" or math.prod(self.shape) != self.size):
+            raise TaskError(
+                f"task {self.name!r}: shape {self.shape} does not fit {_called(self.kind)} of {self.size} values"
             )
         self._check_dense()
         self._check_size(self.size)
@@ -146,8 +166,9 @@ class Task:
             self._check_channels(size)
         if self.kind == "binary" and size not in (1, 2):
             raise TaskError(
-                f"task {self.name!r} is binary but the network returns {size} values per sample; "
-                "a binary head gives 1 (a logit) or 2; declare it multiclass"
+                f"task {self.name!r} is binary but the network returns {size} values per sample; a binary head gives 1 (a logit) "
+                f"or 2; declare it multiclass if exactly one of {size} classes holds. If they are {size} yes-or-no answers, each "
+                "is a binary task of its own: the same output, with columns = [0, 1], [1, 2] and so on"
             )
         if self.kind == "multiclass" and size < 2:
             raise TaskError(
@@ -174,18 +195,19 @@ class Task:
         if self.kind == "segmentation" and self.labels and len(self.labels) != size:
             raise TaskError(f"task {self.name!r} has {len(self.labels)} labels but the network returns {size} channels")
 
-    def with_size(self, size: int, stride: int = 0) -> Task:
+    def with_size(self, size: int, stride: int = 0, shape: tuple[int, ...] = ()) -> Task:
         """Return the task with the size of its raw output: values per sample, or a dense task's channels.
 
         Args:
             size: see :attr:`size`.
             stride: a dense task's; 0: leave it as it is.
+            shape: a raw task's; empty: leave it as it is.
 
         Raises:
             TaskError: the size does not fit the kind or the labels, or there is a stride and the task is not dense.
         """
         self._check_size(size)
-        return replace(self, size=size, stride=stride or self.stride)
+        return replace(self, size=size, stride=stride or self.stride, shape=shape or self.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; fields that do not apply to the kind are left out."""
@@ -194,6 +216,10 @@ class Task:
             data["labels"] = list(self.labels)
         if self.output is not None:
             data["output"] = self.output
+        if self.columns is not None:
+            data["columns"] = list(self.columns)
+        if self.kind == "raw":
+            data["shape"] = list(self.shape)
         if self.kind in _SCALED:
             data |= {"unit": self.unit, "scale": self.scale, "offset": self.offset}
         if self.kind == "binary":
@@ -230,8 +256,9 @@ class Task:
                 raise TaskError(f"{where}: {_called(data['kind'])} has no {field}; {_ONLY[field]}")
         ends = data.get("valid_range")
         valid_range = None if ends is None else (float(ends[0]), float(ends[1]))
-        labels = tuple(data.get("labels", ()))
-        return cls(**{**data, "labels": labels, "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
+        columns = None if data.get("columns") is None else tuple(data["columns"])
+        lists = {"labels": tuple(data.get("labels", ())), "columns": columns, "shape": tuple(data.get("shape", ()))}
+        return cls(**{**data, **lists, "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
 
 
 _SCALED: frozenset[Kind] = frozenset(("regression", "depth"))
@@ -252,7 +279,9 @@ def _has(kind: Kind, field: str) -> bool:
 
 
 def _called(kind: Kind) -> str:
-    return kind if kind in DENSE_KINDS else f"a {kind}" if kind == "regression" else f"a {kind} task"
+    if kind in DENSE_KINDS:
+        return kind
+    return {"regression": "a regression", "raw": "a raw tensor"}.get(kind, f"a {kind} task")
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

@@ -33,12 +33,13 @@ _ENGINE = "EPContext"  # com.microsoft: an engine of an execution provider, in t
 _ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it accepts whatever the file is called
 
 
-def check_graph(content: bytes, where: str) -> None:
+def check_graph(content: bytes, where: str, *, beside: bool = False) -> None:
     """Check that an ONNX file is small enough to be searched, and refers to no other file.
 
     Args:
         content: an ``.onnx`` file.
         where: how errors call it.
+        beside: tensors may lie in other files; the caller then checks where, and that no library looks for them itself.
 
     Raises:
         BundleError: a tensor lies in another file, a node holds an engine, graphs are nested more than 16 deep, there are more
@@ -49,14 +50,14 @@ def check_graph(content: bytes, where: str) -> None:
     if len(content) > MOST_BYTES:
         raise BundleError(f"{where}: {len(content)} bytes; a graph has {MOST_BYTES} at most")
     try:
-        problem = _problem(memoryview(content))
+        problem = _problem(memoryview(content), beside=beside)
     except (IndexError, ValueError) as error:
         raise BundleError(f"{where}: not an ONNX file: {error}; copy it again, or export it again") from error
     if problem:
         raise BundleError(f"{where}: {problem}; export the network again, into one file")
 
 
-def _problem(content: memoryview) -> str:
+def _problem(content: memoryview, *, beside: bool) -> str:
     """Return what is wrong with a model, empty where nothing is."""
     rest = [(content, _MODEL, 0)]
     seen = 0
@@ -67,7 +68,7 @@ def _problem(content: memoryview) -> str:
             if seen > MOST_FIELDS:
                 raise ValueError(f"more than {MOST_FIELDS} fields")
             if kind == _TENSOR and field.number in (_TENSOR_EXTERNAL, _TENSOR_LOCATION):
-                if problem := _elsewhere(message, field):
+                if not beside and (problem := _elsewhere(message, field)):
                     return problem
             elif kind == _NODE and field.number == _NODE_OP_TYPE and field.value == _ENGINE.encode():
                 return f"node {_shown(message, _NODE_NAME)} holds an engine ({_ENGINE})"

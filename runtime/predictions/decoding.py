@@ -17,7 +17,7 @@ from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.images.fit import ImagePlacement
 
 from .maps import dense_values, unseen_class
-from .summary import describe, summarize
+from .summary import describe, describe_raw, summarize, summarize_raw
 
 _NOT_FINITE = "(NaN or infinite numbers)"
 
@@ -31,7 +31,8 @@ class Prediction:
     Attributes:
         task: the task's name.
         kind: the task's kind.
-        value: for a regression the value in its unit (an array where the task has several), for classes the class's index. For
+        value: for a regression the value in its unit (an array where the task has several), for classes the class's index, for
+            ``raw`` the network's own tensor for this image, float32. For
             dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) float32``
             depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not seen, because ``--fit crop``
             cut them off, have the class ``unseen``, depth NaN and zero normals. It may share memory with other images of its batch.
@@ -83,6 +84,8 @@ class Prediction:
             return describe(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
         if self.probabilities is not None:
             return "" if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+        if self.kind == "raw":
+            return describe_raw(np.asarray(self.value))
         values = ", ".join(f"{value:.4g}" for value in np.ravel(self.value))
         return f"{values} {self.unit}" if self.unit else values
 
@@ -94,6 +97,8 @@ class Prediction:
         mark: dict[str, object] = {} if self.finite else {"finite": False}
         if self.dense:
             return summarize(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen) | mark
+        if self.kind == "raw":
+            return summarize_raw(np.asarray(self.value)) | mark
         if self.probabilities is None:
             values = [_number(float(value)) for value in np.ravel(self.value)]
             single = not isinstance(self.value, np.ndarray)
@@ -109,7 +114,8 @@ def decode(
 
     Args:
         task: with its size.
-        output: ``(N, size)``, or a dense task's maps; see :meth:`~mtl_deploy.runtime.bundle.signature.Signature.sample_shape`.
+        output: ``(N, size)``, a dense task's maps or a raw task's tensor; see
+            :meth:`~mtl_deploy.runtime.bundle.signature.Signature.sample_shape`.
         form: ``decoded`` where the graph ends in probabilities, scaled values and decoded maps, ``logits`` where it returns
             the network's own outputs: logits, or what the task's activation says.
         placements: where each image lies in the network's input, for dense tasks; None: it has the input's size.
@@ -122,7 +128,10 @@ def decode(
             replace(_dense(task, value, placement), finite=is_finite(sample))
             for value, placement, sample in zip(values, placements, output, strict=False)
         ]
-    return _decode_values(task, output.astype(np.float32, copy=False), form)
+    numbers = output.astype(np.float32, copy=False)
+    if task.kind == "raw":
+        return [Prediction(task.name, task.kind, value, finite=is_finite(value)) for value in numbers]
+    return _decode_values(task, numbers, form)
 
 
 def _dense(task: Task, value: Array, placement: ImagePlacement) -> Prediction:

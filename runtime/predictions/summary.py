@@ -10,6 +10,7 @@ from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.tasks import Kind
 
 NAMED = 3  # classes that a line names
+SHOWN = 4  # values of a raw tensor that a line shows
 
 
 def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
@@ -50,6 +51,36 @@ def summarize(
         numbers: tuple[float | None, ...] = (None, None, None) if found is None else found
         return data | dict(zip(("min", "median", "max"), numbers, strict=True)) | {"unit": unit}
     return data | {"mean_direction": [round(part, 6) for part in mean_direction(value)]}
+
+
+def describe_raw(value: Array) -> str:
+    """Return one line for a raw tensor: its values if they are few, otherwise its shape and range."""
+    if value.size <= SHOWN:
+        return ", ".join(f"{number:.4g}" for number in value.ravel())
+    shape = "x".join(map(str, value.shape))
+    found = _finite_range(value)
+    if found is None:
+        return f"{shape} values, none finite"
+    least, mean, greatest = found
+    return f"{shape} values, {least:.4g} to {greatest:.4g}, mean {mean:.4g}"
+
+
+def summarize_raw(value: Array) -> dict[str, object]:
+    """Return a raw tensor's shape and range, JSON-ready; its values too where they are as few as a line shows."""
+    found = _finite_range(value)
+    least, mean, greatest = (None, None, None) if found is None else found
+    data: dict[str, object] = {"shape": list(value.shape), "min": least, "mean": mean, "max": greatest}
+    if value.size > SHOWN:
+        return data
+    numbers = [float(number) if np.isfinite(number) else None for number in value.ravel()]
+    return data | {"values": numbers}
+
+
+def _finite_range(value: Array) -> tuple[float, float, float] | None:
+    finite = value[np.isfinite(value)]
+    if not finite.size:
+        return None
+    return float(finite.min()), float(finite.mean(dtype=np.float64)), float(finite.max())
 
 
 def class_shares(value: Array, labels: Sequence[str], unseen: int | None = None) -> dict[str, float]:

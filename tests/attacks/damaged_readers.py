@@ -164,12 +164,16 @@ def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
 
 
 def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:
-    from mtl_deploy.export.network.task_file import bind_tasks, read_task_file
+    import torch
+
+    from mtl_deploy.export.forward.binding import bind_tasks
+    from mtl_deploy.export.network.task_file import read_task_file
 
     (work / "tasks.toml").write_bytes(content)
     with refusing():
         tasks = read_task_file(work / "tasks.toml")
-        bind_tasks(tasks, None, {0: 1, 1: 1, 2: 4, 3: 1}, {3: (4, 4)}, (16, 16))
+        outputs = [torch.zeros(2, size) for size in (1, 1, 4)]
+        bind_tasks(tasks, None, (*outputs, torch.zeros(2, 1, 4, 4)), 2, (16, 16))
 
 
 def _data(bases: Path, source: Path, labels: Path | None = None, bundle: str = "tiny.mtl") -> None:

@@ -70,7 +70,11 @@ CASES = [
     pytest.param(weights, TASKS, "--model", id="weights-of-an-unknown-network"),
     pytest.param(nan_weights, FACTORY + TASKS, "age.weight", id="nan"),
     pytest.param(weights, FACTORY, "--task race=multiclass", id="no-tasks-but-a-proposal"),
-    pytest.param(weights, FACTORY + TASKS[:4], "2 tasks", id="too-few-tasks"),
+    pytest.param(
+        weights, [*FACTORY, "--task", "years=regression", "--task", "sex=binary"], "2 tasks", id="too-few-tasks"
+    ),
+    pytest.param(weights, [*FACTORY, *TASKS, "--constant", "size"], "NAME=VALUE", id="a-constant-without-a-value"),
+    pytest.param(weights, [*FACTORY, *TASKS, "--constant", "size=3x3"], "no argument 'size'", id="an-unknown-constant"),
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=binary"], "4 values", id="a-kind-that-does-not-fit"),
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "race=tertiary"], "unknown kind", id="unknown-kind"),
     pytest.param(weights, [*FACTORY, *TASKS[:4], "--task", "age=multiclass"], "two tasks", id="duplicate-names"),

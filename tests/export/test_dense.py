@@ -16,8 +16,8 @@ from engine_graphs import needs_rtx
 from torch.nn import functional
 
 from mtl_deploy.export.cli import main
+from mtl_deploy.export.forward.binding import bind_tasks
 from mtl_deploy.export.network.inputs import network_input
-from mtl_deploy.export.network.task_file import bind_tasks
 from mtl_deploy.export.verification.expected import margins
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import open_bundle
@@ -211,7 +211,7 @@ def test_maps_without_channels_twin_shapes_and_vectors_live_side_by_side(export:
         ),
         ("FixedSize", ["--task", "a=segmentation", "--task", "b=depth", "--dynamic-size"], 1, "--dynamic-size"),
         ("Scenes", ["--dynamic-size", "40"], 2, "must be multiples of 40"),
-        ("Scenes", ["--task", "a=multiclass", "--task", "b=depth", "--task", "c=normals"], 2, "is a map of 24x16"),
+        ("Scenes", ["--task", "a=multiclass", "--task", "b=depth", "--task", "c=normals"], 2, "a map of 24x16"),
         ("Scenes", [], 2, "--task seg=segmentation --task depth=depth --task normals=normals"),
     ],
     ids=["stride", "fixed", "multiple", "kind", "proposal"],
@@ -228,7 +228,9 @@ def test_what_does_not_fit_is_said(
 
 def test_a_dense_kind_wants_a_map() -> None:
     with pytest.raises(TaskError, match="task 'd' is depth, one map per image"):
-        bind_tasks([Task("d", "depth"), Task("m", "multiclass")], None, {"d": 1, "m": 4})
+        bind_tasks(
+            [Task("d", "depth"), Task("m", "multiclass")], None, {"d": torch.zeros(2, 1), "m": torch.zeros(2, 4)}, 2
+        )
 
 
 @needs_rtx

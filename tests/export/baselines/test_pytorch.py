@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import given_graphs
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from mtl_deploy.bench.contestants.peers.pytorch import baseline_specs
 from mtl_deploy.export.baselines import pytorch as baseline
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
-from mtl_deploy.runtime.errors import BackendError, CheckpointError, TaskError
+from mtl_deploy.runtime.errors import BackendError, CheckpointError, OptionError, TaskError
 from tests.conftest import TINY, write_tiny_bundle
 
 CPU = Settings(providers=("CPU",), threads=1)
@@ -54,6 +55,13 @@ def start(
 ) -> Any:
     specs = baseline_specs(open_bundle(bundle), checkpoint, model, trust, CPU)
     return baseline.start(specs[compiled])
+
+
+def test_an_onnx_graph_is_not_pytorchs_to_run(article_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "given.onnx"
+    file.write_bytes(given_graphs.graph().SerializeToString())
+    with pytest.raises(OptionError, match=r"--checkpoint .*given\.onnx: an ONNX graph, which PyTorch does not run"):
+        start(article_bundle, file)
 
 
 def test_the_articles_forward_gives_what_the_graph_gives(article_bundle: Path, article_checkpoint: Path) -> None:

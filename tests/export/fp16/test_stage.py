@@ -103,7 +103,7 @@ def test_fp16_that_was_asked_for_by_name_fails_with_the_ways_on(
     error = capsys.readouterr().err
     assert "--tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out" in error
     assert "Nothing was written" in error
-    assert "PyTorch's own float32 is" in error
+    assert "the network's own float32 is" in error
     code, target = export(tmp_path, "AllLoud", "--precision", "fp32,fp16", "--tolerance", "fp16=0.9")
     assert code == 0
 

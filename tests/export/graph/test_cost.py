@@ -16,10 +16,10 @@ from mtl_deploy.calibration.fp16.typing import to_half
 from mtl_deploy.calibration.int8.qdq_placement import place
 from mtl_deploy.export.graph import passes
 from mtl_deploy.export.graph.cost import cost, multiply_adds
+from mtl_deploy.export.graph.opset import NotExpressibleError, write_opset
 from mtl_deploy.export.graph.sizes import at_size
 from mtl_deploy.export.graph.split import sharing
 from mtl_deploy.export.graph.trace import trace
-from mtl_deploy.runtime.errors import TraceError
 from mtl_deploy.runtime.onnx_format.graph import read_graph
 
 PLACES = 16  # 4 x 4 behind the stem
@@ -215,17 +215,35 @@ def test_a_loops_body_counts_as_often_as_it_runs(trips: int | None, times: int) 
     assert multiply_adds(scan) == 5 * 4 * 4
 
 
-def test_an_operator_that_the_opset_does_not_have_is_refused_with_the_opset_that_has_it() -> None:
-    with pytest.raises(TraceError, match=r"DeformConv is an operator of opset 19 and later; pass --opset 19"):
+def test_the_opset_rises_where_an_operator_needs_it_and_says_so() -> None:
+    with pytest.raises(NotExpressibleError, match=r"DeformConv, an operator of opset 19 and later; leave --opset out"):
         trace(TwoTasks(Deformable()).eval(), 16, 16, opset=18)
+    traced = trace(TwoTasks(Deformable()).eval(), 16, 16)
+    assert traced.model.opset_imports[""] == 19
+    assert "opset 19, since DeformConv came with it" in traced.description
+    assert write_opset(traced.model, None) == 19
 
 
-def test_a_size_that_is_not_known_is_refused_and_named() -> None:
+def test_what_cannot_be_counted_is_left_out_and_named() -> None:
+    known = onnx.helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, [1, 2, 3])
+    weight = onnx.helper.make_tensor_value_info("e", onnx.TensorProto.FLOAT, [1, 3, 4])
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["a", "b"], ["c"], name="product")],
+        [
+            onnx.helper.make_node("MatMul", ["a", "b"], ["c"], name="product"),
+            onnx.helper.make_node("MatMul", ["d", "e"], ["f"], name="other"),
+        ],
         "free",
-        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", "k", "k"]) for name in "ab"],
-        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["n", "k", "k"])],
+        [
+            *(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", "k", "k"]) for name in "ab"),
+            known,
+            weight,
+        ],
+        [
+            onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["n", "k", "k"]),
+            onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, [1, 2, 4]),
+        ],
     )
-    with pytest.raises(TraceError, match=r"node 'product' \(MatMul\): its work cannot be counted"):
-        cost(ir.from_proto(onnx.helper.make_model(graph)).graph)
+    found = cost(ir.from_proto(onnx.helper.make_model(graph)).graph)
+    assert (found.multiply_adds, found.uncounted) == (2 * 3 * 4, ("MatMul",))
+    assert "leave out 1 MatMul" in found.notes[0]
+    assert multiply_adds(ir.from_proto(onnx.helper.make_model(graph)).graph[0]) == 0

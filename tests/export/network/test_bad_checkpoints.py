@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from mtl_deploy.export.network.checkpoint import load_checkpoint
-from mtl_deploy.runtime.errors import CheckpointError
+from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 # Bad files
 
@@ -68,15 +68,12 @@ FILES = [
     ),
     pytest.param(lambda folder: write(folder, bytes(range(256))), "of an unknown format", id="binary"),
     pytest.param(jpeg, "a JPEG image, not a checkpoint", id="jpeg"),
-    pytest.param(lambda folder: onnx_graph(folder, "model.onnx"), "already an ONNX graph", id="onnx"),
-    pytest.param(lambda folder: onnx_graph(folder, "model.pt"), "already an ONNX graph", id="onnx-named-pt"),
     pytest.param(lambda folder: write(folder, b"ftrt" + bytes(64)), "a TensorRT engine", id="engine-by-content"),
     pytest.param(lambda folder: write(folder, bytes(64), "m.engine"), "a TensorRT engine", id="engine-by-name"),
     pytest.param(lambda folder: write(folder, b"<!DOCTYPE html><html>"), "the download went wrong", id="html"),
     pytest.param(
         lambda folder: write(folder, b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull", id="lfs"
     ),
-    pytest.param(torchscript, "a TorchScript archive .* not supported", id="torchscript"),
     pytest.param(zip_of_something, "a zip archive, but not one that torch.save wrote", id="zip"),
 ]
 
@@ -89,6 +86,27 @@ def test_what_is_no_checkpoint_is_called_by_its_name(
     for trust in (False, True):
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(make(tmp_path), trust_pickle=trust)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt"])
+def test_an_onnx_graph_without_images_says_what_it_takes(name: str, tmp_path: Path) -> None:
+    path = onnx_graph(tmp_path, name)
+    with pytest.raises(CheckpointError, match=r"no input of this graph is a batch of images .* 'x' \(1\) float"):
+        load_checkpoint(path)
+    with pytest.raises(OptionError, match="--trust-pickle does not apply"):
+        load_checkpoint(path, trust_pickle=True)
+    with pytest.raises(OptionError, match="--model does not apply"):
+        load_checkpoint(path, model="small_networks:Shared")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_read_only_if_it_is_trusted(tmp_path: Path) -> None:
+    path = torchscript(tmp_path)
+    with pytest.raises(CheckpointError, match=r"runs code of its own .* nothing was run\. Pass --trust-pickle"):
+        load_checkpoint(path)
+    assert load_checkpoint(path, trust_pickle=True).kind == "script"
+    with pytest.raises(OptionError, match="--model does not apply"):
+        load_checkpoint(path, trust_pickle=True, model="small_networks:Shared")
 
 
 def test_safetensors_without_the_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_an_ill_conditioned_network_is_called_that_and_not_blamed_on_the_exporte
     assert row.passed
     assert row.ill_conditioned
     with pytest.raises(
-        VerificationError, match=r"PyTorch's own float32 is \S+ off float64 there \(the network is ill-cond"
+        VerificationError, match=r"the network's own float32 is \S+ off float64 there \(the network is ill-cond"
     ):
         require_passed([verified(Offset(weight=1e-4, offset=0.01), Cancelling())])
 
@@ -246,7 +246,7 @@ def test_ill_conditioned_logits_behind_probabilities_are_called_that_too() -> No
     assert row.spread is not None
     assert row.floor > 1e-4 * row.spread  # both of the logits
     with pytest.raises(
-        VerificationError, match=r"PyTorch's own float32 is \S+ off float64 there \(the network is ill-"
+        VerificationError, match=r"the network's own float32 is \S+ off float64 there \(the network is ill-"
     ):
         require_passed([row])
 

@@ -1,0 +1,115 @@
+"""The first runs of a network: what it returns, which batches it takes, and whether it answers as deployed networks must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mtl_deploy.runtime.errors import TaskError, TraceError
+
+from .binding import refuse_entries
+from .outputs import leaves, usable
+from .running import run
+from .steady import require_alone, require_repeatable
+
+_FEW, _MANY = 2, 5  # a constant whose first size is one of these is no batch at the other
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the first runs gave.
+
+    Attributes:
+        images: ``(N, 3, H, W) float32``, natural and no two alike.
+        batch: the number of images behind ``result``.
+        result: what the network returned for the first ``batch`` images.
+        only: the only N that the network takes; None if it takes any, or if it is a program, which says so itself.
+        program: whether it is a program, which nothing is checked of.
+    """
+
+    images: torch.Tensor
+    batch: int
+    result: Any
+    only: int | None
+    program: bool
+
+    def require_steady(self, selected: torch.nn.Module) -> None:
+        """Check that the network answers an image in the same way twice, and whatever other images its batch holds.
+
+        Args:
+            selected: returns the outputs that tasks read.
+
+        Raises:
+            TraceError: it does not.
+            TaskError: an output has as many rows at any batch.
+        """
+        if self.program:
+            return
+        few = self.only or _FEW
+        found = run(selected, self.images[:few])
+        require_repeatable(found, lambda: run(selected, self.images[:few]))
+        if self.only is not None:
+            return
+        more = run(selected, self.images)
+        for value in more:
+            if value.shape[0] != len(self.images):
+                raise TaskError(
+                    f"an output has shape {tuple(value.shape)} for {len(self.images)} images; it is no batch"
+                )
+        require_alone(selected, self.images, few, found, more)
+
+
+def images_needed(program: bool, fixed: int | None) -> int:
+    """Return how many images :func:`probe` is to be given.
+
+    Args:
+        program: whether the network is a program.
+        fixed: the only batch that the program takes; None if it takes any, or is none.
+    """
+    return (fixed or _FEW) if program else _MANY
+
+
+def probe(network: torch.nn.Module, images: torch.Tensor, constants: Mapping[str, Any], *, program: bool) -> Probe:
+    """Run a network on a few images.
+
+    Args:
+        network: takes images and ``constants`` by name.
+        images: ``(N, C, H, W) float32``, no two alike; see :func:`images_needed`.
+        constants: other arguments of ``forward``.
+        program: whether it is a program, which says itself what it takes.
+
+    Raises:
+        TraceError: it fails on one image and on several.
+        TaskError: it returns one entry per image.
+    """
+
+    def answer(number: int) -> Any:
+        return run(network, images[:number], constants)
+
+    if program:
+        try:
+            return Probe(images, len(images), answer(len(images)), None, program)
+        except TraceError:
+            return Probe(images, 1, answer(1), None, program)
+    try:
+        result = answer(_FEW)
+    except TraceError:  # some networks fix a batch of one in code
+        return Probe(images, 1, answer(1), 1, program)
+    try:
+        more = answer(_MANY)
+    except TraceError:
+        return Probe(images, _FEW, result, _only(answer), program)
+    refuse_entries({_FEW: result, _MANY: more})
+    return Probe(images, _MANY, more, None, program)
+
+
+def _only(answer: Any) -> int:
+    """Return which of one and two images a network takes that takes no more."""
+    try:
+        alone = answer(1)
+    except TraceError:
+        return _FEW
+    return 1 if any(not usable(value, 1) for value in leaves(alone).values()) else _FEW

@@ -1,0 +1,99 @@
+"""A network that returns the tensors that tasks read, and nothing else; and the form that each task's tensor has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import TaskError
+
+from .outputs import Key, pick
+
+
+class Selected(nn.Module):
+    """Calls a network and takes what is at each path, as a flat tuple, in the order of the paths.
+
+    A tracer then sees no dict, dataclass, integer or None, and what nobody reads is dead code. A size of one that ``squeeze``
+    took, of a batch of one above all, is put back.
+
+    Args:
+        network: takes a batch of images, and ``constants`` by name.
+        paths: what to take.
+        shapes: of each, without the batch, as several images gave it; empty until they are known, and where sizes are free.
+        constants: other arguments of ``forward``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        paths: Sequence[Key],
+        shapes: Sequence[tuple[int, ...]] = (),
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.paths, self.shapes, self.constants = tuple(paths), tuple(shapes), dict(constants or {})
+        self.training = False
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the tensors for a batch of images ``(N, 3, H, W)``."""
+        result = self.network(image, **self.constants)
+        values = [pick(result, path) for path in self.paths]
+        if not self.shapes:
+            return tuple(values)
+        return tuple(_unsqueezed(value, shape, image) for value, shape in zip(values, self.shapes, strict=True))
+
+
+def _unsqueezed(value: torch.Tensor, shape: tuple[int, ...], image: torch.Tensor) -> torch.Tensor:
+    return value if value.ndim == len(shape) + 1 else value.reshape(image.shape[0], *shape)
+
+
+def as_task(task: Task, value: torch.Tensor) -> torch.Tensor:
+    """Return a network's output in the form that a task has it in: its columns, and by its kind.
+
+    Args:
+        task: its ``kind`` and ``columns`` are used.
+        value: ``(N, ...)``.
+
+    Returns:
+        ``(N, C, h, w)`` for a dense task; for ``raw`` the tensor as it is, ``(N, 1)`` if it was ``(N,)``; else ``(N, size)``.
+
+    Raises:
+        TaskError: the shape does not fit the kind, or the columns do not fit the shape.
+    """
+    shape = tuple(value.shape)
+    if task.columns is not None:
+        first, stop = task.columns
+        if value.ndim < 2 or stop > value.shape[1]:
+            raise TaskError(f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {_text(shape)}")
+        value = value[:, first:stop]
+    if value.ndim == 1:
+        value = value.unsqueeze(1)
+    if task.kind == "raw":
+        return value
+    if task.dense:
+        if value.ndim not in (3, 4):
+            raise TaskError(
+                f"task {task.name!r} is {task.kind}, one map per image (N, C, h, w), but its output is {_text(shape)}; "
+                "declare it regression, binary, multiclass or raw"
+            )
+        return value if value.ndim == 4 else value.unsqueeze(1)
+    if value.ndim == 4 and value.shape[2] * value.shape[3] > 1:
+        rows, columns = shape[-2:]
+        raise TaskError(
+            f"task {task.name!r} is {task.kind}, but its output is {_text(shape)}, a map of {rows}x{columns}; declare it "
+            "depth, normals, segmentation or raw, or flatten it to (N, k) in the network"
+        )
+    if value.ndim > 2 and task.kind == "multiclass" and max(value.shape[1:]) != value[0].numel():
+        raise TaskError(
+            f"task {task.name!r} is multiclass, one row of classes per image, but its output is {_text(shape)}; declare it raw"
+        )
+    return value.reshape(value.shape[0], -1)
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(['N', *map(str, shape[1:])])})"

@@ -1,0 +1,223 @@
+"""A given graph in float64: the ONNX reference evaluator, with PyTorch's kernels for what it computes slowly.
+
+ONNX Runtime has no double kernels for convolutions. The evaluator (https://onnx.ai/onnx/api/reference.html) follows ONNX's text,
+node by node, in NumPy; its convolutions and poolings are correct and slow, so these run in PyTorch here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from torch.nn import functional
+
+from .retyped import DOUBLED, retyped
+
+Array = npt.NDArray[Any]
+_DEFAULT = ("", "NOTSET", "VALID", None)
+
+
+class TooSlowError(Exception):
+    """The graph takes longer than it may."""
+
+
+class Float64:
+    """Runs a graph in float64.
+
+    Args:
+        model: with float32 or FP16 weights, each of which float64 holds exactly.
+        outputs: names of those wanted.
+    """
+
+    def __init__(self, model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+        doubled = retyped(model, DOUBLED)
+        self._outputs = tuple(outputs)
+        self._evaluator = ReferenceEvaluator(doubled, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool])
+        nodes = self._evaluator.rt_nodes_ or []
+        self._last: dict[str, int] = {name: place for place, node in enumerate(nodes) for name in node.input}
+        self._whole = any(node.need_context() for node in nodes)  # graphs inside nodes read what lies outside them
+
+    def run(self, name: str, image: Array, seconds: float) -> list[Array]:
+        """Run once.
+
+        Args:
+            name: of the input.
+            image: a batch, as the graph takes it.
+            seconds: that it may take, checked between nodes.
+
+        Raises:
+            TooSlowError: it takes longer.
+        """
+        end = time.monotonic() + seconds
+        values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, name: image}
+        for place, node in enumerate(self._evaluator.rt_nodes_ or []):
+            if time.monotonic() > end:
+                raise TooSlowError
+            inputs = [values[each] for each in node.input]
+            found = node.run(*inputs, context=values) if node.need_context() else node.run(*inputs)
+            values.update(zip(node.output, found, strict=False))
+            if not self._whole:
+                for each in node.input:
+                    if self._last[each] == place and each not in self._outputs:
+                        values.pop(each, None)
+                values[""] = None
+        return [np.asarray(values[each]) for each in self._outputs]
+
+
+class Conv(OpRun):
+    """A convolution, in PyTorch."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: Sequence[int] | None = None,
+        group: int | None = None,
+        kernel_shape: Sequence[int] | None = None,  # noqa: ARG002 - the weight says it
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:
+        sides = x.ndim - 2
+        steps, gaps = list(strides or [1] * sides), list(dilations or [1] * sides)
+        reach = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], gaps, strict=True)]
+        padded = _padded(_tensor(x), _pads(auto_pad, pads, x.shape[2:], reach, steps), 0.0)
+        convolve: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[sides]
+        added = None if bias is None else _tensor(bias)
+        return (convolve(padded, _tensor(weight), added, steps, 0, gaps, group or 1).numpy(),)
+
+
+class ConvTranspose(OpRun):
+    """A transposed convolution, in PyTorch: computed without padding, then cut."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: Sequence[int] | None = None,
+        group: int | None = None,
+        kernel_shape: Sequence[int] | None = None,  # noqa: ARG002 - the weight says it
+        output_padding: Sequence[int] | None = None,
+        output_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:
+        if auto_pad not in _DEFAULT or output_shape is not None or x.ndim != 4:
+            raise NotImplementedError("ConvTranspose with auto_pad or output_shape")
+        steps, gaps, more = list(strides or [1, 1]), list(dilations or [1, 1]), list(output_padding or [0, 0])
+        top, left, bottom, right = pads or [0, 0, 0, 0]
+        found = functional.conv_transpose2d(_tensor(x), _tensor(weight), None, steps, 0, 0, group or 1, gaps)
+        whole = functional.pad(found, (-left, more[1] - right, -top, more[0] - bottom))
+        return ((whole if bias is None else whole + _tensor(bias).view(1, -1, 1, 1)).numpy(),)
+
+
+class MaxPool(OpRun):
+    """A maximum pooling, in PyTorch."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        auto_pad: str | None = None,
+        ceil_mode: int | None = None,
+        dilations: Sequence[int] | None = None,
+        kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        storage_order: int | None = None,  # noqa: ARG002 - of indices, which are not computed
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:
+        if x.ndim != 4 or kernel_shape is None or len(self.output) > 1:
+            raise NotImplementedError("MaxPool of other than images, or with indices")
+        steps, gaps = list(strides or [1, 1]), list(dilations or [1, 1])
+        reach = [(size - 1) * gap + 1 for size, gap in zip(kernel_shape, gaps, strict=True)]
+        around = _pads(auto_pad, pads, x.shape[2:], reach, steps)
+        if ceil_mode:
+            around = _to_ceiling(around, x.shape[2:], reach, steps)
+        padded = _padded(_tensor(x), around, -np.inf)
+        return (functional.max_pool2d(padded, list(kernel_shape), steps, 0, gaps).numpy(),)
+
+
+class AveragePool(OpRun):
+    """An average pooling, in PyTorch: sums divided by how many values lie under the kernel."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        auto_pad: str | None = None,
+        ceil_mode: int | None = None,
+        count_include_pad: int | None = None,
+        dilations: Sequence[int] | None = None,
+        kernel_shape: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:
+        if x.ndim != 4 or kernel_shape is None or any(gap != 1 for gap in dilations or []):
+            raise NotImplementedError("AveragePool of other than images, or dilated")
+        steps, sizes = list(strides or [1, 1]), list(kernel_shape)
+        around = _pads(auto_pad, pads, x.shape[2:], sizes, steps)
+        images = _tensor(x)
+        inside = torch.ones_like(images[:1, :1])
+        if count_include_pad:
+            images, inside = _padded(images, around, 0.0), _padded(inside, around, 1.0)
+            around = [0, 0, 0, 0]
+        if ceil_mode:
+            around = _to_ceiling(around, images.shape[2:], sizes, steps)
+        sums, counts = (functional.avg_pool2d(_padded(each, around, 0.0), sizes, steps) for each in (images, inside))
+        return ((sums / counts).numpy(),)
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
+
+
+def _pads(
+    auto: str | None, pads: Sequence[int] | None, sizes: Sequence[int], reach: Sequence[int], steps: Sequence[int]
+) -> list[int]:
+    """Return what lies around an image: before each side, then after each."""
+    if auto in _DEFAULT:
+        return list(pads or [0] * (2 * len(sizes)))
+    before, after = [], []
+    for size, kernel, step in zip(sizes, reach, steps, strict=True):
+        total = max((-(-size // step) - 1) * step + kernel - size, 0)
+        less, more = total // 2, total - total // 2
+        before.append(less if auto == "SAME_UPPER" else more)
+        after.append(more if auto == "SAME_UPPER" else less)
+    return before + after
+
+
+def _to_ceiling(around: Sequence[int], sizes: Sequence[int], reach: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Pad the ends so that a last, incomplete window counts, if it begins inside the image or before it."""
+    count = len(sizes)
+    grown = list(around)
+    for side, (size, kernel, step) in enumerate(zip(sizes, reach, steps, strict=True)):
+        whole = size + around[side] + around[side + count]
+        windows = -(-(whole - kernel) // step) + 1
+        if (windows - 1) * step >= size + around[side]:
+            windows -= 1
+        grown[side + count] += max((windows - 1) * step + kernel - whole, 0)
+    return grown
+
+
+def _padded(images: torch.Tensor, around: Sequence[int], value: float) -> torch.Tensor:
+    count = len(around) // 2
+    pairs = [(around[side], around[side + count]) for side in reversed(range(count))]
+    if not any(around):
+        return images
+    return functional.pad(images, [each for pair in pairs for each in pair], value=value)
