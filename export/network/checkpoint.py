@@ -38,7 +38,7 @@ from .weights.give import Fitted, article_layout, fit, give
 from .weights.names import few
 from .weights.plain_values import StandIn, drop_attributes, stand_ins
 from .weights.state_dict import converted, ready
-from .weights.trained_ranges import QuantizerRanges
+from .weights.trained_ranges import HeldRanges
 from .weights.wrappers import unwrapped
 
 Kind = Literal["article", "model", "module", "program", "script", "graph"]
@@ -73,7 +73,7 @@ class Loaded:
     input_shape: tuple[Size, Size, Size, Size] | None = None
     pretrained_cfg: Config | None = None
     notes: tuple[str, ...] = ()
-    trained: QuantizerRanges | None = None
+    trained: HeldRanges | None = None
 
     @property
     def given(self) -> GivenGraph | None:
@@ -150,7 +150,9 @@ def _from_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loade
     entry = found.graph.entry
     shape = (None, *entry.sizes[1:])  # batches of another size go through it one after the other
     description = f"an ONNX graph for images {entry.description}"
-    return Loaded(found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes)
+    return Loaded(
+        found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes, trained=found.ranges
+    )
 
 
 def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:
