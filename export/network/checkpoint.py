@@ -39,7 +39,7 @@ from .weights.give import Fitted, article_layout, fit, give
 from .weights.names import few
 from .weights.plain_values import StandIn, drop_attributes, stand_ins
 from .weights.state_dict import converted, ready
-from .weights.trained_ranges import QuantizerRanges
+from .weights.trained_ranges import HeldRanges
 from .weights.wrappers import unwrapped
 
 Kind = Literal["article", "model", "module", "program", "script", "graph"]
@@ -58,11 +58,11 @@ class Loaded:
         description: what was found, in one line for people.
         default_tasks: the tasks if the network itself implies them, otherwise None.
         sha256: of the file, hexadecimal.
-        notes: what the file holds that is not used, and what was done to the weights; for people.
         trained: ranges of activations that training for quantization has found; None: there are none, or nobody knows whose.
         pretrained_cfg: timm's record of the preprocessing, if the file holds one.
         input_shape: ``(N, C, H, W)`` as a program or graph was exported, None for each free dimension; None for the other
             kinds, which fix nothing.
+        notes: what a reader of the bundle should know about the file: what it holds that is not used, what was done to weights.
     """
 
     network: torch.nn.Module
@@ -74,7 +74,7 @@ class Loaded:
     input_shape: tuple[Size, Size, Size, Size] | None = None
     pretrained_cfg: Config | None = None
     notes: tuple[str, ...] = ()
-    trained: QuantizerRanges | None = None
+    trained: HeldRanges | None = None
 
     @property
     def given(self) -> GivenGraph | None:
@@ -125,9 +125,7 @@ def load_checkpoint(
         return Loaded(script, None, "script", description, None, digest(file))
     sha256 = digest(file)
     if kind is FileKind.PROGRAM:
-        for option, given in (("--model", model), ("--weights", weights)):
-            if given is not None:
-                raise OptionError(f"{file}: a torch.export program holds its own network; leave {option} out")
+        _not_needed(file, "a torch.export program", model=model, weights=weights)
         return _from_program(file, sha256, trust=trust_pickle)
     checkpoint = (
         _read_safetensors(file) if kind is FileKind.SAFETENSORS else _read_torch(file, kind, trust=trust_pickle)
@@ -141,8 +139,8 @@ def load_checkpoint(
 
 def _not_needed(file: Path, what: str, *, model: str | None, weights: str | None, trust: bool = False) -> None:
     """Refuse options that do not apply."""
-    for option, given in (("--model", model), ("--weights", weights)):
-        if given is not None:
+    for option, value in (("--model", model), ("--weights", weights)):
+        if value is not None:
             raise OptionError(f"{file}: {what} holds its own network, so {option} does not apply; leave it out")
     if trust:
         raise OptionError(f"{file}: {what} holds no pickle, so --trust-pickle does not apply; leave it out")
@@ -153,7 +151,9 @@ def _from_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loade
     entry = found.graph.entry
     shape = (None, *entry.sizes[1:])  # batches of another size go through it one after the other
     description = f"an ONNX graph for images {entry.description}"
-    return Loaded(found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes)
+    return Loaded(
+        found.graph, None, "graph", description, None, found.sha256, shape, notes=found.notes, trained=found.ranges
+    )
 
 
 def _from_program(file: Path, sha256: str, *, trust: bool) -> Loaded:

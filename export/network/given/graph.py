@@ -83,13 +83,13 @@ class GivenGraph(nn.Module):
         array = images.detach().numpy()
         array = np.concatenate([array, *[array[-1:]] * (whole - len(array))])
         run = self._run_double if double else self._run
-        parts = [run(self._arranged(array[start : start + step])) for start in range(0, whole, step)]
+        parts = [run(self.arranged(array[start : start + step])) for start in range(0, whole, step)]
         return {
             name: torch.from_numpy(np.concatenate([part[name] for part in parts])[: len(images)])
             for name in self.outputs
         }
 
-    def _arranged(self, images: Array) -> Array:
+    def arranged(self, images: Array) -> Array:
         """Return float ``(N, C, H, W)`` images as the graph takes them."""
         found = images.transpose(0, 2, 3, 1) if self.entry.last else images
         if self.entry.pixels:
@@ -118,7 +118,7 @@ class GivenGraph(nn.Module):
             )
         found: list[tuple[int, Mapping[str, Any]]] = []
         for count in (self.batch,) if self.batch else _PROBES:
-            images = self._arranged(np.full((count, channels, height, width), 0.5, np.float32))
+            images = self.arranged(np.full((count, channels, height, width), 0.5, np.float32))
             try:
                 found.append((count, dict(zip(names, run(self._session, self.entry.name, images, names), strict=True))))
             except RunError as error:

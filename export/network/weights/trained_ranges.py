@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -20,6 +20,13 @@ from .names import bare
 _INPUT = re.compile(r"(.+)\._?input_quantizer\._amax")
 _NUMBERED = re.compile(r"(activation_post_process_\d+)\.activation_post_process\.(min_val|max_val)")
 _BACKENDS = ("x86", "qnnpack")  # torch.ao's default placements of fake quantizers: fbgemm and onednn place them as x86
+
+
+class HeldRanges(Protocol):
+    """Ranges of activations that a file holds."""
+
+    def see(self, images: torch.Tensor) -> tuple[TrainedRange, ...]:
+        """Return the ranges with the values that they are for on some images, ``(N, 3, H, W) float32``."""
 
 
 @dataclass(frozen=True)
