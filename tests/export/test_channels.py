@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -191,6 +192,56 @@ def test_a_program_of_one_channel_is_exported(tmp_path: Path, capsys: pytest.Cap
     images = pictures(2, 1)
     with load(tmp_path / "gray.mtl") as model:
         np.testing.assert_allclose(model(images)["age"], answers("gray", images)["age"], atol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["script", "graph", "pixels"])
+def test_files_that_hold_their_own_network_have_any_number_of_channels(form: str, tmp_path: Path) -> None:
+    name, network, example = "rgba", wild.trained("rgba"), torch.zeros(2, 4, SIZE, SIZE)
+    given = list(OPTIONS[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates both
+        if form == "script":
+            torch.jit.trace(network, example).save(tmp_path / "file.pt")
+        else:
+            if form == "pixels":
+                network, given = Pixels(network), []
+                example = torch.zeros(2, SIZE, SIZE, 4, dtype=torch.uint8)
+            axes = {"image": {0: "batch"}}
+            names = {"input_names": ["image"], "output_names": ["age", "gender", "race"], "dynamic_axes": axes}
+            torch.onnx.export(network, (example,), tmp_path / "file.onnx", dynamo=False, **names)
+    (tmp_path / "tasks.toml").write_text(TASKS[name])
+    file = tmp_path / ("file.pt" if form == "script" else "file.onnx")
+    trust = ["--trust-pickle"] if form == "script" else []
+    options = ["--tasks", str(tmp_path / "tasks.toml"), "--no-separate", "--engine", "none", "--threads", "1", *trust]
+    options += ["--image-size", f"{SIZE}x{SIZE}", "--precision", "fp32", "-o", str(tmp_path / "out.mtl")]
+    assert main([str(file), *options, *given]) == 0
+    images = pictures(2, 4)
+    with load(tmp_path / "out.mtl") as model:
+        np.testing.assert_allclose(model(images)["age"], answers(name, images)["age"], atol=2e-5)
+
+
+class Pixels(torch.nn.Module):
+    """Takes pixels, channels last, and normalises them itself."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        options = dict(zip(OPTIONS["rgba"][::2], OPTIONS["rgba"][1::2], strict=True))
+        for name in ("mean", "std"):
+            values = torch.tensor([float(number) for number in options[f"--{name}"].split(",")])
+            self.register_buffer(name, values.view(1, -1, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> object:
+        return self.network((image.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+
+
+@pytest.mark.parametrize("name", ["coral", "rgbd", "retinaface", "twinlitenet"])
+def test_a_public_network_of_such_channels_exports_as_its_users_write_it(name: str, export: Export) -> None:
+    height, width = wild.SIZES.get(name, (SIZE, SIZE))
+    size = ("--image-size", f"{height}x{width}")
+    signature = open_bundle(export(name, *size, "--precision", "fp32", "--samples", "8")).manifest.signature
+    expected = {"coral": "gray", "rgbd": 4, "retinaface": "bgr", "twinlitenet": "rgb"}
+    assert signature.preprocessing.channels == expected[name]
 
 
 @pytest.mark.parametrize("name", [*CHANNELS, "coral", "mivolo", "rgbd"])
