@@ -20,6 +20,8 @@ BINS = 4096
 """Folded to magnitudes, a symmetric tensor has the 2048 bins of Migacz's calibration (see
 :mod:`mtl_deploy.calibration.observe.ranges`)."""
 
+_SMALLEST_NORMAL, _LARGEST = (float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
 Counts = npt.NDArray[np.int64]
 Magnitudes = npt.NDArray[np.float64]
 
@@ -114,15 +116,18 @@ class _Counting:
     def __init__(self, seen: TensorStatistics) -> None:
         self._low, self._high = seen.minimum, seen.maximum
         span = self._high - self._low
-        self._bins_a_unit = BINS / span if span > 0 else 0.0
+        # float32 counts as exactly as bins need, except where a bin would be narrower than its smallest normal number (then
+        # `BINS / span` is infinite), or where differences exceed its largest.
+        self._type = np.float32 if _SMALLEST_NORMAL <= span / BINS and span <= _LARGEST else np.float64
+        self._bins_per_unit = self._type(BINS / span if span > 0 else 0.0)
         self._counts = np.zeros(BINS, np.int64)
         self._zeros = 0
         self._channels: Magnitudes | None = None
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         flat = values.ravel()
-        positions = flat - np.float32(self._low)
-        positions *= np.float32(self._bins_a_unit)
+        positions = flat.astype(self._type, copy=False) - self._type(self._low)
+        positions *= self._bins_per_unit
         np.clip(positions, 0, BINS - 1, out=positions)
         self._counts += np.bincount(positions.astype(np.int32), minlength=BINS)
         self._zeros += flat.size - int(np.count_nonzero(flat))
