@@ -211,7 +211,9 @@ class _Writing:
         weight, offsets = _array(value), _array(bias).astype(np.float64)
         step = float(self._ends(self._ranged(node))[0])
         # The bias's integers must fit INT32, and its scale must be a normal float32, however small the activations are.
-        smallest = np.minimum(np.maximum(np.abs(offsets) / (step * _LARGEST_BIAS), 2 * LEAST_SCALE / step), _LARGEST_SCALE)
+        smallest = np.minimum(
+            np.maximum(np.abs(offsets) / (step * _LARGEST_BIAS), 2 * LEAST_SCALE / step), _LARGEST_SCALE
+        )
         scale = np.maximum(weight_scale(weight, axis, self._bits), smallest).astype(np.float32)
         node.replace_input_with(1, self._weight(node, f"{node.name}/weight", weight, axis, scale))
         whole = (scale * np.float32(step)).astype(np.float32)
