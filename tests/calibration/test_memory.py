@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from dense_bundle import dense_graph, dense_signature, write_dense_bundle
 
 from mtl_deploy.calibration.accuracy.evaluate import evaluate, relative_errors
 from mtl_deploy.calibration.accuracy.run import run_graph
@@ -28,6 +27,7 @@ from mtl_deploy.calibration.observe.statistics import observe
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle.manifest import MANIFEST
 from mtl_deploy.runtime.images.loading import prepare
+from tests.networks.dense_bundle import dense_graph, dense_signature, write_dense_bundle
 
 _MEASURED = """
 import resource, sys
