@@ -35,6 +35,8 @@ class Notebook:
         elif first.startswith("!"):
             command, *arguments = shlex.split(first[1:])
             code = _COMMAND.format(room=command.removeprefix("mtl-"))
+            if command == "mtl-export":
+                arguments += ["--engine", "none"]  # which takes minutes where TensorRT is installed
             done = subprocess.run(
                 [sys.executable, "-c", code, *arguments], cwd=self._folder, capture_output=True, text=True
             )
@@ -73,6 +75,29 @@ def test_a_class_of_a_notebook_is_pointed_to_a_module() -> None:
 
     with pytest.raises(OptionError, match="module file"):
         make_network("__main__:Faces")
+
+
+@pytest.mark.parametrize(
+    ("written", "reference", "message"),
+    [
+        ("", "elsewhere:make", "there is no module 'elsewhere'"),
+        ("def make(width): ...", "cells:make", "make(), called without arguments, failed"),
+        ("def other(): ...", "cells:make", "cells has no 'make'"),
+        ("class Net(nn.Module): ...", "cells:make", "name 'nn' is not defined"),
+    ],
+)
+def test_what_goes_wrong_is_said_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, reference: str, message: str
+) -> None:
+    from mtl_deploy.export.network.factory import make_network
+    from mtl_deploy.runtime.errors import OptionError
+
+    (tmp_path / "cells.py").write_text(written)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(OptionError, match=re.escape(message)):
+        make_network(reference)
+    sys.modules.pop("cells", None)
 
 
 def test_the_page_is_linked_and_names_the_files_that_its_cells_write() -> None:
