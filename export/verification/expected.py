@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.data.stored import Images as ImageStack
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.export.graph.borders import LOGITS_SUFFIX, keeps_logits
 from mtl_deploy.export.graph.map_decoding import SHORTEST, upsamples
 from mtl_deploy.export.network.inputs import network_input
@@ -132,7 +133,7 @@ def _answers(
     import torch
 
     raw: dict[str, Outputs] = {}
-    size = batch or BATCH
+    size = batch or images_at_once(None, signature, BATCH)
     with torch.inference_mode():
         for start in range(0, len(images), size):
             tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)
