@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-import onnx
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.bundle.signature import Signature
 
-from .typed import float_tensors, typed
+if TYPE_CHECKING:
+    import onnx
 
 LARGEST = 256 << 20
 """Bytes of a batch's largest tensor. A few tensors of that size exist at once while a graph runs, and more of smaller ones."""
@@ -23,6 +22,10 @@ def image_bytes(model: onnx.ModelProto, signature: Signature) -> dict[str, int]:
         model: a graph of the signature. It is not changed.
         signature: has the size of the input where the graph leaves it free.
     """
+    import onnx_ir as ir
+
+    from .typed import float_tensors, typed
+
     graph = typed(model).graph
     preprocessing = signature.preprocessing
     sides = (preprocessing.height, preprocessing.width)
@@ -54,8 +57,12 @@ def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, 
     preprocessing = signature.preprocessing
     pixels = preprocessing.height * preprocessing.width
     sizes = [_FLOAT * 3 * pixels, *(_FLOAT * task.size * pixels for task in signature.tasks if task.dense)]
+    if isinstance(model, bytes):
+        import onnx
+
+        model = onnx.load_from_string(model)
     if model is not None:
-        sizes += image_bytes(onnx.load_from_string(model) if isinstance(model, bytes) else model, signature).values()
+        sizes += image_bytes(model, signature).values()
     return max(min(most, LARGEST // max(sizes)), 1)
 
 
