@@ -21,7 +21,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from .choices import chooses, classes, has_margins
 from .expected import Expected, held, with_log_odds
 from .rows import require_passed
-from .task_errors import Judged, TaskErrors
+from .task_errors import Judged, TaskErrors, compared_at_once
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
 
@@ -30,7 +30,6 @@ _BATCHES = (
     3,
 )  # the first batch sizes, then 8, or fewer of large maps. A graph that fixes its batch by mistake fails on them
 _MOST = 8
-_COPIES = 8  # what comparing a tensor takes at once, as a multiple of its size in float32
 
 
 def with_logits(content: bytes, signature: Signature) -> bytes:
@@ -112,7 +111,7 @@ def _judge_once(
     names = [name for task in signature.tasks for name in held(task, signature)]
     errors = {task.name: TaskErrors(task, signature) for task in signature.tasks}
     most = images_at_once(None, signature, _MOST)
-    size = max(images_at_once(None, signature, _COPIES * _MOST) // _COPIES, 1)
+    size = compared_at_once(signature)
     for number, (images, expected) in enumerate(samples):
         start = 0
         for piece in _batches(images, batch, most):
