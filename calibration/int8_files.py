@@ -11,7 +11,8 @@ from typing import Any
 import onnx
 
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
-from mtl_deploy.calibration.accuracy.run import run_graph
+from mtl_deploy.calibration.accuracy.run import BATCH, run_graph
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
@@ -100,7 +101,8 @@ def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, thread
     if found is None:
         return manifest
     preprocessing = manifest.signature.preprocessing
-    given = run_graph(runnable, found.images, preprocessing, batch=batch, threads=threads)
+    most = images_at_once(runnable, manifest.signature, BATCH)
+    given = run_graph(runnable, found.images, preprocessing, batch=batch, most=most, threads=threads)
     packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
     write_file(bundle.path, reference.PATH, packed)
     return replace(manifest, reference=record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
 JSON_VERSION = 1
+_NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\]")  # a line break is never inside a text: there it is escaped
 _WIDTHS_FROM = 64  # rows that set the columns' widths; later ones are printed one by one
 
 
@@ -118,6 +120,10 @@ def _end(count: int) -> str:
 
 
 def _dump(value: Any) -> str:
-    """Return JSON for people and programs. Halves of surrogate pairs, from file names that are not text, are escaped."""
+    """Return JSON for people and programs, with lists of numbers in one line each.
+
+    Halves of surrogate pairs, from file names that are not text, are escaped.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = _NUMBERS.sub(lambda found: "[" + ", ".join(part.strip() for part in found[1].split(",")) + "]", text)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,11 +1,14 @@
-"""Running several precisions on the same images, batch by batch: outputs of vector tasks are kept, of dense ones only sums."""
+"""Running several precisions on the same images, batch by batch: outputs of vector tasks are kept, of dense ones only sums.
+
+Batches are as small as large maps need it, and a graph's maps are decoded before the next graph runs. So memory does not grow with
+the number of images, and with the number of graphs only by decoded maps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,20 +17,23 @@ import numpy.typing as npt
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.labels import known
-from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.calibration.data.stored import Images
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Kind, Task
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.predictions.maps import dense_values
 
+from .frugal import FrugalBackend
 from .map_cells import DenseScore
 from .matrix import AccuracyMatrix, Cell, compare, image_losses
 from .paired_losses import Losses
 
-Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 Answers = Callable[[int, int], Mapping[str, Array]]
 """Outputs that were computed elsewhere: by task, for the images from one position to another."""
+Answered = Mapping[str, Any]
+"""By task, what a source answers for a batch: rows ``(N, size)``, or for dense tasks a list of decoded maps."""
 Source = bytes | Answers
 """A graph of a bundle, which is run on a CPU, or outputs that were computed elsewhere."""
 
@@ -104,8 +110,7 @@ def evaluate(
                     found = np.asarray(answers[name][task.name], np.float32)
                     kept[name].setdefault(task.name, []).append(found.reshape(len(found), -1))
                 continue
-            pictures = {name: pictures_of(task, answers[name][task.name], signature) for name in names}
-            scores[task.name].add(start, pictures)
+            scores[task.name].add(start, {name: answers[name][task.name] for name in names})
     outputs = {name: {task: np.concatenate(parts) for task, parts in by.items()} for name, by in kept.items()}
     vectors = [task for task in signature.tasks if not task.dense]
     cells: dict[str, list[Cell]] = {}
@@ -129,34 +134,42 @@ def evaluate(
 
 def in_step(
     sources: Mapping[str, Source],
-    images: Pixels,
+    images: Images,
     signature: Signature,
     *,
     batch: int | None = None,
     threads: int | None = None,
-) -> Iterator[tuple[int, dict[str, Mapping[str, Array]]]]:
-    """Yield the position of each batch and its outputs by variant and task; the arguments are those of :func:`evaluate`."""
-    size = batch or _BATCH
+) -> Iterator[tuple[int, dict[str, Answered]]]:
+    """Yield the position of each batch and its answers by variant and task; the arguments are those of :func:`evaluate`."""
+    graphs = [source for source in sources.values() if isinstance(source, bytes)]
+    size = batch or images_at_once(graphs[0] if graphs else None, signature, _BATCH)
     tasks = [task.name for task in signature.tasks]
     with ExitStack() as stack:
         backends = {
-            name: stack.enter_context(
-                closing(OnnxRuntimeBackend(partial(bytes, source), providers=["CPU"], threads=threads))
-            )
+            name: stack.enter_context(closing(FrugalBackend(source, threads=threads)))
             for name, source in sources.items()
             if isinstance(source, bytes)
         }
         for position, piece in enumerate(batches(images, signature.preprocessing, size, least=batch or 1)):
             start = position * size
             stop = min(start + size, len(images))
-            found: dict[str, Mapping[str, Array]] = {}
+            found: dict[str, Answered] = {}
             for name, source in sources.items():
-                if not isinstance(source, bytes):
-                    found[name] = source(start, stop)
-                    continue
-                outputs = backends[name].run({INPUT_NAME: piece}, tasks)
-                found[name] = {task: array[: stop - start] for task, array in outputs.items()}
+                if isinstance(source, bytes):
+                    outputs = backends[name].run({INPUT_NAME: piece}, tasks)
+                    found[name] = _answered({task: array[: stop - start] for task, array in outputs.items()}, signature)
+                    del outputs
+                else:
+                    found[name] = _answered(source(start, stop), signature)
             yield start, found
+
+
+def _answered(outputs: Mapping[str, Array], signature: Signature) -> Answered:
+    """Decode maps, so that logits of all classes are not kept."""
+    return {
+        task.name: pictures_of(task, outputs[task.name], signature) if task.dense else outputs[task.name]
+        for task in signature.tasks
+    }
 
 
 def pictures_of(task: Task, output: Array, signature: Signature) -> list[Array]:
@@ -168,7 +181,7 @@ def pictures_of(task: Task, output: Array, signature: Signature) -> list[Array]:
 def relative_errors(
     reference: bytes,
     others: Mapping[str, bytes],
-    images: Pixels,
+    images: Images,
     signature: Signature,
     *,
     batch: int | None = None,
@@ -182,9 +195,9 @@ def relative_errors(
     sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
     for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
         for task in signature.tasks:
-            expected = _comparable(task, answers[""][task.name], signature)
+            expected = _comparable(task, answers[""][task.name])
             for name in others:
-                found = _comparable(task, answers[name][task.name], signature)
+                found = _comparable(task, answers[name][task.name])
                 sums.setdefault(name, {}).setdefault(task.name, []).append(_sums(task, expected, found))
     errors = {
         name: [_relative(task, np.concatenate(by[task.name])) for task in signature.tasks] for name, by in sums.items()
@@ -192,12 +205,8 @@ def relative_errors(
     return {name: max(of) if np.isfinite(of).all() else float("inf") for name, of in errors.items()}
 
 
-def _comparable(task: Task, output: Array, signature: Signature) -> list[Array]:
-    return (
-        pictures_of(task, output, signature)
-        if task.dense
-        else list(np.asarray(output, np.float64).reshape(len(output), -1))
-    )
+def _comparable(task: Task, answer: Any) -> list[Array]:
+    return list(answer) if task.dense else list(np.asarray(answer, np.float64).reshape(len(answer), -1))
 
 
 def _sums(task: Task, expected: Sequence[Array], found: Sequence[Array]) -> npt.NDArray[np.float64]:

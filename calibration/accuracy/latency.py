@@ -6,9 +6,9 @@ import time
 from contextlib import ExitStack, closing
 
 import numpy as np
-import numpy.typing as npt
 
 from mtl_deploy.calibration.data.images import batches
+from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME
@@ -19,7 +19,7 @@ _ROUNDS, _SETTLING = 30, 5
 def latency_ratio(
     graph: bytes,
     base: bytes,
-    images: npt.NDArray[np.uint8],
+    images: Images,
     preprocessing: Preprocessing,
     *,
     batch: int | None,

@@ -10,20 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.data.images import batches
-from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME
 
+from .frugal import FrugalBackend
+
 Outputs = dict[str, npt.NDArray[Any]]
-_BATCH = 8
+BATCH = 8
 
 
 def run_graph(
     content: bytes,
-    images: npt.NDArray[np.uint8],
+    images: Images,
     preprocessing: Preprocessing,
     *,
     batch: int | None = None,
+    most: int = BATCH,
     threads: int | None = None,
     outputs: Sequence[str] | None = None,
 ) -> Outputs:
@@ -34,6 +37,7 @@ def run_graph(
         images: ``(N, H, W, C) uint8``, at the graph's size.
         preprocessing: the graph's.
         batch: the only batch size that it accepts; None: any. The last image is repeated to fill the last batch.
+        most: images at once where the graph accepts any number, see :mod:`mtl_deploy.calibration.graph.sizes`.
         threads: of ONNX Runtime; None: one per core.
         outputs: names of the wanted outputs; None: all.
 
@@ -41,9 +45,9 @@ def run_graph(
         by output, ``(N, ...)``, as the graph gives it.
     """
     parts: dict[str, list[npt.NDArray[Any]]] = {}
-    with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=threads)) as backend:
+    with closing(FrugalBackend(content, threads=threads)) as backend:
         names = [spec.name for spec in backend.outputs] if outputs is None else list(outputs)
-        for piece in batches(images, preprocessing, batch or _BATCH, least=batch or 1):
+        for piece in batches(images, preprocessing, batch or most, least=batch or 1):
             for name, array in backend.run({INPUT_NAME: piece}, names).items():
                 parts.setdefault(name, []).append(array)
     return {name: np.concatenate(pieces)[: len(images)] for name, pieces in parts.items()}

@@ -19,12 +19,14 @@ from mtl_deploy.runtime.images.loading import load_pixels
 
 from .dense_labels import DenseLabels, LabelArray
 from .labels import Labels, array_labels, known
+from .stored import Images, room_for
 
 EXPECTED = (
     "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB (or with "
     "the network's other channels), or an .npz file with such an array 'images'; 512 images like those that the network will see "
     "are enough"
 )
+_MAPPED = 64  # images that are read before the file is mapped anew
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ArrayData:
         warnings: one sentence where arrays are left unused.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: Images
     labels: Mapping[str, Labels]
     dense: Mapping[str, DenseLabels]
     warnings: tuple[str, ...]
@@ -60,7 +62,7 @@ def read_arrays(
         ImageError: the file cannot be read, or an array in it has the wrong shape, type or values.
     """
     arrays, unused = _load(source, {"images", *(f"labels/{task.name}" for task in tasks)})
-    if (images := arrays.get("images")) is None:
+    if (images := arrays.pop("images", None)) is None:
         held = ", ".join(sorted({*arrays, *unused})) or "nothing"
         raise ImageError(f"{source}: no array 'images'; it holds {held}")
     images = _checked(images, source, preprocessing)
@@ -83,14 +85,16 @@ def read_arrays(
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
-            dense[task.name] = LabelArray(task, array[chosen], preprocessing, where)
+            dense[task.name] = LabelArray(task, array, preprocessing, where, chosen)
             continue
         column = array_labels(task, array, where)[chosen]
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"
-    pixels = np.empty((len(chosen), *size, preprocessing.channel_count), np.uint8)
+    pixels = room_for((len(chosen), *size, preprocessing.channel_count))
     for i, position in enumerate(chosen):
+        if isinstance(images, np.memmap) and i and i % _MAPPED == 0:  # what was read of a mapped file counts as memory
+            images = map_array(source)
         pixels[i] = load_pixels(np.asarray(images[position]), preprocessing)[0]
     return ArrayData(pixels, values, dense, (warning,) if unused else ())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.tasks import Task
 
 from .labels import Labels, classes, known
+from .stored import Images
 
 FEW = 128  # images; NVIDIA recommends 500 or more
 _LOOKED_AT = 64  # images, evenly spaced, for what needs floating point
@@ -19,7 +20,7 @@ _NOISE = 0.05  # correlation of neighbouring pixels: random numbers have 0, pict
 
 
 def data_warnings(
-    images: npt.NDArray[np.uint8], labels: Mapping[str, Labels], tasks: Sequence[Task], *, labelled: bool
+    images: Images, labels: Mapping[str, Labels], tasks: Sequence[Task], *, labelled: bool
 ) -> tuple[str, ...]:
     """Return one sentence per weakness: too few images, hardly any variation, random numbers, missing labels.
 
@@ -39,23 +40,59 @@ def data_warnings(
     return tuple(found)
 
 
-def _of_pixels(images: npt.NDArray[np.uint8]) -> list[str]:
-    step = -(-len(images) // _LOOKED_AT)
-    looked_at = images[::step].astype(np.float32)
-    if (spread := float(looked_at.std())) < _FLAT:
+def _of_pixels(images: Images) -> list[str]:
+    seen = _Pixels()
+    for position in range(0, len(images), -(-len(images) // _LOOKED_AT)):
+        seen.add(images[position])
+    if (spread := seen.spread) < _FLAT:
         return [f"the images are nearly constant: their pixels vary by {spread:.1f} of 255 levels"]
-    if len(images) > 1 and (spread := float(looked_at.std(axis=0).mean())) < _ALIKE:
+    if len(images) > 1 and (spread := seen.spread_between) < _ALIKE:
         return [f"the images are nearly the same: a pixel varies by {spread:.1f} of 255 levels from image to image"]
-    if looked_at.shape[2] > 7:
-        neighbours = looked_at - looked_at.mean(axis=(1, 2), keepdims=True)
-        variance = float((neighbours**2).mean())
-        related = float((neighbours[:, :, 1:] * neighbours[:, :, :-1]).mean())
-        if variance > 0 and related < _NOISE * variance:
-            return [
-                "the images look like random numbers: neighbouring pixels are not correlated; calibrate with real images, or "
-                "the ranges will be those of noise"
-            ]
+    if seen.related is not None and seen.related < _NOISE:
+        return [
+            "the images look like random numbers: neighbouring pixels are not correlated; calibrate with real images, or "
+            "the ranges will be those of noise"
+        ]
     return []
+
+
+class _Pixels:
+    """How the pixels of images vary, from one image at a time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum: Any = 0.0  # by pixel, as are the squares
+        self._squares: Any = 0.0
+        self._variances: list[float] = []
+        self._neighbours: list[float] = []
+
+    def add(self, image: Any) -> None:
+        """Add an image ``(H, W, 3)``."""
+        pixels = image.astype(np.float64)
+        self._count += 1
+        self._sum += pixels
+        self._squares += pixels**2
+        if pixels.shape[1] > 7:
+            apart = pixels - pixels.mean(axis=(0, 1))
+            self._variances.append(float((apart**2).mean()))
+            self._neighbours.append(float((apart[:, 1:] * apart[:, :-1]).mean()))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of all pixels."""
+        mean = np.mean(self._sum) / self._count
+        return float(np.sqrt(max(np.mean(self._squares) / self._count - mean**2, 0.0)))
+
+    @property
+    def spread_between(self) -> float:
+        """Standard deviation of a pixel from image to image, as a mean over pixels."""
+        return float(np.sqrt(np.maximum(self._squares / self._count - (self._sum / self._count) ** 2, 0)).mean())
+
+    @property
+    def related(self) -> float | None:
+        """Correlation of pixels side by side; None for images that are constant or narrow."""
+        variance = float(np.mean(self._variances)) if self._variances else 0.0
+        return float(np.mean(self._neighbours)) / variance if variance > 0 else None
 
 
 def _of_labels(task: Task, values: Labels | None, images: int) -> list[str]:

@@ -19,10 +19,9 @@ from .checks import data_warnings
 from .dense_labels import DenseLabels, find_label_files
 from .images import find_images, read_images
 from .labels import FileLabels, Labels, csv_labels, known
+from .stored import Images
 from .strata import stratified
 from .utkface import utkface_labels
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class CalibrationData:
     """Images with their labels.
 
     Attributes:
-        images: ``(N, H, W, C) uint8``, RGB where C is 3, at the network's size.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3, at the network's size; many are in a temporary file.
         labels: by vector task: for a regression ``(N,) float64`` in the task's unit, NaN if unknown (``(N, size)`` for
             several values); for classes ``(N,) int64``, -1 if unknown. Tasks without any label are left out.
         source: where the images come from, for people.
@@ -40,7 +39,7 @@ class CalibrationData:
         dense: by dense task, its label maps, one per image, which are read when they are needed. Tasks without any are left out.
     """
 
-    images: Pixels
+    images: Images
     labels: Mapping[str, Labels]
     source: str
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class CalibrationData:
         Raises:
             ImageError: the images have the wrong shape or type, or the number of labels is not that of the images.
         """
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or not self.images.size:
+        if self.images.dtype != np.uint8 or len(self.images.shape) != 4 or not self.images.size:
             raise ImageError(
                 f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, C)"
             )
@@ -116,8 +115,8 @@ class CalibrationData:
     def _units(self) -> list[list[int]]:
         """Return the positions of the images, grouped by equal pixels."""
         units: dict[bytes, list[int]] = {}
-        for position, image in enumerate(self.images):
-            units.setdefault(hashlib.sha256(image.tobytes()).digest(), []).append(position)
+        for position in range(len(self.images)):
+            units.setdefault(hashlib.sha256(self.images[position].tobytes()).digest(), []).append(position)
         return list(units.values())
 
     def _part(self, positions: npt.NDArray[np.intp]) -> CalibrationData:
@@ -147,7 +146,8 @@ def load_data(
             numbers would give ranges that no image has.
         preprocessing: its height and width.
         tasks: the network's.
-        samples: largest number of images to read; None: all, which takes ``N * height * width * C`` bytes.
+        samples: largest number of images to read; None: all. Above 128 MiB they take ``N * height * width * C`` bytes of
+            the temporary folder instead of memory.
         seed: for drawing; the same seed draws the same images.
         labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; it is used instead of UTKFace's names. Or a
             folder with such a ``labels.csv`` for vector tasks, and one subfolder per dense task, see
@@ -227,9 +227,10 @@ def _shown(path: Path, source: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def _digest(images: Pixels, labels: Mapping[str, Labels], dense: Mapping[str, DenseLabels]) -> str:
+def _digest(images: Images, labels: Mapping[str, Labels], dense: Mapping[str, DenseLabels]) -> str:
     digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).data)
+    for position in range(len(images)):
+        digest.update(np.ascontiguousarray(images[position]).data)
     for name in sorted(labels):
         values = np.ascontiguousarray(labels[name])
         digest.update(f"{name} {values.dtype.str} {values.shape}".encode())

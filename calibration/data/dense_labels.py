@@ -108,16 +108,23 @@ class LabelArray:
         array: ``(N, H, W)``, or ``(N, H, W, 3)`` for normals.
         preprocessing: has the network's size and how images are brought to it.
         where: name of the array in errors.
+        positions: ``(n,)``: the images' places in the array; None: all of them, in order.
     """
 
     task: Task
     array: Picture
     preprocessing: Preprocessing
     where: str
+    positions: npt.NDArray[np.intp] | None = None
+
+    @property
+    def places(self) -> npt.NDArray[np.intp]:
+        """``(n,)``: the images' places in the array."""
+        return np.arange(len(self.array)) if self.positions is None else self.positions
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.array)
+        return len(self.places)
 
     def read(self, position: int) -> Picture | None:
         """Return the map of one image.
@@ -125,21 +132,24 @@ class LabelArray:
         Raises:
             ImageError: it is not a label map of such a task.
         """
-        return at_size(self.task, np.asarray(self.array[position]), self.preprocessing, self.where)
+        return at_size(self.task, np.asarray(self.array[self.places[position]]), self.preprocessing, self.where)
 
     def part(self, positions: npt.NDArray[np.intp]) -> LabelArray:
         """Return the maps of some of the images."""
-        return LabelArray(self.task, self.array[positions], self.preprocessing, self.where)
+        return replace(self, positions=self.places[positions])
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the array."""
-        return hashlib.sha256(np.ascontiguousarray(self.array).tobytes()).hexdigest()
+        """SHA-256 of the images' maps."""
+        digest = hashlib.sha256()
+        for position in self.places:
+            digest.update(np.ascontiguousarray(self.array[position]).tobytes())
+        return digest.hexdigest()
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """All images have one."""
-        return np.ones(len(self.array), np.bool_)
+        return np.ones(len(self), np.bool_)
 
 
 def find_label_files(

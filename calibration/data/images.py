@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -23,11 +22,10 @@ from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
 from .arrays import read_arrays
 from .names import Folders, read_names
+from .stored import Images, room_for
 from .synthetic import synthetic_images
 
 __all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,12 @@ class LoadedImages:
     """Images at a network's size.
 
     Attributes:
-        array: ``(N, height, width, C) uint8``, RGB where C is 3.
+        array: ``(N, height, width, C) uint8``, RGB where C is 3; in a temporary file if there are many.
         paths: of the images, in the array's order; none where they come from an array.
         skipped: by path of a file that was drawn but could not be read, the reason.
     """
 
-    array: Pixels
+    array: Images
     paths: tuple[Path, ...]
     skipped: dict[Path, str]
 
@@ -120,7 +118,7 @@ def read_images(
 ) -> LoadedImages:
     """Read images from a list of paths; otherwise like :func:`load_images`.
 
-    Memory: the images at the network's size, and twice that while a sample is put in order.
+    Many images are kept in a temporary file, see :mod:`mtl_deploy.calibration.data.stored`.
 
     Args:
         paths: of the images.
@@ -136,7 +134,7 @@ def read_images(
     if samples is not None:
         random.Random(seed).shuffle(order)
     wanted = len(paths) if samples is None else min(samples, len(paths))
-    array = np.empty((wanted, preprocessing.height, preprocessing.width, preprocessing.channel_count), np.uint8)
+    array = room_for((wanted, preprocessing.height, preprocessing.width, preprocessing.channel_count))
     positions: list[int] = []
     skipped: dict[Path, str] = {}
     fixed = replace(preprocessing, multiple=0)
@@ -153,14 +151,14 @@ def read_images(
     if not positions:
         path, reason = next(iter(skipped.items()))
         raise ImageError(f"{source}: none of the {len(skipped)} images can be read; {path}: {reason}")
-    array = array[: len(positions)]
-    if samples is not None:
-        array = array[np.argsort(positions)]
+    images: Images = array
+    if len(positions) < wanted or samples is not None:
+        images = array[np.argsort(positions)]
         positions.sort()
-    return LoadedImages(array, tuple(paths[i] for i in positions), skipped)
+    return LoadedImages(images, tuple(paths[i] for i in positions), skipped)
 
 
-def batches(images: Pixels, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:
+def batches(images: Images, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:
     """Yield batches of a graph's input, prepared from images as the runtime does it; the last one may be smaller.
 
     Args:

@@ -40,7 +40,8 @@ def correct_bias(model: onnx.ModelProto, output: str, shift: npt.NDArray[np.floa
         factor = _factor(node, weights)
         if len(data) != 1 or factor is None:
             return False
-        move = move / factor
+        with np.errstate(over="ignore", invalid="ignore"):
+            move = move / factor
         node = producers.get(data[0])
     if node is None or len(node.input) < 3 or node.input[2] not in weights or _uses(model, node.input[2]) != 1:
         return False
@@ -49,7 +50,11 @@ def correct_bias(model: onnx.ModelProto, output: str, shift: npt.NDArray[np.floa
     beta = next((attribute.f for attribute in node.attribute if attribute.name == "beta"), 1.0)
     if bias.size != move.size or not beta:
         return False
-    tensor.CopyFrom(numpy_helper.from_array((bias + (move / beta).reshape(bias.shape)).astype(bias.dtype), tensor.name))
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = (bias + (move / beta).reshape(bias.shape)).astype(bias.dtype)
+    if not np.isfinite(moved).all():  # a factor that is nearly zero stands behind the layer
+        return False
+    tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
     return True
 
 

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import onnx
 
 from mtl_deploy.calibration.accuracy.evaluate import relative_errors
-from mtl_deploy.calibration.accuracy.run import Outputs, run_graph
+from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
+from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.calibration.data.strata import spread
 from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.graph.sizes import LARGEST, image_bytes, images_at_once, portions
 from mtl_deploy.calibration.observe.histograms import Histogram, collect
 from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
@@ -32,6 +34,7 @@ from .quantize import Quantized, quantize
 STYLES = ("tensorrt", "cpu")
 _BATCH = 4
 _FP32_OPSET = 17  # its QuantizeLinear does not accept FP16
+_COLLECTED = 2 * LARGEST  # bytes of the values that are counted at once
 _JUDGED = 64  # images for comparing methods and for correcting the mean
 _WORST = 5  # ranges to list per style
 
@@ -69,7 +72,7 @@ class Int8Graphs:
     def __init__(
         self,
         content: bytes,
-        images: npt.NDArray[np.uint8],
+        images: Images,
         signature: Signature,
         batch: int | None,
         options: Int8Options,
@@ -124,14 +127,19 @@ class Int8Graphs:
             names = sorted({name for placement in placements for name in placement.tensors})
             if not names:
                 raise WorkError(_nothing_to_quantize(placements[0].kept))
-            self.observed = observe(self.model, self._batches("ranges", progress), threads=self.options.threads)
-            self._histograms = collect(
-                self.model, names, self._batches("histograms", progress), self.observed, threads=self.options.threads
-            )
+            threads = self.options.threads
+            size = self.batch or images_at_once(self.model, self.signature, _BATCH)
+            self.observed = observe(self.model, self._batches("ranges", size, progress), threads=threads)
+            sizes = image_bytes(self.model, self.signature)
+            total = sum(sizes.get(name, 0) for name in names)
+            size = self.batch or max(min(size, _COLLECTED // max(total, 1)), 1)
+            self._histograms = {}
+            for part in portions(sizes, names, _COLLECTED // size):
+                batches = self._batches("histograms", size, progress)
+                self._histograms |= collect(self.model, part, batches, self.observed, threads=threads)
         return self._histograms
 
-    def _batches(self, what: str, progress: Callable[[str], None]) -> Any:
-        size = self.batch or _BATCH
+    def _batches(self, what: str, size: int, progress: Callable[[str], None]) -> Any:
         for position, piece in enumerate(batches(self.images, self.preprocessing, size)):
             progress(f"{what}, {min((position + 1) * size, len(self.images))} of {len(self.images)} images")
             yield piece
@@ -210,9 +218,11 @@ class Int8Graphs:
         bits = self.options.weight_bits if style == "cpu" else 8
         return quantize(self.model, self.ranges[style][method], placement, weight_bits=bits)
 
-    def _run(self, content: bytes, images: npt.NDArray[np.uint8], outputs: Sequence[str]) -> Outputs:
+    def _run(self, content: bytes, images: Images, outputs: Sequence[str]) -> Outputs:
+        most = images_at_once(self.model, self.signature, BATCH)
+        threads = self.options.threads
         return run_graph(
-            content, images, self.preprocessing, batch=self.batch, threads=self.options.threads, outputs=outputs
+            content, images, self.preprocessing, batch=self.batch, most=most, threads=threads, outputs=outputs
         )
 
     def coverage(self, methods: Mapping[str, str], skip: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import onnx_ir.passes.common
 
 from mtl_deploy.calibration.fp16.plan import FP16_SMALLEST_NORMAL
 from mtl_deploy.calibration.graph.typed import prepared
-from mtl_deploy.calibration.observe.ranges import Range
+from mtl_deploy.calibration.observe.ranges import LEAST_SCALE, Range
 from mtl_deploy.runtime.errors import OptionError, WorkError
 
 from .fp16_around import to_half_around
@@ -30,6 +30,7 @@ __all__ = ["Quantized", "quantize", "to_half_around"]
 WEIGHT_BITS = (7, 8)
 
 _FP32 = ir.DataType.FLOAT
+_LARGEST_SCALE = float(np.finfo(np.float32).max)
 _LARGEST_BIAS = 2**30  # of INT32, with room for the sum that it is added to
 
 Array = npt.NDArray[Any]
@@ -209,11 +210,14 @@ class _Writing:
         # The bias's scale contains both scales, so nodes that share a weight get a copy each.
         weight, offsets = _array(value), _array(bias).astype(np.float64)
         step = float(self._ends(self._ranged(node))[0])
-        smallest = np.abs(offsets) / (step * _LARGEST_BIAS)
+        # The bias's integers must fit INT32, and its scale must be a normal float32, however small the activations are.
+        smallest = np.minimum(
+            np.maximum(np.abs(offsets) / (step * _LARGEST_BIAS), 2 * LEAST_SCALE / step), _LARGEST_SCALE
+        )
         scale = np.maximum(weight_scale(weight, axis, self._bits), smallest).astype(np.float32)
         node.replace_input_with(1, self._weight(node, f"{node.name}/weight", weight, axis, scale))
         whole = (scale * np.float32(step)).astype(np.float32)
-        integers = np.rint(offsets / whole).astype(np.int32)
+        integers = np.clip(np.rint(offsets / whole), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
         node.replace_input_with(2, self._dequantized(node, f"{node.name}/bias", integers, 0, whole))
 
     def _ranged(self, node: ir.Node) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from .statistics import TensorStatistics
 BINS = 4096
 """Folded to magnitudes, a symmetric tensor has the 2048 bins of Migacz's calibration (see
 :mod:`mtl_deploy.calibration.observe.ranges`)."""
+
+_AT_ONCE = 1 << 20  # values; counting them takes several times their memory
+_SMALLEST_NORMAL, _LARGEST = (float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
 Counts = npt.NDArray[np.int64]
 Magnitudes = npt.NDArray[np.float64]
@@ -70,6 +74,7 @@ def collect(
     """Run a graph on batches and count the values of some of its tensors.
 
     All values of a batch are in memory at once, so small batches keep memory low (ResNet-50 at 224 by 224: about 60 MB per image).
+    Where that is too much for one image, call it for some of the tensors at a time.
 
     Args:
         model: a graph with one input. It is not changed.
@@ -101,8 +106,9 @@ def collect(
     batch = None
     with closing(ObservingSession(with_outputs(model, names), names, threads=threads, arena=False)) as session:
         for batch in batches:
-            for name, values in session.run({model.graph.input[0].name: batch}, names).items():
-                counting[name].add(values)
+            found = session.run({model.graph.input[0].name: batch}, names)
+            for name in names:
+                counting[name].add(found.pop(name))
     if batch is None:
         raise ImageError("there are no images to count activations on; give at least one batch")
     return {name: one.histogram() for name, one in counting.items()}
@@ -114,17 +120,21 @@ class _Counting:
     def __init__(self, seen: TensorStatistics) -> None:
         self._low, self._high = seen.minimum, seen.maximum
         span = self._high - self._low
-        self._bins_a_unit = BINS / span if span > 0 else 0.0
+        # float32 counts as exactly as bins need, except where a bin would be narrower than its smallest normal number (then
+        # `BINS / span` is infinite), or where differences exceed its largest.
+        self._type: Any = np.float32 if span / BINS >= _SMALLEST_NORMAL and span <= _LARGEST else np.float64
+        self._bins_per_unit = self._type(BINS / span if span > 0 else 0.0)
         self._counts = np.zeros(BINS, np.int64)
         self._zeros = 0
         self._channels: Magnitudes | None = None
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         flat = values.ravel()
-        positions = flat - np.float32(self._low)
-        positions *= np.float32(self._bins_a_unit)
-        np.clip(positions, 0, BINS - 1, out=positions)
-        self._counts += np.bincount(positions.astype(np.int32), minlength=BINS)
+        for start in range(0, flat.size, _AT_ONCE):
+            positions = flat[start : start + _AT_ONCE].astype(self._type, copy=False) - self._type(self._low)
+            positions *= self._bins_per_unit
+            np.clip(positions, 0, BINS - 1, out=positions)
+            self._counts += np.bincount(positions.astype(np.int32), minlength=BINS)
         self._zeros += flat.size - int(np.count_nonzero(flat))
         if values.ndim > 1:
             axes = tuple(axis for axis in range(values.ndim) if axis != 1)

@@ -22,6 +22,10 @@ PERCENTILE = 99.999
 """Percent of the values. Wu et al., "Integer Quantization for Deep Learning Inference" (https://arxiv.org/abs/2004.09602), try 99.9
 to 99.9999; ONNX Runtime uses this one. 99.99 clips ten times as many of the largest values, which decide between classes."""
 
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""The smallest normal float32. A graph's scales are float32: a smaller one is rounded coarsely or to zero, and what is divided by
+it overflows. A tensor that would need one is rounded to zero instead, which errs by less than 255 such steps."""
+
 _GRID = 160  # thresholds that MSE tries
 _SMALLEST = 1 / 512  # of the largest magnitude: an outlier a hundred times as large as the rest must not hide it
 _MAGNITUDE_BINS = 2048  # Migacz, slide "Algorithm": 2048 bins, 128 levels
@@ -45,13 +49,17 @@ class Range:
 
     @property
     def symmetric_scale(self) -> float:
-        """The scale of S8 from -127 to 127 with zero point 0. A tensor with only zeros has scale 1."""
-        return max(abs(self.low), abs(self.high)) / 127 or 1.0
+        """The scale of S8 from -127 to 127 with zero point 0; 1 for a tensor of zeros, or of values below :data:`LEAST_SCALE`."""
+        scale = max(abs(self.low), abs(self.high)) / 127
+        return scale if scale >= LEAST_SCALE else 1.0
 
     def asymmetric(self) -> tuple[float, int]:
-        """Return scale and zero point of U8: zero is exact, and the interval covers at least ``low`` to ``high``."""
+        """Return scale and zero point of U8: zero is exact, and the interval covers at least ``low`` to ``high``.
+
+        They are 1 and 0 for a tensor of zeros, or of values below :data:`LEAST_SCALE`.
+        """
         scale = (self.high - self.low) / 255
-        if scale == 0:
+        if scale < LEAST_SCALE:
             return 1.0, 0
         return scale, round(-self.low / scale)
 

@@ -22,7 +22,7 @@ from mtl_deploy.runtime.errors import ImageError
 from .session import ObservingSession
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
-"""The sum finds NaN and infinity: ONNX Runtime's minimum and maximum ignore a NaN that is not the first value."""
+"""The sum finds NaN: ONNX Runtime's minimum and maximum ignore a NaN that is not the first value."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ def observe(
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite = np.full(len(names), True)
     batch = None
-    with closing(ObservingSession(watched, wanted, threads=threads, in_order=True)) as session:
+    with closing(ObservingSession(watched, wanted, threads=threads, arena=False, in_order=True)) as session:
         for batch in batches:
             found = session.run({model.graph.input[0].name: batch}, wanted)
             values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)
             minimum = np.fmin(minimum, values[:, 0])
             maximum = np.fmax(maximum, values[:, 1])
-            finite &= np.isfinite(values).all(axis=1)
+            # Finite values may have an infinite sum.
+            finite &= np.isfinite(values[:, :2]).all(axis=1) & ~np.isnan(values[:, 2])
     if batch is None:
         raise ImageError("there are no images to run the graph on; give at least one batch")
     return {

@@ -113,10 +113,11 @@ class HalfStage:
         )
 
     def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
+        from mtl_deploy.calibration.graph.sizes import images_at_once
         from mtl_deploy.calibration.observe.statistics import observe
 
         images, _ = self._samples[0]
-        size = self._shared.batch or 4
+        size = self._shared.batch or images_at_once(proto, self._shared.signature, 4)
         pieces = (images[start : start + size] for start in range(0, len(images), size))
         inputs = (graph_input(piece, self._shared.signature.preprocessing) for piece in pieces)
         return observe(proto, inputs, threads=self._options.threads)

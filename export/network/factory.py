@@ -26,6 +26,11 @@ def make_network(reference: str) -> torch.nn.Module:
     module_name, colon, path = reference.partition(":")
     if not module_name or not colon or not path:
         raise OptionError(f"--model {reference!r}: write package.module:factory, for example train:make_network")
+    if module_name == "__main__":
+        raise OptionError(
+            f"--model {reference!r}: __main__ is the notebook or script that defined {path}, which another program cannot import; "
+            "write the class into a module file (in a notebook: %%writefile network.py) and give network:factory"
+        )
     with importing_from_here():
         factory = _import(reference, module_name)
         for name in path.split("."):

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.data.stored import Images as ImageStack
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.export.graph.borders import LOGITS_SUFFIX, keeps_logits
 from mtl_deploy.export.graph.map_decoding import SHORTEST, upsamples
-from mtl_deploy.export.network.inputs import Images, network_input
+from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.activation import log_odds
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
@@ -95,7 +97,7 @@ EXACT = 8  # number of images that are run in float64, which takes several times
 
 
 def run_network(
-    forward: Forward, signature: Signature, images: Images, batch: int | None, *, exactly: bool = True
+    forward: Forward, signature: Signature, images: ImageStack, batch: int | None, *, exactly: bool = True
 ) -> Expected:
     """Run the network on images in float32, and on the first few in float64 if it can.
 
@@ -117,7 +119,7 @@ def run_network(
 
     def refine(places: Sequence[int]) -> None:
         whole = list(places) + [places[-1]] * (-len(places) % (batch or 1))
-        found = _answers(double, signature, images[whole], batch, np.float64)
+        found = _answers(double, signature, np.asarray(images[whole]), batch, np.float64)
         for name, rows in found.items():
             exact[name][whole] = rows
         known[whole] = True
@@ -128,12 +130,12 @@ def run_network(
 
 
 def _answers(
-    forward: Forward, signature: Signature, images: Images, batch: int | None, dtype: type[np.floating[Any]]
+    forward: Forward, signature: Signature, images: ImageStack, batch: int | None, dtype: type[np.floating[Any]]
 ) -> dict[str, Outputs]:
     import torch
 
     raw: dict[str, Outputs] = {}
-    size = batch or BATCH
+    size = batch or images_at_once(None, signature, BATCH)
     with torch.inference_mode():
         for start in range(0, len(images), size):
             tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)

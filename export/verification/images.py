@@ -66,7 +66,7 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
             "--samples"
         )
     skipped = f", without {len(loaded.skipped)} unreadable ones" if loaded.skipped else ""
-    return VerificationImages(loaded.array, "images", f"{samples} from {options.images}{skipped}")
+    return VerificationImages(np.asarray(loaded.array), "images", f"{samples} from {options.images}{skipped}")
 
 
 def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:

@@ -197,7 +197,7 @@ def runnable(graph: GraphVariant, content: bytes) -> bytes:
 @contextmanager
 def running(content: bytes, options: Options) -> Iterator[Backend]:
     """Run a graph in ONNX Runtime on the CPU."""
-    from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+    from mtl_deploy.calibration.accuracy.frugal import FrugalBackend
 
-    with closing(OnnxRuntimeBackend(lambda: content, providers=["CPU"], threads=options.threads)) as backend:
+    with closing(FrugalBackend(content, threads=options.threads)) as backend:
         yield backend

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.bundle.verification import Row
@@ -22,6 +23,9 @@ from .choices import classes, has_margins
 from .expected import Expected, Outputs, compared
 from .margin_errors import MarginErrors
 from .tensor_errors import Floats, TensorErrors, raw_view
+
+_MOST = 8
+_COPIES = 8  # what comparing a tensor takes, as a multiple of its size in float32
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,16 @@ class TaskErrors:
         self._alike += int(np.count_nonzero(same))
 
 
+def compared_at_once(signature: Signature) -> int:
+    """Return how many images' outputs to compare at once: float64 errors take several times the memory of large maps."""
+    return max(images_at_once(None, signature, _COPIES * _MOST) // _COPIES, 1)
+
+
 def noise_floor(task: Task, signature: Signature, expected: Expected) -> Floats:
     """Return the noise floor of a task's output on each image, ``(N, K)``; zeros where the truth is float32 itself."""
     errors = TaskErrors(task, signature)
-    errors.add(expected.outputs(task), expected, 0, len(expected))
+    size = compared_at_once(signature)
+    for start in range(0, len(expected), size):
+        stop = min(start + size, len(expected))
+        errors.add(expected.outputs(task, start, stop), expected, start, stop)
     return errors.judged("", 1.0).errors.get(task.name, np.zeros((len(expected), 1)))

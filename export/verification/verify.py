@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -20,11 +21,15 @@ from mtl_deploy.runtime.bundle.verification import Row
 from .choices import chooses, classes, has_margins
 from .expected import Expected, held, with_log_odds
 from .rows import require_passed
-from .task_errors import Judged, TaskErrors
+from .task_errors import Judged, TaskErrors, compared_at_once
 
 __all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
 
-_BATCHES = (1, 3)  # the first batch sizes, then 8. A graph that fixes its batch by mistake fails on them
+_BATCHES = (
+    1,
+    3,
+)  # the first batch sizes, then 8, or fewer of large maps. A graph that fixes its batch by mistake fails on them
+_MOST = 8
 
 
 def with_logits(content: bytes, signature: Signature) -> bytes:
@@ -54,7 +59,9 @@ def verify(
     batch: int | None,
     precision: str = "fp32",
 ) -> list[Row]:
-    """Run a graph on images and compare it with what PyTorch gave, task by task. Only one batch of outputs is held at a time.
+    """Run a graph on images and compare it with what PyTorch gave, task by task.
+
+    Only one batch of outputs is held at a time, and of large maps few are compared at once.
 
     If an image would make a task fail and its float64 answer is not known yet, it is computed, and the image is judged again.
 
@@ -103,12 +110,18 @@ def _judge_once(
 ) -> list[Judged]:
     names = [name for task in signature.tasks for name in held(task, signature)]
     errors = {task.name: TaskErrors(task, signature) for task in signature.tasks}
+    most = images_at_once(None, signature, _MOST)
+    size = compared_at_once(signature)
     for number, (images, expected) in enumerate(samples):
         start = 0
-        for piece in _batches(images, batch):
+        for piece in _batches(images, batch, most):
             actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
-            for task in signature.tasks:
-                errors[task.name].add(with_log_odds(task, actual), expected, start, start + len(piece), number)
+            for first in range(0, len(piece), size):
+                some = {name: array[first : first + size] for name, array in actual.items()}
+                place = start + first
+                for task in signature.tasks:
+                    stop = place + len(some[task.name])
+                    errors[task.name].add(with_log_odds(task, some), expected, place, stop, number)
             start += len(piece)
     return [errors[task.name].judged(path, tolerance, precision) for task in signature.tasks]
 
@@ -121,10 +134,10 @@ def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any
     return array
 
 
-def _batches(images: Images, batch: int | None) -> Iterator[Images]:
+def _batches(images: Images, batch: int | None, most: int) -> Iterator[Images]:
     start = 0
     sizes = iter(_BATCHES)
     while start < len(images):
-        size = batch or next(sizes, 8)
+        size = batch or next(sizes, most)
         yield images[start : start + size]
         start += size

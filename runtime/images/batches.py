@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 
-def pieces(images: npt.NDArray[Any], size: int, *, least: int = 1) -> Iterator[npt.NDArray[Any]]:
+class Stack(Protocol):
+    """Images one behind the other: an array, or what reads a part of them when it is asked."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, key: slice, /) -> npt.NDArray[Any]:
+        """Return some of them, ``(n, ...)``."""
+        ...
+
+
+def pieces(images: Stack, size: int, *, least: int = 1) -> Iterator[npt.NDArray[Any]]:
     """Yield batches of a size, in order; the last one is as small as what is left, but has ``least`` images.
 
     What is missing is filled up with the last image: a batch of zeros may hold what a network has never seen. What a graph computes

@@ -17,7 +17,7 @@ from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.images.fit import ImagePlacement
 
 from .maps import dense_values, unseen_class
-from .summary import describe, describe_raw, summarize, summarize_raw
+from .summary import class_name, describe, describe_numbers, describe_raw, summarize, summarize_raw
 
 _NOT_FINITE = "(NaN or infinite numbers)"
 
@@ -75,7 +75,10 @@ class Prediction:
         return None if self.probabilities is None or not self.finite else float(self.probabilities[int(self.value)])
 
     def __str__(self) -> str:
-        """For people: ``31.4 years``, ``female (97.1 %)``; for dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``."""
+        """For people: ``31.4 years``, ``female (97.1 %)``; for dense kinds a summary, as in ``wall 61.2 %, floor 38.8 %``.
+
+        Of more than 12 numbers the first four, how many there are, and their range.
+        """
         words = self._words()
         return visible(words if self.finite else f"{words} {_NOT_FINITE}".strip())
 
@@ -83,11 +86,12 @@ class Prediction:
         if self.dense:
             return describe(self.kind, np.asarray(self.value), self.labels, self.unit, self.unseen)
         if self.probabilities is not None:
-            return "" if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+            return (
+                "" if self.probability is None else f"{class_name(self.label or '')} ({100 * self.probability:.1f} %)"
+            )
         if self.kind == "raw":
             return describe_raw(np.asarray(self.value))
-        values = ", ".join(f"{value:.4g}" for value in np.ravel(self.value))
-        return f"{values} {self.unit}" if self.unit else values
+        return describe_numbers(np.asarray(self.value), self.unit)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready dict; fields that do not apply to the kind are left out, and dense kinds have a summary.

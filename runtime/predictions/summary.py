@@ -10,7 +10,8 @@ from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.tasks import Kind
 
 NAMED = 3  # classes that a line names
-SHOWN = 4  # values of a raw tensor that a line shows
+LISTED = 12  # numbers that a line lists; of more it shows the first few
+SHOWN = 4  # the first few, and values of a raw tensor that a line shows
 
 
 def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
@@ -25,7 +26,7 @@ def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, 
     """
     if kind == "segmentation":
         shares = class_shares(value, labels, unseen)
-        named = ", ".join(f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:NAMED])
+        named = ", ".join(with_share(label, f"{100 * share:.1f} %") for label, share in list(shares.items())[:NAMED])
         return named + (f", {len(shares) - NAMED} more" if len(shares) > NAMED else "")
     if kind == "depth":
         found = depth_range(value)
@@ -35,6 +36,29 @@ def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, 
         return f"{least:.3g} to {greatest:.3g}{f' {unit}' if unit else ''}, median {median:.3g}"
     direction = mean_direction(value)
     return f"mean direction ({', '.join(f'{part:.2f}' for part in direction)})"
+
+
+def class_name(label: str) -> str:
+    """Return a class's label, so that it reads as one: ``class 3`` for ``3``, ``class 3-9`` for ``3-9``."""
+    return label if any(character.isalpha() for character in label) else f"class {label}"
+
+
+def with_share(label: str, share: str) -> str:
+    """Return a class's label with its share: ``wall 61 %``, but ``class 3: 61 %`` where two numbers would meet."""
+    name = class_name(label)
+    return f"{name}: {share}" if name[-1:].isdigit() else f"{name} {share}"
+
+
+def describe_numbers(values: Array, unit: str | None) -> str:
+    """Return numbers of any shape in one line: all of them, or the first few with how many there are and their range."""
+    flat = values.ravel()
+    suffix = f" {unit}" if unit else ""
+    if flat.size <= LISTED:
+        return ", ".join(f"{value:.4g}" for value in flat) + suffix
+    first = ", ".join(f"{value:.4g}" for value in flat[:SHOWN])
+    finite = flat[np.isfinite(flat)]
+    span = f"from {finite.min():.4g} to {finite.max():.4g}{suffix}" if finite.size else "none of them finite"
+    return f"{first}, ... ({flat.size} values, {span})"
 
 
 def summarize(

@@ -12,6 +12,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.predictions.decoding import Prediction
+from mtl_deploy.runtime.predictions.summary import with_share
 
 from .colours import Pixels, of_classes, of_normals, of_numbers, palette
 
@@ -188,10 +189,10 @@ def _legend(task: Task, value: npt.NDArray[np.generic], width: int, unit: int) -
     entries = []
     for index in order[:LISTED]:
         label = visible(task.labels[index]) if index < len(task.labels) else str(index)
-        entries.append((f"{label} {100 * counts[index] / known.size:.0f} %", colours[index]))
+        entries.append((with_share(label, f"{100 * counts[index] / known.size:.0f} %"), colours[index]))
     if rest := order[LISTED:]:
         share = 100 * counts[rest].sum() / known.size
-        entries.append((f"{len(rest)} more {share:.0f} %", None))
+        entries.append((f"{len(rest)} more: {share:.0f} %", None))
     swatch = round(0.8 * unit)
     step, places, x, y = round(1.4 * unit), [], 0, round(0.4 * unit)
     for text, colour in entries:

@@ -182,3 +182,42 @@ def test_what_cannot_be_shown_is_said_before_anything_is_predicted(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_a_long_vector_is_short_in_the_table_and_whole_in_json(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+    from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
+    from mtl_deploy.runtime.bundle.tasks import Task
+
+    size = 30_000
+    weights = np.random.default_rng(0).standard_normal((3, size)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[1, 2], keepdims=0),
+            helper.make_node("MatMul", ["mean", "weights"], ["embedding"]),
+        ],
+        "long",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 8, 8, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", size])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    signature = Signature((Task("embedding", "regression", size=size),), Preprocessing(8, 8), "decoded")
+    helper.set_model_props(model, {METADATA_KEY: signature.to_json()})
+    (tmp_path / "long.onnx").write_bytes(model.SerializeToString())
+    arguments = [str(tmp_path / "long.onnx"), str(photos / "a.png"), "--threads", "1"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert len(printed) < 500
+    assert f"({size} values, from " in printed
+    assert main([*arguments, "--json"]) == 0
+    text = capsys.readouterr().out
+    values = json.loads(text)["predictions"][0]["tasks"]["embedding"]["value"]
+    assert len(values) == size
+    assert len(text.splitlines()) < 30  # not one line per number
+    assert f"{min(values):.4g} to {max(values):.4g}" in printed

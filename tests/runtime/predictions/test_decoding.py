@@ -61,11 +61,35 @@ def test_predictions_read_well() -> None:
     assert [str(each) for each in (age, gender, race, pair)] == [
         "31.42 years",
         "female (97.1 %)",
-        "2 (60.0 %)",
+        "class 2 (60.0 %)",
         "0.5, -2",
     ]
     assert json.loads(json.dumps(gender.to_dict())) == {"value": 1, "label": "female", "probabilities": [0.029, 0.971]}
     assert json.loads(json.dumps(pair.to_dict())) == {"value": [0.5, -2.0], "unit": None}
+
+
+def test_a_label_that_is_a_number_reads_as_a_class() -> None:
+    ages = Task("age", "multiclass", labels=("0-2", "3-9", "over 10"), size=3)
+    rows = np.eye(3, dtype=np.float32)
+    assert [str(each) for each in decode(ages, rows, "decoded")] == [
+        "class 0-2 (100.0 %)",
+        "class 3-9 (100.0 %)",
+        "over 10 (100.0 %)",
+    ]
+
+
+def test_many_numbers_are_said_in_short() -> None:
+    few = np.arange(12, dtype=np.float32)[None]
+    many = np.linspace(-1, 2, 100_000, dtype=np.float32)[None].copy()
+    assert str(decode(Task("x", "regression", size=12), few, "decoded")[0]).count(",") == 11
+    task = Task("x", "regression", size=100_000, unit="mm")
+    prediction = decode(task, many, "decoded")[0]
+    assert str(prediction) == "-1, -1, -0.9999, -0.9999, ... (100000 values, from -1 to 2 mm)"
+    assert prediction.to_dict()["value"] == many[0].tolist()
+    many[0, :3] = np.nan
+    assert str(decode(task, many, "decoded")[0]).startswith("nan, nan, nan, -0.9999, ... (100000 values, from -0.9999")
+    many[:] = np.nan
+    assert "(100000 values, none of them finite)" in str(decode(task, many, "decoded")[0])
 
 
 PLACES = hnp.arrays(np.float32, (3, 4), elements=st.floats(-30, 30, width=32))

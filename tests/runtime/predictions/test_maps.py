@@ -217,7 +217,7 @@ def test_predictions_say_themselves_in_a_line_and_in_a_summary() -> None:
     seg = decode(Task("seg", "segmentation", labels=LABELS, size=5), labels, "decoded")[0]
     bare = decode(Task("seg", "segmentation", size=5), labels, "decoded")[0]
     assert str(seg) == "wall 50.0 %, floor 25.0 %, chair 12.5 %, 1 more"
-    assert str(bare) == "0 50.0 %, 1 25.0 %, 2 12.5 %, 1 more"
+    assert str(bare) == "class 0: 50.0 %, class 1: 25.0 %, class 2: 12.5 %, 1 more"
     assert seg.to_dict() == {"shape": [2, 4], "shares": {"wall": 0.5, "floor": 0.25, "chair": 0.125, "table": 0.125}}
     metres = np.array([[[1, 2, np.nan, 6.5]]], np.float32)
     depth = decode(Task("depth", "depth", unit="metres", size=1), metres, "decoded")[0]

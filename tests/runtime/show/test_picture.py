@@ -61,6 +61,21 @@ def test_a_segmentation_lies_over_the_image_with_its_legend(image: np.ndarray) -
     assert pixels(picture, palette(3)[1]) == 0
 
 
+def test_the_legend_writes_a_number_as_a_class(image: np.ndarray) -> None:
+    value = np.zeros((HEIGHT, WIDTH), np.uint8)
+    value[:, 100:] = 2
+
+    def drawn(*labels: str) -> np.ndarray:
+        task = Task("parts", "segmentation", labels=labels, size=3)
+        return np.asarray(show(image, {"parts": Prediction("parts", "segmentation", value)}, [task]))
+
+    bare = drawn()
+    np.testing.assert_array_equal(bare, drawn("0", "1", "2"))
+    np.testing.assert_array_equal(bare, drawn("class 0", "class 1", "class 2"))
+    np.testing.assert_array_equal(bare, drawn("class 0:", "class 1:", "class 2:"))  # no second number without a colon
+    assert not np.array_equal(bare, drawn("wall", "floor", "door"))
+
+
 def test_depth_has_a_scale_and_normals_their_code(image: np.ndarray) -> None:
     depth = np.linspace(0.5, 4.5, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
     normals = np.zeros((HEIGHT, WIDTH, 3), np.float32)

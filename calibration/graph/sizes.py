@@ -1,0 +1,86 @@
+"""How many images a graph runs on at once, so that its largest tensors fit into a fixed share of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from mtl_deploy.runtime.bundle.signature import Signature
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST = 256 << 20
+"""Bytes of a batch's largest tensor. A few tensors of that size exist at once while a graph runs, and more of smaller ones."""
+_FLOAT = 4  # bytes
+
+
+def image_bytes(model: onnx.ModelProto, signature: Signature) -> dict[str, int]:
+    """Return the bytes of each float32 tensor for one image at the signature's size, as far as its shape can be inferred.
+
+    Args:
+        model: a graph of the signature. It is not changed.
+        signature: has the size of the input where the graph leaves it free.
+    """
+    import onnx_ir as ir
+
+    from .typed import float_tensors, typed
+
+    graph = typed(model).graph
+    preprocessing = signature.preprocessing
+    sides = (preprocessing.height, preprocessing.width)
+    shape = graph.inputs[0].shape
+    free: dict[str, int] = {}
+    if shape is not None and len(shape) == 4:
+        spatial = shape[1:3] if preprocessing.input == "uint8" else shape[2:4]
+        free = {
+            str(side.value): size for side, size in zip(spatial, sides, strict=True) if isinstance(side, ir.SymbolicDim)
+        }
+    found: dict[str, int] = {}
+    for value in float_tensors(graph):
+        size = _FLOAT
+        for position, side in enumerate(value.shape or ()):
+            if position:
+                size *= side if isinstance(side, int) else free.get(str(side.value), 1)
+        found[str(value.name)] = size
+    return found
+
+
+def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, most: int) -> int:
+    """Return how many images to run a graph on at once: as many as :data:`LARGEST` allows, at least one.
+
+    Args:
+        model: the graph, or its ``.onnx`` file; None where another program computes the outputs.
+        signature: of the graph. Dense outputs count with all channels at their full size, as a graph or the decoding computes them.
+        most: where memory does not limit it.
+    """
+    preprocessing = signature.preprocessing
+    pixels = preprocessing.height * preprocessing.width
+    sizes = [_FLOAT * 3 * pixels, *(_FLOAT * task.size * pixels for task in signature.tasks if task.dense)]
+    if isinstance(model, bytes):
+        import onnx
+
+        model = onnx.load_from_string(model)
+    if model is not None:
+        sizes += image_bytes(model, signature).values()
+    return max(min(most, LARGEST // max(sizes)), 1)
+
+
+def portions(sizes: dict[str, int], names: Collection[str], limit: int) -> list[list[str]]:
+    """Divide tensors into portions that take at most ``limit`` bytes per image together; a larger one is alone.
+
+    Args:
+        sizes: by tensor, its bytes for one image.
+        names: the tensors to divide, in order.
+        limit: bytes.
+    """
+    found: list[list[str]] = []
+    room = 0
+    for name in names:
+        size = sizes.get(name, 0)
+        if not found or size > room:
+            found.append([])
+            room = limit
+        found[-1].append(name)
+        room -= size
+    return found
