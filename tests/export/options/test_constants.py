@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from mtl_deploy.export.baselines.pytorch import _constants
 from mtl_deploy.export.options.constants import parse_constants
 from mtl_deploy.runtime.errors import OptionError
 
@@ -47,3 +50,10 @@ def test_values_are_what_they_look_like(text: str, value: object) -> None:
 def test_other_forms_are_refused(texts: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         parse_constants(texts)
+
+
+def test_a_benchmark_gives_forward_what_the_bundle_was_exported_with() -> None:
+    given = parse_constants(["out_size=480x640", "task=flow", "radii=2,4"])
+    recorded = {"options": {"constants": json.loads(json.dumps(given))}}
+    assert _constants(recorded) == given
+    assert _constants({}) == {}
