@@ -23,7 +23,7 @@ from mtl_deploy.export.network.program.bounds import check_when_run
 from mtl_deploy.export.network.program.code import wanted_global
 from mtl_deploy.export.network.program.reading import input_shape, load_program
 from mtl_deploy.export.networks import article
-from mtl_deploy.export.preprocessing.preset_timm import Config, find_config
+from mtl_deploy.export.preprocessing.preset_timm import CONFIG_KEYS, Config, find_config
 from mtl_deploy.runtime.bundle.manifest import digest
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import CheckpointError, OptionError
@@ -265,7 +265,7 @@ def _beside(checkpoint: object, choice: Choice) -> tuple[str, ...]:
     """Say what else the file holds: tensors and containers, not the numbers and texts of a training run."""
     if not isinstance(checkpoint, Mapping) or not choice.candidate.path:
         return ()
-    told = {other.path[0] for other in choice.others} | {choice.candidate.path[0]}
+    told = {other.path[0] for other in choice.others} | {choice.candidate.path[0], *CONFIG_KEYS}
     names = [
         repr(str(name))
         for name, value in entries(checkpoint)

@@ -141,7 +141,7 @@ def load_network(options: Options) -> Network:
     shapes = () if preprocessing.multiple else bound.shapes
     selected = Selected(loaded.network, bound.paths, shapes, options.constants)
     found.require_steady(selected)
-    network = Network(loaded, bound.tasks, preprocessing, selected, (*loaded.notes, *notes, *bound.notes), found.only)
+    network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *loaded.notes, *bound.notes), found.only)
     if preprocessing.multiple and loaded.program is None:
         _run_larger(network, _larger(found.images[:1], preprocessing.multiple))
     return network

@@ -14,7 +14,7 @@ from mtl_deploy.runtime.errors import CheckpointError, OptionError
 
 from .preset import Preset
 
-_KEYS = ("pretrained_cfg", "default_cfg")  # timm's name, and the one that it had before 0.6
+CONFIG_KEYS = ("pretrained_cfg", "default_cfg")  # timm's name, and the one that it had before 0.6
 _TELLS = frozenset(("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"))
 _CROP_PCT = 0.875  # timm/data/constants.py, DEFAULT_CROP_PCT
 _DEPTH = 4  # of dicts in dicts; a pickle can hold a dict that holds itself
@@ -42,10 +42,10 @@ def _told(config: Config) -> dict[str, str]:
 def _configs(value: object, depth: int) -> Iterator[Config]:
     if isinstance(value, torch.nn.Module):
         for module in value.modules():
-            yield from (held for held in map(vars(module).get, _KEYS) if _tells(held))
+            yield from (held for held in map(vars(module).get, CONFIG_KEYS) if _tells(held))
     elif isinstance(value, Mapping) and depth:
         for key, held in value.items():
-            if key in _KEYS and _tells(held):
+            if key in CONFIG_KEYS and _tells(held):
                 yield held
             elif not isinstance(held, torch.Tensor):
                 yield from _configs(held, depth - 1)
