@@ -113,6 +113,18 @@ def test_functions_that_call_themselves_are_refused() -> None:
         prepare(model, "loop.onnx")
 
 
+def test_pairs_that_run_in_circles_are_refused(tmp_path: Path) -> None:
+    model = given_graphs.quantized()
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            node.input[0] = "f"
+    file = tmp_path / "given.onnx"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(MtlError) as caught:
+        load_graph(file, (32, 32), None)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_batch_as_large_as_memory_is_refused_before_it_is_made(tmp_path: Path) -> None:
     free = ("x", onnx.TensorProto.FLOAT, [2**22, 3, "H", "W"])
     file = tmp_path / "given.onnx"
