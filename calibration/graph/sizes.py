@@ -56,7 +56,7 @@ def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, 
     """
     preprocessing = signature.preprocessing
     pixels = preprocessing.height * preprocessing.width
-    sizes = [_FLOAT * 3 * pixels, *(_FLOAT * task.size * pixels for task in signature.tasks if task.dense)]
+    sizes = [_FLOAT * preprocessing.channel_count * pixels, *(_FLOAT * task.size * pixels for task in signature.tasks if task.dense)]
     if isinstance(model, bytes):
         import onnx
 

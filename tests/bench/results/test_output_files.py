@@ -107,6 +107,12 @@ def test_nothing_is_left_of_a_text_that_cannot_be_written(tmp_path: Path) -> Non
     shutil.rmtree(folder)
     with pytest.raises(OptionError, match="No such file"):
         write_whole("--json", str(folder / "result.json"), "figures", force=False)
-    with pytest.raises(UnicodeEncodeError):
-        write_whole("--json", str(tmp_path / "result.json"), "\ud800", force=False)
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(OptionError, match="irectory"):
+        write_whole("--json", str(tmp_path / "result.json"), "figures", force=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_bytes_of_names_that_are_not_utf_8_are_written_as_text(tmp_path: Path) -> None:
+    write_whole("--csv", str(tmp_path / "result.csv"), "caf\udce9,\ud800", force=False)
+    assert (tmp_path / "result.csv").read_text(encoding="utf-8") == r"caf\xe9,\ud800"
