@@ -5,11 +5,15 @@ DEMO ?= .demo
 SCENES ?= .scenes
 FRESH ?= .fresh
 BIN := $(VENV)/bin
+# what `make check` runs: tests that need no trained network and no export
+FAST := tests/test_house.py tests/runtime tests/calibration/accuracy tests/calibration/data tests/calibration/graph \
+	tests/calibration/observe tests/bench/blocks tests/bench/machine tests/bench/results tests/bench/statistics tests/export/options \
+	tests/export/targets tests/export/activation
 # pip keeps quiet but for errors; the steps below say what happens
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-dense fresh test test-slow attack attack-quick lint types pytest format clean
+.PHONY: help demo demo-dense fresh check test test-slow attack attack-quick lint types pytest format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,6 +54,10 @@ demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rend
 	@echo "==> Benchmarking one shared pass against three separate models (20 seconds)"
 	@$(BIN)/mtl-bench $(SCENES)/model.mtl --quick
 	@echo "==> Done: the bundle is $(SCENES)/model.mtl, the picture $(SCENES)/overlay.png"
+
+check: $(VENV)/dev.stamp lint types  ## lint, types and the fast tests (under 3 minutes on 2 cores)
+	@echo "==> Fast tests"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not extended' $(FAST)
 
 test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 15 minutes on 2 cores)
 
