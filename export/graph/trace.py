@@ -130,7 +130,8 @@ def _trace_network(
     network: torch.nn.Module, example: torch.Tensor, sides: dict[int, Any], opset: int, batch: int | None
 ) -> TracedGraph:
     if batch is not None:
-        note = f"the network's forward fails on batches of another size than {batch}, so the graph takes no other"
+        taken = "one image at a time" if batch == 1 else f"batches of {batch}, and no other"
+        note = f"the network fixes its batch size, so the graph takes {taken} (its forward fails on other batches)"
         return TracedGraph(_export_fixed(network, example, sides, opset), batch=batch, note=note)
     why: TraceError | None = None
     try:
