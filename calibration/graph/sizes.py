@@ -56,7 +56,8 @@ def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, 
     """
     preprocessing = signature.preprocessing
     pixels = preprocessing.height * preprocessing.width
-    sizes = [_FLOAT * preprocessing.channel_count * pixels, *(_FLOAT * task.size * pixels for task in signature.tasks if task.dense)]
+    maps = [task.size for task in signature.tasks if task.dense]
+    sizes = [_FLOAT * channels * pixels for channels in (preprocessing.channel_count, *maps)]
     if isinstance(model, bytes):
         import onnx
 
