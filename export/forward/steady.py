@@ -84,7 +84,7 @@ def _differ_exactly(network: nn.Module, images: torch.Tensor, few: int) -> bool:
 
 def _differ(ones: Answers, others: Answers, spreads: Answers) -> bool:
     for one, other, spread in zip(ones, others, spreads, strict=True):
-        allowed = max(_APART * float(spread.std()), _ROUNDING * float(spread.abs().max()), 1e-12)
+        allowed = max(_APART * float(spread.std(correction=0)), _ROUNDING * float(spread.abs().max()), 1e-12)
         if float((one - other).abs().max()) > allowed:
             return True
     return False

@@ -61,7 +61,7 @@ def test_a_program_is_read_and_its_shape_is_known(
 
 
 def test_the_program_brings_its_own_network(program: Path) -> None:
-    with pytest.raises(OptionError, match="leave --model out"):
+    with pytest.raises(OptionError, match="--model does not apply; leave it out"):
         load_checkpoint(program, model="small_networks:Shared")
 
 
