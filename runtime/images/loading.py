@@ -19,12 +19,13 @@ from .channels import as_rgb, in_network_channels, pixels_of_array, pixels_of_ar
 from .files import ARRAY_SUFFIX, failing_as, opened_image
 from .fit import ImagePlacement, place
 from .resize import resize
+from .stacks import shares
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
     ImageLike = str | os.PathLike[str] | PillowImage.Image | Array
-    Images = ImageLike | Sequence[ImageLike]
+    Images = ImageLike | Sequence[ImageLike | tuple[ImageLike, ...]]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -77,9 +78,10 @@ def prepare_all(images: Images, preprocessing: Preprocessing) -> PreparedImages:
         images: one image, or a sequence of them, of any sizes; an image is a path, a PIL image, or an array
             ``(H, W, C) uint8``, RGB where C is 3, also ``(H, W)`` where C is 1; a path may be that of an ``.npy`` file with such an
             array. Or a batch ``(N, H, W, C) uint8``, which counts as ready where it has the network's
-            size: it is passed on as it is, without any crop. Where the graph's input is float, also the ready
-            ``(N, C, height, width) float32`` or one ``(C, height, width)`` of it, which is passed on as it is: normalised, and in
-            the network's order of channels. Or a ready batch on the GPU (PyTorch, CuPy, pycuda, ...).
+            size: it is passed on as it is, without any crop. In a list, several images that are one input are a tuple,
+            ``[(first, second), ...]``: their channels one behind another are the network's. Where the graph's input is float, also
+            the ready ``(N, C, height, width) float32`` or one ``(C, height, width)`` of it, which is passed on as it is:
+            normalised, and in the network's order of channels. Or a ready batch on the GPU (PyTorch, CuPy, pycuda, ...).
         preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
             images are brought to multiples.
 
@@ -195,12 +197,15 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Image
     """Return one image at the network's size, ``(height, width, C) uint8``, RGB where C is 3, and where the image lies in it.
 
     Args:
-        image: a path, a PIL image, or an array ``(H, W, C) uint8``, RGB where C is 3, or ``(H, W)`` where C is 1.
+        image: a path, a PIL image, or an array ``(H, W, C) uint8``, RGB where C is 3, or ``(H, W)`` where C is 1. Or a tuple of
+            them, of one size, whose channels together are the network's, see :mod:`~mtl_deploy.runtime.images.stacks`.
         preprocessing: the graph's.
 
     Raises:
         ImageError: it cannot be read, has other channels than the network takes, or is something else.
     """
+    if isinstance(image, tuple):
+        return _several(image, preprocessing)
     if isinstance(image, np.ndarray):
         return _from_pixels(pixels_of_array(image, preprocessing), preprocessing)
     if isinstance(image, (str, os.PathLike)):
@@ -213,6 +218,18 @@ def load_pixels(image: Any, preprocessing: Preprocessing) -> tuple[Pixels, Image
         with failing_as("the image"):
             return _from_pillow(image, preprocessing)
     raise ImageError(f"got {type(image).__name__}; {_expected(preprocessing)}")
+
+
+def _several(images: tuple[Any, ...], preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
+    """Return several images that are one input, their channels one behind another."""
+    if not images or any(isinstance(image, tuple) for image in images):
+        raise ImageError(f"got a tuple of {len(images)} images; {_expected(preprocessing)}, or a tuple of those")
+    parts = [load_pixels(image, part) for image, part in zip(images, shares(images, preprocessing), strict=True)]
+    placement = parts[0][1]
+    if any(other != placement for _, other in parts):
+        sizes = " and ".join("{}x{}".format(*other.original) for _, other in parts)
+        raise ImageError(f"got images of {sizes} as one input; all images of one input must have the same size")
+    return np.concatenate([pixels for pixels, _ in parts], axis=-1), placement
 
 
 def _from_pixels(image: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:

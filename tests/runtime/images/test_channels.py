@@ -178,3 +178,45 @@ def test_records_of_earlier_releases_are_rgb() -> None:
 def test_an_order_that_does_not_fit_is_refused(channels: str | int, count: int) -> None:
     with pytest.raises(OptionError):
         taking(count, channels=channels)
+
+
+def test_two_images_are_one_input_of_twice_the_channels() -> None:
+    first, second = image(3), image(3)
+    tensor, single = prepare([(first, Image.fromarray(second)), (second, first)], taking(6))
+    assert not single
+    assert tensor.shape == (2, 12, 10, 6)
+    resized = [resize(pixels, 12, 10) for pixels in (first, second)]
+    np.testing.assert_array_equal(tensor[0], np.concatenate(resized, axis=-1))
+    np.testing.assert_array_equal(tensor[1], np.concatenate(resized[::-1], axis=-1))
+
+
+def test_a_picture_and_its_depth_are_one_input(tmp_path: Path) -> None:
+    colours, depth = image(3), image(1)
+    Image.fromarray(colours).save(tmp_path / "image.png")
+    mean, std = (0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8)
+    planes, _ = prepare([(tmp_path / "image.png", depth[..., 0])], Preprocessing(12, 10, mean, std, input="float"))
+    expected = np.concatenate([resize(colours, 12, 10), resize(depth, 12, 10)], axis=-1) / 255
+    np.testing.assert_allclose(planes[0], ((expected - mean) / std).transpose(2, 0, 1), atol=1e-5)
+
+
+def test_a_letterbox_surrounds_each_image_with_its_own_mean() -> None:
+    both = Preprocessing(20, 20, (0.1,) * 3 + (0.9,), (0.5,) * 4, fit="letterbox")
+    pixels, placement = load_pixels((image(3), image(1)), both)
+    assert placement.original == (30, 20)
+    np.testing.assert_array_equal(pixels[0, 0], [26, 26, 26, 230])
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "message"),
+    [
+        ((image(3), image(3)), 4, r"2 images as one input, of 3 \+ 3 channels; the network takes 4"),
+        ((image(3), "a.png", "b.png"), 4, r"3 images as one input, of 3 \+ \? \+ \? channels; the network takes 4"),
+        ((image(3), image(3, 20, 20)), 6, "30x20 and 20x20 as one input"),
+        ((), 6, "a tuple of 0 images"),
+        (((image(3), image(3)), image(3)), 9, "a tuple of 2 images"),
+    ],
+    ids=["too many", "cannot be shared", "sizes", "none", "nested"],
+)
+def test_images_that_are_no_input_together_are_refused(given: tuple[object, ...], count: int, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        prepare([given], taking(count))  # type: ignore[list-item]
