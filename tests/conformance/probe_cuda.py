@@ -65,14 +65,14 @@ def events() -> float:
 
 def graphs() -> list[str | None]:
     stream = layer.Stream()
-    work = layer.Graph(stream.handle, lambda: None)
+    work = layer.CudaGraph(stream.handle, lambda: None)
     work.launch(stream.handle)
     work.close()
 
     def give_up() -> None:
         raise gpu.NoGpuError("given up")
 
-    found = [error_of(lambda: layer.Graph(stream.handle, give_up))]
+    found = [error_of(lambda: layer.CudaGraph(stream.handle, give_up))]
     stream.close()
     return found
 
