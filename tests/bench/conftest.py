@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,28 @@ from tests.fakes.machine import engine_bundle, machine
 __all__ = ["engine_bundle", "gpu", "machine", "quick"]
 
 EngineBundle = Callable[..., Path]
+
+
+class _Stack(ctypes.Structure):
+    """``stack_t`` of ``sigaltstack(2)``."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture(autouse=True)
+def _signal_stack() -> Iterator[None]:
+    """Give this thread its stack for signals back.
+
+    OpenVINO's processor plugin sets one of its own, and leaves it set when it is freed on another thread: the next signal then
+    ends the process with a segmentation fault.
+    """
+    libc = ctypes.CDLL(None)
+    before = _Stack()
+    assert libc.sigaltstack(None, ctypes.byref(before)) == 0
+    yield
+    if "openvino" in sys.modules:
+        gc.collect()
+        assert libc.sigaltstack(ctypes.byref(before), None) == 0
 
 
 @pytest.fixture
