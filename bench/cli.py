@@ -6,14 +6,15 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.command import Progress, run_command
+from mtl_deploy.runtime.console.subcommands import dispatch
 from mtl_deploy.runtime.files.text import as_unicode
 
 from . import compare_cli, report_cli
-from .options import SUBCOMMANDS, add_options, bench_parser, read_options
+from .options import add_operand, options_parser, read_options
 
 if TYPE_CHECKING:
     from mtl_deploy.bench.results.result import Result
@@ -21,37 +22,13 @@ if TYPE_CHECKING:
     from .options import OutputOptions
 
 
-class _Subcommand(Protocol):
-    HELP: str
-
-    def main(self, arguments: Sequence[str] | None = None) -> int: ...
-
-    def add_arguments(self, made: argparse.ArgumentParser) -> None: ...
-
-
-_SUBCOMMANDS: Mapping[str, _Subcommand] = dict(zip(SUBCOMMANDS, (compare_cli, report_cli), strict=True))
-_QUIET = ("-q", "--quiet")  # means the same before a subcommand as behind it
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``mtl-bench``, ``mtl-bench compare`` or ``mtl-bench report`` and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    place = next((i for i, word in enumerate(given) if word not in _QUIET), len(given))
-    subcommand = _SUBCOMMANDS.get(given[place]) if place < len(given) else None
-    if subcommand is not None:
-        return subcommand.main([*given[:place], *given[place + 1 :]])
-    chosen = _completion_parser if any(word.startswith("--print-c") for word in given) else bench_parser
-    return run_command(lambda: _bench(chosen().parse_args(given), given))
-
-
-def _completion_parser() -> argparse.ArgumentParser:
-    """Return what completion scripts are made from: the options, and the subcommands in the place of a bundle."""
-    made = parser("mtl-bench", "", "")
-    add_options(made)
-    inner = made.add_subparsers()
-    for name, module in _SUBCOMMANDS.items():
-        module.add_arguments(inner.add_parser(name, help=module.HELP))
-    return made
+    subcommands = {"compare": compare_cli.subcommand(), "report": report_cli.subcommand()}
+    return run_command(
+        lambda: dispatch(given, options_parser(), add_operand, lambda read: _bench(read, given), subcommands)
+    )
 
 
 def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.bench.results.output_files import check_targets, write_whole
-from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.console.command import parser
+from mtl_deploy.runtime.console.subcommands import Subcommand
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.text import as_unicode
 
-HELP = "say whether two results differ"
 _DESCRIPTION = """\
 Compare two results of mtl-bench, contestant by contestant: the second's time over the first's, with its 95 % interval. A ratio
 whose interval contains 1 is no difference."""
@@ -28,19 +27,14 @@ examples:
 exit codes: 0 done; 1 slower than --fail-above allows; 2 files that cannot be compared."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``mtl-bench compare`` and return its exit code."""
-    return run_command(lambda: _compare(_parser().parse_args(arguments)))
-
-
-def _parser() -> argparse.ArgumentParser:
+def subcommand() -> Subcommand:
+    """Return what ``mtl-bench compare`` reads and does."""
     made = parser("mtl-bench compare", _DESCRIPTION, _EPILOG)
-    add_arguments(made)
-    return made
+    _add_arguments(made)
+    return Subcommand(made, _compare, "say whether two results differ")
 
 
-def add_arguments(made: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to a parser."""
+def _add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "first", type=Path, metavar="FIRST.json", help="what mtl-bench --json wrote; the one to compare with"
     )

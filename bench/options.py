@@ -51,8 +51,6 @@ such as an engine that does not run here; 130 interrupted (143 by TERM, 129 by H
 with what was measured so far."""
 
 PROCESSES = 5
-SUBCOMMANDS = ("compare", "report")
-"""What stands in the place of a bundle; one of that name is ``./compare``."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +121,14 @@ class RunOptions:
     quiet: bool
 
 
-def bench_parser() -> argparse.ArgumentParser:
-    """Return the command's parser, without its subcommands."""
-    made = parser("mtl-bench", _DESCRIPTION, _EPILOG)
+def add_operand(made: argparse.ArgumentParser) -> None:
+    """Add what is measured to the command's parser."""
     made.add_argument("path", metavar="PATH", help="a bundle (NAME.mtl) or an artifact in one")
-    add_options(made)
-    return made
 
 
-def add_options(made: argparse.ArgumentParser) -> None:
-    """Add the options to a parser."""
+def options_parser() -> argparse.ArgumentParser:
+    """Return the command's parser with its options alone."""
+    made = parser("mtl-bench", _DESCRIPTION, _EPILOG)
     _add_what(made.add_argument_group("what is measured"))
     _add_how(made.add_argument_group("how"))
     peer_options.add_options(made)
@@ -143,6 +139,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     results.add_argument("--report", metavar="FILE", help="a page for a browser, in one file")
     results.add_argument("-f", "--force", action="store_true", help="replace files that exist")
     results.add_argument("-q", "--quiet", action="store_true", help="no progress line")
+    return made
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
@@ -195,11 +192,6 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     Raises:
         OptionError: an option that cannot be used.
     """
-    if arguments.path in SUBCOMMANDS:
-        raise OptionError(
-            f"{arguments.path}: the subcommand stands first, its options behind it: mtl-bench {arguments.path} ...; a bundle of "
-            f"that name is ./{arguments.path}"
-        )
     path = Path(arguments.path)
     batches = tuple(sorted(parse_numbers("--batch", arguments.batch, "1,8,32")))
     threads = () if arguments.threads is None else parse_numbers("--threads", arguments.threads, "1,2,4")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.bench.results.output_files import check_targets, write_whole
-from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.console.command import parser
+from mtl_deploy.runtime.console.subcommands import Subcommand
 
-HELP = "make a page of a result"
 _DESCRIPTION = """\
 Write the report of a result: one HTML file, readable on a phone, in light and dark and on paper, that needs no network."""
 
@@ -21,19 +20,14 @@ examples:
 exit codes: 0 done; 2 a file that is no result, or a report that cannot be written."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``mtl-bench report`` and return its exit code."""
-    return run_command(lambda: _report(_parser().parse_args(arguments)))
-
-
-def _parser() -> argparse.ArgumentParser:
+def subcommand() -> Subcommand:
+    """Return what ``mtl-bench report`` reads and does."""
     made = parser("mtl-bench report", _DESCRIPTION, _EPILOG)
-    add_arguments(made)
-    return made
+    _add_arguments(made)
+    return Subcommand(made, _report, "make a page of a result")
 
 
-def add_arguments(made: argparse.ArgumentParser) -> None:
-    """Add the subcommand's arguments to a parser."""
+def _add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("result", type=Path, metavar="RESULT.json", help="what mtl-bench --json wrote")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: RESULT.html beside it)")
     made.add_argument("-f", "--force", action="store_true", help="replace a file that exists")

@@ -18,7 +18,7 @@ from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Block, Column, Estimate, Figure, Roster, Sentence, Table
 from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.machine.power_meters import Meters
-from mtl_deploy.bench.options import bench_parser, read_options
+from mtl_deploy.bench.options import add_operand, options_parser, read_options
 from mtl_deploy.bench.results.result_file import read_result
 from mtl_deploy.bench.results.schema import assembled
 from mtl_deploy.bench.sections import registry
@@ -54,8 +54,10 @@ def _quick(quick: None) -> None:
     ],
 )
 def test_options_are_checked_before_anything_is_loaded(options: list[str], message: str) -> None:
+    made = options_parser()
+    add_operand(made)
     with pytest.raises(OptionError) as caught:
-        read_options(bench_parser().parse_args(["absent.mtl", *options]))
+        read_options(made.parse_args(["absent.mtl", *options]))
     assert message in str(caught.value)
 
 
