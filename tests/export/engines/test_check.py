@@ -61,13 +61,13 @@ def test_engines_that_match_are_verified_task_by_task(machine: Any, referenced: 
 
 
 def damaged(content: bytes) -> bytes:
-    """A plan whose age is half as much again as it should be."""
+    """A plan whose age is a quarter more than it should be."""
     from tests.fakes.tensorrt import make_plan
 
     model = onnx.load_from_string(content)
     for tensor in model.graph.initializer:
         if tensor.name == "age.scale":
-            tensor.CopyFrom(numpy_helper.from_array(np.float32(1.5) * numpy_helper.to_array(tensor), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(1.25) * numpy_helper.to_array(tensor), tensor.name))
     return make_plan(model.SerializeToString(), 8)
 
 
