@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_deploy.export.engines.bundle_engines import describe_layers
@@ -40,6 +40,7 @@ def report(bundle: Bundle) -> str:
                 "n/a" if row.get("agreement") is None else f"{100 * row['agreement']:.1f} %",
             ]
             for row in manifest.verification
+            if "cut_from" not in row
         ],
     )
     provenance = manifest.provenance
@@ -48,11 +49,23 @@ def report(bundle: Bundle) -> str:
     against = ""
     if manifest.verification:
         images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
-        against = f"Each file against {truth}{images}:\n{verified}\n\n"
+        against = f"Each file against {truth}{images}:\n{verified}\n{_parts(manifest.verification)}\n"
     return (
         f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"
         f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
+    )
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return which graphs were verified as parts of others."""
+    parts: dict[str, list[str]] = {}
+    for row in rows:
+        if "cut_from" in row and row["artifact"] not in parts.setdefault(row["cut_from"], []):
+            parts[row["cut_from"]].append(row["artifact"])
+    return "".join(
+        f"{', '.join(paths)}: parts of {whole}, node for node and weight for weight, and as exact on the first images.\n"
+        for whole, paths in parts.items()
     )
 
 

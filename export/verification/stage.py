@@ -22,6 +22,7 @@ from mtl_deploy.runtime.errors import VerificationError
 
 from .expected import EXACT, Expected, run_network
 from .images import stress_images
+from .parts import GraphParts
 from .verify import judge, verify, with_logits
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ def verify_graphs(
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
+    A separate model whose file is a part of the shared graph's, node for node, is run on the first images only, in float32, and its
+    rows have the figures of the shared graph.
+
     Args:
-        graphs: of one precision.
+        graphs: of one precision, the shared one first.
         samples: images with what PyTorch gave for them. The first FP32 graph leaves its errors there, as ``noise``.
         options: tolerances and threads.
         progress: shows what is being done.
@@ -56,16 +60,25 @@ def verify_graphs(
     """
     rows: list[Row] = []
     artifacts: list[Artifact] = []
+    whole: GraphParts | None = None
     for graph in graphs:
         with progress.step(f"Verifying {graph.path}") as say:
             content = graph.content()
             require_valid(content)
             artifacts.append(graph.artifact(content))
-            found = _verify(graph, content, samples, options, stress)
-            if graph.precision == "fp16":
-                found = _with_structure(graph, content, found, samples, options, originals)
+            found = None
+            if graph.role == "separate" and whole is not None and whole.holds(content):
+                found = _verify_part(graph, content, rows, samples, options, originals)
+            if found is None:
+                found = _verify(graph, content, samples, options, stress)
+                if graph.precision == "fp16":
+                    checked = _structure(graph, content, samples, options, originals)
+                    found = [replace(row, structure_excess=own.excess) for row, own in zip(found, checked, strict=True)]
+            if graph.role == "shared" and len(graphs) > 1:
+                whole = GraphParts(content)
             worst = max(found, key=_share_of_allowed)
-            say(f"at most {100 * _share_of_allowed(worst):.2g} % of the error allowed ({worst.task})")
+            cut = f"part of {worst.cut_from}, " if worst.cut_from else ""
+            say(f"{cut}at most {100 * _share_of_allowed(worst):.2g} % of the error allowed ({worst.task})")
             rows += found
             if not all(row.passed for row in found):
                 break
@@ -100,13 +113,36 @@ def _verify(
     return [one.row for one in judged]
 
 
-def _with_structure(
+def _verify_part(
     graph: GraphVariant,
     content: bytes,
     rows: Sequence[Row],
     samples: Samples,
     options: Options,
     originals: Sequence[GraphVariant],
+) -> list[Row] | None:
+    """Run a part of a verified graph on a few images, in float32, and return the whole's rows for it; None if it does not match."""
+    if graph.precision == "fp16":
+        found = _structure(graph, content, samples, options, originals)
+    else:
+        found = _on_few(graph, content, samples, options)
+    if not all(row.passed for row in found):
+        return None
+    of = {row.task: row for row in rows if row.artifact == f"{graph.precision}.onnx"}
+    half = graph.precision == "fp16"
+    return [
+        replace(
+            of[own.task],
+            artifact=graph.path,
+            cut_from=of[own.task].artifact,
+            structure_excess=own.excess if half else None,
+        )
+        for own in found
+    ]
+
+
+def _structure(
+    graph: GraphVariant, content: bytes, samples: Samples, options: Options, originals: Sequence[GraphVariant]
 ) -> list[Row]:
     """Compute an FP16 graph in float32, with the weights that it was made from: it must do as well as an FP32 graph.
 
@@ -122,10 +158,14 @@ def _with_structure(
         widened = widen_half(onnx.load_from_string(content), _weights(original.model))
     except VerificationError as error:
         raise VerificationError(f"{graph.path}: {error}") from error
+    return _on_few(graph, widened.SerializeToString(), samples, options)
+
+
+def _on_few(graph: GraphVariant, content: bytes, samples: Samples, options: Options) -> list[Row]:
+    """Compare a graph in float32 with what PyTorch gave for the first images."""
     few = [(images[: max(EXACT, graph.batch or 1)], expected) for images, expected in samples]
-    with running(with_logits(widened.SerializeToString(), graph.signature), options) as backend:
-        found = verify(graph.path, backend, graph.signature, few, tolerance=allowed(options, "fp32"), batch=graph.batch)
-    return [replace(row, structure_excess=own.excess) for row, own in zip(rows, found, strict=True)]
+    with running(with_logits(content, graph.signature), options) as backend:
+        return verify(graph.path, backend, graph.signature, few, tolerance=allowed(options, "fp32"), batch=graph.batch)
 
 
 def _weights(model: ir.Model) -> dict[str, npt.NDArray[Any]]:

@@ -169,6 +169,7 @@ VERIFICATION: Schema = _object(
     truth=_TEXT,
     structure_excess=_nullable(_NUMBER),
     against=_TEXT,
+    cut_from=_PATH,
 )
 _STRESS: Schema = _object(artifact=_TEXT, task=_TEXT, max_error=_nullable(_NUMBER), spread=_nullable(_NUMBER))
 _WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT)

@@ -38,6 +38,9 @@ class Row:
         structure_excess: for an FP16 graph, the error of the same graph in float32 as a multiple of what FP32 is allowed: it
             reveals a wrong graph where rounding would hide it. None for other precisions.
         against: the file that the artifact is compared with, by its path in the bundle; None: the network.
+        cut_from: of a separate model that is a part of a shared graph, node for node and weight for weight: that graph, by its
+            path in the bundle. The figures are the shared graph's; the artifact itself was run on a few images. None: the
+            figures are its own.
     """
 
     artifact: str
@@ -58,6 +61,7 @@ class Row:
     truth: str = "float32"
     structure_excess: float | None = None
     against: str | None = None
+    cut_from: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -72,8 +76,9 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's record."""
         record = asdict(self)
-        if self.against is None:
-            del record["against"]
+        for name in ("against", "cut_from"):
+            if record[name] is None:
+                del record[name]
         return record
 
 
