@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from mtl_deploy.calibration.accuracy.evaluate import evaluate, relative_errors
 from mtl_deploy.calibration.accuracy.run import run_graph
@@ -106,8 +107,35 @@ def test_sizes_are_those_of_one_image_at_the_networks_size() -> None:
     known = image_bytes(onnx.load_from_string(dense_graph(signature)), signature)
     assert (known["convolved"], known["planes"]) == (4 * 8 * 9 * 13, 4 * 3 * 36 * 52)
     assert known["seg_logits"] == 4 * 5 * 9 * 13
-    free = dense_signature(size=(36, 52), multiple=4)
-    assert image_bytes(onnx.load_from_string(dense_graph(free)), free)["planes"] == known["planes"]
+
+
+@pytest.mark.parametrize("image_input", ["uint8", "float"])
+def test_free_sizes_count_as_much_as_the_fixed_ones_of_the_signature(image_input: str) -> None:
+    fixed = dense_signature(size=(36, 52), image_input=image_input)
+    free = dense_signature(size=(36, 52), image_input=image_input, multiple=4)
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(dense_graph(free)))  # as an exporter leaves it
+    assert any(side.dim_param for value in model.graph.value_info for side in value.type.tensor_type.shape.dim)
+    before = model.SerializeToString()
+    assert image_bytes(model, free) == image_bytes(onnx.load_from_string(dense_graph(fixed)), fixed)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_windows_of_an_image_count_all_where_they_lie_along_the_batch(batch: str | int) -> None:
+    windows = helper.make_tensor_value_info("windows", TensorProto.FLOAT, ["windows_of_all", 49, 3])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["cast", "shape"], ["windows"]),
+        ],
+        "attention",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 28, 56, 3])],
+        [windows],
+        [numpy_helper.from_array(np.array([-1, 49, 3]), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    one = 4 * 28 * 56 * 3
+    assert image_bytes(model, dense_signature(size=(28, 56))) == {"cast": one, "windows": one}
 
 
 def test_portions_hold_each_tensor_once_and_stay_below_the_limit() -> None:
