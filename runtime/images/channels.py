@@ -33,17 +33,31 @@ def pixels_of_array(array: npt.NDArray[Any], preprocessing: Preprocessing) -> Pi
         array = array[..., None]
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == count and array.size:
         return array
-    hint = ""
-    if array.ndim == 2 and count == 3:
-        hint = "; stack a grayscale image three times"
-    elif array.ndim == 3 and array.shape[0] == count != array.shape[2]:
-        hint = "; move the channels to the end: image.transpose(1, 2, 0)"
-    elif array.ndim == 3 and count == 1:
-        hint = "; a batch has the channel as its last dimension: images[..., None]"
-    elif array.dtype != np.uint8 and array.ndim == 3:
-        hint = "; give the values as 0 to 255, without normalisation"
     form = f"{'(H, W) or ' if count == 1 else ''}(H, W, {count}){preprocessing.colours}"
-    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 {form}{hint}")
+    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 {form}{_hint(array, count)}")
+
+
+def _hint(array: npt.NDArray[Any], count: int) -> str:
+    """For the error: how the array becomes an image of so many channels, its type first; nothing where that is not known."""
+    last = array.shape[2] if array.ndim == 3 else 0
+    hints = []
+    if array.dtype != np.uint8 and array.ndim in (2, 3):
+        hints.append("give the values as uint8, 0 to 255, without normalisation")
+    if count == 3 and (array.ndim == 2 or last == 1):
+        hints.append("stack a grayscale image three times")
+    elif array.ndim == 3 and array.shape[0] == count != last:
+        hints.append("move the channels to the end: image.transpose(1, 2, 0)")
+    elif count == 1 and last in (3, 4):
+        hints.append("make it gray: Image.fromarray(image).convert('L') of Pillow")
+    elif count == 1 and last > 1 and array.shape[0] in (3, 4):
+        hints.append(
+            "make planes of colours gray; a batch of gray images has the channel as its last dimension: images[..., None]"
+        )
+    elif count == 1 and last > 1:
+        hints.append("a batch has the channel as its last dimension: images[..., None]")
+    elif count == 3 and last == 4:
+        hints.append("leave out the alpha: image[..., :3]")
+    return "".join(f"; {hint}" for hint in hints)
 
 
 def pixels_of_array_file(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Pixels:
@@ -95,6 +109,8 @@ def _eight_bits(image: PillowImage.Image) -> PillowImage.Image:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # of the same colours; Pillow warns where such alphas are dropped at once
     if image.mode.startswith("I"):  # 16 bits, sometimes stored in 32; convert("RGB") would clip them to white
         levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         image = Image.fromarray(levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,49 @@ def test_arrays_and_array_files_are_taken_with_the_networks_channels(channels: i
 def test_a_matrix_is_an_image_of_one_channel() -> None:
     pixels = image(1)
     np.testing.assert_array_equal(load_pixels(pixels[..., 0], taking(1))[0], load_pixels(pixels, taking(1))[0])
-    for batch in (np.zeros((3, 12, 10), np.uint8), np.zeros((12, 10, 3), np.uint8)):
+    for batch in (np.zeros((3, 12, 10), np.uint8), np.zeros((7, 12, 10), np.uint8)):
         with pytest.raises(ImageError, match=r"\(H, W\) or \(H, W, 1\), gray; .*images\[..., None\]"):
             prepare(batch, taking(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "count", "hint"),
+    [
+        ((12, 10, 3), np.uint8, 1, "gray; make it gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((12, 10, 4), np.uint8, 1, "gray; make it gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((12, 10), np.float32, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        ((12, 10, 1), np.float64, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        (
+            (12, 10, 3),
+            np.float32,
+            1,
+            "without normalisation; make it gray: Image.fromarray(image).convert('L') of Pillow",
+        ),
+        ((1, 12, 10), np.float32, 1, "without normalisation; move the channels to the end: image.transpose(1, 2, 0)"),
+        ((3, 12, 10), np.float32, 3, "without normalisation; move the channels to the end: image.transpose(1, 2, 0)"),
+        ((12, 10), np.float32, 3, "without normalisation; stack a grayscale image three times"),
+        ((12, 10, 1), np.uint8, 3, "RGB; stack a grayscale image three times"),
+        ((12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((12,), np.uint8, 3, "RGB"),
+    ],
+)
+def test_an_array_of_another_form_is_refused_with_the_way_to_the_right_one(
+    shape: tuple[int, ...], dtype: type, count: int, hint: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        prepare([np.zeros(shape, dtype)], taking(count))
+    assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_palette_with_alphas_gives_its_colours_and_no_warning(channels: int, tmp_path: Path) -> None:
+    plain = Image.fromarray(image(3)).quantize(16)
+    plain.save(tmp_path / "plain.png")
+    plain.save(tmp_path / "alphas.png", transparency=bytes([0, 128, 255]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, _ = load_pixels(tmp_path / "alphas.png", taking(channels))
+    np.testing.assert_array_equal(found, load_pixels(tmp_path / "plain.png", taking(channels))[0])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1", "I;16"])
@@ -204,6 +245,30 @@ def test_a_letterbox_surrounds_each_image_with_its_own_mean() -> None:
     pixels, placement = load_pixels((image(3), image(1)), both)
     assert placement.original == (30, 20)
     np.testing.assert_array_equal(pixels[0, 0], [26, 26, 26, 230])
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("form", ["uint8", "float"])
+def test_the_parts_of_a_colour_image_are_the_image(form: str, fit: str, channels: str) -> None:
+    mean, std = (0.9, 0.5, 0.1), (0.2, 0.3, 0.4)
+    taken = Preprocessing(12, 20, mean, std, form, fit, channels=channels)  # type: ignore[arg-type]
+    pixels = image(3)
+    expected, _ = prepare([pixels], taken)
+    for parts in (
+        (pixels,),
+        (pixels[..., 0], pixels[..., 1], pixels[..., 2]),
+        (pixels[..., :1], pixels[..., 1:]),
+        (pixels[..., :2], pixels[..., 2]),
+    ):
+        np.testing.assert_array_equal(prepare([parts], taken)[0], expected)
+
+
+@pytest.mark.parametrize("shape", [(), (12,), (12, 10, 0), (1, 12, 10, 3)])
+def test_an_array_in_a_tuple_that_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"part of one input; expected uint8 \(H, W\) or \(H, W, channels\)") as caught:
+        prepare([(np.zeros(shape, np.uint8), image(3))], taking(6))
+    assert f"got uint8 of shape {shape} " in str(caught.value)
 
 
 @pytest.mark.parametrize(
