@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from mtl_deploy.calibration.int8.graphs import Int8Graphs
 from mtl_deploy.calibration.observe.statistics import observe
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle.manifest import MANIFEST
+from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.images.loading import prepare
 from tests.networks.dense_bundle import dense_graph, dense_signature, write_dense_bundle
 
@@ -216,3 +221,38 @@ def test_stored_images_are_indexed_like_an_array() -> None:
     assert [one.tolist() for one in part] == [one.tolist() for one in images[chosen]]
     with pytest.raises(IndexError):
         kept[10]
+
+
+def test_threads_read_stored_images_at_once() -> None:
+    kept = StoredImages((50, 64, 64, 3))
+    for position in range(50):
+        kept[position] = np.full((64, 64, 3), position, np.uint8)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda turn: np.unique(kept[turn % 50]).tolist(), range(3000)))
+    assert found == [[turn % 50] for turn in range(3000)]
+
+
+def test_a_file_of_images_that_cannot_be_kept_is_an_error_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = StoredImages((4, 16, 32, 3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(WorkError, match="File too large.*set TMPDIR to another folder"):
+            StoredImages((4, 16, 32, 3))
+        with pytest.raises(WorkError, match="File too large.*set TMPDIR to another folder"):
+            kept[3] = np.zeros((16, 32, 3), np.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept._file.truncate(0)
+    with pytest.raises(WorkError, match="became shorter"):
+        kept[0]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, kept._file.fileno())
+    os.close(folder)
+    with pytest.raises(WorkError, match="cannot be kept there.*Is a directory"):
+        kept[0]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(WorkError, match=r"absent: .*No such file.*set TMPDIR to another folder"):
+        StoredImages((4, 16, 32, 3))
