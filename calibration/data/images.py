@@ -49,7 +49,8 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
     Args:
         source: a folder, searched with its subfolders for files with an image's suffix; hidden ones are left out. Or a text file
             with one path per line, absolute or relative to the file's own folder; empty lines and lines that start with ``#`` are
-            left out. A name that no file has is looked for in other spellings, see :mod:`~mtl_deploy.calibration.data.names`.
+            left out. A name that no file has is looked for without the quotes around it, and in other spellings, see
+            :mod:`~mtl_deploy.calibration.data.names`.
         channels: of the network's images; see :func:`~mtl_deploy.runtime.images.files.images_in`.
 
     Returns:
@@ -72,13 +73,22 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
         ) from error
     lines = [line.strip() for line in io.StringIO(text, newline=None)]  # splitlines() would break names in two
     folders = Folders()
-    named = [source.parent / line for line in lines if line and not line.startswith("#")]
-    found = [folders.find(path) or path for path in named]
+    named = [line for line in lines if line and not line.startswith("#")]
+    found = [_listed(line, source.parent, folders) for line in named]
     if not found:
         raise ImageError(f"{source}: lists no image; write one path per line")
     if not text.isascii() and _has_raw_bytes(text) and not any(map(os.path.lexists, found)):
         raise ImageError(f"{source}: not a text file; give a folder of images, or a text file with one path per line")
     return found
+
+
+def _listed(line: str, folder: Path, folders: Folders) -> Path:
+    """Return the path that a line names: with the quotes around it, if a file's name has them, else without them."""
+    if (found := folders.find(folder / line)) is not None:
+        return found
+    if len(line) > 2 and line[0] == line[-1] == '"':  # as "Copy as path" of Windows writes it
+        line = line[1:-1]
+    return folders.find(folder / line) or folder / line
 
 
 def _has_raw_bytes(text: str) -> bool:

@@ -239,9 +239,9 @@ def test_a_file_of_images_that_cannot_be_kept_is_an_error_with_the_way_on(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(WorkError, match="File too large.*set TMPDIR to another folder"):
+        with pytest.raises(WorkError, match=r"File too large.*set TMPDIR to another folder"):
             StoredImages((4, 16, 32, 3))
-        with pytest.raises(WorkError, match="File too large.*set TMPDIR to another folder"):
+        with pytest.raises(WorkError, match=r"File too large.*set TMPDIR to another folder"):
             kept[3] = np.zeros((16, 32, 3), np.uint8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -251,7 +251,7 @@ def test_a_file_of_images_that_cannot_be_kept_is_an_error_with_the_way_on(
     folder = os.open(tmp_path, os.O_RDONLY)
     os.dup2(folder, kept._file.fileno())
     os.close(folder)
-    with pytest.raises(WorkError, match="cannot be kept there.*Is a directory"):
+    with pytest.raises(WorkError, match=r"cannot be kept there.*Is a directory"):
         kept[0]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(WorkError, match=r"absent: .*No such file.*set TMPDIR to another folder"):

@@ -93,6 +93,19 @@ def test_what_is_no_source_is_an_error(tmp_path: Path, content: bytes | None, me
         find_images(source)
 
 
+def test_a_list_may_quote_its_paths_as_windows_copies_them(folder: Path) -> None:
+    (folder / "list.txt").write_text('"a\\3.png"\n"a/0.png"\na/6.png\n"none.png"\n"\n')
+    assert find_images(folder / "list.txt")[:4] == [
+        folder / name for name in ("a/3.png", "a/0.png", "a/6.png", "none.png")
+    ]
+
+
+def test_a_name_with_quotes_of_its_own_is_that_files(folder: Path) -> None:
+    (folder / "a" / "0.png").rename(folder / "a" / '"0.png"')
+    (folder / "a" / "list.txt").write_text('"0.png"\n')
+    assert find_images(folder / "a" / "list.txt") == [folder / "a" / '"0.png"']
+
+
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no image in this folder"):
         find_images(tmp_path)
