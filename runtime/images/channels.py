@@ -14,12 +14,14 @@ from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.arrays import read_array
 from mtl_deploy.runtime.files.reading import DocumentError
 
-from .files import MOST_BYTES
+from .files import MOST_BYTES, PICTURE_CHANNELS
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 Pixels = npt.NDArray[np.uint8]
+
+_SAMPLES_PER_PIXEL, _PHOTOMETRIC, _SEPARATED = 277, 262, 5  # tags of TIFF 6.0, and the inks of print
 
 
 def pixels_of_array(array: npt.NDArray[Any], preprocessing: Preprocessing) -> Pixels:
@@ -85,6 +87,7 @@ def in_network_channels(image: PillowImage.Image, preprocessing: Preprocessing) 
     """
     if preprocessing.channel_count == 3:
         return as_rgb(image)
+    _check_samples(image, preprocessing.channel_count)
     if preprocessing.channel_count == 1:
         return _eight_bits(image).convert("L")
     from PIL import ImageOps
@@ -101,8 +104,24 @@ def in_network_channels(image: PillowImage.Image, preprocessing: Preprocessing) 
 
 
 def as_rgb(image: PillowImage.Image) -> PillowImage.Image:
-    """Return the image as RGB, by its EXIF orientation: gray is tripled, alpha dropped, 16 bits become 8."""
+    """Return the image as RGB, by its EXIF orientation: gray is tripled, alpha dropped, 16 bits become 8.
+
+    Raises:
+        ImageError: as :func:`in_network_channels`.
+    """
+    _check_samples(image, 3)
     return _eight_bits(image).convert("RGB")
+
+
+def _check_samples(image: PillowImage.Image, count: int) -> None:
+    """Refuse a TIFF file with more channels than Pillow gives: it drops the rest without a word. Inks may have an alpha."""
+    tags = getattr(image, "tag_v2", {})
+    found = tags.get(_SAMPLES_PER_PIXEL, 1)
+    if found > PICTURE_CHANNELS + (tags.get(_PHOTOMETRIC) == _SEPARATED):
+        raise ImageError(
+            f"the picture has {found} channels, and pictures, TIFF too, are read with {PICTURE_CHANNELS} at most; "
+            f"save the array (H, W, {count}) uint8 of those that the network takes as .npy"
+        )
 
 
 def _eight_bits(image: PillowImage.Image) -> PillowImage.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -132,6 +133,61 @@ def test_a_picture_of_other_channels_is_refused_with_the_way_on(channels: int, t
         load_pixels(tmp_path / "rgb.tiff", taking(channels))
     with pytest.raises(ImageError, match="No such file"):
         load_pixels(tmp_path / "absent.tiff", taking(channels))
+
+
+def write_tiff(file: Path, pixels: np.ndarray, photometric: int = 2) -> None:
+    """Write ``(H, W, C)`` as an uncompressed TIFF 6.0 of one strip; Pillow writes at most four channels."""
+    height, width, bands = pixels.shape
+    bits, extra = 8 * pixels.itemsize, bands - (4 if photometric == 5 else 3)
+    data = pixels.tobytes()
+    start = 8 + len(data)
+    tags = [
+        (256, [width]), (257, [height]), (258, [bits] * bands), (259, [1]), (262, [photometric]), (273, [8]), (277, [bands]),
+        (278, [height]), (279, [len(data)]), (284, [1]), (338, [0] * extra),
+    ]  # fmt: skip
+    tags = [(tag, values) for tag, values in tags if values]
+    beyond, place, entries = b"", start + 2 + 12 * len(tags) + 4, b""
+    for tag, values in tags:
+        held = struct.pack(f"<{len(values)}H", *values)
+        if len(held) > 4:
+            held, beyond = struct.pack("<I", place + len(beyond)), beyond + held
+        entries += struct.pack("<HHI", tag, 3, len(values)) + held.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", start)
+    file.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4 + beyond)
+
+
+@pytest.mark.parametrize("bands", [5, 6])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_tiff_of_more_channels_is_refused_where_pillow_would_drop_them(
+    channels: int, bands: int, tmp_path: Path
+) -> None:
+    write_tiff(tmp_path / "bands.tif", image(bands))
+    message = (
+        rf"the picture has {bands} channels, .* with 4 at most; save the array \(H, W, {channels}\) uint8 .* as .npy"
+    )
+    with pytest.raises(ImageError, match=rf"bands.tif: {message}"):
+        load_pixels(tmp_path / "bands.tif", taking(channels))
+    with Image.open(tmp_path / "bands.tif") as picture, pytest.raises(ImageError, match=message):
+        load_pixels(picture, taking(channels))
+
+
+@pytest.mark.parametrize(("bands", "photometric"), [(3, 2), (4, 2), (4, 5), (5, 5)])
+def test_a_tiff_of_colours_or_inks_and_an_alpha_is_read(bands: int, photometric: int, tmp_path: Path) -> None:
+    pixels = image(bands)
+    write_tiff(tmp_path / "colours.tif", pixels, photometric)
+    inks = photometric == 5
+    shown = np.ascontiguousarray(pixels[..., : 4 if inks else 3])
+    expected = Image.fromarray(shown, "CMYK" if inks else "RGB").convert("RGB")
+    np.testing.assert_array_equal(
+        load_pixels(tmp_path / "colours.tif", taking(3))[0], load_pixels(expected, taking(3))[0]
+    )
+
+
+@pytest.mark.parametrize(("bands", "kind"), [(8, np.uint8), (5, np.uint16), (3, np.float32)], ids=str)
+def test_a_tiff_that_pillow_does_not_read_is_refused_with_the_way_on(bands: int, kind: type, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "bands.tif", np.ones((12, 10, bands), kind))
+    with pytest.raises(ImageError, match=r"bands.tif: a damaged TIFF, or one with more .*\(H, W, 3\) uint8 as .npy"):
+        load_pixels(tmp_path / "bands.tif", taking(3))
 
 
 @pytest.mark.parametrize(
