@@ -36,11 +36,21 @@ def pixels_of_array(array: npt.NDArray[Any], preprocessing: Preprocessing) -> Pi
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == count and array.size:
         return array
     form = f"{'(H, W) or ' if count == 1 else ''}(H, W, {count}){preprocessing.colours}"
-    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 {form}{_hint(array, count)}")
+    raise ImageError(f"got {array.dtype} of shape {array.shape}; expected uint8 {form}{hint(array, count)}")
 
 
-def _hint(array: npt.NDArray[Any], count: int) -> str:
-    """For the error: how the array becomes an image of so many channels, its type first; nothing where that is not known."""
+def hint(array: npt.NDArray[Any], count: int) -> str:
+    """Return, for an error, how an array becomes an image of so many channels, or a batch of them: its type first.
+
+    Args:
+        array: that was refused: an image, or a batch with four dimensions.
+        count: of the channels that the network takes.
+
+    Returns:
+        half-sentences, each behind a semicolon; nothing where no way is known.
+    """
+    if batch := array.ndim == 4:
+        array = array[0] if len(array) else array[:, 0]
     last = array.shape[2] if array.ndim == 3 else 0
     hints = []
     if array.dtype != np.uint8 and array.ndim in (2, 3):
@@ -48,18 +58,19 @@ def _hint(array: npt.NDArray[Any], count: int) -> str:
     if count == 3 and (array.ndim == 2 or last == 1):
         hints.append("stack a grayscale image three times")
     elif array.ndim == 3 and array.shape[0] == count != last:
-        hints.append("move the channels to the end: image.transpose(1, 2, 0)")
+        way = "images.transpose(0, 2, 3, 1)" if batch else "image.transpose(1, 2, 0)"
+        hints.append(f"move the channels to the end: {way}")
     elif count == 1 and last in (3, 4):
-        hints.append("make it gray: Image.fromarray(image).convert('L') of Pillow")
-    elif count == 1 and last > 1 and array.shape[0] in (3, 4):
+        hints.append(f"make {'each' if batch else 'it'} gray: Image.fromarray(image).convert('L') of Pillow")
+    elif not batch and count == 1 and last > 1 and array.shape[0] in (3, 4):
         hints.append(
             "make planes of colours gray; a batch of gray images has the channel as its last dimension: images[..., None]"
         )
-    elif count == 1 and last > 1:
+    elif not batch and count == 1 and last > 1:
         hints.append("a batch has the channel as its last dimension: images[..., None]")
     elif count == 3 and last == 4:
         hints.append("leave out the alpha: image[..., :3]")
-    return "".join(f"; {hint}" for hint in hints)
+    return "".join(f"; {way}" for way in hints)
 
 
 def pixels_of_array_file(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Pixels:

@@ -92,6 +92,41 @@ def test_an_array_of_another_form_is_refused_with_the_way_to_the_right_one(
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "count", "hint"),
+    [
+        (
+            (12, 10, 3),
+            np.float32,
+            1,
+            "without normalisation; make it gray: Image.fromarray(image).convert('L') of Pillow",
+        ),
+        ((2, 12, 10, 3), np.uint8, 1, "gray; make each gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((2, 3, 12, 10), np.uint8, 3, "RGB; move the channels to the end: images.transpose(0, 2, 3, 1)"),
+        (
+            (2, 1, 12, 10),
+            np.float32,
+            1,
+            "without normalisation; move the channels to the end: images.transpose(0, 2, 3, 1)",
+        ),
+        ((2, 12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((2, 12, 10, 1), np.float32, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        ((0, 12, 10, 3), np.uint8, 3, "RGB"),
+        ((0, 12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((), np.uint8, 1, "gray"),
+    ],
+)
+def test_a_batch_of_another_form_is_refused_with_the_way_to_the_right_one(
+    shape: tuple[int, ...], dtype: type, count: int, hint: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        prepare(np.zeros(shape, dtype), taking(count))
+    assert str(caught.value).endswith(hint)
+    with pytest.raises(ImageError) as caught:
+        prepare(np.zeros((12, 10), np.float64), taking(count, input="float"))
+    assert "without normalisation" not in str(caught.value)  # ready values would be normalised
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_palette_with_alphas_gives_its_colours_and_no_warning(channels: int, tmp_path: Path) -> None:
     plain = Image.fromarray(image(3)).quantize(16)
