@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
         the paths: a folder's in sorted order, a text file's in its own order.
 
     Raises:
-        ImageError: there is no such folder or file, the file is not text, or it lists no image.
+        ImageError: there is no such folder or file, the file is not text, or it lists no image, or absolute paths of Windows alone.
     """
     if source.is_dir():
         return images_in(source, channels)
@@ -79,6 +79,9 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
         raise ImageError(f"{source}: lists no image; write one path per line")
     if not text.isascii() and _has_raw_bytes(text) and not any(map(os.path.lexists, found)):
         raise ImageError(f"{source}: not a text file; give a folder of images, or a text file with one path per line")
+    first = PureWindowsPath(named[0].strip('"'))
+    if first.is_absolute() and not Path(str(first)).is_absolute() and not any(map(os.path.lexists, found)):
+        raise ImageError(f"{source}: {str(first)!r} is an absolute path of Windows; write paths relative to this list")
     return found
 
 
