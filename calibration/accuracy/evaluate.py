@@ -18,13 +18,13 @@ from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.labels import known
 from mtl_deploy.calibration.data.stored import Images
+from mtl_deploy.calibration.graph.frugal import FrugalBackend
 from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Kind, Task
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.predictions.maps import dense_values
 
-from .frugal import FrugalBackend
 from .map_cells import DenseScore
 from .matrix import AccuracyMatrix, Cell, compare, image_losses
 from .paired_losses import Losses

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
+from mtl_deploy.calibration.graph.frugal import FrugalBackend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME
-
-from .frugal import FrugalBackend
 
 Outputs = dict[str, npt.NDArray[Any]]
 BATCH = 8

@@ -120,6 +120,8 @@ def _checked(images: npt.NDArray[Any], source: Path, preprocessing: Preprocessin
         hint = "; move the channels to the end: images.transpose(0, 2, 3, 1)"
     elif channels == 3 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1)):
         hint = "; stack grey images three times"
+    elif channels == 1 and images.ndim == 4 and images.shape[3] in (3, 4):
+        hint = "; make each gray: Image.fromarray(image).convert('L') of Pillow"
     elif images.dtype != np.uint8 and images.ndim == 4:
         hint = "; give the pixels as they are in the file, 0 to 255, without normalisation"
     raise ImageError(

@@ -57,7 +57,7 @@ def _of_pixels(images: Images) -> list[str]:
 
 
 class _Pixels:
-    """How the pixels of images vary, from one image at a time."""
+    """How the pixels of images vary, from 0 to 255; it holds sums, not the images. Add one image at least before asking."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -67,7 +67,7 @@ class _Pixels:
         self._neighbours: list[float] = []
 
     def add(self, image: Any) -> None:
-        """Add an image ``(H, W, 3)``."""
+        """Add an image ``(H, W, C) uint8``, of the size of those before."""
         pixels = image.astype(np.float64)
         self._count += 1
         self._sum += pixels
@@ -79,7 +79,7 @@ class _Pixels:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of all pixels."""
+        """Standard deviation of all values, of all pixels and channels."""
         mean = np.mean(self._sum) / self._count
         return float(np.sqrt(max(np.mean(self._squares) / self._count - mean**2, 0.0)))
 
@@ -90,7 +90,7 @@ class _Pixels:
 
     @property
     def related(self) -> float | None:
-        """Correlation of pixels side by side; None for images that are constant or narrow."""
+        """Correlation of pixels side by side; None for images that are constant or narrower than 8 pixels."""
         variance = float(np.mean(self._variances)) if self._variances else 0.0
         return float(np.mean(self._neighbours)) / variance if variance > 0 else None
 

@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -49,14 +49,15 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
     Args:
         source: a folder, searched with its subfolders for files with an image's suffix; hidden ones are left out. Or a text file
             with one path per line, absolute or relative to the file's own folder; empty lines and lines that start with ``#`` are
-            left out. A name that no file has is looked for in other spellings, see :mod:`~mtl_deploy.calibration.data.names`.
+            left out. A name that no file has is looked for without the quotes around it, and in other spellings, see
+            :mod:`~mtl_deploy.calibration.data.names`.
         channels: of the network's images; see :func:`~mtl_deploy.runtime.images.files.images_in`.
 
     Returns:
         the paths: a folder's in sorted order, a text file's in its own order.
 
     Raises:
-        ImageError: there is no such folder or file, the file is not text, or it lists no image.
+        ImageError: there is no such folder or file, the file is not text, or it lists no image, or absolute paths of Windows alone.
     """
     if source.is_dir():
         return images_in(source, channels)
@@ -72,13 +73,25 @@ def find_images(source: Path, channels: int = 3) -> list[Path]:
         ) from error
     lines = [line.strip() for line in io.StringIO(text, newline=None)]  # splitlines() would break names in two
     folders = Folders()
-    named = [source.parent / line for line in lines if line and not line.startswith("#")]
-    found = [folders.find(path) or path for path in named]
+    named = [line for line in lines if line and not line.startswith("#")]
+    found = [_listed(line, source.parent, folders) for line in named]
     if not found:
         raise ImageError(f"{source}: lists no image; write one path per line")
     if not text.isascii() and _has_raw_bytes(text) and not any(map(os.path.lexists, found)):
         raise ImageError(f"{source}: not a text file; give a folder of images, or a text file with one path per line")
+    first = PureWindowsPath(named[0].strip('"'))
+    if first.is_absolute() and not Path(str(first)).is_absolute() and not any(map(os.path.lexists, found)):
+        raise ImageError(f"{source}: {str(first)!r} is an absolute path of Windows; write paths relative to this list")
     return found
+
+
+def _listed(line: str, folder: Path, folders: Folders) -> Path:
+    """Return the path that a line names: with the quotes around it, if a file's name has them, else without them."""
+    if (found := folders.find(folder / line)) is not None:
+        return found
+    if len(line) > 2 and line[0] == line[-1] == '"':  # as "Copy as path" of Windows writes it
+        line = line[1:-1]
+    return folders.find(folder / line) or folder / line
 
 
 def _has_raw_bytes(text: str) -> bool:

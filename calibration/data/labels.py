@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -16,16 +13,15 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.files.reading import describe
 
-from .names import folded, read_names
+from .cells import doubtful, number, read_csv
+from .names import folded
 
 Labels = npt.NDArray[Any]
 
 UNKNOWN = -1  # for a class; NaN for a regression
 
 _EMPTY = frozenset(("", "nan", "na", "n/a", "none", "null"))
-_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's, as the first line
 _SHOWN = 3  # items that a warning lists
 _MOST_CLASSES = 1 << 31  # if their number is not known
 
@@ -74,17 +70,18 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     Raises:
         OptionError: the file cannot be read, lacks a column, contradicts itself, or nothing in it can be used.
     """
-    rows, numbers, comma = _read_csv(file)
-    columns = {name.lower(): name for name in rows[0]}
-    if "file" not in columns:
-        raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(rows[0])}")
-    known = {task.name: columns[task.name.lower()] for task in tasks if task.name.lower() in columns}
+    titles, rows, numbers, comma = read_csv(file)
+    named = _column(file, titles, "file")
+    if named is None:
+        raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(titles)}")
+    columns = {task.name: _column(file, titles, task.name) for task in tasks}
+    known = {name: column for name, column in columns.items() if column is not None}
     if not known:
         raise OptionError(
             f"{file}: no column is named after a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
-            f"{', '.join(rows[0])}"
+            f"{', '.join(titles)}"
         )
-    names = [row[columns["file"]] for row in rows]
+    names = [row[named] for row in rows]
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
         first = seen.setdefault(name, i)
@@ -101,7 +98,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     used = sorted({rows_of[0] for rows_of in matched if rows_of})
     if not used:
         raise OptionError(
-            f"{file}: none of its {len(rows)} files is an image of {source}; the first one is {names[0]!r}"
+            f"{file}: none of its {len(rows)} files is an image of {source}; the first one is {names[0]!r}{_elsewhere(names[0])}"
         )
     warnings = []
     if missing := [path.name for path, row in zip(paths, matched, strict=True) if not row]:
@@ -126,45 +123,21 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     return FileLabels(values, {}, tuple(warnings))
 
 
-def _read_csv(file: Path) -> tuple[list[dict[str, str]], list[int], bool]:
-    """Return the lines after the first as dicts, their numbers in the file, and whether a comma in a number is a decimal one."""
-    try:
-        text = read_names(file)
-    except OSError as error:
+def _column(file: Path, titles: Sequence[str], name: str) -> int | None:
+    """Return the column of a name: the one with this very name, else the one that has it in another case; None: there is none."""
+    same = [i for i, title in enumerate(titles) if title.lower() == name.lower()]
+    exact = [i for i in same if titles[i] == name]
+    if len(found := exact or same) > 1:
         raise OptionError(
-            f"{file}: {describe(error)}; give a CSV file with a column file and one column per task"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    lines = io.StringIO(text, newline="")  # cells may hold what splitlines() takes for line ends
-    before = 0
-    if (said := _SEPARATOR.match(text)) is not None:
-        delimiter = said[1]
-        lines.readline()
-        before = 1
-    else:
-        delimiter = max(",;\t", key=re.split("[\r\n]", text, maxsplit=1)[0].count)
-    reader = csv.reader(lines, delimiter=delimiter)
-    try:
-        cells = [
-            ([cell.strip() for cell in row], before + reader.line_num) for row in reader if any(map(str.strip, row))
-        ]
-    except csv.Error as error:
-        raise OptionError(f"{file}: line {before + reader.line_num} is not CSV ({error})") from error
-    if len(cells) < 2:
-        raise OptionError(
-            f"{file}: holds no labels; write a line of column names (file and the tasks), then one line per image"
+            f"{file}: {len(found)} columns are named {name!r} ({', '.join(titles[i] for i in found)}); leave or rename all but one"
         )
-    titles = cells[0][0]
-    while not titles[-1]:  # separators at the end
-        titles.pop()
-    for row, number in cells:
-        while len(row) > len(titles) and not row[-1]:
-            row.pop()
-        if len(row) != len(titles):
-            raise OptionError(f"{file}: line {number} has {len(row)} cells, the first line {len(titles)}")
-    rows = [dict(zip(titles, row, strict=True)) for row, _ in cells[1:]]
-    return rows, [number for _, number in cells[1:]], delimiter != ","
+    return found[0] if found else None
+
+
+def _elsewhere(name: str) -> str:
+    """For an error: what to do about the absolute path of another machine."""
+    absolute = PureWindowsPath(name).is_absolute() or Path(name).is_absolute()
+    return ", an absolute path; write paths relative to the CSV file or to the images" if absolute else ""
 
 
 def _match(names: Sequence[str], folders: Sequence[Path], paths: Sequence[Path]) -> list[list[int]]:
@@ -218,12 +191,17 @@ def parse_labels(task: Task, cells: Sequence[str], *, comma: bool = False) -> tu
     if task.kind == "regression":
         width = max(task.size, 1)
         numbers = np.full((len(cells), width), unknown)
+        unclear = set(doubtful(cells) if comma and width == 1 else ())
         for i, cell in enumerate(cells):
             try:
-                row = [] if cell.lower() in _EMPTY else [_number(part, comma=comma) for part in cell.split()]
+                row = [] if cell.lower() in _EMPTY else [number(part, comma=comma) for part in cell.split()]
             except ValueError:
                 row = [np.inf]
-            if row and (len(row) != width or not np.isfinite(row).all()):
+            if cell in unclear:
+                problems[i] = (
+                    f"{task.name} {cell!r} is unclear, since the column has numbers with commas and with points"
+                )
+            elif row and (len(row) != width or not np.isfinite(row).all()):
                 problems[i] = f"{task.name} {cell!r} is not {'a number' if width == 1 else f'{width} numbers'}"
             elif row:
                 numbers[i] = row
@@ -281,18 +259,13 @@ def array_labels(task: Task, array: Labels, where: str) -> Labels:
     return numbers.astype(np.int64)
 
 
-def _number(text: str, *, comma: bool) -> float:
-    """Read a number, with a decimal comma where that is allowed; ValueError where it is none."""
-    return float(text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text)
-
-
 def _index(cell: str, count: int | None, *, comma: bool = False) -> int | None:
     """Read an index; spreadsheets may write 1 as 1.0. -1 is unknown."""
     try:
-        number = _number(cell, comma=comma)
+        index = number(cell, comma=comma)
     except ValueError:
         return None
-    return int(number) if number.is_integer() and UNKNOWN <= number < (count or _MOST_CLASSES) else None
+    return int(index) if index.is_integer() and UNKNOWN <= index < (count or _MOST_CLASSES) else None
 
 
 def _unknown(task: Task) -> float | int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import IO, Any, Protocol
 
@@ -62,16 +64,20 @@ class StoredImages:
 
     Args:
         shape: ``(N, H, W, C)``; all images are black until they are set.
+
+    Raises:
+        WorkError: the file cannot be made, here and in ``__setitem__``, or read; mostly, the disk is full.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the images
-        self._file.truncate(prod(shape))
-        self._positions: npt.NDArray[np.intp] = np.arange(shape[0])
         self._one = shape[1:]
+        with self._kept():
+            self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the images
+            self._file.truncate(prod(shape))
+        self._positions: npt.NDArray[np.intp] = np.arange(shape[0])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,16 +117,12 @@ class StoredImages:
         Raises:
             WorkError: it cannot be written; mostly, the disk is full.
         """
-        try:
-            self._file.seek(int(self._positions[position]) * prod(self._one))
+        with self._kept():
             content = memoryview(np.ascontiguousarray(image, np.uint8).reshape(-1).data)
+            place = int(self._positions[position]) * prod(self._one)
             while content:
-                content = content[self._file.write(content) :]
-        except OSError as error:
-            raise WorkError(
-                f"{tempfile.gettempdir()}: the images cannot be kept there ({describe(error)}); {prod(self._one) >> 10} KiB per "
-                "image are needed: free some space, set TMPDIR to another folder, or use fewer images"
-            ) from error
+                count = os.pwrite(self._file.fileno(), content, place)
+                content, place = content[count:], place + count
 
     def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return all images as one array."""
@@ -129,14 +131,28 @@ class StoredImages:
 
     def _read(self, position: Any) -> Pixels:
         image = np.empty(self._one, np.uint8)
-        self._file.seek(int(position) * image.size)
-        view = memoryview(image.reshape(-1).data)
-        while view:
-            count = self._file.readinto(view)  # type: ignore[attr-defined]
-            if not count:
-                raise WorkError(f"{tempfile.gettempdir()}: the temporary file of the images became shorter; run again")
-            view = view[count:]
+        view, place = memoryview(image.reshape(-1).data), int(position) * image.size
+        with self._kept():  # each read has its own place in the file: threads may read at once
+            while view:
+                count = os.preadv(self._file.fileno(), [view], place)
+                if not count:
+                    raise WorkError(
+                        f"{tempfile.gettempdir()}: the temporary file of the images became shorter; run again"
+                    )
+                view, place = view[count:], place + count
         return image
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Turn what goes wrong with the file into a WorkError."""
+        try:
+            yield
+        except OSError as error:
+            folder = tempfile.tempdir or "the folder for temporary files"
+            raise WorkError(
+                f"{folder}: the images cannot be kept there ({describe(error)}); {prod(self._one) >> 10} KiB per "
+                "image are needed: free some space, set TMPDIR to another folder, or use fewer images"
+            ) from error
 
 
 def room_for(shape: tuple[int, ...]) -> WritableImages:

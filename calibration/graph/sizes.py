@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import prod
 from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.bundle.signature import Signature
@@ -18,31 +19,29 @@ _FLOAT = 4  # bytes
 def image_bytes(model: onnx.ModelProto, signature: Signature) -> dict[str, int]:
     """Return the bytes of each float32 tensor for one image at the signature's size, as far as its shape can be inferred.
 
+    Shapes are inferred with one image at that size as the input: what the file says of inner tensors may leave sides free, and
+    their first side need not be the batch's (window attention has images times windows there).
+
     Args:
         model: a graph of the signature. It is not changed.
         signature: has the size of the input where the graph leaves it free.
     """
-    import onnx_ir as ir
-
     from .typed import float_tensors, typed
 
-    graph = typed(model).graph
     preprocessing = signature.preprocessing
     sides = (preprocessing.height, preprocessing.width)
-    shape = graph.inputs[0].shape
-    free: dict[str, int] = {}
-    if shape is not None and len(shape) == 4:
-        spatial = shape[1:3] if preprocessing.input == "uint8" else shape[2:4]
-        free = {
-            str(side.value): size for side, size in zip(spatial, sides, strict=True) if isinstance(side, ir.SymbolicDim)
-        }
+    images = 1
+    known: dict[str, int] = {}
+    declared = model.graph.input[0].type.tensor_type.shape.dim
+    if len(declared) == 4:
+        images = declared[0].dim_value or 1
+        spatial = declared[1:3] if preprocessing.input == "uint8" else declared[2:4]
+        wanted = zip((declared[0], *spatial), (images, *sides), strict=True)
+        known = {side.dim_param: size for side, size in wanted if not side.dim_value}
     found: dict[str, int] = {}
-    for value in float_tensors(graph):
-        size = _FLOAT
-        for position, side in enumerate(value.shape or ()):
-            if position:
-                size *= side if isinstance(side, int) else free.get(str(side.value), 1)
-        found[str(value.name)] = size
+    for value in float_tensors(typed(model, known).graph):
+        counts = [side for side in value.shape or () if isinstance(side, int)]
+        found[str(value.name)] = _FLOAT * prod(counts) // images
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import onnx
@@ -10,9 +10,22 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 
-def typed(model: onnx.ModelProto) -> ir.Model:
-    """Return a graph with the inferred type and shape of every tensor; it shares its weights with the original."""
+def typed(model: onnx.ModelProto, sides: Mapping[str, int] | None = None) -> ir.Model:
+    """Return a graph with the inferred type and shape of every tensor; it shares its weights with the original.
+
+    Args:
+        model: the graph. It is not changed.
+        sides: by name, the length of free sides. All other free sides are inferred anew: what the file says of them holds for any
+            length.
+    """
     graph: ir.Model = ir.from_proto(model)
+    if sides is not None:
+        values = [*graph.graph.inputs, *(output for node in graph.graph.all_nodes() for output in node.outputs)]
+        for value in values:
+            if value.shape is not None:
+                value.shape = ir.Shape(
+                    [side if isinstance(side, int) else sides.get(str(side.value)) for side in value.shape]
+                )
     ir.passes.common.ShapeInferencePass()(graph)
     return graph
 

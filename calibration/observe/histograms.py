@@ -104,7 +104,7 @@ def collect(
             )
     counting = {name: _Counting(observed[name]) for name in names}
     batch = None
-    with closing(ObservingSession(with_outputs(model, names), names, threads=threads, arena=False)) as session:
+    with closing(ObservingSession(with_outputs(model, names), names, threads=threads)) as session:
         for batch in batches:
             found = session.run({model.graph.input[0].name: batch}, names)
             for name in names:

@@ -8,18 +8,18 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from mtl_deploy.calibration.graph.frugal import FrugalBackend
 
 
-class ObservingSession(OnnxRuntimeBackend):
+class ObservingSession(FrugalBackend):
     """Runs a graph whose outputs are its inner tensors, or what was computed of them.
+
+    Where activations come and go as outputs, an arena would hold the largest batch twice.
 
     Args:
         model: the graph.
         outputs: those that are asked for in each run; the others are left out.
         threads: of ONNX Runtime; None: one per core.
-        arena: whether ONNX Runtime keeps memory for the next run. Where activations come and go as outputs, an arena would hold the
-            largest batch twice.
         in_order: whether nodes run in the order written, which says when memory becomes free again. Otherwise ONNX Runtime's own
             order holds (ResNet-50, batch 8, reductions behind every tensor: 2.4 GB, in order 0.8).
 
@@ -36,18 +36,14 @@ class ObservingSession(OnnxRuntimeBackend):
         outputs: Sequence[str],
         *,
         threads: int | None,
-        arena: bool = True,
         in_order: bool = False,
     ) -> None:
-        self._arena, self._in_order = arena, in_order
-        super().__init__(
-            model.SerializeToString, where="the observed graph", providers=["CPU"], threads=threads, outputs=outputs
-        )
+        self._in_order = in_order
+        super().__init__(model.SerializeToString, threads=threads, where="the observed graph", outputs=outputs)
 
     def _options(self) -> Any:
         options = super()._options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.enable_cpu_mem_arena = self._arena
         if self._in_order:
             options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         return options

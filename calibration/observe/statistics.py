@@ -69,7 +69,7 @@ def observe(
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite = np.full(len(names), True)
     batch = None
-    with closing(ObservingSession(watched, wanted, threads=threads, arena=False, in_order=True)) as session:
+    with closing(ObservingSession(watched, wanted, threads=threads, in_order=True)) as session:
         for batch in batches:
             found = session.run({model.graph.input[0].name: batch}, wanted)
             values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)

@@ -75,7 +75,7 @@ def place_ranges(
     Returns:
         by name of a tensor, the range of the fake quantizer that saw its values. A tensor that none saw is not in it.
     """
-    with closing(ObservingSession(with_outputs(model, names), list(names), threads=threads, arena=False)) as session:
+    with closing(ObservingSession(with_outputs(model, names), list(names), threads=threads)) as session:
         found = session.run({model.graph.input[0].name: batch}, list(names))
     placed = {}
     for name in names:

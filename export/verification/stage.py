@@ -237,7 +237,7 @@ def runnable(graph: GraphVariant, content: bytes) -> bytes:
 @contextmanager
 def running(content: bytes, options: Options) -> Iterator[Backend]:
     """Run a graph in ONNX Runtime on the CPU."""
-    from mtl_deploy.calibration.accuracy.frugal import FrugalBackend
+    from mtl_deploy.calibration.graph.frugal import FrugalBackend
 
     with closing(FrugalBackend(content, threads=options.threads)) as backend:
         yield backend

@@ -54,6 +54,7 @@ _PATH: Schema = {
     "maxLength": 1024,
     "pattern": "^[^\\x00]*$",  # that it stays inside is checked where it is used
 }
+_FILE: dict[str, Schema] = {"path": _PATH, "sha256": _SHA256, "size_bytes": _COUNT}
 _COLOUR: Schema = _list({"type": "number", "minimum": -1e6, "maximum": 1e6}, minItems=1, maxItems=MOST_CHANNELS)
 _SPREAD: Schema = _list({"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}, minItems=1, maxItems=MOST_CHANNELS)
 _WRITTEN_NUMBER: Schema = {"anyOf": [_NUMBER, {"enum": ["inf", "-inf", "nan"]}]}
@@ -135,7 +136,7 @@ _DETAILS: Schema = _object(
 )
 _ARTIFACT: Schema = _object(
     "path role tasks precision backend batch_min batch_max opset sha256 size_bytes parameters multiply_adds",
-    path=_PATH,
+    **_FILE,
     role=_TEXT,
     tasks=_list(_TEXT),
     precision=_TEXT,
@@ -143,31 +144,23 @@ _ARTIFACT: Schema = _object(
     batch_min=_whole(1, MOST_BATCH),
     batch_max=_nullable(_whole(1, MOST_BATCH)),
     opset=_nullable(_COUNT),
-    sha256=_SHA256,
-    size_bytes=_COUNT,
     parameters=_COUNT,
     multiply_adds=_COUNT,
     details=_DETAILS,
+)
+_ERRORS = (
+    *("error", "floor", "max_error", "mean_error", "rms_error", "tolerance", "logit_error", "logit_tolerance"),
+    *("agreement", "spread", "structure_excess"),
 )
 VERIFICATION: Schema = _object(
     "artifact",
     artifact=_TEXT,
     task=_TEXT,
     samples=_COUNT,
-    error=_nullable(_NUMBER),
-    floor=_nullable(_NUMBER),
-    max_error=_nullable(_NUMBER),
-    mean_error=_nullable(_NUMBER),
-    tolerance=_nullable(_NUMBER),
-    logit_error=_nullable(_NUMBER),
-    logit_tolerance=_nullable(_NUMBER),
-    agreement=_nullable(_NUMBER),
-    rms_error=_nullable(_NUMBER),
     excess=_NUMBER,
-    spread=_nullable(_NUMBER),
     constant=_FLAG,
     truth=_TEXT,
-    structure_excess=_nullable(_NUMBER),
+    **dict.fromkeys(_ERRORS, _nullable(_NUMBER)),
     against=_TEXT,
     cut_from=_PATH,
 )
@@ -183,7 +176,7 @@ _PROVENANCE: Schema = _object(
     verification_images=_TEXT,
     stress=_list(_STRESS),
 )
-_REFERENCE: Schema = _object(path=_PATH, sha256=_SHA256, size_bytes=_COUNT, images=_COUNT)
+_REFERENCE: Schema = _object("", **_FILE, images=_COUNT)
 _COVERAGE: Schema = _object(
     "tensor clipped unused dead_channels heads",
     tensor=_TEXT,
@@ -194,9 +187,8 @@ _COVERAGE: Schema = _object(
     heads=_list(_TEXT),
 )
 _CALIBRATION: Schema = _object(
-    path=_PATH,
-    sha256=_SHA256,
-    size_bytes=_COUNT,
+    "",
+    **_FILE,
     images=_COUNT,
     held_out=_COUNT,
     method=_TEXT,
@@ -215,12 +207,8 @@ _CELL: Schema = _object(
     variant=_TEXT,
     samples=_COUNT,
     metrics=_map(_WRITTEN_NUMBER),
-    drop=_nullable(_WRITTEN_NUMBER),
-    drop_low=_nullable(_WRITTEN_NUMBER),
-    drop_high=_nullable(_WRITTEN_NUMBER),
-    agreement=_nullable(_WRITTEN_NUMBER),
-    mean_error=_WRITTEN_NUMBER,
-    max_error=_WRITTEN_NUMBER,
+    **dict.fromkeys(("drop", "drop_low", "drop_high", "agreement"), _nullable(_WRITTEN_NUMBER)),
+    **dict.fromkeys(("mean_error", "max_error"), _WRITTEN_NUMBER),
     unit=_nullable(_TEXT),
 )
 ACCURACY: Schema = _object(labelled=_FLAG, cells=_list(_CELL))

@@ -27,6 +27,7 @@ ARRAY_SUFFIX = ".npy"
 """Of an image that is an array; looked for in a folder where there are no pictures, or where pictures cannot hold the channels."""
 PICTURE_CHANNELS = 4
 """Channels that Pillow reads from a picture at most; of a TIFF with more it drops the rest without a word."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such a file begins
 MOST_BYTES = 1 << 30
 """Bytes of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
 
@@ -92,6 +93,12 @@ def opened_image(path: str | os.PathLike[str], *, channels: int = 3) -> Iterator
         try:
             opened = Image.open(stream, formats=FORMATS)
         except UnidentifiedImageError as error:
+            stream.seek(0)
+            if stream.read(4) in _TIFF:
+                raise ImageError(
+                    f"{name}: a damaged TIFF, or one with more channels or other numbers than Pillow reads ({PICTURE_CHANNELS} of "
+                    f"8 bits at most); save the array (H, W, {channels}) uint8 as .npy"
+                ) from error
             raise ImageError(f"{name}: not an image in a supported format ({', '.join(FORMATS)})") from error
         with opened as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:

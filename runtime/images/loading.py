@@ -15,7 +15,7 @@ from mtl_deploy.runtime.bundle.preprocessing import Interpolation, Preprocessing
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import ImageError
 
-from .channels import as_rgb, in_network_channels, pixels_of_array, pixels_of_array_file
+from .channels import as_rgb, hint, in_network_channels, pixels_of_array, pixels_of_array_file
 from .files import ARRAY_SUFFIX, failing_as, opened_image
 from .fit import ImagePlacement, place
 from .resize import resize
@@ -114,7 +114,7 @@ def _from_array(array: Array, preprocessing: Preprocessing) -> PreparedImages:
         if array.ndim != 4 or array.shape[3] != channels or not array.size:
             raise ImageError(
                 f"got uint8 of shape {array.shape}; expected (H, W, {channels}) or a batch (N, H, W, {channels})"
-                f"{preprocessing.colours}"
+                f"{preprocessing.colours}{hint(array, channels)}"
             )
         if preprocessing.multiple:
             _check_sides(array.shape, array.shape[1:3], preprocessing)
@@ -133,7 +133,7 @@ def _from_array(array: Array, preprocessing: Preprocessing) -> PreparedImages:
     ready = f" or ready float32 (N, {channels}, {expected})" if preprocessing.input == "float" else ""
     raise ImageError(
         f"got {array.dtype} of shape {array.shape}; expected uint8 (H, W, {channels}) or (N, H, W, {channels})"
-        f"{preprocessing.colours}{ready}"
+        f"{preprocessing.colours}{ready or hint(array, channels)}"
     )
 
 

@@ -13,7 +13,7 @@ from mtl_deploy.runtime.errors import ImageError
 
 
 def shares(images: Sequence[Any], preprocessing: Preprocessing) -> list[Preprocessing]:
-    """Return, for each image of one input, the preprocessing of its own channels.
+    """Return, for each image of one input, the preprocessing of its own channels, in the image's order (R, G, B).
 
     An array brings its own number of channels, ``(H, W)`` one; pictures and files share the others evenly.
 
@@ -22,7 +22,7 @@ def shares(images: Sequence[Any], preprocessing: Preprocessing) -> list[Preproce
         preprocessing: of the whole input.
 
     Raises:
-        ImageError: the numbers do not add up to the network's.
+        ImageError: an array is no image, or the numbers do not add up to the network's.
     """
     known = [_channels(image) for image in images]
     left = preprocessing.channel_count - sum(count for count in known if count)
@@ -33,15 +33,23 @@ def shares(images: Sequence[Any], preprocessing: Preprocessing) -> list[Preproce
         raise ImageError(
             f"got {len(images)} images as one input, of {stated} channels; the network takes {preprocessing.channel_count} in all"
         )
+    mean, std = preprocessing.mean, preprocessing.std
+    if preprocessing.order == "bgr":
+        mean, std = mean[::-1], std[::-1]
     found, start = [], 0
     for count in (count or each for count in known):
         part = slice(start, start + count)
-        found.append(replace(preprocessing, mean=preprocessing.mean[part], std=preprocessing.std[part], channels=count))
+        found.append(replace(preprocessing, mean=mean[part], std=std[part], channels=count))
         start += count
     return found
 
 
 def _channels(image: Any) -> int:
+    """Return the number of an array's channels; 0 where it is not known before a picture is read."""
     if not isinstance(image, np.ndarray):
         return 0
-    return 1 if image.ndim == 2 else int(image.shape[-1])
+    if image.ndim not in (2, 3) or not image.size:
+        raise ImageError(
+            f"got {image.dtype} of shape {image.shape} as a part of one input; expected uint8 (H, W) or (H, W, channels)"
+        )
+    return 1 if image.ndim == 2 else int(image.shape[2])

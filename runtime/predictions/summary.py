@@ -11,7 +11,7 @@ from mtl_deploy.runtime.bundle.tasks import Kind
 
 NAMED = 3  # classes that a line names
 LISTED = 12  # numbers that a line lists; of more it shows the first few
-SHOWN = 4  # the first few, and values of a raw tensor that a line shows
+SHOWN = 4  # the first few
 
 
 def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
@@ -79,8 +79,8 @@ def summarize(
 
 def describe_raw(value: Array) -> str:
     """Return one line for a raw tensor: its values if they are few, otherwise its shape and range."""
-    if value.size <= SHOWN:
-        return ", ".join(f"{number:.4g}" for number in value.ravel())
+    if value.size <= LISTED:
+        return describe_numbers(value, None)
     shape = "x".join(map(str, value.shape))
     found = _finite_range(value)
     if found is None:
@@ -94,7 +94,7 @@ def summarize_raw(value: Array) -> dict[str, object]:
     found = _finite_range(value)
     least, mean, greatest = (None, None, None) if found is None else found
     data: dict[str, object] = {"shape": list(value.shape), "min": least, "mean": mean, "max": greatest}
-    if value.size > SHOWN:
+    if value.size > LISTED:
         return data
     numbers = [float(number) if np.isfinite(number) else None for number in value.ravel()]
     return data | {"values": numbers}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from mtl_deploy.calibration.accuracy.evaluate import evaluate, relative_errors
 from mtl_deploy.calibration.accuracy.run import run_graph
@@ -26,6 +31,7 @@ from mtl_deploy.calibration.int8.graphs import Int8Graphs
 from mtl_deploy.calibration.observe.statistics import observe
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle.manifest import MANIFEST
+from mtl_deploy.runtime.errors import WorkError
 from mtl_deploy.runtime.images.loading import prepare
 from tests.networks.dense_bundle import dense_graph, dense_signature, write_dense_bundle
 
@@ -106,8 +112,35 @@ def test_sizes_are_those_of_one_image_at_the_networks_size() -> None:
     known = image_bytes(onnx.load_from_string(dense_graph(signature)), signature)
     assert (known["convolved"], known["planes"]) == (4 * 8 * 9 * 13, 4 * 3 * 36 * 52)
     assert known["seg_logits"] == 4 * 5 * 9 * 13
-    free = dense_signature(size=(36, 52), multiple=4)
-    assert image_bytes(onnx.load_from_string(dense_graph(free)), free)["planes"] == known["planes"]
+
+
+@pytest.mark.parametrize("image_input", ["uint8", "float"])
+def test_free_sizes_count_as_much_as_the_fixed_ones_of_the_signature(image_input: str) -> None:
+    fixed = dense_signature(size=(36, 52), image_input=image_input)
+    free = dense_signature(size=(36, 52), image_input=image_input, multiple=4)
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(dense_graph(free)))  # as an exporter leaves it
+    assert any(side.dim_param for value in model.graph.value_info for side in value.type.tensor_type.shape.dim)
+    before = model.SerializeToString()
+    assert image_bytes(model, free) == image_bytes(onnx.load_from_string(dense_graph(fixed)), fixed)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_windows_of_an_image_count_all_where_they_lie_along_the_batch(batch: str | int) -> None:
+    windows = helper.make_tensor_value_info("windows", TensorProto.FLOAT, ["windows_of_all", 49, 3])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["cast", "shape"], ["windows"]),
+        ],
+        "attention",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 28, 56, 3])],
+        [windows],
+        [numpy_helper.from_array(np.array([-1, 49, 3]), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    one = 4 * 28 * 56 * 3
+    assert image_bytes(model, dense_signature(size=(28, 56))) == {"cast": one, "windows": one}
 
 
 def test_portions_hold_each_tensor_once_and_stay_below_the_limit() -> None:
@@ -188,3 +221,38 @@ def test_stored_images_are_indexed_like_an_array() -> None:
     assert [one.tolist() for one in part] == [one.tolist() for one in images[chosen]]
     with pytest.raises(IndexError):
         kept[10]
+
+
+def test_threads_read_stored_images_at_once() -> None:
+    kept = StoredImages((50, 64, 64, 3))
+    for position in range(50):
+        kept[position] = np.full((64, 64, 3), position, np.uint8)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda turn: np.unique(kept[turn % 50]).tolist(), range(3000)))
+    assert found == [[turn % 50] for turn in range(3000)]
+
+
+def test_a_file_of_images_that_cannot_be_kept_is_an_error_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = StoredImages((4, 16, 32, 3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(WorkError, match=r"File too large.*set TMPDIR to another folder"):
+            StoredImages((4, 16, 32, 3))
+        with pytest.raises(WorkError, match=r"File too large.*set TMPDIR to another folder"):
+            kept[3] = np.zeros((16, 32, 3), np.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept._file.truncate(0)
+    with pytest.raises(WorkError, match="became shorter"):
+        kept[0]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, kept._file.fileno())
+    os.close(folder)
+    with pytest.raises(WorkError, match=r"cannot be kept there.*Is a directory"):
+        kept[0]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(WorkError, match=r"absent: .*No such file.*set TMPDIR to another folder"):
+        StoredImages((4, 16, 32, 3))

@@ -210,7 +210,12 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("mtl_deploy.runtime.backends.tensorrt.kernel_cache.tempfile.mkstemp", read_only)
-    run_batches(engine_bundle(**RTX))
+    folder = engine_bundle(**RTX)
+    before = sorted(folder.iterdir())
+    run_batches(folder)
+    run_batches(folder)
+    assert sorted(folder.iterdir()) == before
+    assert rtx.compiled == [1, 2, 1, 2]  # nothing was kept
 
 
 def test_a_full_disk_leaves_no_half_file(

@@ -100,4 +100,6 @@ def test_a_malformed_record_is_a_bundle_error(trt: Any, engine_bundle: EngineBun
 def test_selecting_warns_of_nothing(machine: Simulation, engine_bundle: EngineBundle) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        select(open_bundle(engine_bundle()))
+        choice = select(open_bundle(engine_bundle()))
+    assert choice.artifact.path == "fp32.onnx"
+    assert "TensorRT is not installed" in (choice.misfit or "")  # whoever loads it warns

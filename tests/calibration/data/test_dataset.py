@@ -212,6 +212,14 @@ def test_arrays_of_another_form_are_errors_that_say_what_to_do(tmp_path: Path, a
         load_data(tmp_path / "images.npy", SIZE, TASKS)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_for_a_gray_network_are_an_error_that_says_how_to_make_them_gray(tmp_path: Path, channels: int) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8, channels), np.uint8))
+    gray = Preprocessing(8, 8, mean=(0.5,), std=(0.25,))
+    with pytest.raises(ImageError, match=r"expected uint8 \(N, H, W, 1\), gray; make each gray: .*convert\('L'\)"):
+        load_data(tmp_path / "images.npy", gray, ())
+
+
 def test_damaged_and_foreign_array_files_are_errors(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "whole.npz", images=pictures(4))
     content = bytearray((tmp_path / "whole.npz").read_bytes())

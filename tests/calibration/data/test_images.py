@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,30 @@ def test_what_is_no_source_is_an_error(tmp_path: Path, content: bytes | None, me
         source.write_bytes(content)
     with pytest.raises(ImageError, match=message):
         find_images(source)
+
+
+def test_a_list_may_quote_its_paths_as_windows_copies_them(folder: Path) -> None:
+    (folder / "list.txt").write_text('"a\\3.png"\n"a/0.png"\na/6.png\n"none.png"\n"\n')
+    assert find_images(folder / "list.txt")[:4] == [
+        folder / name for name in ("a/3.png", "a/0.png", "a/6.png", "none.png")
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an absolute path there")
+@pytest.mark.parametrize("line", [r"C:\photos\1.jpg", r'"\\server\photos\1.jpg"'])
+def test_a_list_of_absolute_paths_of_windows_is_refused_with_the_way_on(folder: Path, line: str) -> None:
+    (folder / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(ImageError, match=r"1\.jpg' is an absolute path of Windows; write paths relative to this list"):
+        find_images(folder / "list.txt")
+    (folder / "list.txt").write_text(f"{line}\na/0.png\n")
+    loaded = load_images(folder / "list.txt", SIZE)  # one line of many is an image that cannot be read
+    assert (loaded.paths, len(loaded.skipped)) == ((folder / "a/0.png",), 1)
+
+
+def test_a_name_with_quotes_of_its_own_is_that_files(folder: Path) -> None:
+    (folder / "a" / "0.png").rename(folder / "a" / '"0.png"')
+    (folder / "a" / "list.txt").write_text('"0.png"\n')
+    assert find_images(folder / "a" / "list.txt") == [folder / "a" / '"0.png"']
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:

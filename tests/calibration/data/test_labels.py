@@ -207,12 +207,37 @@ def test_a_list_of_files_takes_labels_in_its_own_order(numbered: Path, csv_file:
             "file,digit\n0.png,3\n",
             "no column is named after a task; the tasks are age, gender, race, the columns file, digit",
         ),
-        ("file,age\n0.png,3\n1.png\n", "line 3 has 1 cells, the first line 2"),
-        ("file,age\nother.png,3\n", "none of its 1 files is an image of .*; the first one is 'other.png'"),
+        ("file,age\n0.png,3\n1.png\n", "line 3 has 1 cell, the line of column names 2; the separator is ','"),
+        ("sep=;\n\nfile;age\n0.png;3\n1.png\n", "line 5 has 1 cell, the line of column names 2; the separator is ';'"),
+        ("file,age,age\n0.png,3,4\n", r"2 columns are named 'age' \(age, age\); leave or rename all but one"),
+        ("file,AGE,Age\n0.png,3,4\n", r"2 columns are named 'age' \(AGE, Age\)"),
+        ("File,FILE,age\n0.png,1.png,4\n", r"2 columns are named 'file' \(File, FILE\)"),
+        (
+            'file;age\n"C:\\\\photos\\\\0.jpg";3\n',
+            "is 'C:.*0.jpg', an absolute path; write paths relative to the CSV file",
+        ),
+        ("file,age\n/elsewhere/0.jpg,3\n", "is '/elsewhere/0.jpg', an absolute path; write paths relative"),
+        ("file,age\nother.png,3\n", "none of its 1 files is an image of .*; the first one is 'other.png'$"),
         ("file,age\n0.png,old\n1.png,young\n", "no label of task 'age' can be used; line 2: age 'old' is not a number"),
         ("file,age\n0.png,3\n1.png,4\n0.png,5\n", "lines 2 and 4 give 0.png different labels"),
     ],
-    ids=["missing", "empty", "no lines", "no file", "no task", "ragged", "no image", "no label", "contradiction"],
+    ids=[
+        "missing",
+        "empty",
+        "no lines",
+        "no file",
+        "no task",
+        "ragged",
+        "ragged behind a separator",
+        "same columns",
+        "same columns in another case",
+        "same columns of files",
+        "path of Windows",
+        "path of another machine",
+        "no image",
+        "no label",
+        "contradiction",
+    ],
 )
 def test_a_csv_file_that_cannot_be_used_is_an_error(
     numbered: Path, csv_file: WriteCsv, tmp_path: Path, text: str | None, message: str
@@ -220,6 +245,61 @@ def test_a_csv_file_that_cannot_be_used_is_an_error(
     labels = tmp_path / "none.csv" if text is None else csv_file(text)
     with pytest.raises(OptionError, match=message):
         load_data(numbered, SIZE, TASKS, labels=labels)
+
+
+def test_the_column_with_the_tasks_very_name_counts_and_others_may_share_a_name(
+    numbered: Path, csv_file: WriteCsv
+) -> None:
+    labels = csv_file("file,AGE,age,note,note\n0.png,7,1,x,y\n1.png,8,2,x,y\n")
+    assert load_data(numbered, SIZE, TASKS, labels=labels).labels["age"][:2].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"sep=;"\nfile;age\n0.png;1,5\n',
+        'sep=\n"file";age\n0.png;1,5\n',
+        "sep=|\nfile|age\n0.png|1,5\n",
+        "\n \t\nfile;age\n0.png;1,5\n",
+        '"a,b,c,d";file;age\n1;0.png;1,5\n',
+        '"a\n,b";file;age\n1;0.png;1,5\n',
+        "file\tage\tnote, or none\n0.png\t1,5\ta, b\n",
+    ],
+    ids=["quoted", "left open", "another", "blank lines", "commas in a name", "a line end in a name", "tabs"],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+def test_the_separator_is_what_separates_the_names_of_the_columns(
+    numbered: Path, csv_file: WriteCsv, text: str, end: str
+) -> None:
+    file = csv_file("")
+    file.write_bytes(text.replace("\n", end).encode())
+    assert load_data(numbered, SIZE, TASKS, labels=file).labels["age"][0] == 1.5
+
+
+@pytest.mark.parametrize("cell", ["1_0", "1_000.5", "٣", "1e", ".", "1.2.3", "1,5,0", "infinity", "0x10", "1 500"])
+def test_a_number_is_read_as_table_programs_write_it_or_not_at_all(cell: str) -> None:
+    found, problems = parse_labels(AGE, ["2", cell], comma=True)
+    assert found[0] == 2
+    assert np.isnan(found[1])
+    assert problems == {1: f"age {cell!r} is not a number"}
+    assert parse_labels(RACE, ["2", "1_0"])[0].tolist() == [2, -1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("7", 7), ("-1.5", -1.5), ("+.5", 0.5), ("2.", 2), ("1E-3", 0.001), ("1,25", 1.25), ("1,500", 1.5)],
+)
+def test_numbers_of_every_form_are_read(cell: str, value: float) -> None:
+    assert parse_labels(AGE, [cell], comma=True)[0].tolist() == [value]
+
+
+def test_numbers_that_may_be_thousands_count_as_unknown_where_a_column_has_commas_and_points() -> None:
+    found, problems = parse_labels(AGE, ["1.500", "2,5", "3.25", "4,500", "5"], comma=True)
+    np.testing.assert_array_equal(found, [np.nan, 2.5, 3.25, np.nan, 5])
+    assert problems.keys() == {0, 3}
+    assert problems[0] == "age '1.500' is unclear, since the column has numbers with commas and with points"
+    assert parse_labels(AGE, ["1.500", "2.5"], comma=True)[0].tolist() == [1.5, 2.5]
+    assert parse_labels(AGE, ["1,500", "2,5"], comma=True)[0].tolist() == [1.5, 2.5]
 
 
 def test_a_csv_file_that_is_not_utf8_is_an_error(numbered: Path, tmp_path: Path) -> None:

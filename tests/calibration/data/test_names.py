@@ -121,10 +121,10 @@ def test_tables_are_read_as_spreadsheets_write_them(table: str, encoding: str, o
     ("table", "message"),
     [
         ("sep=;\nfile;age\na.png;x\n", "line 3: age 'x' is not a number"),
-        ("file,age\na.png,1,5\n", "line 2 has 3 cells, the first line 2"),
+        ("file,age\na.png,1,5\n", "line 2 has 3 cells, the line of column names 2"),
         ('file,age\na.png,"1,5"\n', "age '1,5' is not a number"),  # a thousand and five hundred to some
         ("file;age\na.png;1.000,5\n", "is not a number"),
-        ("file;age\na.png\n", "line 2 has 1 cells"),
+        ("file;age\na.png\n", "line 2 has 1 cell,"),
     ],
 )
 def test_what_has_no_one_meaning_is_not_guessed(table: str, message: str, on_disk: OnDisk, tmp_path: Path) -> None:

@@ -85,9 +85,13 @@ def test_openssl_makes_the_keys_and_checks_the_signature(make_bundle: MakeBundle
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
     subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
     load_signer(key)(folder)
-    load(folder, verify_key=public).close()
+    with load(folder, verify_key=public) as model:
+        assert set(model.predict(IMAGE)) == {"age", "gender", "race"}
     arguments = ["-rawin", "-in", folder / MANIFEST, "-sigfile", folder / SIGNATURE_FILE]
-    subprocess.run(["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, *arguments], check=True)
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, *arguments]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes() + b"\n")
+    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
 
 
 def test_a_bundle_without_signature_does_not_run_where_a_key_is_given(make_bundle: MakeBundle, public: Path) -> None:
@@ -149,8 +153,11 @@ def test_an_older_signed_bundle_is_not_told_apart(
 ) -> None:
     """What docs/security.md says a signature does not do."""
     older = signed.rename(signed.with_name("older.mtl"))
-    load_signer(key)(make_bundle())
-    load(older, verify_key=public).close()
+    newer = make_bundle()
+    load_signer(key)(newer)
+    for folder in (older, newer):
+        with load(folder, verify_key=public) as model:
+            assert set(model.predict(IMAGE)) == {"age", "gender", "race"}
 
 
 def test_keys_that_cannot_be_used(signed: Path, key: Path, tmp_path: Path) -> None:

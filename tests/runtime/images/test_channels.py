@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +58,84 @@ def test_arrays_and_array_files_are_taken_with_the_networks_channels(channels: i
 def test_a_matrix_is_an_image_of_one_channel() -> None:
     pixels = image(1)
     np.testing.assert_array_equal(load_pixels(pixels[..., 0], taking(1))[0], load_pixels(pixels, taking(1))[0])
-    for batch in (np.zeros((3, 12, 10), np.uint8), np.zeros((12, 10, 3), np.uint8)):
+    for batch in (np.zeros((3, 12, 10), np.uint8), np.zeros((7, 12, 10), np.uint8)):
         with pytest.raises(ImageError, match=r"\(H, W\) or \(H, W, 1\), gray; .*images\[..., None\]"):
             prepare(batch, taking(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "count", "hint"),
+    [
+        ((12, 10, 3), np.uint8, 1, "gray; make it gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((12, 10, 4), np.uint8, 1, "gray; make it gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((12, 10), np.float32, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        ((12, 10, 1), np.float64, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        (
+            (12, 10, 3),
+            np.float32,
+            1,
+            "without normalisation; make it gray: Image.fromarray(image).convert('L') of Pillow",
+        ),
+        ((1, 12, 10), np.float32, 1, "without normalisation; move the channels to the end: image.transpose(1, 2, 0)"),
+        ((3, 12, 10), np.float32, 3, "without normalisation; move the channels to the end: image.transpose(1, 2, 0)"),
+        ((12, 10), np.float32, 3, "without normalisation; stack a grayscale image three times"),
+        ((12, 10, 1), np.uint8, 3, "RGB; stack a grayscale image three times"),
+        ((12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((12,), np.uint8, 3, "RGB"),
+    ],
+)
+def test_an_array_of_another_form_is_refused_with_the_way_to_the_right_one(
+    shape: tuple[int, ...], dtype: type, count: int, hint: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        prepare([np.zeros(shape, dtype)], taking(count))
+    assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "count", "hint"),
+    [
+        (
+            (12, 10, 3),
+            np.float32,
+            1,
+            "without normalisation; make it gray: Image.fromarray(image).convert('L') of Pillow",
+        ),
+        ((2, 12, 10, 3), np.uint8, 1, "gray; make each gray: Image.fromarray(image).convert('L') of Pillow"),
+        ((2, 3, 12, 10), np.uint8, 3, "RGB; move the channels to the end: images.transpose(0, 2, 3, 1)"),
+        (
+            (2, 1, 12, 10),
+            np.float32,
+            1,
+            "without normalisation; move the channels to the end: images.transpose(0, 2, 3, 1)",
+        ),
+        ((2, 12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((2, 12, 10, 1), np.float32, 1, "gray; give the values as uint8, 0 to 255, without normalisation"),
+        ((0, 12, 10, 3), np.uint8, 3, "RGB"),
+        ((0, 12, 10, 4), np.uint8, 3, "RGB; leave out the alpha: image[..., :3]"),
+        ((), np.uint8, 1, "gray"),
+    ],
+)
+def test_a_batch_of_another_form_is_refused_with_the_way_to_the_right_one(
+    shape: tuple[int, ...], dtype: type, count: int, hint: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        prepare(np.zeros(shape, dtype), taking(count))
+    assert str(caught.value).endswith(hint)
+    with pytest.raises(ImageError) as caught:
+        prepare(np.zeros((12, 10), np.float64), taking(count, input="float"))
+    assert "without normalisation" not in str(caught.value)  # ready values would be normalised
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_palette_with_alphas_gives_its_colours_and_no_warning(channels: int, tmp_path: Path) -> None:
+    plain = Image.fromarray(image(3)).quantize(16)
+    plain.save(tmp_path / "plain.png")
+    plain.save(tmp_path / "alphas.png", transparency=bytes([0, 128, 255]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, _ = load_pixels(tmp_path / "alphas.png", taking(channels))
+    np.testing.assert_array_equal(found, load_pixels(tmp_path / "plain.png", taking(channels))[0])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1", "I;16"])
@@ -91,6 +168,61 @@ def test_a_picture_of_other_channels_is_refused_with_the_way_on(channels: int, t
         load_pixels(tmp_path / "rgb.tiff", taking(channels))
     with pytest.raises(ImageError, match="No such file"):
         load_pixels(tmp_path / "absent.tiff", taking(channels))
+
+
+def write_tiff(file: Path, pixels: np.ndarray, photometric: int = 2) -> None:
+    """Write ``(H, W, C)`` as an uncompressed TIFF 6.0 of one strip; Pillow writes at most four channels."""
+    height, width, bands = pixels.shape
+    bits, extra = 8 * pixels.itemsize, bands - (4 if photometric == 5 else 3)
+    data = pixels.tobytes()
+    start = 8 + len(data)
+    tags = [
+        (256, [width]), (257, [height]), (258, [bits] * bands), (259, [1]), (262, [photometric]), (273, [8]), (277, [bands]),
+        (278, [height]), (279, [len(data)]), (284, [1]), (338, [0] * extra),
+    ]  # fmt: skip
+    tags = [(tag, values) for tag, values in tags if values]
+    beyond, place, entries = b"", start + 2 + 12 * len(tags) + 4, b""
+    for tag, values in tags:
+        held = struct.pack(f"<{len(values)}H", *values)
+        if len(held) > 4:
+            held, beyond = struct.pack("<I", place + len(beyond)), beyond + held
+        entries += struct.pack("<HHI", tag, 3, len(values)) + held.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", start)
+    file.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4 + beyond)
+
+
+@pytest.mark.parametrize("bands", [5, 6])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_tiff_of_more_channels_is_refused_where_pillow_would_drop_them(
+    channels: int, bands: int, tmp_path: Path
+) -> None:
+    write_tiff(tmp_path / "bands.tif", image(bands))
+    message = (
+        rf"the picture has {bands} channels, .* with 4 at most; save the array \(H, W, {channels}\) uint8 .* as .npy"
+    )
+    with pytest.raises(ImageError, match=rf"bands.tif: {message}"):
+        load_pixels(tmp_path / "bands.tif", taking(channels))
+    with Image.open(tmp_path / "bands.tif") as picture, pytest.raises(ImageError, match=message):
+        load_pixels(picture, taking(channels))
+
+
+@pytest.mark.parametrize(("bands", "photometric"), [(3, 2), (4, 2), (4, 5), (5, 5)])
+def test_a_tiff_of_colours_or_inks_and_an_alpha_is_read(bands: int, photometric: int, tmp_path: Path) -> None:
+    pixels = image(bands)
+    write_tiff(tmp_path / "colours.tif", pixels, photometric)
+    inks = photometric == 5
+    shown = np.ascontiguousarray(pixels[..., : 4 if inks else 3])
+    expected = Image.fromarray(shown, "CMYK" if inks else "RGB").convert("RGB")
+    np.testing.assert_array_equal(
+        load_pixels(tmp_path / "colours.tif", taking(3))[0], load_pixels(expected, taking(3))[0]
+    )
+
+
+@pytest.mark.parametrize(("bands", "kind"), [(8, np.uint8), (5, np.uint16), (3, np.float32)], ids=str)
+def test_a_tiff_that_pillow_does_not_read_is_refused_with_the_way_on(bands: int, kind: type, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "bands.tif", np.ones((12, 10, bands), kind))
+    with pytest.raises(ImageError, match=r"bands.tif: a damaged TIFF, or one with more .*\(H, W, 3\) uint8 as .npy"):
+        load_pixels(tmp_path / "bands.tif", taking(3))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +336,30 @@ def test_a_letterbox_surrounds_each_image_with_its_own_mean() -> None:
     pixels, placement = load_pixels((image(3), image(1)), both)
     assert placement.original == (30, 20)
     np.testing.assert_array_equal(pixels[0, 0], [26, 26, 26, 230])
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("form", ["uint8", "float"])
+def test_the_parts_of_a_colour_image_are_the_image(form: str, fit: str, channels: str) -> None:
+    mean, std = (0.9, 0.5, 0.1), (0.2, 0.3, 0.4)
+    taken = Preprocessing(12, 20, mean, std, form, fit, channels=channels)  # type: ignore[arg-type]
+    pixels = image(3)
+    expected, _ = prepare([pixels], taken)
+    for parts in (
+        (pixels,),
+        (pixels[..., 0], pixels[..., 1], pixels[..., 2]),
+        (pixels[..., :1], pixels[..., 1:]),
+        (pixels[..., :2], pixels[..., 2]),
+    ):
+        np.testing.assert_array_equal(prepare([parts], taken)[0], expected)
+
+
+@pytest.mark.parametrize("shape", [(), (12,), (12, 10, 0), (1, 12, 10, 3)])
+def test_an_array_in_a_tuple_that_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"part of one input; expected uint8 \(H, W\) or \(H, W, channels\)") as caught:
+        prepare([(np.zeros(shape, np.uint8), image(3))], taking(6))
+    assert f"got uint8 of shape {shape} " in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,24 @@ def test_its_line_and_its_record_stay_short_however_large_it_is() -> None:
     assert few.to_dict()["values"] == [1.5, -2.0]
 
 
+@pytest.mark.parametrize(("count", "listed"), [(12, True), (13, False)])
+def test_as_many_numbers_are_listed_as_of_a_regression(count: int, listed: bool) -> None:
+    output = np.linspace(-1, 1, count, dtype=np.float32)[None]
+    one = decode(raw(count), output, "decoded")[0]
+    regression = decode(Task("x", "regression", size=count), output, "decoded")[0]
+    assert (str(one) == str(regression)) is listed
+    assert (str(one).count(",") == count - 1) is listed
+    assert ("values" in one.to_dict()) is listed
+    if listed:
+        assert one.to_dict()["values"] == regression.to_dict()["value"]
+
+
 def test_numbers_that_are_not_finite_are_marked_and_json_holds_none_of_them() -> None:
     one = decode(raw(3), np.array([[np.nan, 1, np.inf]], np.float32), "decoded")[0]
     assert not one.finite
     assert json.loads(json.dumps(one.to_dict(), allow_nan=False))["values"] == [None, 1.0, None]
-    none = decode(raw(9), np.full((1, 9), np.nan, np.float32), "decoded")[0]
-    assert str(none).startswith("9 values, none finite")
+    none = decode(raw(13), np.full((1, 13), np.nan, np.float32), "decoded")[0]
+    assert str(none).startswith("13 values, none finite")
 
 
 def test_a_signature_keeps_shape_and_columns() -> None:

@@ -46,6 +46,7 @@ def test_its_outputs_are_the_graphs(make_bundle: MakeBundle, options: dict[str, 
 
 
 @needs_openvino
+@pytest.mark.slow
 def test_the_articles_network_agrees_in_a_process_of_its_own(article_bundle: Path) -> None:
     import openvino
 

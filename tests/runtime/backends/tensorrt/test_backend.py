@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def test_a_float_input_and_logits_work_too(trt: Any, engine_bundle: EngineBundle
 def test_predict_runs_more_images_than_a_batch_holds(trt: Any, engine_bundle: EngineBundle) -> None:
     with load(engine_bundle(batch_max=5)) as model:
         found = model.predict(list(IMAGES[:12]))
+    assert [sorted(row) for row in found] == [["age", "gender", "race"]] * 12
     check({"age": np.array([[row["age"].value] for row in found], np.float32)}, IMAGES[:12])
 
 
@@ -78,6 +80,8 @@ def test_a_manifest_that_promises_too_much_gives_the_librarys_words(trt: Any, en
 def test_outputs_are_not_overwritten_by_later_calls(trt: Any, engine_bundle: EngineBundle) -> None:
     with load(engine_bundle()) as model:
         outputs = [(start, model(IMAGES[start : start + 4])) for start in range(8)]
+    arrays = [values for _, found in outputs for values in found.values()]
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(arrays, 2))
     for start, found in outputs:
         check(found, IMAGES[start : start + 4])
 
@@ -181,9 +185,11 @@ def test_two_models_do_not_take_each_others_context_away(
     first(IMAGES[:2])
     second = load(bundle)
     first.close()
+    assert machine.cuda.live()["retained"] == 1
     for _ in range(3):
         check(second(IMAGES[:2]), IMAGES[:2])
     second.close()
+    assert not any(machine.cuda.live().values())
 
 
 # what goes wrong

@@ -42,7 +42,10 @@ def test_where_wheels_of_two_lie_about_the_older_one_counts(machine: Simulation)
 @pytest.mark.parametrize("driver", ["13.0", "12.0", "12.9"])
 def test_a_driver_of_the_same_cuda_or_a_later_one_serves(machine: Simulation, driver: str) -> None:
     machine.install_wheel("tensorrt_cu12")
+    assert built_for("tensorrt") == 12
     require_driver("tensorrt", driver)
+    with pytest.raises(BackendError, match=r"is installed for CUDA 12, and the GPU's driver supports CUDA 11\.8"):
+        require_driver("tensorrt", "11.8")
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.0.1", "10.3.0", "11.4.0"])

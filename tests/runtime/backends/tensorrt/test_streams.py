@@ -37,7 +37,12 @@ def test_an_array_on_the_gpu_is_waited_for_and_read_where_it_lies(
             array = shape[form]()
             if form == "version 2":
                 del array.__cuda_array_interface__["stream"]
+            copies = driver.calls["cuMemcpyHtoDAsync"], driver.calls["cuMemcpyDtoDAsync"]
             check(model(array), IMAGES[start : start + 4])
+            if start == 0:  # before anything is recorded, every copy is a call
+                aligned = offset % 256 == 0
+                assert driver.calls["cuMemcpyHtoDAsync"] == copies[0]
+                assert driver.calls["cuMemcpyDtoDAsync"] == copies[1] + (not aligned)
             images.free()
             driver.streams.pop(stream, None)
 
@@ -48,7 +53,9 @@ def test_a_producer_on_a_blocking_stream_is_waited_for_by_the_default_one(
     with machine.as_torch(), load(engine_bundle()) as model:
         stream = machine.cuda.new_stream(blocking=True)
         images = GpuArray(machine.cuda, IMAGES[:4], stream=stream)
+        assert not np.array_equal(images.read(), IMAGES[:4])  # the producer is not done
         check(model(images.interface(version=2, stream=1)), IMAGES[:4])
+        np.testing.assert_array_equal(images.read(), IMAGES[:4])
         images.free()
         machine.cuda.cuStreamDestroy(stream)
 
@@ -111,6 +118,7 @@ def test_a_host_input_on_the_callers_stream_is_not_overwritten_by_the_next_call(
     with machine.as_torch(), load(engine_bundle()) as model:
         handle = driver.new_stream()
         kept = [model(IMAGES[i : i + 2], stream=handle, on_device=True) for i in range(4)]
+        assert driver.streams[handle].work  # what the last call put there has not run
         after = model(IMAGES[6:8])  # on the runtime's own stream, behind the caller's
         check(after, IMAGES[6:8])
         driver.cuStreamSynchronize(handle)
@@ -171,7 +179,9 @@ def test_host_outputs_on_the_callers_stream_are_waited_for(
     with machine.as_torch(), load(engine_bundle()) as model:
         handle = machine.cuda.new_stream()
         for start in range(4):
+            waits = machine.cuda.waits
             check(model(IMAGES[start : start + 3], stream=handle), IMAGES[start : start + 3])
+            assert machine.cuda.waits == waits + 1
         machine.cuda.cuStreamDestroy(handle)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,13 @@ def test_pinned_arrays_may_be_dropped_in_any_thread(machine: Simulation, trt: An
                 check(model(images), np.array(images))
 
         in_threads(4, work)
+        gc.collect()
+        dropped = len(machine.cuda.pinned)
+        held = model.pinned(2)
+        assert len(machine.cuda.pinned) == dropped + 1
+        del held, work
+    gc.collect()
+    assert not any(machine.cuda.live().values())
 
 
 def test_a_borrowed_context_serves_other_threads_and_no_primary_one_is_retained(

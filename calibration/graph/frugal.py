@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
@@ -14,16 +15,26 @@ class FrugalBackend(OnnxRuntimeBackend):
     the one that runs would hold memory that nobody uses.
 
     Args:
-        content: the ``.onnx`` file.
+        content: the ``.onnx`` file; or a function that returns it, so that it is not kept while the graph runs.
         threads: of ONNX Runtime; None: one per core.
+        where: the graph's name in errors.
+        outputs: those that are asked for in each run, so that ONNX Runtime may leave the others out; None: all.
 
     Raises:
         BackendError: ONNX Runtime is missing or broken.
         BundleError: it cannot load the graph.
     """
 
-    def __init__(self, content: bytes, *, threads: int | None) -> None:
-        super().__init__(lambda: content, providers=["CPU"], threads=threads)
+    def __init__(
+        self,
+        content: bytes | Callable[[], bytes],
+        *,
+        threads: int | None,
+        where: str = "graph",
+        outputs: Sequence[str] | None = None,
+    ) -> None:
+        read = content if callable(content) else lambda: content
+        super().__init__(read, where=where, providers=["CPU"], threads=threads, outputs=outputs)
 
     def _options(self) -> Any:
         options = super()._options()
