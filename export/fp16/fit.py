@@ -138,17 +138,18 @@ def _given_back(
 ) -> tuple[list[str], Mapping[str, float]]:
     """Try each layer in FP16 again, and leave it so if every task still fits; return what is kept in the end, and its excess.
 
-    What each adds to the squared error is measured alone first, on few images: those that are over the limit even so are not tried.
-    The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end, since what
-    one layer adds depends on the others.
+    What each adds to the squared error is measured alone first, on few images: those with which a task would clearly be over are
+    not tried. The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end,
+    since what one layer adds depends on the others.
     """
     base = sensitivity(trail.joins.union(kept))
     added: dict[str, float] = {}
     for number, name in enumerate(kept, start=1):
         progress(f"layer {number} of {len(kept)} in FP16 again, alone")
         found = sensitivity(trail.joins.union(kept) - {name})
-        if max(found.values()) <= _NEAR:  # NaN is not
-            added[name] = max(max(found[task] ** 2 - base[task] ** 2 for task in found), _LEAST_ADDED)
+        more = {task: found[task] ** 2 - base[task] ** 2 for task in found}
+        if all(excess[task] ** 2 + more[task] <= _NEAR**2 for task in more):  # NaN is not
+            added[name] = max(*more.values(), _LEAST_ADDED)
     trail.evaluations += 1 + len(kept)
     missed: dict[str, float] = {}
     order = sorted(added, key=lambda name: added[name] / cost[name])

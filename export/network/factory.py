@@ -70,8 +70,17 @@ def _import(reference: str, module_name: str) -> object:
 
 @contextmanager
 def importing_from_here() -> Iterator[None]:
-    """Make the current directory importable, as ``python -m`` does; console scripts do not."""
-    here = str(Path.cwd())
+    """Make the current directory importable, as ``python -m`` does; console scripts do not.
+
+    Raises:
+        OptionError: the directory is gone.
+    """
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError as error:
+        raise OptionError(
+            "the current directory no longer exists, and modules for --model are looked for there"
+        ) from error
     sys.path.insert(0, here)
     try:
         yield
