@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_deploy.bench.results.output_files import check_targets
 from mtl_deploy.bench.sections import registry
-from mtl_deploy.bench.sections.counts import parse_numbers
+from mtl_deploy.bench.sections.counts import parse_numbers, parse_threads
 from mtl_deploy.runtime.console.command import parser
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.selection import BACKENDS
@@ -194,7 +194,6 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     """
     path = Path(arguments.path)
     batches = tuple(sorted(parse_numbers("--batch", arguments.batch, "1,8,32")))
-    threads = () if arguments.threads is None else parse_numbers("--threads", arguments.threads, "1,2,4")
     if arguments.duration is not None and not 0 < arguments.duration <= 86400:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.processes is not None and not 1 <= arguments.processes <= 1000:
@@ -225,7 +224,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
         processes=arguments.processes or max(1 if arguments.quick else PROCESSES, peers.builds),
         isolation=arguments.isolation,
         cuda_graphs=not arguments.no_cuda_graphs,
-        threads=threads,
+        threads=parse_threads(arguments.threads),
         providers=tuple(arguments.provider) if arguments.provider else None,
         spinning=arguments.spinning,
         seed=arguments.seed,

@@ -178,12 +178,10 @@ def _report(plan: BenchmarkPlan, size: int, found: _BatchSoFar, *, interrupted: 
     return Report(
         pair=plan.pair,
         specs={spec.name: spec for spec in plan.specs if spec.name in found.measurement.names},
-        settings=plan.settings,
         batch=size,
         details=found.details,
         measurement=found.measurement,
         memory=found.memory,
-        environment=plan.environment,
         notes=notes,
         seed=plan.seed,
         excluded=found.excluded,

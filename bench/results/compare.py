@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from mtl_deploy.bench.blocks.kinds import printed
 from mtl_deploy.bench.statistics.derived import ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, location
+from mtl_deploy.bench.statistics.nested import ENOUGH_PROCESSES, Interval, Nested, location
 from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.errors import OptionError
 
+from .result_file import COMPARE_SCHEMA
+
 COMPARE_VERSION = 1
-_FEW_PROCESSES = 3
 
 _CONDITIONS = {
     "precision": ("precision",),
@@ -90,8 +92,8 @@ class ResultComparison:
             [
                 *([str(change.batch)] if several else []),
                 change.contestant,
-                f"{change.first_ms:.3f}",
-                f"{change.second_ms:.3f}",
+                printed(change.first_ms, "short ms"),
+                printed(change.second_ms, "short ms"),
                 f"{change.ratio.value:.3f}",
                 f"{change.ratio.low:.3f} to {change.ratio.high:.3f}",
                 change.verdict,
@@ -120,7 +122,7 @@ class ResultComparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
         return {
-            "schema": "mtl-bench compare",
+            "schema": COMPARE_SCHEMA,
             "schema_version": COMPARE_VERSION,
             "changes": [
                 asdict(change) | {"confidence": 0.95, "difference": change.real, "verdict": change.verdict}
@@ -176,10 +178,10 @@ def _warnings(first: Mapping[str, Any], second: Mapping[str, Any], changes: Sequ
     processes = min(
         len(one["samples_ms"]) for d in (first, second) for b in d["batches"] for one in b["contestants"].values()
     )
-    if processes < _FEW_PROCESSES:
+    if processes < ENOUGH_PROCESSES:
         warnings.append(
             f"a result comes from {processes} process{'es' if processes > 1 else ''}: what differs from one start to the next is "
-            f"not in the intervals; measure both with --processes {_FEW_PROCESSES} or more"
+            f"not in the intervals; measure both with --processes {ENOUGH_PROCESSES} or more"
         )
     images = [_at(document, ("bundle", "input")) for document in (first, second)]
     if images[0] != images[1]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from mtl_deploy.bench.contestants.memory import Memory
-from mtl_deploy.bench.contestants.pair import Pair, Settings
+from mtl_deploy.bench.contestants.pair import Pair
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, Spec
 from mtl_deploy.bench.measurement.agreement import Agreement
 from mtl_deploy.bench.measurement.measure import Measurement
 from mtl_deploy.bench.sections.base import Sections
 from mtl_deploy.bench.sections.where.ideal import heads_share, ideal_multiply_adds, ideal_weights
 from mtl_deploy.bench.statistics.derived import mean, ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, quantile
-
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+from mtl_deploy.bench.statistics.nested import QUANTILES, Interval, Nested, quantile
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,10 @@ class Report:
     Attributes:
         pair: what was compared.
         specs: the contestants that were measured, by name; the shared one first.
-        settings: how they were run.
         batch: images per call.
         details: each contestant's library and device.
         measurement: the samples.
         memory: by contestant; empty where it was not measured.
-        environment: see :func:`~mtl_deploy.bench.machine.environment.environment`.
         notes: what casts doubt on the figures, beside what the samples say.
         seed: of the bootstrap.
         excluded: contestants that were not measured, with the reason.
@@ -43,12 +38,10 @@ class Report:
 
     pair: Pair
     specs: Mapping[str, Spec]
-    settings: Settings
     batch: int
     details: Mapping[str, str]
     measurement: Measurement
     memory: Mapping[str, Memory]
-    environment: Mapping[str, Any]
     notes: list[str]
     seed: int
     excluded: Mapping[str, str] = field(default_factory=dict)

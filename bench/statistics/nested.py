@@ -13,6 +13,10 @@ from .student import NORMAL, student_t
 
 Samples = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+"""Of latency, by the names that results give them."""
+ENOUGH_PROCESSES = 3
+"""Starts from which an interval knows something of what a restart changes."""
 Nested = Sequence[Sequence[Samples]]
 """Latencies of calls, by process and round."""
 

@@ -19,7 +19,6 @@ from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.contestants.memory import peak_memory
 from mtl_deploy.bench.contestants.pair import Settings, find_pair
 from mtl_deploy.bench.contestants.specs import default_specs
-from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.measurement.measure import Measurement, WarmUp
 from mtl_deploy.bench.plan import BenchmarkPlan
 from mtl_deploy.bench.results import doubts, wording
@@ -407,7 +406,7 @@ def report(
     pair = find_pair(make_bundle(work=20), None, ("CPU",))
     specs = {spec.name: spec for spec in default_specs(pair, Settings())[:2]}
     details = dict.fromkeys(specs, "a backend")
-    return Report(pair, specs, Settings(), 1, details, measurement, {}, environment(), [], seed=0)
+    return Report(pair, specs, 1, details, measurement, {}, [], seed=0)
 
 
 def text(found: Report) -> str:

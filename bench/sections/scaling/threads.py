@@ -35,10 +35,22 @@ class ThreadsRow:
 
 @dataclass(frozen=True)
 class ThreadScaling:
-    """With growing numbers of threads."""
+    """With growing numbers of threads.
+
+    Attributes:
+        rows: by number of threads.
+        interrupted: whether it ended before its time; it then holds the whole rows.
+    """
 
     rows: tuple[ThreadsRow, ...]
-    warnings: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What casts doubt on the figures."""
+        count = len(self.rows)
+        rows = f"{count} number{'s' if count > 1 else ''} of threads"
+        return (f"the scaling over threads was interrupted after {rows}",) if self.interrupted else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return its place in the JSON document."""
@@ -81,13 +93,22 @@ def measure_threads(
         seed: of the intervals' bootstrap.
         progress: shows what is being measured.
 
+    Returns:
+        What was measured; after Ctrl-C, the numbers of threads that were whole.
+
     Raises:
         WorkError: what ``measure`` raises.
+        KeyboardInterrupt: nothing was measured yet.
     """
-    rows = []
+    rows: list[ThreadsRow] = []
     for number in sorted(set(threads)):
         progress(f"Measuring with {number} thread{'s' if number > 1 else ''}")
-        found = measure(path, replace(settings, threads=number))
+        try:
+            found = measure(path, replace(settings, threads=number))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            return ThreadScaling(tuple(rows), interrupted=True)
         calls = {name: _calls(nested) for name, nested in found.items()}
         rows.append(
             ThreadsRow(

@@ -4,57 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.bench.results.compare import compare
 from mtl_deploy.bench.results.result_file import read_result
 from mtl_deploy.runtime.errors import OptionError
-
-
-def result(
-    seed: int, *, ms: dict[str, float], batches: tuple[int, ...] = (1,), processes: int = 4, **settings: Any
-) -> dict[str, Any]:
-    """Return a result whose processes, rounds and calls vary as real ones do."""
-    rng = np.random.default_rng(seed)
-
-    def samples(centre: float) -> list[list[list[float]]]:
-        found = []
-        for _ in range(processes):
-            process = centre * (1 + 0.005 * rng.standard_normal())
-            rounds = [process * (1 + 0.01 * rng.standard_normal()) for _ in range(8)]
-            found.append([list(one * (1 + 0.02 * rng.standard_normal(20))) for one in rounds])
-        return found
-
-    return {
-        "schema": "mtl-bench",
-        "schema_version": 2,
-        "bundle": {"path": "model.mtl", "name": "model", "tasks": ["age"], "input": [8, 8]},
-        "precision": "fp32",
-        "backend": "onnxruntime",
-        "details": "ONNX Runtime",
-        "settings": {"threads": 2, "spinning": False, "cuda_graphs": True} | settings,
-        "environment": {"processor": "some", "usable_cores": 2, "gpu": None},
-        "contestants": {name: {"title": name} for name in ms},
-        "batches": [
-            {
-                "batch": size,
-                "contestants": {name: {"samples_ms": samples(size * centre)} for name, centre in ms.items()},
-                "warnings": [],
-            }
-            for size in batches
-        ],
-        "warnings": [],
-    }
-
-
-def write(folder: Path, name: str, document: Any) -> str:
-    file = folder / name
-    file.write_text(json.dumps(document), encoding="utf-8")
-    return str(file)
+from tests.bench.runs import result, write
+from tests.conftest import MakeBundle
 
 
 def test_a_real_difference_is_called_one_and_noise_is_not() -> None:
@@ -125,8 +83,10 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not a result of mtl-bench"),
-        ('{"predictions": []}', "not a result of mtl-bench"),
+        ("[]", "a list or a single value, not a result of mtl-bench"),
+        ('{"predictions": []}', "predictions of mtl-infer, not a result of mtl-bench"),
+        ('{"schema": "mtl-bench compare", "schema_version": 1}', "a comparison of two results, not a result"),
+        ('{"schema_version": 9, "text": "no more than that", "schema": "other"}', "another document, not a result"),
         ('{"schema_version": 1}', "schema version 1"),
         ('{"schema": "mtl-bench", "schema_version": 2}', "malformed result: field 'batches' is missing"),
         (
@@ -140,6 +100,13 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path, content: str, mes
     file.write_text(content)
     with pytest.raises(OptionError, match=message):
         read_result(file)
+
+
+def test_a_manifest_is_called_one(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = str(make_bundle() / "manifest.json")
+    for arguments in (["compare", manifest, manifest], ["report", manifest]):
+        assert bench(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {manifest}: a bundle's manifest, not a result of mtl-bench;")
 
 
 def test_a_round_without_calls_is_refused(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from mtl_deploy.bench.machine.nvml import Nvml
-from mtl_deploy.bench.machine.power_meters import NvmlMeter, RaplMeter
+from mtl_deploy.bench.machine.power_meters import NvmlMeter, RaplMeter, find_meters
 from mtl_deploy.bench.machine.power_trace import Recorder, Trace
 from mtl_deploy.bench.sections.energy import measure as energy
-from mtl_deploy.bench.sections.energy.measure import Used, find_meters, measure_energy
+from mtl_deploy.bench.sections.energy.measure import Used, measure_energy
 from mtl_deploy.bench.sections.energy.section import EnergySection
 from mtl_deploy.runtime.errors import NoGpuError
 from tests.bench.printed import printed
