@@ -19,6 +19,7 @@ from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.contestants.memory import peak_memory
 from mtl_deploy.bench.contestants.pair import Settings, find_pair
 from mtl_deploy.bench.contestants.specs import default_specs
+from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.measurement.measure import Measurement, WarmUp
 from mtl_deploy.bench.plan import BenchmarkPlan
 from mtl_deploy.bench.results import doubts, wording
@@ -415,7 +416,7 @@ def text(found: Report) -> str:
     plan = BenchmarkPlan(
         pair=found.pair,
         specs=specs,
-        settings=found.settings,
+        settings=Settings(),
         batches=(found.batch,),
         isolated=False,
         processes=found.measurement.processes,
@@ -425,7 +426,7 @@ def text(found: Report) -> str:
         quick=True,
         beside=False,
         sections={},
-        environment=dict(found.environment),
+        environment=environment(),
         command="mtl-bench",
     )
     return render(document_of(Result(plan, [found], Sections({}, []))))
