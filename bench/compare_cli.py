@@ -52,7 +52,6 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write the comparison; - for standard output, instead of the table"
     )
     made.add_argument("-f", "--force", action="store_true", help="replace the file at --json")
-    made.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     made.add_argument("-q", "--quiet", action="store_true", help="accepted as everywhere; there is no progress line")
 
 
@@ -63,12 +62,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     percent = arguments.fail_above
     if percent is not None and not 0 <= percent < 1000:
         raise OptionError(f"--fail-above {percent:g}: use percent, from 0 to less than 1000")
-    if arguments.seed < 0:
-        raise OptionError(f"--seed {arguments.seed}: use 0 or more")
     if arguments.json not in (None, "-"):
         inputs = (arguments.first, arguments.second)
         check_targets({"--json": arguments.json}, force=arguments.force, inputs=inputs)
-    found = compare(read_result(arguments.first), read_result(arguments.second), seed=arguments.seed)
+    found = compare(read_result(arguments.first), read_result(arguments.second))
     watched = [name.strip() for name in arguments.contestants.split(",")]
     measured = {change.contestant for change in found.changes}
     if percent is not None and (absent := [name for name in watched if name not in measured]):

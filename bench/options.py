@@ -91,7 +91,7 @@ class RunOptions:
         threads: of ONNX Runtime inside an operator; the first number is used everywhere. Empty: its default.
         providers: of ONNX Runtime, in order of preference; None: its default.
         spinning: whether idle threads spin.
-        seed: of the images, the orders and the bootstrap.
+        seed: of the images and the orders.
         peers: contestants beside the bundle's own.
         sections: the options of each section, by its key.
         output: where the result goes.
@@ -181,9 +181,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     group.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")
-    group.add_argument(
-        "--seed", type=int, default=0, help="of the images, the order of contestants and the bootstrap (default: 0)"
-    )
+    group.add_argument("--seed", type=int, default=0, help="of the images and the order of contestants (default: 0)")
 
 
 def read_options(arguments: argparse.Namespace) -> RunOptions:

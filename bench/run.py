@@ -183,7 +183,6 @@ def _report(plan: BenchmarkPlan, size: int, found: _BatchSoFar, *, interrupted: 
         measurement=found.measurement,
         memory=found.memory,
         notes=notes,
-        seed=plan.seed,
         excluded=found.excluded,
         agreement=found.agreement,
         activations=found.activations,

@@ -135,7 +135,7 @@ class ResultComparison:
         }
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> ResultComparison:
+def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> ResultComparison:
     """Compare two results.
 
     Processes, rounds and calls of each are resampled separately, as nothing ties the two runs together.
@@ -143,7 +143,6 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 
     Args:
         first: a result; see :func:`~mtl_deploy.bench.results.result_file.read_result`.
         second: another.
-        seed: of the bootstrap.
 
     Raises:
         OptionError: they have no contestant at one batch size in common.
@@ -161,7 +160,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 
                         name,
                         location(before),
                         location(after),
-                        ratio(after, before, seed=seed, paired=False),
+                        ratio(after, before, paired=False),
                     )
                 )
     if not changes:

@@ -14,7 +14,7 @@ from mtl_deploy.bench.measurement.measure import Measurement
 from mtl_deploy.bench.sections.base import Sections
 from mtl_deploy.bench.sections.where.ideal import heads_share, ideal_multiply_adds, ideal_weights
 from mtl_deploy.bench.statistics.derived import mean, ratio
-from mtl_deploy.bench.statistics.nested import QUANTILES, Interval, Nested, quantile
+from mtl_deploy.bench.statistics.nested import QUANTILES, Interval, Nested, nested_quantile
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class Report:
         measurement: the samples.
         memory: by contestant; empty where it was not measured.
         notes: what casts doubt on the figures, beside what the samples say.
-        seed: of the bootstrap.
         excluded: contestants that were not measured, with the reason.
         agreement: by contestant and task, how far its outputs are from the shared ones.
         activations: bytes of activation memory that a contestant's engines need; empty for graphs.
@@ -43,7 +42,6 @@ class Report:
     measurement: Measurement
     memory: Mapping[str, Memory]
     notes: list[str]
-    seed: int
     excluded: Mapping[str, str] = field(default_factory=dict)
     agreement: Mapping[str, Mapping[str, Agreement]] = field(default_factory=dict)
     activations: Mapping[str, int] = field(default_factory=dict)
@@ -66,18 +64,20 @@ class Report:
     @cached_property
     def ratios(self) -> Mapping[str, Interval]:
         """By contestant, how many times it takes the shared pass's time."""
-        return {name: ratio(self.nested(name), self.nested(SHARED), seed=self.seed) for name in self.others}
+        return {name: ratio(self.nested(name), self.nested(SHARED)) for name in self.others}
 
     @cached_property
     def means(self) -> Mapping[str, Interval]:
         """By contestant, the mean latency in milliseconds."""
-        return {name: mean(self.nested(name), seed=self.seed) for name in self.specs}
+        return {name: mean(self.nested(name)) for name in self.specs}
 
     @cached_property
     def quantiles(self) -> Mapping[str, Mapping[str, Interval | None]]:
         """By contestant and name, the quantiles of latency in milliseconds."""
-        calls = {name: self.measurement.calls(name) for name in self.specs}
-        return {name: {word: quantile(calls[name], share) for word, share in QUANTILES.items()} for name in self.specs}
+        return {
+            name: {word: nested_quantile(self.nested(name), share) for word, share in QUANTILES.items()}
+            for name in self.specs
+        }
 
     @property
     def ideal(self) -> float:

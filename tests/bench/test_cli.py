@@ -407,7 +407,7 @@ def report(
     pair = find_pair(make_bundle(work=20), None, ("CPU",))
     specs = {spec.name: spec for spec in default_specs(pair, Settings())[:2]}
     details = dict.fromkeys(specs, "a backend")
-    return Report(pair, specs, 1, details, measurement, {}, [], seed=0)
+    return Report(pair, specs, 1, details, measurement, {}, [])
 
 
 def text(found: Report) -> str:

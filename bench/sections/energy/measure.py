@@ -18,7 +18,7 @@ from mtl_deploy.bench.machine.power_meters import Meter
 from mtl_deploy.bench.machine.power_trace import Recorder
 from mtl_deploy.bench.measurement.measure import undisturbed
 from mtl_deploy.bench.statistics.nested import Interval
-from mtl_deploy.bench.statistics.student import TABLE, student_t
+from mtl_deploy.bench.statistics.student import student_t
 
 SLOT_S = 1.0  # at least: meters count in steps of up to 100 ms
 MOST_ROUNDS = 10
@@ -49,7 +49,7 @@ class Used:
         """All joules over all images; the interval is Student's over the rounds, of which there are two or more."""
         value = sum(self.joules) / sum(self.images)
         each = np.array(self.joules) / np.array(self.images)
-        half = student_t(min(len(each) - 1, len(TABLE))) * float(each.std(ddof=1)) / math.sqrt(len(each))
+        half = student_t(len(each) - 1) * float(each.std(ddof=1)) / math.sqrt(len(each))
         return Interval(value, value - half, value + half)
 
 

@@ -93,7 +93,6 @@ def measure_heads(
     *,
     precision: str | None = None,
     backend: str | None = None,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> HeadScaling:
     """Measure bundles of one backbone with different numbers of heads.
@@ -104,7 +103,6 @@ def measure_heads(
         settings: for all of them.
         precision: that is measured; it says whose multiply-adds make the ideal.
         backend: likewise.
-        seed: of the intervals' bootstrap.
         progress: shows what is being measured.
 
     Returns:
@@ -127,10 +125,8 @@ def measure_heads(
                 raise
             return HeadScaling(tuple(rows), fit_heads(rows), interrupted=True)
         both = {name: found[name] for name in (SHARED, SEPARATE)}
-        times = locations(both, seed=seed)
-        rows.append(
-            HeadsRow(number, times[SHARED], times[SEPARATE], ratio(both[SEPARATE], both[SHARED], seed=seed), ideal)
-        )
+        times = locations(both)
+        rows.append(HeadsRow(number, times[SHARED], times[SEPARATE], ratio(both[SEPARATE], both[SHARED]), ideal))
     return HeadScaling(tuple(rows), fit_heads(rows))
 
 

@@ -83,7 +83,6 @@ class HeadsSection(RunSection[HeadsSettings]):
                 context.plan.settings,
                 precision=pair.shared.precision,
                 backend=pair.shared.backend,
-                seed=context.plan.seed,
                 progress=context.progress.update,
             )
 

@@ -13,7 +13,7 @@ from mtl_deploy.bench.contestants.pair import Settings
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
 from mtl_deploy.bench.sections.base import Remeasure
 from mtl_deploy.bench.statistics.derived import ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, quantile
+from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, nested_quantile
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ def measure_threads(
     settings: Settings,
     *,
     batch: int = 1,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ThreadScaling:
     """Measure with each number of threads.
@@ -90,7 +89,6 @@ def measure_threads(
         path: the bundle, or an artifact in it.
         settings: but for the threads.
         batch: images per call.
-        seed: of the intervals' bootstrap.
         progress: shows what is being measured.
 
     Returns:
@@ -113,9 +111,9 @@ def measure_threads(
         rows.append(
             ThreadsRow(
                 number,
-                {name: quantile(one, 0.5) for name, one in calls.items()},
+                {name: nested_quantile(nested, 0.5) for name, nested in found.items()},
                 {name: 1000 * batch / float(one.mean()) for name, one in calls.items()},
-                ratio(found[SEPARATE], found[SHARED], seed=seed),
+                ratio(found[SEPARATE], found[SHARED]),
             )
         )
     return ThreadScaling(tuple(rows))

@@ -66,7 +66,6 @@ class ThreadsSection(RunSection[ThreadsSettings]):
             plan.pair.bundle.path / plan.pair.shared.path,
             plan.settings,
             batch=context.smallest,
-            seed=plan.seed,
             progress=context.progress.update,
         )
 

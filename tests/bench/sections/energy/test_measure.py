@@ -223,7 +223,7 @@ def test_the_interval_is_student_s_over_rounds() -> None:
     used = Used(joules=(1.0, 2.0, 3.0), seconds=(1.0, 1.0, 1.0), images=(1, 1, 1))
     found = used.joules_per_image
     assert found.value == 2
-    assert found.high - found.value == pytest.approx(4.303 / math.sqrt(3))
+    assert found.high - found.value == pytest.approx(4.30265 / math.sqrt(3))
     assert used.watts == 2
 
 
