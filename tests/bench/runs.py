@@ -26,11 +26,20 @@ def result(
     return {
         "schema": "mtl-bench",
         "schema_version": 2,
-        "bundle": {"path": "model.mtl", "name": "model", "tasks": ["age"], "input": [8, 8]},
+        "bundle": {
+            "path": "model.mtl",
+            "name": "model",
+            "tasks": ["age"],
+            "kinds": ["regression"],
+            "sizes": [1],
+            "input": [8, 8],
+            "channels": 3,
+            "checkpoint_sha256": 64 * "a",
+        },
         "precision": "fp32",
         "backend": "onnxruntime",
         "details": "ONNX Runtime",
-        "settings": {"threads": 2, "spinning": False, "cuda_graphs": True} | settings,
+        "settings": {"threads": 2, "spinning": False, "cuda_graphs": True, "duration_s": 10.0} | settings,
         "environment": {"processor": "some", "usable_cores": 2, "gpu": None},
         "contestants": {name: {"title": name} for name in ms},
         "batches": [
