@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtl_deploy.runtime.console.command import Progress, run_command
@@ -44,24 +44,28 @@ def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def _deliver(result: Result, output: OutputOptions) -> None:
-    """Write the files that were asked for, and print the tables, or the document where it was asked for."""
+    """Print the tables, or the document where it was asked for, and write every file that was asked for and can be written."""
     from mtl_deploy.bench.results.csv_samples import csv_samples
     from mtl_deploy.bench.results.document import document_of
-    from mtl_deploy.bench.results.output_files import write_whole
+    from mtl_deploy.bench.results.output_files import write_each
     from mtl_deploy.bench.results.text import render as render_text
 
     document: dict[str, Any] = document_of(result)
-    if output.json != "-":
-        sys.stdout.write(render_text(document))
-    if output.json is not None:
-        text = as_unicode(json.dumps(document, ensure_ascii=False), json=True) + "\n"
-        if output.json == "-":
-            sys.stdout.write(text)
-        else:
-            write_whole("--json", output.json, text, force=output.force)
-    if output.csv is not None:
-        write_whole("--csv", output.csv, csv_samples(document), force=output.force)
-    if output.report is not None:
+
+    def page() -> str:
         from mtl_deploy.bench.html.page import render as render_page
 
-        write_whole("--report", output.report, render_page(document), force=output.force)
+        return render_page(document)
+
+    def as_json() -> str:
+        return as_unicode(json.dumps(document, ensure_ascii=False), json=True) + "\n"
+
+    made: list[tuple[str, str | None, Callable[[], str]]] = [
+        ("--json", None if output.json == "-" else output.json, as_json),
+        ("--csv", output.csv, lambda: csv_samples(document)),
+        ("--report", output.report, page),
+    ]
+    try:
+        write_each({option: (file, make) for option, file, make in made if file is not None}, force=output.force)
+    finally:  # last: its reader may go away
+        sys.stdout.write(as_json() if output.json == "-" else render_text(document))

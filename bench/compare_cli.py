@@ -14,17 +14,26 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.text import as_unicode
 
 _DESCRIPTION = """\
-Compare two results of mtl-bench, contestant by contestant: the second's time over the first's, with its 95 % interval. A ratio
-whose interval contains 1 is no difference."""
+Compare two results of mtl-bench, contestant by contestant: the second's time over the first's, with its 95 % interval, and the
+smallest change that the two could have detected. A ratio whose interval contains 1 is no difference. With --fail-above it is a gate
+with three answers: slower by more than that, not slower by more than that, or not decided by these two runs."""
 
 _EPILOG = """\
 examples:
   mtl-bench compare before.json after.json
   mtl-bench compare main.json branch.json --fail-above 5
-      for CI: exit code 1 where the shared pass has become slower by more than 5 %, and the difference is real
+      for CI: exit code 1 where the shared pass has become slower by more than 5 %, by its whole interval; 3 where the interval
+      holds 5 %, and says how long both must be measured to decide it
+  mtl-bench compare main.json branch.json --fail-above 0 --inconclusive pass
+      exit code 1 wherever the shared pass is slower beyond doubt, however little
   mtl-bench compare orin.json xavier.json --contestants shared,separate
 
-exit codes: 0 done; 1 slower than --fail-above allows; 2 files that cannot be compared."""
+exit codes: 0 done; 1 slower than --fail-above allows; 2 files that cannot be compared, such as results of different networks;
+3 not decided."""
+
+
+_PREFIX = {"fail": "error", "inconclusive": "inconclusive"}
+_INCONCLUSIVE = {"report": 3, "pass": 0, "fail": 1}
 
 
 def subcommand() -> Subcommand:
@@ -43,7 +52,16 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
         "--fail-above",
         type=float,
         metavar="PERCENT",
-        help="exit with 1 where the second is slower by more, and really so",
+        help="exit with 1 where the second is slower by more, with confidence",
+    )
+    made.add_argument(
+        "--inconclusive",
+        choices=tuple(_INCONCLUSIVE),
+        default="report",
+        help="what --fail-above makes of a change that is not decided: report exits with 3 (default), pass with 0, fail with 1",
+    )
+    made.add_argument(
+        "--allow-different", action="store_true", help="compare results of different networks, with a warning"
     )
     made.add_argument(
         "--contestants", default="shared", metavar="NAME,...", help="that --fail-above looks at (default: shared)"
@@ -52,7 +70,6 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write the comparison; - for standard output, instead of the table"
     )
     made.add_argument("-f", "--force", action="store_true", help="replace the file at --json")
-    made.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     made.add_argument("-q", "--quiet", action="store_true", help="accepted as everywhere; there is no progress line")
 
 
@@ -63,31 +80,30 @@ def _compare(arguments: argparse.Namespace) -> int:
     percent = arguments.fail_above
     if percent is not None and not 0 <= percent < 1000:
         raise OptionError(f"--fail-above {percent:g}: use percent, from 0 to less than 1000")
-    if arguments.seed < 0:
-        raise OptionError(f"--seed {arguments.seed}: use 0 or more")
     if arguments.json not in (None, "-"):
         inputs = (arguments.first, arguments.second)
         check_targets({"--json": arguments.json}, force=arguments.force, inputs=inputs)
-    found = compare(read_result(arguments.first), read_result(arguments.second), seed=arguments.seed)
+    found = compare(
+        read_result(arguments.first), read_result(arguments.second), allow_different=arguments.allow_different
+    )
     watched = [name.strip() for name in arguments.contestants.split(",")]
     measured = {change.contestant for change in found.changes}
     if percent is not None and (absent := [name for name in watched if name not in measured]):
         raise OptionError(f"--contestants {absent[0]}: the results have in common {', '.join(sorted(measured))}")
+    verdicts = [] if percent is None else found.judged(percent, watched)
+    document = found.to_dict() | {"verdicts": [verdict.to_dict() for verdict in verdicts]}
+    text = as_unicode(json.dumps(document, ensure_ascii=False), json=True) + "\n"
+    if arguments.json not in (None, "-"):
+        write_whole("--json", arguments.json, text, force=arguments.force)
     if arguments.json == "-":
-        print(json.dumps(found.to_dict(), ensure_ascii=False))  # noqa: T201
+        sys.stdout.write(text)
     else:
-        print(found.text())  # noqa: T201
-        if arguments.json is not None:
-            text = as_unicode(json.dumps(found.to_dict(), ensure_ascii=False), json=True) + "\n"
-            write_whole("--json", arguments.json, text, force=arguments.force)
-    failed = [
-        change
-        for change in found.changes
-        if percent is not None and change.contestant in watched and change.slower_than(percent)
-    ]
-    for change in failed:
-        sys.stderr.write(
-            f"error: {change.contestant} at batch {change.batch} takes {change.verdict} (95 % interval of the ratio "
-            f"{change.ratio.low:.3f} to {change.ratio.high:.3f}); --fail-above allows {percent:g} %\n"
-        )
-    return 1 if failed else 0
+        passed = [verdict.sentence() for verdict in verdicts if verdict.outcome == "pass"]
+        sys.stdout.write("\n".join([found.text(), *(["", *passed] if passed else [])]) + "\n")
+    for verdict in verdicts:
+        if verdict.outcome != "pass":
+            sys.stderr.write(f"{_PREFIX[verdict.outcome]}: {verdict.sentence()}\n")
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if "fail" in outcomes:
+        return 1
+    return _INCONCLUSIVE[arguments.inconclusive] if "inconclusive" in outcomes else 0

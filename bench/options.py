@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_deploy.bench.results.output_files import check_targets
 from mtl_deploy.bench.sections import registry
-from mtl_deploy.bench.sections.counts import parse_numbers
+from mtl_deploy.bench.sections.counts import parse_numbers, parse_threads
 from mtl_deploy.runtime.console.command import parser
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.selection import BACKENDS
@@ -91,7 +91,7 @@ class RunOptions:
         threads: of ONNX Runtime inside an operator; the first number is used everywhere. Empty: its default.
         providers: of ONNX Runtime, in order of preference; None: its default.
         spinning: whether idle threads spin.
-        seed: of the images, the orders and the bootstrap.
+        seed: of the images and the orders.
         peers: contestants beside the bundle's own.
         sections: the options of each section, by its key.
         output: where the result goes.
@@ -181,9 +181,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     group.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")
-    group.add_argument(
-        "--seed", type=int, default=0, help="of the images, the order of contestants and the bootstrap (default: 0)"
-    )
+    group.add_argument("--seed", type=int, default=0, help="of the images and the order of contestants (default: 0)")
 
 
 def read_options(arguments: argparse.Namespace) -> RunOptions:
@@ -194,7 +192,6 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     """
     path = Path(arguments.path)
     batches = tuple(sorted(parse_numbers("--batch", arguments.batch, "1,8,32")))
-    threads = () if arguments.threads is None else parse_numbers("--threads", arguments.threads, "1,2,4")
     if arguments.duration is not None and not 0 < arguments.duration <= 86400:
         raise OptionError(f"--duration {arguments.duration:g}: use seconds, from more than 0 to a day")
     if arguments.processes is not None and not 1 <= arguments.processes <= 1000:
@@ -225,7 +222,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
         processes=arguments.processes or max(1 if arguments.quick else PROCESSES, peers.builds),
         isolation=arguments.isolation,
         cuda_graphs=not arguments.no_cuda_graphs,
-        threads=threads,
+        threads=parse_threads(arguments.threads),
         providers=tuple(arguments.provider) if arguments.provider else None,
         spinning=arguments.spinning,
         seed=arguments.seed,

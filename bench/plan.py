@@ -24,7 +24,7 @@ class BenchmarkPlan:
         isolated: whether each contestant gets a process of its own.
         processes: how often all contestants are started anew.
         duration: seconds to measure latency at a batch size; None: :data:`SECONDS_PER_CONTESTANT` for each.
-        seed: of the images, the orders and the bootstrap.
+        seed: of the images and the orders.
         memory: whether to measure memory too.
         quick: whether the sections that were not asked for by name are left out.
         beside: whether to measure sections beside the latencies at all.

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtl_deploy.runtime.console.command import parser, run_command
-from mtl_deploy.runtime.console.visible import visible
+from mtl_deploy.runtime.console.visible import unread, visible
 from mtl_deploy.runtime.files.output_file import placed
 from mtl_deploy.runtime.images.files import images_in
 from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
-from mtl_deploy.runtime.show.video import is_video
+from mtl_deploy.runtime.show.video import CAMERA, is_video
 
 from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
@@ -136,6 +136,10 @@ def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: 
             raise OptionError(f"--show {target}: {error}") from error
 
 
+class _NobodyReadsError(Exception):
+    """Ends a camera whose predictions nobody reads, and which nothing else would end."""
+
+
 def _video(model: Model, source: str, target: Path | None, *, as_json: bool, force: bool) -> int:
     """Predict every frame and print one line per frame, so that another program can follow."""
     from mtl_deploy.runtime.show.video import play
@@ -149,8 +153,14 @@ def _video(model: Model, source: str, target: Path | None, *, as_json: bool, for
             said = "; ".join(f"{name} {prediction}" for name, prediction in predictions.items())
             line = visible(f"frame {number}, {rate:.1f} per second: {said}")
         sys.stdout.write(line + "\n")
+        if unread(sys.stdout) and endless:
+            raise _NobodyReadsError
 
-    count = play(model, source, target, told, force=force)
+    endless = target is None and source.startswith(CAMERA)
+    try:
+        count = play(model, source, target, told, force=force)
+    except _NobodyReadsError:
+        return 0
     if not as_json:
         sys.stdout.write(f"{count} frames\n")
     return 0

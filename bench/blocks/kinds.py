@@ -29,6 +29,7 @@ class Show(NamedTuple):
         scale: the unit that people read, as a multiple of the result's.
         page: writes it on a page.
         terminal: a format for the terminal, where figures of a column have as many decimals; None: as on the page.
+        exact_below: smaller figures have three significant digits in the terminal too, as so many decimals would hide them.
         unit: behind the figure.
     """
 
@@ -36,6 +37,7 @@ class Show(NamedTuple):
     page: Callable[[float], str]
     terminal: str | None = None
     unit: str = ""
+    exact_below: float = 0
 
 
 SHOWS = {
@@ -50,9 +52,9 @@ SHOWS = {
     "share": Show(100, lambda value: f"{value:.2f}"),
     "signed": Show(1, lambda value: ("+" if value >= 0 else "") + significant(value)),
     "error": Show(1, lambda value: f"{value:.2e}" if 0 < abs(value) < 1e-3 else significant(value)),
-    "ms": Show(1, significant, ".2f"),
-    "short ms": Show(1, significant, ".3f"),
-    "long ms": Show(1, significant, ".0f"),
+    "ms": Show(1, significant, ".2f", exact_below=1),
+    "short ms": Show(1, significant, ".3f", exact_below=0.1),
+    "long ms": Show(1, significant, ".0f", exact_below=100),
     "rate": Show(1, significant, ".1f"),
     "watts": Show(1, significant, ".1f"),
     "joules": Show(1, significant, ".3g"),
@@ -74,5 +76,6 @@ def printed(value: Any, show: str = "number") -> str:
     """Write a figure as people read it in a terminal."""
     kind = SHOWS[show]
     scaled = value * kind.scale if kind.scale != 1 else value
-    text = kind.page(scaled) if kind.terminal is None else format(scaled, kind.terminal)
+    fixed = kind.terminal is not None and not 0 < abs(scaled) < kind.exact_below
+    text = format(scaled, kind.terminal or "") if fixed else kind.page(scaled)
     return text + kind.unit.replace("\u202f", " ")

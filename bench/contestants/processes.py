@@ -5,7 +5,7 @@ The module has a function ``main()``, which reads ``sys.argv[1:]`` and returns a
 - It finds the modules that this process finds, in the same order; the working directory adds none. The environment is this one's.
 - Its standard input is empty. What it and its libraries print goes to files and is read at its end; a result is the last line.
 - It has a session of its own, so that a terminal's signals do not reach it. It ends when this process does, however this one ends:
-  it holds a pipe that closes then.
+  it holds a pipe that closes then. However it ends, what it started in its session ends with it.
 - An :class:`~mtl_deploy.runtime.errors.MtlError` ends it with the error's exit code and a line ``error: ...``.
 """
 
@@ -29,7 +29,19 @@ from mtl_deploy.runtime.errors import BackendError, MtlError, WorkError
 CLOSING_S = 10.0
 """What a process has to end by itself before it is killed."""
 _ERROR = "error: "
-_BEGIN = f"import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from {__name__} import main; main()"
+_BEGIN = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from {} import main; main()"
+
+
+def command_of(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module's ``main()`` in this Python, with this process's ``sys.path`` alone.
+
+    ``python -m`` would look in the working directory first.
+
+    Args:
+        module: its full name.
+        arguments: what ``sys.argv[1:]`` is in it.
+    """
+    return [sys.executable, "-c", _BEGIN.format(module), "\n".join(sys.path), *arguments]
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ class Child:
         theirs, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BEGIN, "\n".join(sys.path), str(theirs), module, *arguments],
+                command_of(__name__, str(theirs), module, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._errors,
@@ -164,14 +176,20 @@ class Child:
 
     def _kill(self) -> None:
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group of its own
+            self._kill_group()
             self._process.wait()
 
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # empty; or, on macOS, all in it have ended
+            os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group of its own
+
     def _collect(self, late_s: float | None = None) -> Ended:
-        """Return how it ended, which it has, and free what it took here."""
+        """Return how it ended, which it has, end what it started, and free what it took here."""
         if self._ended is None:
+            code = self._process.wait()
+            self._kill_group()  # at once: the number is the group's as long as it has a member
             os.close(self._lifeline)
-            self._ended = Ended(self._process.wait(), _text(self._output), _text(self._errors), late_s)
+            self._ended = Ended(code, _text(self._output), _text(self._errors), late_s)
             self._close_files()
         return self._ended
 
@@ -198,22 +216,28 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     lifeline, module = int(sys.argv[1]), sys.argv[2]
-    threading.Thread(target=_end_with_the_other, args=(lifeline,), daemon=True).start()
+    alone = threading.Event()
+    threading.Thread(target=_end_with_the_other, args=(lifeline, alone), daemon=True).start()
     sys.argv[:] = [module, *sys.argv[3:]]
     try:
         code = importlib.import_module(module).main()
     except MtlError as error:
         sys.stderr.write(f"{_ERROR}{' '.join(str(error).split())}\n")
         code = error.exit_code
+    finally:
+        if alone.is_set():  # nobody else ends what this one has started
+            os.killpg(0, signal.SIGKILL)
     sys.exit(code)
 
 
-def _end_with_the_other(lifeline: int) -> None:
-    """Wait until the process that started this one is gone, then end this one."""
+def _end_with_the_other(lifeline: int, alone: threading.Event) -> None:
+    """Wait until the process that started this one is gone, then end this one and what it has started."""
     os.read(lifeline, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(CLOSING_S)
-    os.kill(os.getpid(), signal.SIGKILL)
+    alone.set()
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        os.killpg(0, signal.SIGTERM)  # it tidies up; where it does not, the signal would end it alone
+        time.sleep(CLOSING_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _text(file: IO[bytes]) -> str:

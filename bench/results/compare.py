@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mtl_deploy.bench.statistics.derived import ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, location
+from mtl_deploy.bench.blocks.kinds import printed
+from mtl_deploy.bench.statistics.nested import ENOUGH_PROCESSES, Nested
 from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.errors import OptionError
 
+from .change import Change, change_of
+from .gate import Verdict, duration_of, judge
+from .result_file import COMPARE_SCHEMA
+from .same_network import differences
+
 COMPARE_VERSION = 1
-_FEW_PROCESSES = 3
 
 _CONDITIONS = {
     "precision": ("precision",),
@@ -34,42 +38,6 @@ _CONDITIONS = {
 
 
 @dataclass(frozen=True)
-class Change:
-    """One contestant at one batch size in two results.
-
-    Attributes:
-        batch: images per call.
-        contestant: its name.
-        first_ms: mean over processes and rounds of the round's median, in the first result.
-        second_ms: in the second.
-        ratio: second over first.
-    """
-
-    batch: int
-    contestant: str
-    first_ms: float
-    second_ms: float
-    ratio: Interval
-
-    @property
-    def real(self) -> bool:
-        """Whether the interval excludes 1."""
-        return not self.ratio.contains(1)
-
-    @property
-    def verdict(self) -> str:
-        """For people: ``no difference``, ``3.1 % more time`` or ``12.0 % less time``."""
-        if not self.real:
-            return "no difference"
-        change = 100 * (self.ratio.value - 1)
-        return f"{abs(change):.1f} % {'more' if change > 0 else 'less'} time"
-
-    def slower_than(self, percent: float) -> bool:
-        """Return whether the second result is slower by more than some percent, and the difference is real."""
-        return self.real and self.ratio.value > 1 + percent / 100
-
-
-@dataclass(frozen=True)
 class ResultComparison:
     """What two results say of one another.
 
@@ -77,11 +45,22 @@ class ResultComparison:
         changes: of every contestant and batch that both have.
         conditions: what was not the same, by name: its value in the first and in the second.
         warnings: what casts doubt on the comparison.
+        durations: seconds that the two were measured for at a batch size; None: not known.
     """
 
     changes: tuple[Change, ...]
     conditions: Mapping[str, tuple[Any, Any]]
     warnings: tuple[str, ...]
+    durations: tuple[float | None, float | None]
+
+    def judged(self, limit: float, contestants: Sequence[str]) -> list[Verdict]:
+        """Return what a limit says of contestants, at each batch size.
+
+        Args:
+            limit: percent by which the second may be slower.
+            contestants: their names.
+        """
+        return [judge(change, limit, self.durations) for change in self.changes if change.contestant in contestants]
 
     def text(self) -> str:
         """Return the table, what differed otherwise, and the warnings."""
@@ -90,11 +69,12 @@ class ResultComparison:
             [
                 *([str(change.batch)] if several else []),
                 change.contestant,
-                f"{change.first_ms:.3f}",
-                f"{change.second_ms:.3f}",
+                printed(change.first_ms, "short ms"),
+                printed(change.second_ms, "short ms"),
                 f"{change.ratio.value:.3f}",
                 f"{change.ratio.low:.3f} to {change.ratio.high:.3f}",
                 change.verdict,
+                "n/a" if change.detectable is None else f"{change.detectable:.1f}",
             ]
             for change in self.changes
         ]
@@ -106,6 +86,7 @@ class ResultComparison:
             "ratio",
             "95 % interval",
             "second takes",
+            "could detect, %",
         ]
         lines = [table(head, rows)]
         if self.conditions:
@@ -120,12 +101,9 @@ class ResultComparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document."""
         return {
-            "schema": "mtl-bench compare",
+            "schema": COMPARE_SCHEMA,
             "schema_version": COMPARE_VERSION,
-            "changes": [
-                asdict(change) | {"confidence": 0.95, "difference": change.real, "verdict": change.verdict}
-                for change in self.changes
-            ],
+            "changes": [change.to_dict() for change in self.changes],
             "conditions": {
                 name: {"first": first, "second": second} for name, (first, second) in self.conditions.items()
             },
@@ -133,19 +111,23 @@ class ResultComparison:
         }
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> ResultComparison:
+def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, allow_different: bool = False) -> ResultComparison:
     """Compare two results.
-
-    Processes, rounds and calls of each are resampled separately, as nothing ties the two runs together.
 
     Args:
         first: a result; see :func:`~mtl_deploy.bench.results.result_file.read_result`.
         second: another.
-        seed: of the bootstrap.
+        allow_different: whether results of different networks are compared; a warning then says in what they differ.
 
     Raises:
-        OptionError: they have no contestant at one batch size in common.
+        OptionError: they are of different networks, or have no contestant at one batch size in common.
     """
+    different = differences(first, second)
+    if different and not allow_different:
+        raise OptionError(
+            f"the two results are of different networks ({'; '.join(different)}); compare two results of one network, or add "
+            "--allow-different"
+        )
     theirs = {batch["batch"]: batch["contestants"] for batch in second["batches"]}
     changes = []
     for batch in first["batches"]:
@@ -153,22 +135,15 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 
         for name, contestant in batch["contestants"].items():
             if name in others:
                 before, after = (_nested(one["samples_ms"]) for one in (contestant, others[name]))
-                changes.append(
-                    Change(
-                        batch["batch"],
-                        name,
-                        location(before),
-                        location(after),
-                        ratio(after, before, seed=seed, paired=False),
-                    )
-                )
+                changes.append(change_of(batch["batch"], name, before, after))
     if not changes:
         raise OptionError(
             "the two results have no contestant at a batch size in common; measure both with the same options"
         )
     found = {name: tuple(_at(document, path) for document in (first, second)) for name, path in _CONDITIONS.items()}
     conditions = {name: (one, other) for name, (one, other) in found.items() if one != other}
-    return ResultComparison(tuple(changes), conditions, tuple(_warnings(first, second, changes)))
+    warnings = [f"the networks differ in {one}" for one in different] + _warnings(first, second, changes)
+    return ResultComparison(tuple(changes), conditions, tuple(warnings), (duration_of(first), duration_of(second)))
 
 
 def _warnings(first: Mapping[str, Any], second: Mapping[str, Any], changes: Sequence[Change]) -> list[str]:
@@ -176,14 +151,11 @@ def _warnings(first: Mapping[str, Any], second: Mapping[str, Any], changes: Sequ
     processes = min(
         len(one["samples_ms"]) for d in (first, second) for b in d["batches"] for one in b["contestants"].values()
     )
-    if processes < _FEW_PROCESSES:
+    if processes < ENOUGH_PROCESSES:
         warnings.append(
             f"a result comes from {processes} process{'es' if processes > 1 else ''}: what differs from one start to the next is "
-            f"not in the intervals; measure both with --processes {_FEW_PROCESSES} or more"
+            f"not in the intervals; measure both with --processes {ENOUGH_PROCESSES} or more"
         )
-    images = [_at(document, ("bundle", "input")) for document in (first, second)]
-    if images[0] != images[1]:
-        warnings.append("the networks' images differ in size: {} and {}".format(*map(_shown, images)))
     names = [{name for batch in document["batches"] for name in batch["contestants"]} for document in (first, second)]
     common = {change.contestant for change in changes}
     if missing := sorted((names[0] | names[1]) - common):

@@ -14,7 +14,7 @@ def csv_samples(document: Mapping[str, Any]) -> str:
     """Return every call of a JSON document as CSV; processes, rounds and calls count from 1.
 
     Args:
-        document: of :meth:`~mtl_deploy.bench.results.result.Result.to_dict`.
+        document: of :func:`~mtl_deploy.bench.results.document.document_of`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from mtl_deploy.bench.statistics.nested import spread
+from mtl_deploy.bench.statistics.nested import ENOUGH_PROCESSES, spread
 
 from .report import Report
 
 NOISY = 0.1  # spread of the rounds from which a warning is due
 WIDE = 0.05  # half of a ratio's interval, as a share of the ratio, from which one is due
-ENOUGH_PROCESSES = 3
 ENOUGH_ROUNDS = 3  # in one process: a single round has no interval
 
 

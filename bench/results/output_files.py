@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,6 +98,26 @@ def write_whole(option: str, file: str, text: str, *, force: bool) -> None:
             disk.sync(target.parent)
     except OSError as error:
         raise OptionError(f"{option} {file}: {error.strerror or error}") from error
+
+
+def write_each(outputs: Mapping[str, tuple[str, Callable[[], str]]], *, force: bool) -> None:
+    """Write several files, each whole. One that cannot be written does not keep the others from it.
+
+    Args:
+        outputs: by the options that name them, each file's path and what makes its content.
+        force: see :func:`write_whole`.
+
+    Raises:
+        OptionError: some could not be written; it names each.
+    """
+    problems = []
+    for option, (file, make) in outputs.items():
+        try:
+            write_whole(option, file, make(), force=force)
+        except OptionError as error:  # noqa: PERF203 - a few files
+            problems.append(str(error))
+    if problems:
+        raise OptionError("; ".join(problems))
 
 
 def _rename_beside(option: str, file: str, beside: Path, target: Path) -> None:

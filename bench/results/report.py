@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from mtl_deploy.bench.contestants.memory import Memory
-from mtl_deploy.bench.contestants.pair import Pair, Settings
+from mtl_deploy.bench.contestants.pair import Pair
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, Spec
 from mtl_deploy.bench.measurement.agreement import Agreement
 from mtl_deploy.bench.measurement.measure import Measurement
 from mtl_deploy.bench.sections.base import Sections
 from mtl_deploy.bench.sections.where.ideal import heads_share, ideal_multiply_adds, ideal_weights
 from mtl_deploy.bench.statistics.derived import mean, ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, quantile
-
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+from mtl_deploy.bench.statistics.nested import QUANTILES, Interval, Nested, nested_quantile
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,11 @@ class Report:
     Attributes:
         pair: what was compared.
         specs: the contestants that were measured, by name; the shared one first.
-        settings: how they were run.
         batch: images per call.
         details: each contestant's library and device.
         measurement: the samples.
         memory: by contestant; empty where it was not measured.
-        environment: see :func:`~mtl_deploy.bench.machine.environment.environment`.
         notes: what casts doubt on the figures, beside what the samples say.
-        seed: of the bootstrap.
         excluded: contestants that were not measured, with the reason.
         agreement: by contestant and task, how far its outputs are from the shared ones.
         activations: bytes of activation memory that a contestant's engines need; empty for graphs.
@@ -43,14 +37,11 @@ class Report:
 
     pair: Pair
     specs: Mapping[str, Spec]
-    settings: Settings
     batch: int
     details: Mapping[str, str]
     measurement: Measurement
     memory: Mapping[str, Memory]
-    environment: Mapping[str, Any]
     notes: list[str]
-    seed: int
     excluded: Mapping[str, str] = field(default_factory=dict)
     agreement: Mapping[str, Mapping[str, Agreement]] = field(default_factory=dict)
     activations: Mapping[str, int] = field(default_factory=dict)
@@ -73,18 +64,20 @@ class Report:
     @cached_property
     def ratios(self) -> Mapping[str, Interval]:
         """By contestant, how many times it takes the shared pass's time."""
-        return {name: ratio(self.nested(name), self.nested(SHARED), seed=self.seed) for name in self.others}
+        return {name: ratio(self.nested(name), self.nested(SHARED)) for name in self.others}
 
     @cached_property
     def means(self) -> Mapping[str, Interval]:
         """By contestant, the mean latency in milliseconds."""
-        return {name: mean(self.nested(name), seed=self.seed) for name in self.specs}
+        return {name: mean(self.nested(name)) for name in self.specs}
 
     @cached_property
     def quantiles(self) -> Mapping[str, Mapping[str, Interval | None]]:
         """By contestant and name, the quantiles of latency in milliseconds."""
-        calls = {name: self.measurement.calls(name) for name in self.specs}
-        return {name: {word: quantile(calls[name], share) for word, share in QUANTILES.items()} for name in self.specs}
+        return {
+            name: {word: nested_quantile(self.nested(name), share) for word, share in QUANTILES.items()}
+            for name in self.specs
+        }
 
     @property
     def ideal(self) -> float:

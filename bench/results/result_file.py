@@ -15,6 +15,7 @@ from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json
 
 SCHEMA = "mtl-bench"
 SCHEMA_VERSION = 2
+COMPARE_SCHEMA = "mtl-bench compare"
 _LEAST_MS, _MOST_MS = 1e-6, 1e9  # of a call: a nanosecond is no measurement, nor are eleven days
 _ESSENTIAL = {
     "": ("schema_version", "batches", "contestants"),
@@ -46,8 +47,9 @@ def read_result(file: Path) -> dict[str, Any]:
         raise OptionError(f"{file}: {describe(error)}; write a result with mtl-bench BUNDLE --json FILE") from error
     except DocumentError as error:
         raise OptionError(f"{file}: {error}; write a result with mtl-bench BUNDLE --json FILE") from error
-    if not isinstance(document, dict) or document.get("schema", SCHEMA) != SCHEMA or "schema_version" not in document:
-        raise OptionError(f"{file}: not a result of mtl-bench; write one with mtl-bench BUNDLE --json FILE")
+    other = _other_document(document)
+    if other is not None:
+        raise OptionError(f"{file}: {other}, not a result of mtl-bench; write one with mtl-bench BUNDLE --json FILE")
     if document["schema_version"] != SCHEMA_VERSION:
         raise OptionError(
             f"{file}: schema version {shown(document['schema_version'])}, this release reads {SCHEMA_VERSION}; measure again, or "
@@ -58,7 +60,23 @@ def read_result(file: Path) -> dict[str, Any]:
         _check_batches(document)
     except DocumentError as error:
         raise OptionError(f"{file}: malformed result: {error}; measure again") from error
-    return document
+    found: dict[str, Any] = document
+    return found
+
+
+def _other_document(document: Any) -> str | None:
+    """Return what a document is that is no result, as far as it can be told; None of one that may be a result."""
+    if not isinstance(document, dict):
+        return "a list or a single value"
+    if document.get("schema") == COMPARE_SCHEMA:
+        return "a comparison of two results"
+    if "artifacts" in document and "signature" in document:
+        return "a bundle's manifest"
+    if "predictions" in document:
+        return "predictions of mtl-infer"
+    if document.get("schema", SCHEMA) != SCHEMA or "schema_version" not in document:
+        return "another document"
+    return None
 
 
 @lru_cache(maxsize=1)

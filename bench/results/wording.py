@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mtl_deploy.bench.blocks.kinds import printed
 from mtl_deploy.bench.contestants.specs import CONCURRENT, ONE_GRAPH, SEPARATE, SHARED
 from mtl_deploy.bench.statistics.nested import Interval
 
@@ -17,7 +18,7 @@ def answer(report: Report) -> str:
     """Return the answer for a batch size."""
     name = report.main
     if name is None:
-        return f"One shared pass takes {report.means[SHARED].value:.2f} ms on average; nothing else was measured."
+        return f"One shared pass takes {printed(report.means[SHARED].value, 'ms')} ms on average; nothing else was measured."
     heads = report.heads_share
     own = f" ({100 * heads:.0f} % of them are the heads' own)" if heads >= _LARGE_HEADS else ""
     ideal = f"the multiply-adds allow {report.ideal:.2f}{own}"

@@ -4,82 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 
 import numpy as np
 
-from .nested import (
-    CONFIDENCE,
-    Interval,
-    Nested,
-    Samples,
-    average,
-    draw_rounds,
-    location,
-    resampled_medians,
-    stretch_for_few,
-)
+from .nested import Interval, Nested, Samples, location
+from .uncertainty import Uncertainty, of_independent, of_series
 
 Locations = Mapping[str, Samples]
-RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 20  # keeps memory small, however long the measurement was
+Figures = Callable[[Locations], Mapping[str, Samples]]
 
 
 def derived(
-    contestants: Mapping[str, Nested],
-    figures: Callable[[Locations], Mapping[str, Samples]],
-    *,
-    seed: int,
-    positive: bool = False,
-    paired: bool = True,
-    resamples: int = RESAMPLES,
+    contestants: Mapping[str, Nested], figures: Figures, *, positive: bool = False, paired: bool = True
 ) -> dict[str, Interval]:
-    """Estimate figures from contestants' locations, with hierarchical bootstrap intervals: the one place that makes them.
+    """Estimate figures from contestants' locations, with intervals by the jackknife over starts: the one place that makes them.
 
-    Calls of one round are alike, and rounds of one process, so neither is an independent sample. Processes are resampled first,
-    then rounds within each, then calls within those: the percentile interval for nested measurements of Kalibera, Jones: Rigorous
-    Benchmarking in Reasonable Time, ISMM 2013, and Davison, Hinkley: Bootstrap Methods and their Application, section 3.8. From
-    few processes a percentile interval is too narrow; by how much is known for means of normal values, and by that much the
-    interval is stretched about the estimate: what Hesterberg's expanded percentile interval does (What Teachers Should Know About
-    the Bootstrap, The American Statistician 69(4), 2015), whose quantiles cannot be drawn from three processes. It is stretched on
-    a linear scale, as a difference may be zero; on a logarithmic one for figures that are ``positive``. With one process its rounds
-    are the highest level, and the interval says nothing about another start.
+    Calls of one round are alike, and rounds of one process, so neither is an independent sample: starts are. Each start is left
+    out once; how much a figure changes by that gives it a value for each start, and Student's t interval is taken over these
+    (Tukey: Bias and Confidence in Not-quite Large Samples, Annals of Mathematical Statistics 29, 1958; Efron, Tibshirani: An
+    Introduction to the Bootstrap, chapter 11). For a ratio that is the t interval of the log ratio of each start. What happens
+    within a start need not be modelled: whatever the noise of its rounds and calls does, it does to the start's value. With one
+    process its rounds take the starts' place, as a series whose neighbours may be alike
+    (:func:`~mtl_deploy.bench.statistics.uncertainty.of_series`), and the interval says nothing about another start.
+
+    ``python examples/benchmark_coverage.py`` prints how often such intervals hold the truth.
 
     Args:
         contestants: samples by process, round and call, by name.
         figures: computes figures by name from the contestants' locations; it is given arrays and works on them elementwise.
-        seed: of the resampling.
-        positive: whether figures are ratios, or others that are never zero or less.
-        paired: whether the contestants ran side by side, in the same processes and rounds (surplus rounds are left out): the same
-            ones are then drawn for all, so that what slows all of them down does not widen the interval. Otherwise each
-            contestant's are drawn on their own.
-        resamples: number of bootstrap samples.
+        positive: whether figures are ratios, or others that are never zero or less; their intervals are made on a logarithmic
+            scale.
+        paired: whether the contestants ran side by side, in the same processes and rounds (surplus rounds are left out): what slows
+            all of them down then does not widen the interval. Otherwise each contestant's starts are left out on their own.
     """
     nested = _common(contestants) if paired else contestants
-    rng = np.random.default_rng(seed)
-    most = max(len(processes) * max(map(len, processes)) for processes in nested.values())
-    at_once = max(1, _DRAWS_AT_ONCE // most)
-    parts = [
-        figures(_drawn(nested, rng, min(at_once, resamples - done), paired)) for done in range(0, resamples, at_once)
-    ]
-    values = figures({name: np.array([location(processes)]) for name, processes in nested.items()})
-    stretch = max(map(stretch_for_few, nested.values()))
-    return {
-        name: _interval(float(values[name][0]), np.concatenate([part[name] for part in parts]), stretch, positive)
-        for name in values
-    }
+    full = {name: np.array([location(processes)]) for name, processes in nested.items()}
+    values = {name: float(value[0]) for name, value in figures(full).items()}
+    left_out = {name: _without_each(processes) for name, processes in nested.items()}
+    groups = [list(nested)] if paired else [[name] for name in nested]
+    series = {name: len(processes) == 1 for name, processes in nested.items()}
+    parts: list[Mapping[str, Samples]] = []
+    for group in groups:
+        n = len(left_out[group[0]])
+        parts.append(figures({name: left_out[name] if name in group else np.repeat(full[name], n) for name in nested}))
+    found = {}
+    for name, value in values.items():
+        log = positive and value > 0 and all(float(part[name].min(initial=1.0)) > 0 for part in parts)
+        uncertainties = [
+            _uncertainty(value, part[name], log=log, series=series[group[0]])
+            for group, part in zip(groups, parts, strict=True)
+        ]
+        half = reduce(Uncertainty.__add__, uncertainties).half_width
+        found[name] = (
+            Interval(value, value * math.exp(-half), value * math.exp(half))
+            if log
+            else Interval(value, value - half, value + half)
+        )
+    return found
 
 
-def ratio(
-    numerator: Nested, denominator: Nested, *, seed: int, paired: bool = True, resamples: int = 2 * RESAMPLES
-) -> Interval:
+def ratio(numerator: Nested, denominator: Nested, *, paired: bool = True) -> Interval:
     """Estimate the ratio of two contestants' :func:`~mtl_deploy.bench.statistics.nested.location`, with its interval.
 
     Args:
         numerator: samples by process, round and call.
         denominator: likewise.
-        seed: of the resampling.
         paired: whether both have the same processes and rounds, side by side; see :func:`derived`.
-        resamples: number of bootstrap samples.
 
     Raises:
         ValueError: paired samples have different numbers of rounds.
@@ -90,55 +81,51 @@ def ratio(
     found = derived(
         {"numerator": numerator, "denominator": denominator},
         lambda of: {"ratio": of["numerator"] / of["denominator"]},
-        seed=seed,
         positive=True,
         paired=paired,
-        resamples=resamples,
     )
     return found["ratio"]
 
 
-def mean(nested: Nested, *, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """Estimate the mean latency of a call; processes and rounds are resampled, the calls of a round count by their mean.
+def mean(nested: Nested) -> Interval:
+    """Estimate the mean latency of a call, with an interval over starts, or over the rounds of one process.
 
     Args:
         nested: samples by process, round and call.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
     """
     value = float(np.mean(np.concatenate([samples for rounds in nested for samples in rounds])))
     means = [[np.array([samples.mean()]) for samples in rounds] for rounds in nested]
-    found = derived({"mean": means}, dict, seed=seed, positive=True, resamples=resamples)["mean"]
+    found = derived({"mean": means}, dict, positive=True)["mean"]
     return Interval(value, value * (found.low / found.value), value * (found.high / found.value))
 
 
-def locations(contestants: Mapping[str, Nested], *, seed: int) -> dict[str, Interval]:
+def locations(contestants: Mapping[str, Nested]) -> dict[str, Interval]:
     """Estimate each contestant's :func:`~mtl_deploy.bench.statistics.nested.location` in milliseconds, with its interval."""
-    return derived(contestants, lambda found: found, seed=seed)
+    return derived(contestants, lambda found: found)
 
 
-def _drawn(contestants: Mapping[str, Nested], rng: np.random.Generator, number: int, paired: bool) -> Locations:
-    """Return each contestant's location in a number of bootstrap samples, ``(number,)`` by name."""
-    shapes = {name: [len(rounds) for rounds in nested] for name, nested in contestants.items()}
-    if paired:
-        draws = dict.fromkeys(shapes, draw_rounds(next(iter(shapes.values())), rng, number))
-    else:
-        draws = {name: draw_rounds(shape, rng, number) for name, shape in shapes.items()}
-    return {
-        name: average(resampled_medians([samples for rounds in nested for samples in rounds], chosen, rng), kept)
-        for (name, nested), (chosen, kept) in zip(contestants.items(), draws.values(), strict=True)
-    }
+def log_uncertainty(nested: Nested) -> Uncertainty:
+    """Return the uncertainty of the logarithm of a location: what a ratio of two runs is made of."""
+    values = np.array([location(nested)])
+    return _uncertainty(float(values[0]), _without_each(nested), log=True, series=len(nested) == 1)
 
 
-def _interval(value: float, drawn: Samples, stretch: float, positive: bool) -> Interval:
-    ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    if positive and value > 0 and drawn.min() > 0:
-        low, high = np.quantile(np.log(drawn / value), ends)
-        return Interval(
-            value, value * math.exp(stretch * min(float(low), 0.0)), value * math.exp(stretch * max(float(high), 0.0))
-        )
-    low, high = np.quantile(drawn - value, ends)
-    return Interval(value, value + stretch * min(float(low), 0.0), value + stretch * max(float(high), 0.0))
+def _without_each(nested: Nested) -> Samples:
+    """Return the location without each process in turn, or of one process without each round, ``(n,)``; empty of one round."""
+    medians = [np.array([float(np.median(samples)) for samples in rounds]) for rounds in nested]
+    units = medians[0] if len(medians) == 1 else np.array([rounds.mean() for rounds in medians])
+    if len(units) == 1:
+        return np.array([])
+    others: Samples = (units.sum() - units) / (len(units) - 1)
+    return others
+
+
+def _uncertainty(value: float, without: Samples, *, log: bool, series: bool) -> Uncertainty:
+    """Return a figure's uncertainty from what it is without each start."""
+    n = len(without)
+    estimate, others = (math.log(value), np.log(without)) if log else (value, without)
+    pseudo_values = n * estimate - (n - 1) * others
+    return of_series(pseudo_values) if series else of_independent(pseudo_values)
 
 
 def _common(contestants: Mapping[str, Nested]) -> dict[str, Nested]:

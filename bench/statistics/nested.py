@@ -1,4 +1,4 @@
-"""Samples of calls in rounds in processes: quantiles, locations, spreads, and how such samples are resampled."""
+"""Samples of calls in rounds in processes: quantiles, locations and spreads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .student import NORMAL, student_t
+from .uncertainty import of_independent, of_series
 
 Samples = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+"""Of latency, by the names that results give them."""
+ENOUGH_PROCESSES = 3
+"""Starts from which an interval knows something of what a restart changes."""
 Nested = Sequence[Sequence[Samples]]
 """Latencies of calls, by process and round."""
 
@@ -59,6 +63,38 @@ def quantile(samples: Samples, share: float) -> Interval | None:
     return Interval(float(np.quantile(ordered, share)), float(ordered[low]), float(ordered[high]))
 
 
+def nested_quantile(nested: Nested, share: float) -> Interval | None:
+    """Estimate a quantile of all calls, of starts that may differ; None where the calls are too few to bound it.
+
+    The interval is Woodruff's (Confidence Intervals for Medians and Other Position Measures, Journal of the American Statistical
+    Association 47, 1952), for a sample in clusters: Student's t interval of the share of calls below the estimate, over the starts'
+    shares, is turned back into latencies at the quantiles of its two ends. It assumes that starts are independent of one another,
+    and nothing of the calls of one start. An end stops at the smallest or the largest call. With one process its rounds take the
+    starts' place, as in :func:`~mtl_deploy.bench.statistics.derived.derived`.
+
+    Args:
+        nested: samples by process, round and call.
+        share: between 0 and 1; 0.99 for p99.
+    """
+    clusters = nested[0] if len(nested) == 1 else [np.concatenate(list(rounds)) for rounds in nested]
+    ordered = np.sort(np.concatenate(list(clusters)))
+    if quantile(ordered, share) is None:
+        return None
+    n = len(ordered)
+    value = float(np.quantile(ordered, share))
+    half = 0.0
+    sizes = np.array([len(cluster) for cluster in clusters])
+    for below in (
+        np.array([np.count_nonzero(cluster < value) for cluster in clusters]),
+        np.array([np.count_nonzero(cluster <= value) for cluster in clusters]),  # both: values may be equal
+    ):
+        excess = (below - below.sum() / n * sizes) * (len(sizes) / n)  # of a share, where clusters are of unequal size
+        found = of_series(excess) if len(nested) == 1 else of_independent(excess)
+        half = max(half, found.half_width)
+    low, high = math.floor((share - half) * n), math.ceil((share + half) * n)
+    return Interval(value, float(ordered[max(low, 0)]), float(ordered[min(high, n - 1)]))
+
+
 def _binomial_cdf(n: int, share: float) -> Samples:
     """Return P(X <= k) for k = 0..n and X ~ binomial(n, share)."""
     k = np.arange(n + 1)
@@ -76,72 +112,6 @@ def location(nested: Nested) -> float:
     the process to the next.
     """
     return float(np.mean([np.mean([np.median(samples) for samples in rounds]) for rounds in nested]))
-
-
-Drawn = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-
-
-def draw_rounds(counts: Sequence[int], rng: np.random.Generator, number: int) -> Drawn:
-    """Draw processes with replacement, and within each as many of its rounds as it has.
-
-    Args:
-        counts: rounds of each process.
-        rng: draws.
-        number: of draws.
-
-    Returns:
-        Indices of rounds, counted over all processes, ``(number, processes, most rounds)``; and which of them count: a process may
-        have fewer rounds than another.
-    """
-    sizes = np.array(counts)
-    first = np.cumsum(sizes) - sizes
-    processes = rng.integers(0, len(sizes), (number, len(sizes)))
-    n = sizes[processes][:, :, None]
-    places = np.arange(sizes.max())[None, None, :]
-    chosen = first[processes][:, :, None] + (rng.random((number, len(sizes), int(sizes.max()))) * n).astype(np.int64)
-    return chosen, np.broadcast_to(places < n, chosen.shape)
-
-
-def average(values: Samples, kept: npt.NDArray[np.bool_]) -> Samples:
-    """Return the mean over processes of the mean over rounds, ``(number,)``."""
-    rounds: Samples = np.where(kept, values, 0.0).sum(axis=2) / kept.sum(axis=2)
-    averaged: Samples = rounds.mean(axis=1)
-    return averaged
-
-
-def stretch_for_few(nested: Nested) -> float:
-    """Return how much too narrow a percentile interval over the highest level is, for means of normal values.
-
-    Drawing n of n with replacement has (n - 1) / n of the variance, and knows nothing of the variance's own uncertainty.
-    """
-    n = len(nested) if len(nested) > 1 else len(nested[0])
-    if n < 2:
-        return 1.0
-    return math.sqrt(n / (n - 1)) * student_t(n - 1) / NORMAL
-
-
-def resampled_medians(rounds: Sequence[Samples], chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> Samples:
-    """Return, for each chosen round, the median of a bootstrap sample of its calls; each is drawn anew.
-
-    The samples themselves are not drawn: a fast graph has thousands of calls. A draw with replacement from n ordered values is the
-    value at ``floor(n U)`` for a uniform U, so the k-th smallest of n draws is the value at ``floor(n B)`` for B the k-th smallest
-    of n uniforms, which is Beta(k, n + 1 - k); given it, the next one is the smallest of the n - k uniforms above it (David,
-    Nagaraja: Order Statistics, 3rd edition, sections 2.3 and 2.5).
-
-    Args:
-        rounds: each round's samples.
-        chosen: indices of rounds, of any shape, which is the result's too.
-        rng: draws.
-    """
-    ordered = np.concatenate([np.sort(samples) for samples in rounds])
-    sizes = np.array([len(samples) for samples in rounds])
-    n, first = sizes[chosen], (np.cumsum(sizes) - sizes)[chosen]
-    k = (n + 1) // 2
-    position = rng.beta(k, n + 1 - k)
-    following = 1 - (1 - position) * rng.random(chosen.shape) ** (1 / np.maximum(n - k, 1))
-    lower, upper = (ordered[first + np.minimum((n * u).astype(int), n - 1)] for u in (position, following))
-    medians: Samples = np.where(n % 2 == 1, lower, (lower + upper) / 2)
-    return medians
 
 
 def spread(nested: Nested) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -58,9 +57,9 @@ def run_command(command: Callable[[], int]) -> int:
     """Run a command's body and turn what it raises into an exit code.
 
     A :class:`~mtl_deploy.runtime.errors.MtlError` becomes one line on standard error and its own exit code. Ctrl-C becomes 130, a
-    termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that went
-    away (``| head``) ends the command quietly. Anything else is a bug and keeps its traceback. Control characters in the output are
-    printed visibly, see :mod:`~mtl_deploy.runtime.console.visible`.
+    termination 143, a terminal that goes away 129 (128 + the signal's number), once the command has tidied up. A reader that goes
+    away (``| head``) changes neither the work nor the exit code. Anything else is a bug and keeps its traceback. Control characters
+    in the output are printed visibly, see :mod:`~mtl_deploy.runtime.console.visible`.
     """
     interrupts: list[int] = []
     with visible_output(), noting(interrupts), warnings.catch_warnings():
@@ -69,9 +68,6 @@ def run_command(command: Callable[[], int]) -> int:
         try:
             code = command()
             sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except (Exception, KeyboardInterrupt) as error:
             # a library may turn the interrupt into its own error
             if interrupts or isinstance(error, KeyboardInterrupt):

@@ -6,9 +6,10 @@ Before a terminal gets them, such characters become ``\u001b``: people can see t
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
@@ -41,14 +42,21 @@ def _escaped(character: str) -> str:
 
 
 class VisibleStream:
-    """A text stream that prints control characters visibly, except line ends and tabs.
+    """A text stream that prints control characters visibly, except line ends and tabs, and outlives its reader.
+
+    Once a reader has gone away (``| head -1``), what is written is lost, and nothing else changes: a command ends with the exit
+    code that it would have had.
 
     Args:
         stream: the one that it writes to; all other attributes are passed on.
+
+    Attributes:
+        unread: whether the reader has gone away.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        self.unread = False
 
     def write(self, text: str) -> int:
         """Write a text."""
@@ -56,8 +64,26 @@ class VisibleStream:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         if not safe.isascii() and not encoding.lower().replace("-", "").startswith("utf"):
             safe = safe.encode(encoding, "backslashreplace").decode(encoding)
-        self.stream.write(safe)
+        try:
+            self.stream.write(safe)
+        except BrokenPipeError:
+            self._lose()
         return len(text)
+
+    def flush(self) -> None:
+        """Hand what was written to the reader, if there still is one."""
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self._lose()
+
+    def _lose(self) -> None:
+        """Send what is still to be written nowhere: the interpreter itself flushes at its end, and fails where it cannot."""
+        self.unread = True
+        with suppress(OSError, ValueError):  # a stream without a descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write texts."""
@@ -73,9 +99,14 @@ def terminal(stream: Any) -> Any:
     return stream.stream if isinstance(stream, VisibleStream) else stream
 
 
+def unread(stream: Any) -> bool:
+    """Return whether a stream's reader has gone away, as far as was noticed: for work that nothing but its output is for."""
+    return isinstance(stream, VisibleStream) and stream.unread
+
+
 @contextmanager
 def visible_output() -> Iterator[None]:
-    """Print what the block writes to standard output and standard error visibly."""
+    """Print what the block writes to standard output and standard error visibly, however the block ends."""
     import sys
 
     before = sys.stdout, sys.stderr
@@ -85,4 +116,7 @@ def visible_output() -> Iterator[None]:
     try:
         yield
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a full disk, or closed; whoever wrote to it was told
+                stream.flush()
         sys.stdout, sys.stderr = before

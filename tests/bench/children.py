@@ -40,13 +40,17 @@ def main() -> int | None:
     elif what == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGHUP)
-    elif what == "sleep":
+    elif what in ("sleep", "leave"):
         if "stubborn" in sys.argv:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sleeper = "import time; time.sleep(300)"
+        if "tidy" in sys.argv:  # ends by itself when it is asked to; what it started does not
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            sleeper = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {sleeper}"
         pids = [os.getpid(), subprocess.Popen([sys.executable, "-c", sleeper]).pid]
         file = Path(sys.argv[2])
         file.write_text(" ".join(map(str, pids)), encoding="ascii")
         file.rename(f"{file}.done")
-        time.sleep(300)
+        if what == "sleep":
+            time.sleep(300)
     return None

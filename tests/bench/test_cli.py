@@ -407,7 +407,7 @@ def report(
     pair = find_pair(make_bundle(work=20), None, ("CPU",))
     specs = {spec.name: spec for spec in default_specs(pair, Settings())[:2]}
     details = dict.fromkeys(specs, "a backend")
-    return Report(pair, specs, Settings(), 1, details, measurement, {}, environment(), [], seed=0)
+    return Report(pair, specs, 1, details, measurement, {}, [])
 
 
 def text(found: Report) -> str:
@@ -416,7 +416,7 @@ def text(found: Report) -> str:
     plan = BenchmarkPlan(
         pair=found.pair,
         specs=specs,
-        settings=found.settings,
+        settings=Settings(),
         batches=(found.batch,),
         isolated=False,
         processes=found.measurement.processes,
@@ -426,7 +426,7 @@ def text(found: Report) -> str:
         quick=True,
         beside=False,
         sections={},
-        environment=dict(found.environment),
+        environment=environment(),
         command="mtl-bench",
     )
     return render(document_of(Result(plan, [found], Sections({}, []))))

@@ -111,7 +111,6 @@ def break_even(
     tasks: Sequence[str],
     *,
     most: int = MOST_TASKS,
-    seed: int = 0,
 ) -> BreakEven:
     """Find where sharing begins to pay. The tasks are judged at the smallest batch.
 
@@ -123,17 +122,16 @@ def break_even(
         batches: by batch size the latencies by contestant: ``shared``, ``separate``, and ``shared:TASK`` of each task.
         tasks: of the shared artifact.
         most: tasks to calculate up to; more than that where the network has more.
-        seed: of the intervals' bootstrap.
     """
     sizes = {size: found for size, found in sorted(batches.items()) if found.get(SHARED) and found.get(SEPARATE)}
-    ratios = {size: ratio(found[SEPARATE], found[SHARED], seed=seed) for size, found in sizes.items()}
+    ratios = {size: ratio(found[SEPARATE], found[SHARED]) for size, found in sizes.items()}
     if not sizes:
         return BreakEven(0, (), {})
     size, found = next(iter(sizes.items()))
-    return BreakEven(size, _rows(found, tasks, most, seed), ratios)
+    return BreakEven(size, _rows(found, tasks, most), ratios)
 
 
-def _rows(samples: Mapping[str, Nested], tasks: Sequence[str], most: int, seed: int) -> tuple[TaskRow, ...]:
+def _rows(samples: Mapping[str, Nested], tasks: Sequence[str], most: int) -> tuple[TaskRow, ...]:
     n = len(tasks)
     if not has_subsets(samples, tasks):
         return ()
@@ -145,7 +143,7 @@ def _rows(samples: Mapping[str, Nested], tasks: Sequence[str], most: int, seed: 
         backbone = backbone_and_heads(found, tasks)[BACKBONE]
         return {str(k): (k / n * separate) / (backbone + k / n * (shared - backbone)) for k in counts}
 
-    figures = derived({name: samples[name] for name in names}, ratios, seed=seed, positive=True)
+    figures = derived({name: samples[name] for name in names}, ratios, positive=True)
     return tuple(TaskRow(k, figures[str(k)], k in (1, n), k > n) for k in counts)
 
 

@@ -28,7 +28,7 @@ class BreakEvenSection(RunSection[None]):
 
         tasks = [task.name for task in context.plan.pair.bundle.manifest.tasks]
         batches = {size: measurement.by_name() for size, measurement in context.batches.items()}
-        found = break_even(batches, tasks, seed=context.plan.seed)
+        found = break_even(batches, tasks)
         return found if found.rows or len(found.batches) > 1 else None
 
     def blocks(self, found: At, roster: Roster) -> list[Block]:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""An application from its start to its first prediction; ``python -m mtl_deploy.bench.sections.cold_start.child PLAN BATCH``.
+"""An application from its start to its first prediction: what :mod:`~mtl_deploy.bench.sections.cold_start.starts` starts.
 
 It imports what an application does, the runtime, and nothing of the benchmark. Its standard output is one line of JSON: points of
 time in nanoseconds of ``time.monotonic_ns``, a clock that its parent shares.
@@ -10,17 +10,15 @@ _STARTED = time.monotonic_ns()  # before any other import
 
 import json  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
 from contextlib import ExitStack  # noqa: E402
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Load models, predict one batch with each, and print when that was.
 
-    Args:
-        arguments: a JSON list of the models' paths and keywords for :func:`~mtl_deploy.runtime.load`, and a ``.npy`` file.
+    Its arguments are a JSON list of the models' paths and keywords for :func:`~mtl_deploy.runtime.load`, and a ``.npy`` file.
     """
-    plan, file = json.loads(arguments[0]), arguments[1]
+    plan, file = json.loads(sys.argv[1]), sys.argv[2]
     from mtl_deploy.runtime import load
 
     imported = time.monotonic_ns()
@@ -36,7 +34,3 @@ def main(arguments: Sequence[str]) -> None:
         predicted = time.monotonic_ns()
     stamps = {"started": _STARTED, "imported": imported, "loading": loading, "loaded": loaded, "predicted": predicted}
     json.dump(stamps, sys.stdout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

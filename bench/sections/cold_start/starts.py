@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.bench.contestants.pair import Batch
-from mtl_deploy.bench.contestants.processes import Ended
+from mtl_deploy.bench.contestants.processes import Ended, command_of
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, SUBSET, Spec
 from mtl_deploy.bench.statistics.nested import Interval, Samples, quantile
 from mtl_deploy.runtime.errors import OptionError, WorkError
 
 PHASES = ("python", "imports", "load", "first_prediction")
 """Interpreter; the runtime's imports; loading the models, their library and checking their hashes; the first batch through all."""
+_CHILD = "mtl_deploy.bench.sections.cold_start.child"
 _FEWEST = 3  # starts whose smallest and largest bound a median at all
 _GRAPHS = 8  # of a context of an engine, as load() keeps by default
 
@@ -31,11 +31,9 @@ class Starts:
     """The starts of one contestant.
 
     Attributes:
-        title: for people.
         phases_ms: by phase, ``(starts,)``.
     """
 
-    title: str
     phases_ms: Mapping[str, Samples]
 
     @property
@@ -140,7 +138,7 @@ def measure_cold_start(
                 raise
             interrupted = True
     contestants = {
-        spec.name: Starts(spec.title, {phase: np.array([turn[spec.name][phase] for turn in turns]) for phase in PHASES})
+        spec.name: Starts({phase: np.array([turn[spec.name][phase] for turn in turns]) for phase in PHASES})
         for spec in specs
     }
     found = ColdStart(contestants, interrupted)
@@ -165,7 +163,7 @@ def _start(spec: Spec, batch: Path) -> dict[str, float]:
         keywords["tasks"] = spec.tasks
     plan = json.dumps([[str(spec.path / artifact.path), keywords] for artifact in spec.artifacts])
     begun = time.monotonic_ns()
-    command = [sys.executable, "-m", "mtl_deploy.bench.sections.cold_start.child", plan, str(batch)]
+    command = command_of(_CHILD, plan, str(batch))
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     ended = Ended(result.returncode, result.stdout, result.stderr)
     if not ended.succeeded:

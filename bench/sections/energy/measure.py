@@ -14,17 +14,15 @@ import numpy as np
 from mtl_deploy.bench.contestants.contestant import Contestant
 from mtl_deploy.bench.contestants.hosts import Host
 from mtl_deploy.bench.contestants.pair import Batch
-from mtl_deploy.bench.machine.power_meters import Meter, Meters, find_meters
+from mtl_deploy.bench.machine.power_meters import Meter
 from mtl_deploy.bench.machine.power_trace import Recorder
 from mtl_deploy.bench.measurement.measure import undisturbed
 from mtl_deploy.bench.statistics.nested import Interval
-from mtl_deploy.bench.statistics.student import TABLE, student_t
+from mtl_deploy.bench.statistics.student import student_t
 
 SLOT_S = 1.0  # at least: meters count in steps of up to 100 ms
 MOST_ROUNDS = 10
 _LEAST_ROUNDS = 3
-
-__all__ = ["Energy", "Meters", "Used", "find_meters", "measure_energy", "work"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Used:
         """All joules over all images; the interval is Student's over the rounds, of which there are two or more."""
         value = sum(self.joules) / sum(self.images)
         each = np.array(self.joules) / np.array(self.images)
-        half = student_t(min(len(each) - 1, len(TABLE))) * float(each.std(ddof=1)) / math.sqrt(len(each))
+        half = student_t(len(each) - 1) * float(each.std(ddof=1)) / math.sqrt(len(each))
         return Interval(value, value - half, value + half)
 
 
@@ -64,7 +62,6 @@ class Energy:
         domain: what is metered.
         idle_watts: its power while the contestants were loaded and did nothing; None where that was not measured.
         contestants: by name.
-        titles: of the contestants, for people.
         interrupted: whether it ended before its time; it then holds the whole rounds.
         warnings: what casts doubt on the figures.
         further: what other meters read in the same rounds.
@@ -74,7 +71,6 @@ class Energy:
     domain: str
     idle_watts: float | None
     contestants: Mapping[str, Used]
-    titles: Mapping[str, str]
     interrupted: bool = False
     warnings: list[str] = field(default_factory=list)
     further: tuple[Energy, ...] = ()
@@ -127,7 +123,8 @@ def measure_energy(
     Args:
         hosts: of the contestants, by name.
         batch: what each call gets.
-        meters: see :func:`find_meters`. The GPU's is left out where no contestant runs on it.
+        meters: see :func:`~mtl_deploy.bench.machine.power_meters.find_meters`. The GPU's is left out where no contestant runs on
+            it.
         seconds: per contestant; each of up to 10 rounds takes at least one of them.
         idle_seconds: to measure idle power in, beforehand; 0: it is not measured.
         images: per call.
@@ -165,9 +162,8 @@ def measure_energy(
             if len(spans) < 2:  # an interval needs two
                 raise
             interrupted = True
-        titles = {name: host.spec.title for name, host in hosts.items()}
         found = [
-            Energy(recorder.meter.source, recorder.meter.domain, watts, used, titles, interrupted)
+            Energy(recorder.meter.source, recorder.meter.domain, watts, used, interrupted)
             for recorder, watts in zip(recorders, idle, strict=True)
             if (used := _used(recorder, spans, list(hosts), images))
         ]

@@ -58,8 +58,9 @@ class EnergySection(BatchSection[EnergySettings]):
         if wanted is False or (wanted is None and context.plan.quick):
             return None
         from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, SUBSET
+        from mtl_deploy.bench.machine.power_meters import find_meters
 
-        from .measure import find_meters, measure_energy
+        from .measure import measure_energy
 
         found = find_meters()
         hosts = {

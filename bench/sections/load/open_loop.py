@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mtl_deploy.bench.blocks.kinds import printed
 from mtl_deploy.bench.contestants.hosts import Host
 from mtl_deploy.bench.contestants.pair import Batch
-from mtl_deploy.bench.statistics.nested import Interval
+from mtl_deploy.bench.statistics.nested import QUANTILES, Interval
 
 from .rates import require_deadline
 from .serving import Served, dependent_quantile, poisson_arrivals, serve
 
 SWEEP = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the calls per second of a closed loop
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 SATURATED = 0.98  # utilisation from which a rate is not sustained
 CLOSE = 1.03  # met and missed rates that are this close end a search
 _STEPS = 12  # of a search at most
@@ -244,7 +244,9 @@ def _doubts(found: OpenLoop) -> list[str]:
         title = found.titles[name]
         if any(rate.sustained and rate.late_ms > _LATE * (rate.latency_ms["p50"] or _NONE).value for rate in rates):
             late = max(rate.late_ms for rate in rates)
-            doubts.append(f"requests to {title} were sent up to {late:.2f} ms late, which is in their latencies")
+            doubts.append(
+                f"requests to {title} were sent up to {printed(late, 'ms')} ms late, which is in their latencies"
+            )
         if found.deadline_ms is None:
             continue
         if any(rate.meets_deadline is None for rate in rates):

@@ -15,7 +15,7 @@ from mtl_deploy.bench.sections.base import BatchContext, BatchSection, SectionFi
 from .rates import parse_rates, require_deadline
 
 _RATE_S = 6.0  # per rate and contestant, without --duration
-_QUANTILES = ("p50", "p90", "p99")
+_QUANTILES = ("p50", "p90", "p99")  # the page and --help need no NumPy
 
 
 @dataclass(frozen=True)

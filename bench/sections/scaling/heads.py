@@ -63,18 +63,23 @@ class HeadScaling:
     Attributes:
         rows: by number of heads.
         fit: None with fewer than two numbers of heads.
+        interrupted: whether it ended before its time; it then holds the whole rows.
     """
 
     rows: tuple[HeadsRow, ...]
     fit: HeadsFit | None
+    interrupted: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What casts doubt on the fit."""
-        if self.fit is None or self.fit.largest_residual_share <= _MISFIT:
-            return ()
-        share = 100 * self.fit.largest_residual_share
-        return (f"cost does not grow as backbone + n heads here: a time lies {share:.0f} % from the fit",)
+        """What casts doubt on the figures."""
+        count = len(self.rows)
+        rows = f"{count} number{'s' if count > 1 else ''} of heads"
+        found = [f"the scaling over heads was interrupted after {rows}"] if self.interrupted else []
+        if self.fit is not None and self.fit.largest_residual_share > _MISFIT:
+            share = 100 * self.fit.largest_residual_share
+            found.append(f"cost does not grow as backbone + n heads here: a time lies {share:.0f} % from the fit")
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return its place in the JSON document."""
@@ -88,7 +93,6 @@ def measure_heads(
     *,
     precision: str | None = None,
     backend: str | None = None,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> HeadScaling:
     """Measure bundles of one backbone with different numbers of heads.
@@ -99,24 +103,30 @@ def measure_heads(
         settings: for all of them.
         precision: that is measured; it says whose multiply-adds make the ideal.
         backend: likewise.
-        seed: of the intervals' bootstrap.
         progress: shows what is being measured.
+
+    Returns:
+        What was measured; after Ctrl-C, the numbers of heads that were whole.
 
     Raises:
         BundleError: one has no separate models.
         WorkError: what ``measure`` raises.
+        KeyboardInterrupt: nothing was measured yet.
     """
-    rows = []
+    rows: list[HeadsRow] = []
     for number, path in sorted(made.items()):
         progress(f"Measuring with {number} head{'s' if number > 1 else ''}")
         pair = find_pair(path, precision, settings.providers, backend)
         ideal = sum(artifact.multiply_adds for artifact in pair.separate) / max(pair.shared.multiply_adds, 1)
-        found = measure(path, settings)
+        try:
+            found = measure(path, settings)
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            return HeadScaling(tuple(rows), fit_heads(rows), interrupted=True)
         both = {name: found[name] for name in (SHARED, SEPARATE)}
-        times = locations(both, seed=seed)
-        rows.append(
-            HeadsRow(number, times[SHARED], times[SEPARATE], ratio(both[SEPARATE], both[SHARED], seed=seed), ideal)
-        )
+        times = locations(both)
+        rows.append(HeadsRow(number, times[SHARED], times[SEPARATE], ratio(both[SEPARATE], both[SHARED]), ideal))
     return HeadScaling(tuple(rows), fit_heads(rows))
 
 

@@ -13,7 +13,8 @@ from mtl_deploy.bench.blocks.axes import at_values, linear
 from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Piece, Roster, Sentence, Table
 from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
-from mtl_deploy.runtime.errors import OptionError, WorkError
+from mtl_deploy.bench.sections.counts import parse_numbers
+from mtl_deploy.runtime.errors import WorkError
 
 MOST = 8
 
@@ -27,21 +28,6 @@ class HeadsSettings:
     """
 
     counts: tuple[int, ...]
-
-
-def parse_heads(text: str) -> tuple[int, ...]:
-    """Read ``--heads``: numbers of heads such as ``1,2,4,8``; returns them growing, each once.
-
-    Raises:
-        OptionError: they are no numbers, or beyond 1 to 8.
-    """
-    try:
-        counts = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise OptionError(f"--heads {text}: use numbers of heads, such as 1,2,4,8") from None
-    if counts[0] < 1 or counts[-1] > MOST:
-        raise OptionError(f"--heads {text}: use 1 to {MOST}")
-    return tuple(counts)
 
 
 class HeadsSection(RunSection[HeadsSettings]):
@@ -62,9 +48,10 @@ class HeadsSection(RunSection[HeadsSettings]):
         """Return the options.
 
         Raises:
-            OptionError: see :func:`parse_heads`.
+            OptionError: they are no numbers, or beyond 1 to 8.
         """
-        return HeadsSettings(() if arguments.heads is None else parse_heads(arguments.heads))
+        counts = () if arguments.heads is None else parse_numbers("--heads", arguments.heads, "1,2,4,8", MOST)
+        return HeadsSettings(tuple(sorted(counts)))
 
     def asked(self, settings: HeadsSettings) -> bool:
         """Return whether ``--heads`` was given."""
@@ -96,7 +83,6 @@ class HeadsSection(RunSection[HeadsSettings]):
                 context.plan.settings,
                 precision=pair.shared.precision,
                 backend=pair.shared.backend,
-                seed=context.plan.seed,
                 progress=context.progress.update,
             )
 

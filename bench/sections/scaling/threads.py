@@ -13,7 +13,7 @@ from mtl_deploy.bench.contestants.pair import Settings
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
 from mtl_deploy.bench.sections.base import Remeasure
 from mtl_deploy.bench.statistics.derived import ratio
-from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, quantile
+from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, nested_quantile
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,22 @@ class ThreadsRow:
 
 @dataclass(frozen=True)
 class ThreadScaling:
-    """With growing numbers of threads."""
+    """With growing numbers of threads.
+
+    Attributes:
+        rows: by number of threads.
+        interrupted: whether it ended before its time; it then holds the whole rows.
+    """
 
     rows: tuple[ThreadsRow, ...]
-    warnings: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What casts doubt on the figures."""
+        count = len(self.rows)
+        rows = f"{count} number{'s' if count > 1 else ''} of threads"
+        return (f"the scaling over threads was interrupted after {rows}",) if self.interrupted else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return its place in the JSON document."""
@@ -67,7 +79,6 @@ def measure_threads(
     settings: Settings,
     *,
     batch: int = 1,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ThreadScaling:
     """Measure with each number of threads.
@@ -78,23 +89,31 @@ def measure_threads(
         path: the bundle, or an artifact in it.
         settings: but for the threads.
         batch: images per call.
-        seed: of the intervals' bootstrap.
         progress: shows what is being measured.
+
+    Returns:
+        What was measured; after Ctrl-C, the numbers of threads that were whole.
 
     Raises:
         WorkError: what ``measure`` raises.
+        KeyboardInterrupt: nothing was measured yet.
     """
-    rows = []
+    rows: list[ThreadsRow] = []
     for number in sorted(set(threads)):
         progress(f"Measuring with {number} thread{'s' if number > 1 else ''}")
-        found = measure(path, replace(settings, threads=number))
+        try:
+            found = measure(path, replace(settings, threads=number))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            return ThreadScaling(tuple(rows), interrupted=True)
         calls = {name: _calls(nested) for name, nested in found.items()}
         rows.append(
             ThreadsRow(
                 number,
-                {name: quantile(one, 0.5) for name, one in calls.items()},
+                {name: nested_quantile(nested, 0.5) for name, nested in found.items()},
                 {name: 1000 * batch / float(one.mean()) for name, one in calls.items()},
-                ratio(found[SEPARATE], found[SHARED], seed=seed),
+                ratio(found[SEPARATE], found[SHARED]),
             )
         )
     return ThreadScaling(tuple(rows))

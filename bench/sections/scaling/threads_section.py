@@ -10,7 +10,7 @@ from mtl_deploy.bench.blocks.axes import at_values, linear
 from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Roster, Table
 from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
-from mtl_deploy.bench.sections.counts import parse_numbers
+from mtl_deploy.bench.sections.counts import parse_threads
 from mtl_deploy.runtime.errors import WorkError
 
 
@@ -41,9 +41,7 @@ class ThreadsSection(RunSection[ThreadsSettings]):
         Raises:
             OptionError: they are no numbers.
         """
-        return ThreadsSettings(
-            () if arguments.threads is None else parse_numbers("--threads", arguments.threads, "1,2,4")
-        )
+        return ThreadsSettings(parse_threads(arguments.threads))
 
     def asked(self, settings: ThreadsSettings) -> bool:
         """Return whether several numbers were given."""
@@ -68,7 +66,6 @@ class ThreadsSection(RunSection[ThreadsSettings]):
             plan.pair.bundle.path / plan.pair.shared.path,
             plan.settings,
             batch=context.smallest,
-            seed=plan.seed,
             progress=context.progress.update,
         )
 

@@ -37,14 +37,13 @@ _REFORMAT = re.compile(
 _APART = re.compile(r" \+ |\s*\|\|\s*|[(),\[\]{}\s\x1e]+|\.\.\.")
 
 
-def profile_engine(backend: TensorRTBackend, source: OnnxGraph, batch: Batch, *, seed: int = 0) -> Profile:
+def profile_engine(backend: TensorRTBackend, source: OnnxGraph, batch: Batch) -> Profile:
     """Profile a shared engine.
 
     Args:
         backend: it; it must stay open.
         source: the graph that it was built from.
         batch: what each call gets.
-        seed: of the intervals.
 
     Raises:
         RunError: the GPU or the library failed, or reported nothing.
@@ -62,7 +61,7 @@ def profile_engine(backend: TensorRTBackend, source: OnnxGraph, batch: Batch, *,
     found = layer_parts(source, names, layers)
     library = backend.loaded.library.title
     samples = np.concatenate(chunks)
-    parts = summarise(samples, [len(chunk) for chunk in chunks], [found[name] for name in names], seed=seed)
+    parts = summarise(samples, [len(chunk) for chunk in chunks], [found[name] for name in names])
     lost = sum(part.share for part in parts if part.name == UNASSIGNED)
     warnings: tuple[str, ...] = ()
     if lost > MUCH_UNASSIGNED:
@@ -136,17 +135,16 @@ def _kind(source: OnnxGraph, nodes: set[int], name: str, layer: Layer) -> str:
     return next((kind for kind in types if is_weighted(kind)), types[0] if types else layer.type or "other")
 
 
-def profile_shared_engine(contestant: Side, source: Path, batch: Batch, *, seed: int = 0) -> Profile:
+def profile_shared_engine(contestant: Side, source: Path, batch: Batch) -> Profile:
     """Profile a contestant's one engine; for :meth:`~mtl_deploy.bench.contestants.hosts.Host.run`.
 
     Args:
         contestant: the shared engine.
         source: the graph that it was built from.
         batch: what each call gets.
-        seed: of the intervals.
 
     Raises:
         BundleError: the graph is missing, or none.
         RunError: see :func:`profile_engine`.
     """
-    return profile_engine(contestant.engines[0], read_graph(read_file(source)), batch, seed=seed)
+    return profile_engine(contestant.engines[0], read_graph(read_file(source)), batch)

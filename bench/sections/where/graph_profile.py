@@ -50,7 +50,6 @@ def profile_graph(
     batch: Batch,
     settings: Settings,
     *,
-    seed: int = 0,
     slot_s: float | None = None,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Profile:
@@ -65,7 +64,6 @@ def profile_graph(
         file: a graph with one output per task; one of a bundle is read only if its SHA-256 is the manifest's.
         batch: what each call gets.
         settings: providers, threads and spinning.
-        seed: of the intervals.
         slot_s: seconds per session; None: :data:`SLOT_S`.
         clock: nanoseconds.
 
@@ -104,12 +102,12 @@ def profile_graph(
         chunks.append(np.column_stack([found, between]))
         kinds = zip(assign(backend.graph), (node.op_type for node in backend.graph.nodes), strict=True)
         assigned = [*kinds, (OVERHEAD, "")]
-    return _profile("ONNX Runtime's profile", chunks, assigned, seed)
+    return _profile("ONNX Runtime's profile", chunks, assigned)
 
 
-def _profile(source: str, chunks: Sequence[Samples], assigned: Sequence[tuple[str, str]], seed: int) -> Profile:
+def _profile(source: str, chunks: Sequence[Samples], assigned: Sequence[tuple[str, str]]) -> Profile:
     calls = np.concatenate(chunks)
-    parts = summarise(calls, [len(chunk) for chunk in chunks], assigned, seed=seed)
+    parts = summarise(calls, [len(chunk) for chunk in chunks], assigned)
     return Profile(source, len(calls), float(np.median(calls.sum(axis=1))), tuple(parts))
 
 

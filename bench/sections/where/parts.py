@@ -87,7 +87,7 @@ def assign(graph: OnnxGraph) -> list[str]:
     return parts if BACKBONE in parts else [BACKBONE if part == BORDERS else part for part in parts]
 
 
-def summarise(calls: Samples, chunks: Sequence[int], assigned: Sequence[tuple[str, str]], *, seed: int) -> list[Part]:
+def summarise(calls: Samples, chunks: Sequence[int], assigned: Sequence[tuple[str, str]]) -> list[Part]:
     """Return the parts with their times and shares.
 
     A part's time is the mean over chunks of the median over calls of the sum over its nodes; shares are of the sum of these.
@@ -96,7 +96,6 @@ def summarise(calls: Samples, chunks: Sequence[int], assigned: Sequence[tuple[st
         calls: ``(calls, nodes)``, milliseconds.
         chunks: calls of each chunk (of each session), in order.
         assigned: each node's part and type of operator.
-        seed: of the intervals' bootstrap, over chunks and calls.
     """
     names = sorted({part for part, _ in assigned}, key=_order)
     ends = np.cumsum(chunks)[:-1]
@@ -110,7 +109,7 @@ def summarise(calls: Samples, chunks: Sequence[int], assigned: Sequence[tuple[st
         return float(np.mean([np.median(chunk) for chunk in np.split(values, ends)]))
 
     nested = {name: [[chunk] for chunk in np.split(columns((name, None)), ends)] for name in names}
-    times = derived(nested, lambda found: found, seed=seed)
+    times = derived(nested, lambda found: found)
     total = sum(interval.value for interval in times.values()) or 1.0
     parts = []
     for name in names:

@@ -76,7 +76,6 @@ class WhereSection(BatchSection[WhereSettings]):
                 ideal=ideal_multiply_adds(pair),
                 ideal_bytes=ideal_weights(pair),
                 multiply_adds=multiply_adds(pair),
-                seed=context.plan.seed,
                 progress=context.progress.update,
             )
 

@@ -126,7 +126,6 @@ def measure_where(
     ideal: float,
     ideal_bytes: float | None = None,
     multiply_adds: Mapping[str, float] | None = None,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Where:
     """Profile the shared artifact where it lives, and compare with what was measured.
@@ -140,7 +139,6 @@ def measure_where(
         ideal: separate over shared, by multiply-adds.
         ideal_bytes: the same by the weights that are read; None: not known.
         multiply_adds: of the shared graph's parts: ``backbone``, and ``head TASK`` of each task; None: not known.
-        seed: of the intervals.
         progress: shows what is being measured.
 
     Raises:
@@ -152,15 +150,15 @@ def measure_where(
     artifact = spec.artifacts[0]
     if spec.engines:
         source = spec.path / str(artifact.details.get("source", ""))
-        profile = host.run(_engine, source, batch, seed=seed)
+        profile = host.run(_engine, source, batch)
     else:
-        profile = host.run(profile_graph, spec.path / artifact.path, batch, spec.settings, seed=seed)
-    return explain(profile, samples, spec.tasks, ideal, multiply_adds or {}, ideal_bytes=ideal_bytes, seed=seed)
+        profile = host.run(profile_graph, spec.path / artifact.path, batch, spec.settings)
+    return explain(profile, samples, spec.tasks, ideal, multiply_adds or {}, ideal_bytes=ideal_bytes)
 
 
-def _engine(contestant: Any, source: Path, batch: Batch, *, seed: int) -> Profile:
+def _engine(contestant: Any, source: Path, batch: Batch) -> Profile:
     assert isinstance(contestant, Side)  # what runs a bundle's engine
-    return profile_shared_engine(contestant, source, batch, seed=seed)
+    return profile_shared_engine(contestant, source, batch)
 
 
 def explain(
@@ -171,7 +169,6 @@ def explain(
     multiply_adds: Mapping[str, float],
     *,
     ideal_bytes: float | None = None,
-    seed: int = 0,
 ) -> Where:
     """Compare a profile with what was measured; see :func:`measure_where`."""
     latency = location(samples[SHARED])
@@ -179,9 +176,9 @@ def explain(
     reasons = [
         *_heads(profile, tasks, multiply_adds, ideal),
         *_fixed(profile, len(tasks)),
-        *_caches(samples, tasks, seed),
+        *_caches(samples, tasks),
     ]
-    whole = end_to_end(profile, samples, tasks, seed=seed)
+    whole = end_to_end(profile, samples, tasks)
     return Where(profile, latency, whole, ideal, ideal_bytes, measured, tuple(reasons))
 
 
@@ -198,16 +195,13 @@ def has_subsets(samples: Mapping[str, Nested], tasks: Sequence[str]) -> bool:
     return len(tasks) > 1 and all(samples.get(f"{SHARED}:{task}") for task in tasks)
 
 
-def end_to_end(
-    profile: Profile, samples: Mapping[str, Nested], tasks: Sequence[str], *, seed: int = 0
-) -> EndToEnd | None:
+def end_to_end(profile: Profile, samples: Mapping[str, Nested], tasks: Sequence[str]) -> EndToEnd | None:
     """Compare a profile with the differences of whole calls; None where they were not measured.
 
     Args:
         profile: of the shared artifact.
         samples: latencies by contestant, side by side.
         tasks: of the shared artifact.
-        seed: of the intervals' bootstrap.
     """
     if not has_subsets(samples, tasks):
         return None
@@ -217,7 +211,7 @@ def end_to_end(
         ms = backbone_and_heads(found, tasks)
         return {**ms, **{f"share of {name}": time / found[SHARED] for name, time in ms.items()}}
 
-    figures = derived(used, both, seed=seed)
+    figures = derived(used, both)
     names = [BACKBONE, *map(head, tasks)]
     share = {name: figures[f"share of {name}"] for name in names}
     claimed = {name: shares(profile.parts).get(name, 0.0) for name in names}
@@ -254,7 +248,7 @@ def _fixed(profile: Profile, n: int) -> list[str]:
     ]
 
 
-def _caches(samples: Mapping[str, Nested], tasks: Sequence[str], seed: int) -> list[str]:
+def _caches(samples: Mapping[str, Nested], tasks: Sequence[str]) -> list[str]:
     """Compare the separate models in sequence with the shared artifact for one task at a time: the same work, in other caches."""
     if not has_subsets(samples, tasks) or SEPARATE not in samples:
         return []
@@ -265,7 +259,7 @@ def _caches(samples: Mapping[str, Nested], tasks: Sequence[str], seed: int) -> l
         return {"ratio": found[SEPARATE] / alone}
 
     used = {name: samples[name] for name in (SEPARATE, *names)}
-    ratio = derived(used, figure, seed=seed, positive=True)["ratio"]
+    ratio = derived(used, figure, positive=True)["ratio"]
     if ratio.contains(1) or abs(ratio.value - 1) < _WORTH_SAYING:
         return []
     more = ratio.value > 1

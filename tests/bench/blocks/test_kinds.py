@@ -67,3 +67,20 @@ def test_every_kind_writes_the_same_figure_in_both() -> None:
             for text in (shown(41.234 / kind.scale, show), printed(41.234 / kind.scale, show))
         )
         assert page == pytest.approx(terminal, abs=0.5), show
+
+
+@pytest.mark.parametrize(
+    ("value", "show", "text"),
+    [
+        (43.981, "ms", "43.98"),
+        (0.04217, "ms", "0.0422"),
+        (0.9996, "ms", "1.00"),
+        (0.0, "ms", "0.00"),
+        (0.42173, "short ms", "0.422"),
+        (0.0042173, "short ms", "0.00422"),
+        (793.4, "long ms", "793"),
+        (4.6321, "long ms", "4.63"),
+    ],
+)
+def test_a_short_time_keeps_three_digits_in_a_terminal(value: float, show: str, text: str) -> None:
+    assert printed(value, show) == text

@@ -45,6 +45,15 @@ def pids_of(file: Path) -> list[int]:
     return [int(word) for word in done.read_text(encoding="ascii").split()]
 
 
+def all_end(pids: list[int]) -> bool:
+    """Whether a process and what it started end; what does not is killed, so that a failed test leaves nothing."""
+    try:
+        return wait_for(lambda: not any(map(alive, pids)), 10.0)
+    finally:
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_it_has_this_process_s_modules_and_environment_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,11 +125,7 @@ def test_one_that_takes_too_long_is_ended(stubborn: bool, tmp_path: Path, monkey
     assert ended.reason == "its process did not end within 0 s"
     assert not ended.succeeded
     assert ended.code == -(signal.SIGKILL if stubborn else signal.SIGTERM)
-    assert wait_for(lambda: not alive(pids[0]))
-    if stubborn:  # killed with what it started
-        assert wait_for(lambda: not alive(pids[1]))
-    else:
-        os.kill(pids[1], signal.SIGKILL)
+    assert all_end(pids)
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -137,20 +142,25 @@ def test_it_ends_when_this_is_interrupted(tmp_path: Path) -> None:
         run(MODULE, ["sleep", str(file)])
     thread.join()
     pids = pids_of(file)
-    assert wait_for(lambda: not alive(pids[0]))
-    os.kill(pids[1], signal.SIGKILL)
+    assert all_end(pids)
 
 
-def test_it_ends_in_the_middle_of_its_work_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["", "tidy"])
+def test_it_ends_in_the_middle_of_its_work_when_the_process_that_started_it_is_killed(how: str, tmp_path: Path) -> None:
     file = tmp_path / "pids"
-    code = f"from mtl_deploy.bench.contestants.processes import run; run({MODULE!r}, ['sleep', {str(file)!r}])"
+    code = f"from mtl_deploy.bench.contestants.processes import run; run({MODULE!r}, ['sleep', {str(file)!r}, {how!r}])"
     parent = subprocess.Popen([sys.executable, "-c", code])
     pids = pids_of(file)
     assert alive(pids[0])
     parent.kill()
     parent.wait()
-    assert wait_for(lambda: not alive(pids[0]))
-    os.kill(pids[1], signal.SIGKILL)
+    assert all_end(pids)
+
+
+def test_what_it_started_ends_with_it_when_it_ends_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    assert run(MODULE, ["leave", str(file)]).succeeded
+    assert all_end(pids_of(file))
 
 
 def test_nothing_is_left_open() -> None:

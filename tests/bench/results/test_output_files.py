@@ -40,6 +40,22 @@ def test_force_replaces_all_three(make_bundle: MakeBundle, tmp_path: Path) -> No
     assert json.loads(files["--json"].read_text())["schema"] == "mtl-bench"
 
 
+@pytest.mark.parametrize("failing", [["--json"], ["--csv"], ["--report"], ["--json", "--report"]])
+def test_an_output_that_cannot_be_written_loses_no_other(
+    failing: list[str], make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {option: tmp_path / f"result{option}" for option in ("--json", "--csv", "--report") if option not in failing}
+    files: dict[str, object] = dict.fromkeys(failing, "/dev/full") | good
+    options = [part for option, file in files.items() for part in (option, str(file))]
+    assert main([str(make_bundle()), *QUICK, *options]) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "error: " + "; ".join(f"{option} /dev/full: No space left on device" for option in failing)
+    ]
+    assert "latency p50, ms" in said.out
+    assert all(file.stat().st_size > 100 for file in good.values())
+
+
 def test_an_input_is_not_written_over_even_by_force(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:

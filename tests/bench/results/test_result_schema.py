@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 import mtl_deploy.bench
 from mtl_deploy.bench.cli import main
+from mtl_deploy.bench.machine import power_meters
 from mtl_deploy.bench.machine.power_meters import Meters
 from mtl_deploy.bench.results.result_file import SCHEMA_VERSION, read_result
 from mtl_deploy.bench.results.schema import PUBLISHED, assembled
@@ -71,7 +72,7 @@ def test_graphs_with_every_section(
     quick: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(energy, "find_meters", lambda: Meters((Clockwork(),), ()))
+    monkeypatch.setattr(power_meters, "find_meters", lambda: Meters((Clockwork(),), ()))
     monkeypatch.setattr(energy, "SLOT_S", 0.01)
     file = tmp_path / "result.json"
     options = [

@@ -17,13 +17,13 @@ from mtl_deploy.bench import whole
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Block, Column, Estimate, Figure, Roster, Sentence, Table
 from mtl_deploy.bench.cli import main
+from mtl_deploy.bench.machine import power_meters
 from mtl_deploy.bench.machine.power_meters import Meters
 from mtl_deploy.bench.options import add_operand, options_parser, read_options
 from mtl_deploy.bench.results.result_file import read_result
 from mtl_deploy.bench.results.schema import assembled
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.sections.base import BatchContext, BatchSection, RunContext, RunSection, collect
-from mtl_deploy.bench.sections.energy import measure as energy
 from mtl_deploy.bench.sections.scaling.heads_section import HeadsSection, HeadsSettings
 from mtl_deploy.bench.sections.scaling.threads_section import ThreadsSection, ThreadsSettings
 from mtl_deploy.runtime.errors import OptionError, WorkError
@@ -109,7 +109,7 @@ def test_parts_are_measured_unless_they_are_left_out(
 def test_energy_that_was_asked_for_and_cannot_be_read_is_a_warning_with_the_reason(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "find_meters", lambda: Meters((), ("RAPL: the kernel shows no package",)))
+    monkeypatch.setattr(power_meters, "find_meters", lambda: Meters((), ("RAPL: the kernel shows no package",)))
     options = [str(make_bundle()), "--quick", "--energy"]
     (warning,) = (w for w in measured(capsys, *options)["batches"][0]["warnings"] if "energy" in w)
     assert warning == "the energy was not measured: nothing here measures it: RAPL: the kernel shows no package"

@@ -6,9 +6,9 @@ import pytest
 from mtl_deploy.bench.statistics.nested import (
     Interval,
     location,
+    nested_quantile,
     process_spread,
     quantile,
-    resampled_medians,
     spread,
 )
 
@@ -51,14 +51,20 @@ def test_the_spread_of_processes_is_that_of_their_locations() -> None:
     assert process_spread([[np.array([1.0]), np.array([2.0])]]) == 0
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 12])
-def test_medians_of_resamples_have_the_distribution_of_drawn_ones(n: int) -> None:
-    rng = np.random.default_rng(8)
-    samples = rng.lognormal(size=n)
-    drawn = np.median(samples[rng.integers(0, n, (40000, n))], axis=1)
-    others = np.full(5, -1.0)  # rounds beside it, which must stay out
-    found = resampled_medians([others, samples, others], np.ones((40000, 1), dtype=np.int64), rng)
-    for share in (0.05, 0.25, 0.5, 0.75, 0.95):
-        assert np.mean(found <= np.quantile(drawn, share)) == pytest.approx(
-            np.mean(drawn <= np.quantile(drawn, share)), abs=0.02
-        )
+def test_a_quantile_of_starts_that_differ_is_as_uncertain_as_they_are() -> None:
+    """Two of four starts are slow; the calls of each say nothing new."""
+    rng = np.random.default_rng(3)
+    starts = [[level + 0.01 * rng.random(500) for _ in range(4)] for level in (1.0, 2.0, 1.0, 2.0)]
+    found = nested_quantile(starts, 0.5)
+    pooled = quantile(np.concatenate([calls for rounds in starts for calls in rounds]), 0.9)
+    assert found is not None
+    assert found.low < 1.02
+    assert found.high > 1.99
+    assert pooled is not None
+    assert pooled.high - pooled.low < 0.01
+    assert nested_quantile([[np.arange(20.0)] * 2] * 2, 0.99) is None  # 80 calls bound no p99
+
+
+def test_equal_calls_have_a_quantile_without_width() -> None:
+    found = nested_quantile([[np.full(50, 2.0)] * 3] * 4, 0.5)
+    assert found == Interval(2.0, 2.0, 2.0)

@@ -11,6 +11,7 @@ import pytest
 from mtl_deploy.runtime.console.command import Progress, run_command, table
 from mtl_deploy.runtime.console.interrupts import held
 from mtl_deploy.runtime.errors import MtlError, OptionError, VerificationError
+from tests.pipes import without_a_reader
 
 
 def raising(error: BaseException) -> int:
@@ -154,19 +155,33 @@ def test_signals_wait_for_steps_that_belong_together() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("return 0", 0),
+        ("return 3", 3),
+        ("raise WorkError('it failed')", 1),
+        ("sys.exit(2)", 2),
+        ("raise KeyboardInterrupt", 130),
+    ],
+)
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_goes_away_changes_no_exit_code(lines: int, end: str, code: int) -> None:
+    """A few lines are written when the command has ended, many before."""
+    script = f"""
 import sys
 from mtl_deploy.runtime.console.command import run_command
-sys.exit(run_command(lambda: [print("line") for _ in range(100000)] and 0))
+from mtl_deploy.runtime.errors import WorkError
+def command():
+    for _ in range({lines}):
+        print("line")
+    {end}
+sys.exit(run_command(command))
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=20) == 0
-    assert process.stderr.read() == b""
+    ended = without_a_reader([sys.executable, "-c", script])
+    assert ended.returncode == code
+    assert ended.stderr == {1: "error: it failed\n", 130: "interrupted\n"}.get(code, "")
+    assert without_a_reader([sys.executable, "-c", script], stderr_too=True).returncode == code
 
 
 def test_every_error_has_an_exit_code() -> None:

@@ -64,6 +64,17 @@ def test_the_child_imports_the_runtime_and_nothing_of_the_benchmark() -> None:
     assert result.stdout.strip() == str([*names, "mtl_deploy.bench.sections.cold_start.child"])
 
 
+def test_a_start_imports_nothing_from_the_working_directory(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, batch = specs_of(make_bundle())
+    for name in ("json", "numpy", "mtl_deploy", "runpy"):  # what a user's folder may hold
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file in the working directory')", encoding="ascii")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    assert len(measure_cold_start(specs[:1], batch, starts=1).contestants["shared"].samples_ms) == 1
+
+
 def test_a_start_that_fails_says_why(make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     specs, batch = specs_of(bundle)

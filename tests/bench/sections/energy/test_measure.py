@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from mtl_deploy.bench.machine.nvml import Nvml
-from mtl_deploy.bench.machine.power_meters import NvmlMeter, RaplMeter
+from mtl_deploy.bench.machine.power_meters import NvmlMeter, RaplMeter, find_meters
 from mtl_deploy.bench.machine.power_trace import Recorder, Trace
 from mtl_deploy.bench.sections.energy import measure as energy
-from mtl_deploy.bench.sections.energy.measure import Used, find_meters, measure_energy
+from mtl_deploy.bench.sections.energy.measure import Used, measure_energy
 from mtl_deploy.bench.sections.energy.section import EnergySection
 from mtl_deploy.runtime.errors import NoGpuError
 from tests.bench.printed import printed
@@ -223,7 +223,7 @@ def test_the_interval_is_student_s_over_rounds() -> None:
     used = Used(joules=(1.0, 2.0, 3.0), seconds=(1.0, 1.0, 1.0), images=(1, 1, 1))
     found = used.joules_per_image
     assert found.value == 2
-    assert found.high - found.value == pytest.approx(4.303 / math.sqrt(3))
+    assert found.high - found.value == pytest.approx(4.30265 / math.sqrt(3))
     assert used.watts == 2
 
 

@@ -60,6 +60,35 @@ def test_too_few_calls_for_a_median_are_said_so() -> None:
     assert found.to_dict()["rows"][0]["contestants"]["shared"]["p50_ms"] is None
 
 
+def until(last: Path | int) -> Callable[[Path, Settings], Mapping[str, Nested]]:
+    """Measure until a bundle, or a number of threads, is asked for: there Ctrl-C comes."""
+
+    def measure(path: Path, settings: Settings) -> Mapping[str, Nested]:
+        if last in (path, settings.threads):
+            raise KeyboardInterrupt
+        rng = np.random.default_rng(0)
+        return {"shared": nested(10.0, rng), "separate": nested(20.0, rng)}
+
+    return measure
+
+
+def test_an_interrupt_keeps_the_rows_that_were_whole(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    threads = measure_threads([1, 2, 4], until(4), PATH, Settings())
+    assert [row.threads for row in threads.rows] == [1, 2]
+    assert threads.warnings == ("the scaling over threads was interrupted after 2 numbers of threads",)
+    made = {number: make_bundle(tmp_path / f"{number}.mtl", work=number) for number in (1, 2)}
+    heads = measure_heads(made, until(made[2]), Settings(("CPU",), 1))
+    assert [row.heads for row in heads.rows] == [1]
+    assert heads.fit is None
+    assert heads.warnings == ("the scaling over heads was interrupted after 1 number of heads",)
+    assert threads.interrupted
+    assert heads.interrupted
+    with pytest.raises(KeyboardInterrupt):
+        measure_threads([1], until(1), PATH, Settings())
+    with pytest.raises(KeyboardInterrupt):
+        measure_heads(made, until(made[1]), Settings(("CPU",), 1))
+
+
 def row(heads: int, shared: float, separate: float) -> HeadsRow:
     exact = [Interval(value, value, value) for value in (shared, separate, separate / shared)]
     return HeadsRow(heads, exact[0], exact[1], exact[2], heads * 1.0)

@@ -5,10 +5,15 @@ from pathlib import Path
 import pytest
 
 from mtl_deploy.bench.contestants.pair import find_pair
-from mtl_deploy.bench.sections.scaling.heads_section import parse_heads
+from mtl_deploy.bench.options import options_parser
+from mtl_deploy.bench.sections.scaling.heads_section import HeadsSection
 from mtl_deploy.bench.sections.scaling.synthetic import make_heads
 from mtl_deploy.runtime.errors import BackendError, OptionError
 from tests.conftest import MakeBundle
+
+
+def parse_heads(text: str) -> tuple[int, ...]:
+    return HeadsSection().settings(options_parser().parse_args(["--heads", text])).counts
 
 
 def test_numbers_of_heads_are_read() -> None:

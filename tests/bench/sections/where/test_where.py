@@ -71,7 +71,7 @@ def test_known_backbone_and_heads_are_found_in_their_intervals(seed: int) -> Non
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = 0
     for seed in range(60):
-        found = end_to_end(TRUE, samples(seed=seed, noise=0.03), TASKS, seed=seed)
+        found = end_to_end(TRUE, samples(seed=seed, noise=0.03), TASKS)
         assert found is not None
         held += found.share["head race"].contains(HEADS["race"] / TOTAL)
     assert held >= 54
@@ -151,14 +151,14 @@ def test_the_table_and_the_document_say_the_same() -> None:
 def test_contestants_with_surplus_rounds_are_cut_to_the_common_ones() -> None:
     found = samples()
     longer = {**found, "shared": [[*rounds, np.full(5, 1e6)] for rounds in found["shared"]]}
-    assert locations(longer, seed=0)["shared"] == locations(found, seed=0)["shared"]
+    assert locations(longer)["shared"] == locations(found)["shared"]
     with pytest.raises(ValueError, match="no round in common"):
-        locations({"a": [[]], "b": [[np.ones(3)]]}, seed=0)
+        locations({"a": [[]], "b": [[np.ones(3)]]})
 
 
 def test_a_difference_of_nothing_has_an_interval_about_zero() -> None:
     found = samples(heads={"age": 0.0, "gender": 0.0})
-    figures = derived(found, lambda one: {"head": one["shared:age"] - one["shared"]}, seed=0)
+    figures = derived(found, lambda one: {"head": one["shared:age"] - one["shared"]})
     assert figures["head"].low < 0 < figures["head"].high
     assert figures["head"].value == pytest.approx(location(found["shared:age"]) - location(found["shared"]))
 
