@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .constants import constant, free_name
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -30,12 +32,10 @@ def keep_pads(model: ir.Model) -> int:
         graph = node.graph
         assert graph is not None  # a node of a model lies in a graph
         name = f"{node.name or node.outputs[0].name}/keep_pad"
-        tensor = ir.tensor(np.array(-np.inf, np.float32), name=f"{name}_lowest")
-        lowest = ir.Value(name=tensor.name, shape=ir.Shape([]), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        model.graph.register_initializer(lowest)
+        lowest = constant(model, f"{name}_lowest", np.array(-np.inf, np.float32))
         clip = ir.node("Clip", [value, lowest], name=name)
         kept = clip.outputs[0]
-        kept.name, kept.shape, kept.type = f"{name}_out", value.shape, value.type
+        kept.name, kept.shape, kept.type = free_name(model, f"{name}_out"), value.shape, value.type
         graph.insert_before(node, clip)
         node.replace_input_with(0, kept)
     return len(padded)
