@@ -15,7 +15,7 @@ import numpy as np
 
 from .constants import constant
 from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
-from .pads import keep_pads
+from .pads import keep_pads, settle_pools
 from .sizes import at_size
 from .squeezes import settle_squeezes
 
@@ -66,6 +66,7 @@ def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged
     import onnxscript.optimizer
 
     settle_squeezes(model)
+    settle_pools(model)
     own = sum(elements(value) for value in model.graph.initializers.values() if is_parameter(value))
     onnxscript.optimizer.fold_constants(model)
     common.RemoveUnusedNodesPass()(model)

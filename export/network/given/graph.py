@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import nn
 
+from mtl_deploy.export.graph.causes import first_line
 from mtl_deploy.runtime.backends.onnxruntime.backend import available_providers
 from mtl_deploy.runtime.errors import CheckpointError, RunError, TraceError
 from mtl_deploy.runtime.files.reading import shown
@@ -158,8 +159,8 @@ def session(content: bytes, threads: int | None, where: str) -> Any:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base class
         raise CheckpointError(
-            f"{where}: ONNX Runtime {ort.__version__} cannot load this graph ({_line(error)}); export it again, with ONNX's own "
-            "operators alone"
+            f"{where}: ONNX Runtime {ort.__version__} cannot load this graph ({first_line(error, 300)}); export it again, with "
+            "ONNX's own operators alone"
         ) from error
 
 
@@ -172,7 +173,7 @@ def run(session: Any, name: str, images: Array, outputs: Any) -> list[Any]:
     try:
         found: list[Any] = session.run(list(outputs), {name: images})
     except Exception as error:  # its exceptions have no common base class
-        raise RunError(_line(error)) from error
+        raise RunError(first_line(error, 300)) from error
     return found
 
 
@@ -185,8 +186,3 @@ def _unsuitable(value: object, batch: int) -> str:
     if value.ndim < 1 or 0 in value.shape or value.shape[0] != batch:
         return f"shape {value.shape} for {batch} images"
     return ""
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -13,8 +13,8 @@ import torch
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.graph.borders import FREE_SIZE
 from mtl_deploy.export.graph.constants import constant, free_name
-from mtl_deploy.export.graph.passes import infer_shapes, resize_by_scales
-from mtl_deploy.export.graph.sizes import name_free_sizes
+from mtl_deploy.export.graph.passes import resize_by_scales
+from mtl_deploy.export.graph.sizes import infer_anew, name_free_sizes
 from mtl_deploy.export.graph.trace import TracedGraph
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -105,7 +105,7 @@ def take(
 
 
 def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessing) -> ir.Model:
-    """Give a graph the input ``(N, C, H, W) float32``, drop the shapes that it states, and move names out of our way."""
+    """Give a graph the input ``(N, C, H, W) float32``, and move names out of our way."""
     graph = model.graph
     for value in [
         *graph.inputs,
@@ -114,9 +114,6 @@ def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessi
     ]:
         if value.name and value.name.startswith(_OURS) and not value.is_graph_output():  # tasks ask for outputs by name
             value.name = free_name(model, f"network.{value.name}")
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            value.shape = None
     old = graph.inputs[0]
     height, width = (None, None) if preprocessing.multiple else (preprocessing.height, preprocessing.width)
     shape = ir.Shape(["batch", preprocessing.channel_count, height or "given_height", width or "given_width"])
@@ -167,7 +164,7 @@ def _sized(model: ir.Model, batch: int | str) -> ir.Model:
     assert shape is not None
     sized.graph.inputs[0].shape = ir.Shape([batch, *list(shape)[1:]])
     common.RemoveUnusedNodesPass()(sized)
-    infer_shapes(sized)
+    infer_anew(sized)
     return sized
 
 
@@ -194,9 +191,6 @@ def _free_shapes(model: ir.Model) -> ir.Model | None:
         changed += 1
     if not changed and not any(node.op_type == "Resize" for node in single.graph):
         return None
-    for node in single.graph.all_nodes():
-        for output in node.outputs:
-            output.shape = None
     return _free(single)
 
 

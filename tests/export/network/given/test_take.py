@@ -130,6 +130,22 @@ def test_names_that_a_graph_already_has_stay_apart_from_those_that_are_added(
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 * np.abs(expected[name]).max())
 
 
+def test_the_shape_of_a_map_behind_poolings_is_the_one_that_it_has(tmp_path: Path) -> None:
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1] * 4, "ceil_mode": 1}
+    tail = [
+        onnx.helper.make_node("MaxPool", ["r1"], ["p1"], "first", **pool),
+        onnx.helper.make_node("AveragePool", ["p1"], ["map"], "second", **pool),
+    ]
+    image = ("x", onnx.TensorProto.FLOAT, ["N", 3, 34, 34])  # maps of 17, 9 and 5, where ONNX infers 10 and 6
+    model = given_graphs.graph(image=image, tail=tail, outputs=[("map", onnx.TensorProto.FLOAT, ["N", 8, None, None])])
+    found = loaded(model, tmp_path).graph
+    taken = take(found, found.outputs, Preprocessing(height=34, width=34))
+    tensor = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 3, 34, 34)).astype(np.float32))
+    [array] = taken_answers(taken.model, tensor).values()
+    np.testing.assert_allclose(array, found(tensor)["map"].numpy(), rtol=0, atol=1e-6)
+    assert array.shape[1:] == tuple(taken.model.graph.outputs[0].shape or ())[1:] == (8, 5, 5)
+
+
 @pytest.mark.parametrize("style", given_graphs.STAYS)
 def test_a_batch_stays_where_freeing_it_would_change_a_row(style: str, tmp_path: Path) -> None:
     model = given_graphs.STAYS[style]()
