@@ -7,7 +7,7 @@ node by node, in NumPy; its convolutions and poolings are correct and slow, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ class Float64:
         doubled = retyped(model, DOUBLED)
         self._outputs = tuple(outputs)
         self._evaluator = ReferenceEvaluator(doubled, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool])
+        self._end = 0.0
+        self._watch(self._evaluator)
         nodes = self._evaluator.rt_nodes_ or []
         self._last: dict[str, int] = {name: place for place, node in enumerate(nodes) for name in node.input}
         self._whole = any(node.need_context() for node in nodes)  # graphs inside nodes read what lies outside them
@@ -50,16 +52,15 @@ class Float64:
         Args:
             name: of the input.
             image: a batch, as the graph takes it.
-            seconds: that it may take, checked between nodes.
+            seconds: that it may take, checked between nodes and between the rounds of a loop.
 
         Raises:
             TooSlowError: it takes longer.
         """
-        end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
         values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, name: image}
         for place, node in enumerate(self._evaluator.rt_nodes_ or []):
-            if time.monotonic() > end:
-                raise TooSlowError
+            self._check()
             inputs = [values[each] for each in node.input]
             found = node.run(*inputs, context=values) if node.need_context() else node.run(*inputs)
             values.update(zip(node.output, found, strict=False))
@@ -69,6 +70,25 @@ class Float64:
                         values.pop(each, None)
             values[""] = None  # an output that a node leaves out is written there
         return [np.asarray(values[each]) for each in self._outputs]
+
+    def _check(self) -> None:
+        if time.monotonic() > self._end:
+            raise TooSlowError
+
+    def _watch(self, evaluator: ReferenceEvaluator) -> None:
+        """Let graphs in nodes check the time whenever they begin, as the body of a loop does at every round."""
+        for node in evaluator.rt_nodes_ or []:
+            for inner in vars(node).values():
+                if isinstance(inner, ReferenceEvaluator):
+                    self._watch(inner)
+                    vars(inner)["run"] = self._timed(inner.run)
+
+    def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*inputs: Any, **options: Any) -> Any:
+            self._check()
+            return run(*inputs, **options)
+
+        return timed
 
 
 class Conv(OpRun):
