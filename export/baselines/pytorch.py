@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import Spec
+from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.errors import BackendError, MtlError, OptionError
@@ -206,6 +207,5 @@ def _reason(error: BaseException) -> str:
     """Return the innermost cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     remedy = "; install g++" if "compiler" in str(error).lower() else ""
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{remedy}"
+    return f"{named_line(error)}{remedy}"

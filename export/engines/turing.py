@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.export.graph.constants import constant
 from mtl_deploy.runtime.errors import OptionError
 
 if TYPE_CHECKING:
@@ -91,10 +92,4 @@ def _constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _initializer(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
-    import onnx_ir as ir
-
-    array = np.ascontiguousarray(content, content.dtype if content.dtype == np.int64 else np.float32)
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
+    return constant(model, name, content if content.dtype == np.int64 else content.astype(np.float32))

@@ -12,21 +12,14 @@ from mtl_deploy.runtime.bundle.preprocessing import numbers
 from mtl_deploy.runtime.errors import OptionError
 
 _USUAL = (1, 3, 4, 6, 2, 5)
+_UNEQUAL = re.compile(
+    r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 1\b"
+)
 _SAID = (  # what PyTorch says, and whether the wanted number comes first
     (re.compile(r"to have (\d+) channels, but got (\d+) channels"), True),
     (re.compile(r"running_mean should contain (\d+) elements not (\d+)"), False),
-    (
-        re.compile(
-            r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 1\b"
-        ),
-        False,
-    ),
-    (
-        re.compile(
-            r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 1\b"
-        ),
-        True,
-    ),
+    (_UNEQUAL, False),
+    (_UNEQUAL, True),
 )
 
 

@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from mtl_deploy.runtime.errors import TaskError
-
-if TYPE_CHECKING:
-    pass
 
 Key = str | int
 _DEPTH = 16  # of containers in containers; one can hold itself. Also the most dots in one name
 _DIGITS = 10  # fewer than this many in a position
 
 
+class _Place(NamedTuple):
+    """Where something lies in what a network returned: names and positions from the outermost container inwards; and what it is."""
+
+    names: tuple[str, ...]
+    positions: tuple[int, ...]
+    value: object
+
+    def below(self, name: Key, position: int, value: object) -> _Place:
+        return _Place((*self.names, str(name)), (*self.positions, position), value)
+
+    @property
+    def path(self) -> str:
+        return ".".join(self.names)
+
+
 def leaves(result: object) -> dict[str, object]:
-    """Return everything in what a network returned that is no container, by path, as ``det.0``; a tensor alone is at ``""``."""
-    return dict(_walk(result, (), _DEPTH))
+    """Return everything in what a network returned that is no container, by path, as ``det.0``; a tensor alone is at ``""``.
+
+    Of several things that one path of names could mean, ``{"a.b": ..., "a": {"b": ...}}``, one has that path, and the others are
+    at paths of positions, ``1.0``.
+
+    Raises:
+        TaskError: two keys of a mapping look the same, as 1 and "1" do.
+    """
+    places = list(_walk(_Place((), (), result), _DEPTH))
+    counts = Counter(place.path for place in places)
+    return {place.path if counts[place.path] == 1 else _path(result, place): place.value for place in places}
 
 
-def _walk(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, object]]:
-    named = children(value)
+def _walk(place: _Place, depth: int) -> Iterator[_Place]:
+    named = children(place.value)
     if named is None or not depth:
-        yield ".".join(path), value
+        yield place
         return
-    for name, item in named.items():
-        yield from _walk(item, (*path, str(name)), depth - 1)
+    for position, (name, item) in enumerate(named.items()):
+        yield from _walk(place.below(name, position, item), depth - 1)
+
+
+def _path(result: object, place: _Place) -> str:
+    """Return the path that leads to a place: of names, or of positions where names lead elsewhere."""
+    for text in (place.path, ".".join(map(str, place.positions))):
+        if next(_locate(_Place((), (), result), text.split("."))).positions == place.positions:
+            return text
+    raise TaskError(
+        f"two outputs of the network are called {place.path!r}, as text; give its dictionary keys that differ, in a --model "
+        "factory that wraps it"
+    )
 
 
 def children(value: object) -> dict[Key, Any] | None:
@@ -64,37 +97,43 @@ def pick(result: object, path: Key) -> Any:
     Raises:
         TaskError: there is nothing; the message says what there is.
     """
-    return locate(result, path)[1]
+    return _found(result, path).value
 
 
 def locate(result: object, path: Key) -> tuple[str, Any]:
-    """Return the path with each position of a mapping replaced by its name, as :func:`leaves` writes it, and what is there.
+    """Return the path with each position of a mapping replaced by its name, as :func:`leaves` has it, and what is there.
 
     Raises:
         TaskError: there is nothing; the message says what there is.
     """
+    place = _found(result, path)
+    return _path(result, place) if place.names else "", place.value
+
+
+def _found(result: object, path: Key) -> _Place:
+    root = _Place((), (), result)
     if path == "" or (path in (0, "0") and children(result) is None):
-        return "", result
-    found = list(_locate(result, str(path).split("."), ()))
-    if not found:
+        return root
+    place = next(_locate(root, str(path).split(".")), None)
+    if place is None:
         raise TaskError(f"the network has no output {path!r}; it returns {listed(result)}")
-    return found[0]
+    return place
 
 
-def _locate(value: object, parts: list[str], before: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+def _locate(place: _Place, parts: list[str]) -> Iterator[_Place]:
     if not parts:
-        yield ".".join(before), value
+        yield place
         return
-    named = children(value)
+    named = children(place.value)
     if named is None:
         return
-    by_text = {str(name): item for name, item in named.items()}
+    found = [place.below(name, position, item) for position, (name, item) in enumerate(named.items())]
+    by_text = {each.names[-1]: each for each in found}
     for count in range(min(len(parts), _DEPTH), 0, -1):
         if (name := ".".join(parts[:count])) in by_text:
-            yield from _locate(by_text[name], parts[count:], (*before, name))
-    if parts[0].isdecimal() and len(parts[0]) < _DIGITS and int(parts[0]) < len(named):
-        name, item = list(by_text.items())[int(parts[0])]
-        yield from _locate(item, parts[1:], (*before, name))
+            yield from _locate(by_text[name], parts[count:])
+    if parts[0].isdecimal() and len(parts[0]) < _DIGITS and int(parts[0]) < len(found):
+        yield from _locate(found[int(parts[0])], parts[1:])
 
 
 def usable(value: object, batch: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.runtime.errors import OptionError, TraceError
 
 from .channels import channel_advice
@@ -42,9 +43,8 @@ def run(
         if isinstance(error, TypeError) and not _in_users_code(error):
             _refuse_arguments(error)
         size = "x".join(str(pixels) for pixels in tensor.shape[2:])
-        lines = str(error).strip().splitlines() or ["no message"]
         raise TraceError(
-            f"the network fails on a batch of {len(tensor)} images of {size}: {type(error).__name__}: {lines[0]}; "
+            f"the network fails on a batch of {len(tensor)} images of {size}: {named_line(error)}; "
             + (
                 channel_advice(network, tensor, error, constants)
                 or ("its forward fixes the size, so leave --dynamic-size out" if free else _TRAINED)

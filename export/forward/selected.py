@@ -68,6 +68,11 @@ def as_task(task: Task, value: torch.Tensor) -> torch.Tensor:
     shape = tuple(value.shape)
     if task.columns is not None:
         first, stop = task.columns
+        if task.dense and value.ndim == 3:
+            raise TaskError(
+                f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {_text(shape)}, which is one map per image "
+                "and has none to choose from; leave columns out"
+            )
         if value.ndim < 2 or stop > value.shape[1]:
             raise TaskError(f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {_text(shape)}")
         value = value[:, first:stop]

@@ -11,6 +11,7 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 
+from .constants import constant, free_name
 from .map_decoding import decode_map, decodes
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     add = ir.node("Add", [multiply.outputs[0], shift], name="preprocess/shift")
     nodes += [multiply, add]
     for node in nodes:
-        node.outputs[0].name = f"{node.name}_out"
+        node.outputs[0].name = free_name(model, f"{node.name}_out")
     old.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
     model.graph.inputs[0] = image
     model.graph.insert_before(model.graph[0], nodes)
@@ -96,6 +97,8 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
             nodes += _decode(model, task, logits)
         if not nodes:
             continue
+        for node in nodes:
+            node.outputs[0].name = free_name(model, f"{node.name}_out")
         raw.name = f"{task.name}_raw"
         logits.name = f"{task.name}{LOGITS_SUFFIX}"
         decoded = nodes[-1].outputs[0]
@@ -119,7 +122,7 @@ def _sample_shape(signature: Signature, task: Task) -> list[int | str]:
 
 
 def _formed(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
-    """Return the node that brings an output to the form of its task, see ``as_task`` in ``export/network/selected.py``."""
+    """Return the node that brings an output to the form of its task, see ``as_task`` in ``export/forward/selected.py``."""
     import onnx_ir as ir
 
     rank = 2 if raw.shape is None else len(raw.shape)
@@ -144,11 +147,8 @@ def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
         nodes: list[ir.Node] = []
         for op_type, word, number, neutral in (("Mul", "scale", task.scale, 1.0), ("Add", "offset", task.offset, 0.0)):
             if number != neutral:
-                constant = _constant(model, f"decode.{task.name}.{word}", np.array(float(number)))
-                nodes.append(
-                    ir.node(op_type, [nodes[-1].outputs[0] if nodes else raw, constant], name=f"{name}/{word}")
-                )
-                nodes[-1].outputs[0].name = f"{task.name}_{word}d"
+                by = _constant(model, f"decode.{task.name}.{word}", np.array(float(number)))
+                nodes.append(ir.node(op_type, [nodes[-1].outputs[0] if nodes else raw, by], name=f"{name}/{word}"))
         return nodes
     if task.gives_probabilities:
         return []
@@ -180,13 +180,7 @@ def _taken(model: ir.Model, value: ir.Value, name: str, columns: tuple[int, int]
 
 
 def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
-    import onnx_ir as ir
-
-    array = content if content.dtype == np.int64 else content.astype(np.float32)
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
+    return constant(model, name, content if content.dtype == np.int64 else content.astype(np.float32))
 
 
 def rename_outputs(
@@ -206,13 +200,12 @@ def rename_outputs(
         if chosen is not None or list(positions).count(position) > 1:
             outputs[place] = _taken(model, value, names[place], chosen)
     taken = {INPUT_NAME, *names, *(f"{name}{suffix}" for name in names for suffix in (LOGITS_SUFFIX, "_raw"))}
-    for node in model.graph:
-        for value in node.outputs:
-            if value.name in taken:
-                value.name = f"network.{value.name}"
-    for value in [*model.graph.inputs, *list(model.graph.initializers.values())]:
+    held = [value for node in model.graph.all_nodes() for value in node.outputs]
+    for graph in (model.graph, *model.graph.subgraphs()):
+        held += [*graph.inputs, *graph.initializers.values()]
+    for value in held:
         if value.name in taken:
-            value.name = f"network.{value.name}"
+            value.name = free_name(model, f"network.{value.name}")
     for value, name in zip(outputs, names, strict=True):
         value.name = name
     model.graph.outputs[:] = outputs

@@ -46,13 +46,23 @@ def first_cause(error: BaseException) -> str:
             f"a decision of its code depends on values that are known only when it runs{where}; a graph has no such if: write it "
             "with torch.where, or decide outside the network"
         )
-    return f"{type(error).__name__}: {first_line(error)}{where}"
+    return f"{named_line(error)}{where}"
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else "no message"
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """Return the first line of an error's message that is not empty, or the name of its class if there is none.
+
+    Args:
+        error: any.
+        most: characters; None: all.
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:most]
+
+
+def named_line(error: BaseException, most: int | None = None) -> str:
+    """Return the class of an error and the first line of its message, as :func:`first_line` does: ``ValueError: too large``."""
+    line = first_line(error, most) if str(error).strip() else "no message"
+    return f"{type(error).__name__}: {line}"
 
 
 def _without_form(operator: str) -> str:

@@ -98,6 +98,5 @@ class _Chain:
         import onnx_ir as ir
 
         node = ir.node(op_type, inputs, attributes, name=f"decode/{self._name}/{word}")
-        node.outputs[0].name = f"{node.name}_out"
         self.nodes.append(node)
         self.last = node.outputs[0]

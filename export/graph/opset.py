@@ -12,6 +12,8 @@ import numpy as np
 
 from mtl_deploy.runtime.errors import OptionError
 
+from .constants import constant
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -67,11 +69,11 @@ def needed_opset(model: ir.Model) -> tuple[int, str]:
 
 def _write_17(model: ir.Model) -> None:
     for node in list(model.graph.all_nodes()):
-        _lower(node)
+        _lower(model, node)
     model.graph.opset_imports[""] = 17
 
 
-def _lower(node: ir.Node) -> None:
+def _lower(model: ir.Model, node: ir.Node) -> None:
     """Rewrite one node of opset 18 for opset 17."""
     from onnx import defs
 
@@ -84,7 +86,7 @@ def _lower(node: ir.Node) -> None:
     if node.op_type.startswith("Reduce"):
         _axes_to_attribute(node)
     elif node.op_type == "Split":
-        _sizes_to_input(node)
+        _sizes_to_input(model, node)
     elif node.op_type == "Resize":
         _drop(node, antialias=0, keep_aspect_ratio_policy="stretch", axes=None)
     elif node.op_type == "Pad":
@@ -114,9 +116,7 @@ def _axes_to_attribute(node: ir.Node) -> None:
     node.resize_inputs(1)
 
 
-def _sizes_to_input(node: ir.Node) -> None:
-    import onnx_ir as ir
-
+def _sizes_to_input(model: ir.Model, node: ir.Node) -> None:
     if node.attributes.pop("num_outputs", None) is None:
         return
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
@@ -127,18 +127,8 @@ def _sizes_to_input(node: ir.Node) -> None:
     count = len(node.outputs)
     chunk = -(-total // count)
     sizes = np.array([chunk] * (count - 1) + [total - chunk * (count - 1)], dtype=np.int64)
-    graph = node.graph
-    assert graph is not None  # a node of a model lies in a graph
-    name = f"{node.outputs[0].name}_split"
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape([count]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor(sizes, name=name),
-    )
-    graph.register_initializer(value)
     node.resize_inputs(2)
-    node.replace_input_with(1, value)
+    node.replace_input_with(1, constant(model, f"{node.outputs[0].name}_split", sizes))
 
 
 def _drop(node: ir.Node, **defaults: object) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .constants import constant
 from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
-from .pads import keep_pads
+from .pads import keep_pads, settle_pools
 from .sizes import at_size
 from .squeezes import settle_squeezes
 
@@ -65,6 +66,7 @@ def merge_copies(model: ir.Model, size: tuple[int, int] | None = None) -> Merged
     import onnxscript.optimizer
 
     settle_squeezes(model)
+    settle_pools(model)
     own = sum(elements(value) for value in model.graph.initializers.values() if is_parameter(value))
     onnxscript.optimizer.fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
@@ -140,17 +142,12 @@ def resize_by_scales(model: ir.Model) -> int:
     free. A whole scale gives the same result to the last bit (PyTorch divides the sizes too) and leaves no arithmetic on shapes.
     Other ratios keep their sizes: a scale rounded to float32 could lose a row.
     """
-    import onnx_ir as ir
-
     found = 0
     for node in list(model.graph):
         ratios = _whole_ratios(node)
         if ratios is None:
             continue
-        name = f"{node.outputs[0].name}_scales"
-        tensor = ir.tensor(np.array([1, 1, *ratios], np.float32), name=name)
-        scales = ir.Value(name=name, shape=ir.Shape([4]), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        model.graph.register_initializer(scales)
+        scales = constant(model, f"{node.outputs[0].name}_scales", np.array([1, 1, *ratios], np.float32))
         node.resize_inputs(3)
         node.replace_input_with(2, scales)
         found += 1

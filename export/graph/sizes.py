@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.errors import TraceError
 
+from .pads import settle_pools
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -43,13 +45,10 @@ def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
         size: height and width in pixels, the graph's own where they are fixed; None: the graph's own.
     """
     import onnx_ir as ir
-    import onnx_ir.passes.common as common
     import onnxscript.optimizer
 
     fixed = model.clone()
     assert isinstance(fixed, ir.Model)  # what clone returns
-    for value in _values(fixed):
-        value.shape = None
     image = fixed.graph.inputs[0]
     old = model.graph.inputs[0].shape
     assert old is not None  # the tracer sets it
@@ -58,25 +57,44 @@ def at_size(model: ir.Model, size: tuple[int, int] | None = None) -> ir.Model:
     if size is not None:
         last = not isinstance(old[1], int) or tuple(old[1:3]) == size  # the channels, which are never free
         image.shape = ir.Shape([batch, *size, old[3]] if last else [batch, old[1], *size])
+    infer_anew(fixed)
     onnxscript.optimizer.fold_constants(fixed)
-    common.ShapeInferencePass()(fixed)
+    _infer(fixed)
     return fixed
 
 
 def fix_size(model: ir.Model, height: int, width: int) -> None:
     """Fix the size of a traced graph that takes any size, in place; its batch stays as it is."""
     import onnx_ir as ir
-    import onnx_ir.passes.common as common
     import onnxscript.optimizer
 
     image = model.graph.inputs[0]
     assert image.shape is not None  # the tracer sets it
-    for value in _values(model):
-        if value is not image:
-            value.shape = None
     image.shape = ir.Shape([image.shape[0], image.shape[1], height, width])
+    infer_anew(model)
     onnxscript.optimizer.fold_constants(model)
+    _infer(model)
+
+
+def infer_anew(model: ir.Model) -> None:
+    """Replace every shape by what follows from that of the input, in place, with poolings settled first."""
+    _forget(model)
+    _infer(model)
+
+
+def _infer(model: ir.Model) -> None:
+    import onnx_ir.passes.common as common
+
     common.ShapeInferencePass()(model)
+    while settle_pools(model, most=1):  # what lies behind it was inferred from a shape that it does not have
+        _forget(model)
+        common.ShapeInferencePass()(model)
+
+
+def _forget(model: ir.Model) -> None:
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .constants import constant, free_name
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -26,27 +28,19 @@ def settle_squeezes(model: ir.Model) -> int:
         if source.shape is None or "axes" in node.attributes or len(source.shape) == 0 or source.shape[0] == 1:
             continue
         axes = [axis for axis, size in enumerate(source.shape) if axis and size == 1]
-        graph = node.graph
-        assert graph is not None
         if axes:
-            constant = f"{node.outputs[0].name}_axes"
-            value = ir.Value(
-                name=constant,
-                shape=ir.Shape([len(axes)]),
-                type=ir.TensorType(ir.DataType.INT64),
-                const_value=ir.tensor(np.array(axes, np.int64), name=constant),
-            )
-            graph.register_initializer(value)
             node.resize_inputs(2)
-            node.replace_input_with(1, value)
+            node.replace_input_with(1, constant(model, f"{node.outputs[0].name}_axes", np.array(axes, np.int64)))
         else:
             kept = ir.node("Identity", [source], name=f"{node.name}_kept")
             old, new = node.outputs[0], kept.outputs[0]
             name = old.name
             new.shape, new.type = source.shape, source.type
+            graph = node.graph
+            assert graph is not None  # a node of a model lies in a graph
             graph.insert_before(node, kept)
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-            old.name, new.name = f"{name}_squeezed", name
+            old.name, new.name = free_name(model, f"{name}_squeezed"), name
             graph.remove(node)
         changed += 1
     return changed

@@ -18,7 +18,7 @@ import torch.onnx.errors
 from mtl_deploy.runtime.errors import TraceError
 
 from .borders import FREE_SIZE
-from .causes import first_cause, first_line
+from .causes import first_cause, named_line
 from .opset import HIGHEST, NotExpressibleError, needed_opset
 from .sizes import fix_size, name_free_sizes
 
@@ -200,7 +200,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
     except torch.onnx.errors.OnnxExporterError as error:
         raise TraceError(f"torch cannot export this network: {first_cause(error)}") from error
     except Exception as error:  # the network's own code runs here and can raise anything
-        raise TraceError(f"torch cannot export this network: {type(error).__name__}: {first_line(error)}") from error
+        raise TraceError(f"torch cannot export this network: {named_line(error)}") from error
     assert program is not None  # what dynamo=True returns
     graph: ir.Model = program.model
     if len(graph.graph.inputs) != 1:

@@ -24,6 +24,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import MtlError, OptionError, TaskError, TraceError
 
 from .checkpoint import Loaded, load_checkpoint
+from .given.agreement import IMAGES, agrees
 from .given.pixels import as_pixels
 from .inputs import network_input
 
@@ -64,8 +65,20 @@ class Network:
     def doubled(self) -> torch.nn.Module | None:
         """A deep copy of :attr:`selected` in double precision; None if it does not run that way.
 
-        Some networks cannot: their ``forward`` casts to float32 in between, or calls operators that lack float64.
+        Some networks cannot: their ``forward`` casts to float32 in between, or calls operators that lack float64. A given graph
+        runs in another library then, which must give what its float32 gives: :mod:`.given.agreement`.
         """
+        try:
+            doubled = copy.deepcopy(self.selected).double()
+            return doubled if self._is_proven(doubled) else None
+        except Exception:  # noqa: BLE001 - the network's own code runs here and can raise anything; float32 is the truth then
+            return None
+
+    def _is_proven(self, doubled: torch.nn.Module) -> bool:
+        if self.loaded.given is not None:
+            sides, channels = (self.preprocessing.height, self.preprocessing.width), self.preprocessing.channel_count
+            images = network_input(natural_images(IMAGES, *sides, seed=1, channels=channels), self.preprocessing)
+            return agrees(lambda tensor: run(self.selected, tensor), lambda tensor: run(doubled, tensor), images)
         shape = self.loaded.input_shape
         size = (
             (shape[0] if shape else None) or self.batch or 1,
@@ -73,12 +86,8 @@ class Network:
             self.preprocessing.height,
             self.preprocessing.width,
         )
-        try:
-            doubled = copy.deepcopy(self.selected).double()
-            run(doubled, torch.zeros(size, dtype=torch.float64))
-        except Exception:  # noqa: BLE001 - the network's own code runs here and can raise anything; float32 is the truth then
-            return None
-        return doubled
+        run(doubled, torch.zeros(size, dtype=torch.float64))
+        return True
 
     @property
     def in_float64(self) -> Callable[[torch.Tensor], Mapping[str, torch.Tensor]] | None:
@@ -141,7 +150,7 @@ def load_network(options: Options) -> Network:
     shapes = () if preprocessing.multiple else bound.shapes
     selected = Selected(loaded.network, bound.paths, shapes, options.constants)
     found.require_steady(selected)
-    network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *loaded.notes, *bound.notes), found.only)
+    network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *bound.notes), found.only)
     if preprocessing.multiple and loaded.program is None:
         _run_larger(network, _larger(found.images[:1], preprocessing.multiple))
     return network

@@ -28,8 +28,8 @@ from mtl_deploy.runtime.errors import MtlWarning
 
 _GRAPH_FLOAT32 = (
     "the given graph does not run in float64 (ONNX Runtime has no such convolutions, and ONNX's reference evaluator does not know "
-    "an operator in it or takes longer than a minute for an image), so its own float32 answers are the truth, and the usual "
-    "tolerance holds"
+    "an operator in it, reads one otherwise than ONNX Runtime does, or takes longer than a minute for an image), so its own "
+    "float32 answers are the truth, and the usual tolerance holds"
 )
 _FLOAT32 = (
     "the network does not run in float64 (its forward casts to float32, or it is quantized), so its own float32 answers are the "

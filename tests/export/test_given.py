@@ -98,6 +98,9 @@ def test_classes_beside_the_logits_and_outputs_without_a_task_are_left_out_in_wo
     assert "left out" in printed
     assert "against the given graph" in printed
     assert [value.name for value in onnx.load(bundle / "fp32.onnx").graph.output] == ["race"]
+    notes = json.loads((bundle / "manifest.json").read_text())["provenance"]["notes"]
+    assert len([note for note in notes if "class (int64)" in note]) == 1
+    assert len(set(notes)) == len(notes)
 
 
 class Digits(nn.Module):

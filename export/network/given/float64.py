@@ -7,8 +7,8 @@ node by node, in NumPy; its convolutions and poolings are correct and slow, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ class Float64:
         doubled = retyped(model, DOUBLED)
         self._outputs = tuple(outputs)
         self._evaluator = ReferenceEvaluator(doubled, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool])
+        self._end = 0.0
+        self._watch(self._evaluator)
         nodes = self._evaluator.rt_nodes_ or []
         self._last: dict[str, int] = {name: place for place, node in enumerate(nodes) for name in node.input}
         self._whole = any(node.need_context() for node in nodes)  # graphs inside nodes read what lies outside them
@@ -50,16 +52,15 @@ class Float64:
         Args:
             name: of the input.
             image: a batch, as the graph takes it.
-            seconds: that it may take, checked between nodes.
+            seconds: that it may take, checked between nodes and between the rounds of a loop.
 
         Raises:
             TooSlowError: it takes longer.
         """
-        end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
         values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, name: image}
         for place, node in enumerate(self._evaluator.rt_nodes_ or []):
-            if time.monotonic() > end:
-                raise TooSlowError
+            self._check()
             inputs = [values[each] for each in node.input]
             found = node.run(*inputs, context=values) if node.need_context() else node.run(*inputs)
             values.update(zip(node.output, found, strict=False))
@@ -67,8 +68,27 @@ class Float64:
                 for each in node.input:
                     if self._last[each] == place and each not in self._outputs:
                         values.pop(each, None)
-                values[""] = None
+            values[""] = None  # an output that a node leaves out is written there
         return [np.asarray(values[each]) for each in self._outputs]
+
+    def _check(self) -> None:
+        if time.monotonic() > self._end:
+            raise TooSlowError
+
+    def _watch(self, evaluator: ReferenceEvaluator) -> None:
+        """Let graphs in nodes check the time whenever they begin, as the body of a loop does at every round."""
+        for node in evaluator.rt_nodes_ or []:
+            for inner in vars(node).values():
+                if isinstance(inner, ReferenceEvaluator):
+                    self._watch(inner)
+                    vars(inner)["run"] = self._timed(inner.run)
+
+    def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*inputs: Any, **options: Any) -> Any:
+            self._check()
+            return run(*inputs, **options)
+
+        return timed
 
 
 class Conv(OpRun):
@@ -88,13 +108,11 @@ class Conv(OpRun):
         pads: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
     ) -> tuple[Array]:
-        sides = x.ndim - 2
-        steps, gaps = list(strides or [1] * sides), list(dilations or [1] * sides)
-        reach = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], gaps, strict=True)]
-        padded = _padded(_tensor(x), _pads(auto_pad, pads, x.shape[2:], reach, steps), 0.0)
-        convolve: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[sides]
+        window = _window(weight.shape[2:], strides, dilations)
+        padded = _padded(_tensor(x), _pads(auto_pad, pads, x.shape[2:], window), 0.0)
+        convolve: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[x.ndim - 2]
         added = None if bias is None else _tensor(bias)
-        return (convolve(padded, _tensor(weight), added, steps, 0, gaps, group or 1).numpy(),)
+        return (convolve(padded, _tensor(weight), added, window.steps, 0, window.gaps, group or 1).numpy(),)
 
 
 class ConvTranspose(OpRun):
@@ -118,9 +136,11 @@ class ConvTranspose(OpRun):
     ) -> tuple[Array]:
         if auto_pad not in _DEFAULT or output_shape is not None or x.ndim != 4:
             raise NotImplementedError("ConvTranspose with auto_pad or output_shape")
-        steps, gaps, more = list(strides or [1, 1]), list(dilations or [1, 1]), list(output_padding or [0, 0])
+        window, more = _window(weight.shape[2:], strides, dilations), list(output_padding or [0, 0])
         top, left, bottom, right = pads or [0, 0, 0, 0]
-        found = functional.conv_transpose2d(_tensor(x), _tensor(weight), None, steps, 0, 0, group or 1, gaps)
+        found = functional.conv_transpose2d(
+            _tensor(x), _tensor(weight), None, window.steps, 0, 0, group or 1, window.gaps
+        )
         whole = functional.pad(found, (-left, more[1] - right, -top, more[0] - bottom))
         return ((whole if bias is None else whole + _tensor(bias).view(1, -1, 1, 1)).numpy(),)
 
@@ -143,13 +163,13 @@ class MaxPool(OpRun):
     ) -> tuple[Array]:
         if x.ndim != 4 or kernel_shape is None or len(self.output) > 1:
             raise NotImplementedError("MaxPool of other than images, or with indices")
-        steps, gaps = list(strides or [1, 1]), list(dilations or [1, 1])
-        reach = [(size - 1) * gap + 1 for size, gap in zip(kernel_shape, gaps, strict=True)]
-        around = _pads(auto_pad, pads, x.shape[2:], reach, steps)
-        if ceil_mode:
-            around = _to_ceiling(around, x.shape[2:], reach, steps)
+        window = _window(kernel_shape, strides, dilations)
+        _require_known(auto_pad, kernel_shape, window)
+        around = _pads(auto_pad, pads, x.shape[2:], window)
+        if ceil_mode and auto_pad in _DEFAULT:
+            around = _to_ceiling(around, x.shape[2:], window)
         padded = _padded(_tensor(x), around, -np.inf)
-        return (functional.max_pool2d(padded, list(kernel_shape), steps, 0, gaps).numpy(),)
+        return (functional.max_pool2d(padded, list(kernel_shape), window.steps, 0, window.gaps).numpy(),)
 
 
 class AveragePool(OpRun):
@@ -170,31 +190,43 @@ class AveragePool(OpRun):
     ) -> tuple[Array]:
         if x.ndim != 4 or kernel_shape is None or any(gap != 1 for gap in dilations or []):
             raise NotImplementedError("AveragePool of other than images, or dilated")
-        steps, sizes = list(strides or [1, 1]), list(kernel_shape)
-        around = _pads(auto_pad, pads, x.shape[2:], sizes, steps)
+        window = _window(kernel_shape, strides, None)
+        _require_known(auto_pad, kernel_shape, window)
+        around = _pads(auto_pad, pads, x.shape[2:], window)
+        whole = _to_ceiling(around, x.shape[2:], window) if ceil_mode and auto_pad in _DEFAULT else around
         images = _tensor(x)
-        inside = torch.ones_like(images[:1, :1])
-        if count_include_pad:
-            images, inside = _padded(images, around, 0.0), _padded(inside, around, 1.0)
-            around = [0, 0, 0, 0]
-        if ceil_mode:
-            around = _to_ceiling(around, images.shape[2:], sizes, steps)
-        sums, counts = (functional.avg_pool2d(_padded(each, around, 0.0), sizes, steps) for each in (images, inside))
+        counted = _padded(torch.ones_like(images[:1, :1]), around, 1.0 if count_include_pad else 0.0)
+        counted = _padded(counted, [more - less for more, less in zip(whole, around, strict=True)], 0.0)
+        sums, counts = (
+            functional.avg_pool2d(each, list(kernel_shape), window.steps)
+            for each in (_padded(images, whole, 0.0), counted)
+        )
         return ((sums / counts).numpy(),)
+
+
+class _Window(NamedTuple):
+    """What slides over an image: by how many pixels, how far apart its values lie, and how many pixels it covers, per side."""
+
+    steps: list[int]
+    gaps: list[int]
+    reach: list[int]
+
+
+def _window(kernel: Sequence[int], strides: Sequence[int] | None, dilations: Sequence[int] | None) -> _Window:
+    steps, gaps = list(strides or [1] * len(kernel)), list(dilations or [1] * len(kernel))
+    return _Window(steps, gaps, [(size - 1) * gap + 1 for size, gap in zip(kernel, gaps, strict=True)])
 
 
 def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
 
-def _pads(
-    auto: str | None, pads: Sequence[int] | None, sizes: Sequence[int], reach: Sequence[int], steps: Sequence[int]
-) -> list[int]:
+def _pads(auto: str | None, pads: Sequence[int] | None, sizes: Sequence[int], window: _Window) -> list[int]:
     """Return what lies around an image: before each side, then after each."""
     if auto in _DEFAULT:
         return list(pads or [0] * (2 * len(sizes)))
     before, after = [], []
-    for size, kernel, step in zip(sizes, reach, steps, strict=True):
+    for size, kernel, step in zip(sizes, window.reach, window.steps, strict=True):
         total = max((-(-size // step) - 1) * step + kernel - size, 0)
         less, more = total // 2, total - total // 2
         before.append(less if auto == "SAME_UPPER" else more)
@@ -202,11 +234,23 @@ def _pads(
     return before + after
 
 
-def _to_ceiling(around: Sequence[int], sizes: Sequence[int], reach: Sequence[int], steps: Sequence[int]) -> list[int]:
+def _require_known(auto: str | None, kernel: Sequence[int], window: _Window) -> None:
+    """Refuse poolings for which runtimes do not agree on what ``auto_pad`` means.
+
+    For SAME_UPPER and SAME_LOWER, ONNX Runtime takes the pads of the kernel without its gaps, and negative pads where steps are
+    larger than the kernel: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/nn/pool_attributes.h
+    """
+    if auto not in _DEFAULT and any(
+        gap != 1 or step > size for gap, step, size in zip(window.gaps, window.steps, kernel, strict=True)
+    ):
+        raise NotImplementedError("a pooling with auto_pad, and with gaps or with steps larger than its kernel")
+
+
+def _to_ceiling(around: Sequence[int], sizes: Sequence[int], window: _Window) -> list[int]:
     """Pad the ends so that a last, incomplete window counts, if it begins inside the image or before it."""
     count = len(sizes)
     grown = list(around)
-    for side, (size, kernel, step) in enumerate(zip(sizes, reach, steps, strict=True)):
+    for side, (size, kernel, step) in enumerate(zip(sizes, window.reach, window.steps, strict=True)):
         whole = size + around[side] + around[side + count]
         windows = -(-(whole - kernel) // step) + 1
         if (windows - 1) * step >= size + around[side]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import onnx
 import torch
 from torch import nn
 
+from mtl_deploy.export.graph.causes import first_line
 from mtl_deploy.runtime.backends.onnxruntime.backend import available_providers
 from mtl_deploy.runtime.errors import CheckpointError, RunError, TraceError
 from mtl_deploy.runtime.files.reading import shown
@@ -24,8 +26,13 @@ Array = npt.NDArray[Any]
 
 SECONDS = 60.0  # that one image may take in float64
 _LONG, _FEW = 4.0, 2  # seconds for one image, and how many run in float64 where it is more
+LONGEST = 120.0  # seconds that an image may take in the first runs
 _MOST = 1 << 28  # values in a batch: 1 GiB
 _PROBES = (2, 3)  # two numbers of images tell a batch from a constant
+
+
+class EndlessError(RunError):
+    """A run was stopped, since it took too long."""
 
 
 class GivenGraph(nn.Module):
@@ -120,9 +127,10 @@ class GivenGraph(nn.Module):
         for count in (self.batch,) if self.batch else _PROBES:
             images = self.arranged(np.full((count, channels, height, width), 0.5, np.float32))
             try:
-                found.append((count, dict(zip(names, run(self._session, self.entry.name, images, names), strict=True))))
+                values = run(self._session, self.entry.name, images, names, LONGEST * count)
+                found.append((count, dict(zip(names, values, strict=True))))
             except RunError as error:
-                if self.batch or found:
+                if self.batch or found or isinstance(error, EndlessError):
                     raise TraceError(
                         f"{self.where}: the graph fails on {count} images of {height}x{width}: {error}"
                     ) from error
@@ -158,21 +166,43 @@ def session(content: bytes, threads: int | None, where: str) -> Any:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base class
         raise CheckpointError(
-            f"{where}: ONNX Runtime {ort.__version__} cannot load this graph ({_line(error)}); export it again, with ONNX's own "
-            "operators alone"
+            f"{where}: ONNX Runtime {ort.__version__} cannot load this graph ({first_line(error, 300)}); export it again, with "
+            "ONNX's own operators alone"
         ) from error
 
 
-def run(session: Any, name: str, images: Array, outputs: Any) -> list[Any]:
+def run(session: Any, name: str, images: Array, outputs: Any, seconds: float | None = None) -> list[Any]:
     """Run a session on one input.
 
+    Args:
+        session: of :func:`session`.
+        name: of its input.
+        images: as it takes them.
+        outputs: names of those wanted.
+        seconds: that it may take, checked between nodes and between the rounds of a loop; None: any number.
+
     Raises:
+        EndlessError: it takes longer.
         RunError: it fails.
     """
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    timer = threading.Timer(seconds or 0, setattr, (options, "terminate", True))
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
     try:
-        found: list[Any] = session.run(list(outputs), {name: images})
+        found: list[Any] = session.run(list(outputs), {name: images}, options)
     except Exception as error:  # its exceptions have no common base class
-        raise RunError(_line(error)) from error
+        if options.terminate:
+            raise EndlessError(
+                f"it was stopped after {seconds:g} seconds; a loop in it may have no end, so export the network again without it"
+            ) from error
+        raise RunError(first_line(error, 300)) from error
+    finally:
+        timer.cancel()
     return found
 
 
@@ -185,8 +215,3 @@ def _unsuitable(value: object, batch: int) -> str:
     if value.ndim < 1 or 0 in value.shape or value.shape[0] != batch:
         return f"shape {value.shape} for {batch} images"
     return ""
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

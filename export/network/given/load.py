@@ -58,12 +58,7 @@ def load_graph(file: Path, size: tuple[int, int], threads: int | None) -> Loaded
     model = plain.model
     notes = [*prepare(model, where), *([_quantized(plain)] if plain.ranges or plain.weights else [])]
     if holds(model, HALVES):
-        try:
-            model = retyped(model, WIDENED)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{where}: a weight is not of the shape that it states; copy or download it again"
-            ) from error
+        model = retyped(model, WIDENED)
         notes.append(_HALF)
     if found.beside:
         notes.append(f"the given graph's weights were read from {', '.join(found.beside)} beside it")

@@ -8,6 +8,7 @@ zero leaves a Clip where nothing before it keeps values from being negative.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class _Work:
         self.constants = {one.name: one for one in graph.initializer}
         self.held: dict[str, Array] = {}  # constants that Constant nodes hold
         for node in graph.node:
-            if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
+            if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
                 self.held[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
         self.producers = {name: node for node in graph.node for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
@@ -75,6 +76,10 @@ class _Work:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.outputs = {value.name for value in graph.output}
+        self.names = {name for node in _all_nodes(graph) for name in (*node.input, *node.output)}
+        self.names |= {*self.constants, *(value.name for value in graph.input)}
+        self.clips: dict[tuple[str, tuple[float, float]], str] = {}  # what clips a tensor to these ends
+        self.bounds: dict[float, str] = {}
         renamed: dict[str, str] = {}
         gone: set[int] = set()
         added: list[tuple[int, onnx.NodeProto]] = []
@@ -125,32 +130,40 @@ class _Work:
         ends = self._ends(node)
         float_source = renamed.get(source, source)
         if ends and self._value(float_source) is None:
-            self.ranges[float_source] = ends
             if ends[0] == 0 and not self._never_negative(float_source):
-                clip = onnx.helper.make_node(
-                    "Clip",
-                    [float_source, *self._bounds(*ends)],
-                    [f"{float_source}/clipped"],
-                    name=f"{float_source}/clip",
-                )
-                self.ranges[clip.output[0]] = self.ranges.pop(float_source)
-                float_source = clip.output[0]
-                added.append((place, clip))
+                float_source = self._clipped(float_source, ends, place, added)
+            low, high = self.ranges.get(float_source, ends)
+            self.ranges[float_source] = min(low, ends[0]), max(high, ends[1])  # of several pairs on it
         for pair in pairs:
             renamed[pair.output[0]] = float_source
             if pair.output[0] in self.outputs:  # which keeps its name
                 added.append((place, onnx.helper.make_node("Identity", [float_source], [pair.output[0]])))
         gone.update(map(id, [node, *pairs]))
 
-    def _bounds(self, low: float, high: float) -> list[str]:
-        names = []
-        for value in (low, high):
-            name = f"bound {value!r}"
-            if name not in self.constants:
-                self.constants[name] = numpy_helper.from_array(np.array(value, np.float32), name)
-                self.graph.initializer.append(self.constants[name])
-            names.append(name)
-        return names
+    def _clipped(
+        self, source: str, ends: tuple[float, float], place: int, added: list[tuple[int, onnx.NodeProto]]
+    ) -> str:
+        """Return what a Clip of a tensor gives: one for all its pairs of this range."""
+        if (source, ends) not in self.clips:
+            name = self.clips[source, ends] = self._new(f"{source}/clipped")
+            inputs = [source, *(self._bound(end) for end in ends)]
+            added.append((place, onnx.helper.make_node("Clip", inputs, [name], name)))
+        return self.clips[source, ends]
+
+    def _bound(self, value: float) -> str:
+        if value not in self.bounds:
+            name = self.bounds[value] = self._new(f"bound {value!r}")
+            self.constants[name] = numpy_helper.from_array(np.array(value, np.float32), name)
+            self.graph.initializer.append(self.constants[name])
+        return self.bounds[value]
+
+    def _new(self, name: str) -> str:
+        """Return a name that nothing in the graph has: this one, or with a number behind it."""
+        found = next(
+            text for number in itertools.count() if (text := f"{name}_{number}" if number else name) not in self.names
+        )
+        self.names.add(found)
+        return found
 
     def _ends(self, node: onnx.NodeProto) -> tuple[float, float] | None:
         """Return the range of a pair; None if it has one per channel, or none that is constant."""
@@ -177,7 +190,7 @@ class _Work:
         if constant is not None:
             return bool((constant >= 0).all())
         node = self.producers.get(name)
-        if node is None or depth > 50:
+        if node is None or depth > 50 or node.domain:
             return False
         if node.op_type in _NEVER_NEGATIVE:
             return True
@@ -188,6 +201,8 @@ class _Work:
         if node.op_type == "Clip":
             low = self._value(node.input[1]) if len(node.input) > 1 and node.input[1] else None
             return low is not None and bool((low >= 0).all())
+        if node.op_type == "Resize" and not _interpolates(node):
+            return False
         data = node.input if node.op_type in ("Concat", "Add", "Mul") else node.input[:1]
         return node.op_type in _KEEPS_SIGN and all(self._never_negative(one, depth + 1) for one in data)
 
@@ -230,6 +245,12 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from _all_nodes(inner)
+
+
+def _interpolates(node: onnx.NodeProto) -> bool:
+    """Return whether what a Resize gives lies between values that it reads: a cubic one overshoots, a crop adds its own."""
+    words = {attribute.s for attribute in node.attribute}
+    return not words & {b"cubic", b"tf_crop_and_resize"}
 
 
 def _axis(node: onnx.NodeProto) -> int:

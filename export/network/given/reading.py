@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from onnx import numpy_helper
 
 from mtl_deploy.runtime.bundle.manifest import digest
 from mtl_deploy.runtime.errors import BundleError, CheckpointError
@@ -39,7 +40,8 @@ def read_onnx(file: Path) -> GivenFile:
     """Read an ONNX file; weights outside it must lie in its own folder or below, and are 2 GiB at most together.
 
     Raises:
-        CheckpointError: it is damaged, too large, names a file outside its folder, or a tensor does not fit the file that it is in.
+        CheckpointError: it is damaged, too large, names a file outside its folder, or a tensor does not fit the file that it is
+            in, or its own shape.
     """
     try:
         content = read_bytes(file, MOST_BYTES)
@@ -54,6 +56,7 @@ def read_onnx(file: Path) -> GivenFile:
     if not _is_text(model):
         raise CheckpointError(f"{file}: a name in it is not UTF-8, so it is damaged; copy or download it again")
     beside = _take_in(model, file, len(content))
+    _require_whole(model, str(file))
     parts = [digest(file.parent / name) for name in beside]
     whole = hashlib.sha256(content)
     for part in parts:
@@ -83,6 +86,31 @@ def _is_text(model: onnx.ModelProto) -> bool:
             ):
                 return False
     return True
+
+
+def _require_whole(model: onnx.ModelProto, file: str) -> None:
+    """Check that every tensor holds as much as its shape and type say: whoever reads one later need not fear that it does not."""
+    node = ""
+    for found in messages(model):
+        if isinstance(found, onnx.NodeProto):
+            node = found.name or found.op_type
+        if isinstance(found, onnx.TensorProto) and not _is_whole(found):
+            named = f"tensor {shown(found.name)}" if found.name else f"the tensor in node {shown(node)}"
+            kinds = onnx.TensorProto.DataType
+            kind = kinds.Name(found.data_type) if found.data_type in kinds.values() else f"type {found.data_type}"
+            raise CheckpointError(
+                f"{file}: {named} does not hold what it states, {kind} of shape {list(found.dims)}; copy or download the file "
+                "again, or export it again"
+            )
+
+
+def _is_whole(tensor: onnx.TensorProto) -> bool:
+    if any(side < 0 for side in tensor.dims):
+        return False
+    try:
+        return numpy_helper.to_array(tensor).shape == tuple(tensor.dims)
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError):
+        return False
 
 
 def _take_in(model: onnx.ModelProto, file: Path, held: int) -> tuple[str, ...]:

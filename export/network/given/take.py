@@ -12,8 +12,9 @@ import torch
 
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.graph.borders import FREE_SIZE
-from mtl_deploy.export.graph.passes import infer_shapes, resize_by_scales
-from mtl_deploy.export.graph.sizes import name_free_sizes
+from mtl_deploy.export.graph.constants import constant, free_name
+from mtl_deploy.export.graph.passes import resize_by_scales
+from mtl_deploy.export.graph.sizes import infer_anew, name_free_sizes
 from mtl_deploy.export.graph.trace import TracedGraph
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -104,25 +105,22 @@ def take(
 
 
 def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessing) -> ir.Model:
-    """Give a graph the input ``(N, C, H, W) float32``, drop the shapes that it states, and move names out of our way."""
+    """Give a graph the input ``(N, C, H, W) float32``, and move names out of our way."""
     graph = model.graph
     for value in [
         *graph.inputs,
         *graph.initializers.values(),
         *(v for node in graph.all_nodes() for v in node.outputs),
     ]:
-        if value.name and value.name.startswith(_OURS):
-            value.name = f"network.{value.name}"
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            value.shape = None
+        if value.name and value.name.startswith(_OURS) and not value.is_graph_output():  # tasks ask for outputs by name
+            value.name = free_name(model, f"network.{value.name}")
     old = graph.inputs[0]
     height, width = (None, None) if preprocessing.multiple else (preprocessing.height, preprocessing.width)
     shape = ir.Shape(["batch", preprocessing.channel_count, height or "given_height", width or "given_width"])
     if not given.entry.pixels and not given.entry.last:
         old.shape, old.type = shape, ir.TensorType(ir.DataType.FLOAT)
         return model
-    image = ir.Value(name="network.given_image", shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    image = ir.Value(name=free_name(model, "network.given_image"), shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     nodes: list[ir.Node] = []
     value = image
     if given.entry.last:
@@ -131,7 +129,7 @@ def _with_float_images(model: ir.Model, given: Given, preprocessing: Preprocessi
     if given.entry.pixels:
         value = _as_pixels(old, value, nodes)
     for number, node in enumerate(nodes):
-        node.outputs[0].name = f"network.given_image_{number}"
+        node.outputs[0].name = free_name(model, f"network.given_image_{number}")
     old.replace_all_uses_with(value, replace_graph_outputs=True)
     graph.inputs[0] = image
     graph.insert_before(graph[0], nodes)
@@ -166,7 +164,7 @@ def _sized(model: ir.Model, batch: int | str) -> ir.Model:
     assert shape is not None
     sized.graph.inputs[0].shape = ir.Shape([batch, *list(shape)[1:]])
     common.RemoveUnusedNodesPass()(sized)
-    infer_shapes(sized)
+    infer_anew(sized)
     return sized
 
 
@@ -182,24 +180,17 @@ def _free_shapes(model: ir.Model) -> ir.Model | None:
     for node in single.graph:
         if node.domain or node.op_type != "Reshape" or node.inputs[1] is None:
             continue
-        constant = ir.convenience.get_const_tensor(node.inputs[1])
-        sides = np.ones(0, np.int64) if constant is None else constant.numpy().astype(np.int64).ravel()
+        tensor = ir.convenience.get_const_tensor(node.inputs[1])
+        sides = np.ones(0, np.int64) if tensor is None else tensor.numpy().astype(np.int64).ravel()
         if len(sides) < 2 or sides[0] != 1 or (0 in sides and node.attributes.get_int("allowzero", 0)):
             continue
         node.attributes.pop("allowzero", None)
         opened = sides.copy()
         opened[0] = 0 if -1 in sides[1:] else -1
-        name = f"{node.outputs[0].name}_shape"
-        tensor = ir.tensor(opened, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(opened.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        single.graph.register_initializer(value)
-        node.replace_input_with(1, value)
+        node.replace_input_with(1, constant(single, f"{node.outputs[0].name}_shape", opened))
         changed += 1
     if not changed and not any(node.op_type == "Resize" for node in single.graph):
         return None
-    for node in single.graph.all_nodes():
-        for output in node.outputs:
-            output.shape = None
     return _free(single)
 
 
@@ -221,6 +212,8 @@ def _is_equal(
     """Return whether a graph gives, for each number of images, the rows that are expected; with a batch, for its first alone."""
     content = ir.to_proto(model).SerializeToString()
     names = [str(value.name) for value in model.graph.outputs]
+    if set(names) != set(expected):
+        return False
     try:
         opened = session(content, threads, "graph")
         whole = np.concatenate([images, *[images[-1:]] * max(0, (batch or 0) - len(images))])

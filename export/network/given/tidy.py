@@ -10,6 +10,7 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 
+from mtl_deploy.export.graph.causes import first_line
 from mtl_deploy.export.graph.trace import TRACE_OPSET
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY
 from mtl_deploy.runtime.errors import CheckpointError, TraceError
@@ -62,7 +63,7 @@ def prepare(model: onnx.ModelProto, where: str) -> tuple[str, ...]:
             model.CopyFrom(onnx.inliner.inline_local_functions(model))
         except Exception as error:  # a C++ library, whose errors have no common base class
             raise CheckpointError(
-                f"{where}: its functions cannot be written out ({_line(error)}); export it again"
+                f"{where}: its functions cannot be written out ({first_line(error, 200)}); export it again"
             ) from error
     _require_float(model, where)
     _require_inference(model, where)
@@ -110,7 +111,8 @@ def to_opset(model: onnx.ModelProto, wanted: int | None, where: str) -> onnx.Mod
         converted = onnx.version_converter.convert_version(model, target)
     except Exception as error:  # a C++ library, whose errors have no common base class
         raise TraceError(
-            f"{where}: opset {found} cannot be converted to {target} ({_line(error)}); export the graph again with opset 17"
+            f"{where}: opset {found} cannot be converted to {target} ({first_line(error, 200)}); export the graph again "
+            "with opset 17"
         ) from error
     if found < _COORDINATES:
         _keep_coordinates(converted)
@@ -209,7 +211,7 @@ def _require_float(model: onnx.ModelProto, where: str) -> None:
 def _require_inference(model: onnx.ModelProto, where: str) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
             constants[node.output[0]] = node.attribute[0].t
     for node in _nodes(model):
         training = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
@@ -251,8 +253,3 @@ def _counted(found: Counter[str]) -> str:
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     return (found for found in messages(model) if isinstance(found, onnx.NodeProto))
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

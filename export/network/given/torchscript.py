@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.runtime.errors import CheckpointError
 
 
@@ -41,11 +42,9 @@ def load_script(file: Path, *, trust: bool) -> tuple[torch.nn.Module, str]:
             with file.open("rb") as stream:  # torch opens no path that is not UTF-8
                 script = torch.jit.load(stream, map_location="cpu").eval().float()  # type: ignore[no-untyped-call]
     except Exception as error:  # a damaged archive fails anywhere in the reader, or in its own code
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
         raise CheckpointError(
-            f"{file}: torch.jit.load fails ({reason}); save it again with a PyTorch no newer than this one, or start from the "
-            "network behind it with --model package.module:factory"
+            f"{file}: torch.jit.load fails ({named_line(error, 200)}); save it again with a PyTorch no newer than this one, or "
+            "start from the network behind it with --model package.module:factory"
         ) from error
     for parameter in script.parameters():
         parameter.requires_grad_(False)

@@ -13,6 +13,7 @@ import onnx
 import torch
 
 from mtl_deploy.export.forward.running import run
+from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.export.graph.trace import TracedGraph
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.runtime.errors import TraceError
@@ -82,11 +83,9 @@ def _export(network: Network) -> bytes:
             flat = torch.jit.trace(network.selected.eval(), images, check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(flat, (images,), file, dynamo=False, opset_version=_OPSET, **settings)
     except Exception as error:  # the script's own code runs here, and the exporter raises errors of many kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
         raise TraceError(
-            f"torch.onnx cannot export this script ({reason}); start from the network behind it: its state_dict with --model "
-            "package.module:factory, or torch.export.save"
+            f"torch.onnx cannot export this script ({named_line(error, 300)}); start from the network behind it: its state_dict "
+            "with --model package.module:factory, or torch.export.save"
         ) from error
     content: bytes = file.getvalue()
     return content

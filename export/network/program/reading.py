@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import torch
 
+from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.export.network.weights.state_dict import check_finite
 from mtl_deploy.runtime.errors import CheckpointError
 
@@ -50,7 +51,7 @@ def load_program(file: Path, *, trust: bool) -> torch.export.ExportedProgram:
         raise
     except Exception as error:  # a damaged or foreign program fails anywhere in torch's reader
         raise CheckpointError(
-            f"{file}: torch {torch.__version__} cannot read this program ({_reason(error)}); export and save it again "
+            f"{file}: torch {torch.__version__} cannot read this program ({named_line(error, 160)}); export and save it again "
             "with this version of torch"
         ) from error
     try:
@@ -127,7 +128,7 @@ def _check_pickle(content: bytes) -> None:
     except pickle.UnpicklingError as error:
         raise RefusedError(f"a pickle in it asks for {wanted_global(error) or 'more than tensors'}") from error
     except Exception as error:  # a damaged pickle fails anywhere in torch's reader
-        raise MalformedError(f"a pickle in it: {_reason(error)}") from error
+        raise MalformedError(f"a pickle in it: {named_line(error, 160)}") from error
 
 
 def _check(program: torch.export.ExportedProgram) -> None:
@@ -152,8 +153,3 @@ def _check(program: torch.export.ExportedProgram) -> None:
                 "torch.export.export"
             )
     check_finite(tensors)
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -172,6 +172,7 @@ def test_tasks_that_do_not_fit_are_refused(tasks: tuple[Task, ...], message: str
         (RACE, tensor(30, 4), "one row of classes per image.*declare it raw"),
         (Task("d", "depth"), tensor(1), "is depth, one map per image"),
         (Task("d", "depth"), tensor(1, 7, 7), "not one whole stride"),
+        (Task("d", "depth", columns=(0, 1)), tensor(8, 8), r"\(N, 8, 8\), which is one map per image"),
         (GENDER, tensor(40), r"40 yes-or-no answers.*columns = \[0, 1\]"),
     ],
 )

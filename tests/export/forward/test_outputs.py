@@ -119,3 +119,31 @@ def test_what_can_be_no_output_is_said(value: object, reason: str) -> None:
 
 def test_a_long_list_is_cut() -> None:
     assert listed([AGE] * 40).endswith("and 28 more")
+
+
+BOX = torch.randn(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"a.b": AGE, "a": {"b": RACE}}, {"a.b": AGE, "1.0": RACE}),
+        ({"a": {"b": RACE}, "a.b": AGE}, {"0.0": RACE, "a.b": AGE}),  # a name that has dots goes first
+        ({1: AGE, "1": RACE}, {"0": AGE, "1": RACE}),
+        ({"x": [{"a.b": AGE}, BOX], "x.0": {"a": {"b": RACE}}}, {"0.0.0": AGE, "x.1": BOX, "x.0.a.b": RACE}),
+    ],
+)
+def test_of_two_outputs_with_one_path_each_can_be_read(result: object, expected: dict[str, torch.Tensor]) -> None:
+    assert list(leaves(result)) == list(expected)
+    for path, value in expected.items():
+        assert leaves(result)[path] is value
+        assert pick(result, path) is value
+        found, other = locate(result, path)
+        assert found == path
+        assert other is value
+
+
+def test_keys_that_look_alike_are_refused_where_positions_are_names_too() -> None:
+    with pytest.raises(TaskError, match="two outputs of the network are called '0', as text"):
+        leaves({0: AGE, "0": RACE})
+    assert pick({0: AGE, "0": RACE, "other": BOX}, 2) is BOX

@@ -1,4 +1,4 @@
-"""Pads before a pooling: what optimizers make of them."""
+"""Pads before a pooling, and windows behind the image: what optimizers and shape inference make of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from mtl_deploy.export.graph import passes
-from mtl_deploy.export.graph.pads import keep_pads
+from mtl_deploy.export.graph.pads import keep_pads, settle_pools
+from mtl_deploy.export.graph.sizes import at_size, fix_size
+from mtl_deploy.export.graph.trace import trace
+from mtl_deploy.export.graph.variants import serialize
 from mtl_deploy.export.verification.optimizer import culprit
 
 LEVELS = onnxruntime.GraphOptimizationLevel
@@ -85,3 +89,59 @@ def test_the_optimizer_that_changes_a_graph_is_named() -> None:
     right = culprit(content, {"x": IMAGE}, lambda values: values[0].ravel().tolist() == [-1, 0, 0, 0])
     assert right == "Pad_Fusion"
     assert culprit(content, {"x": IMAGE}, lambda values: False) is None
+
+
+BEHIND = [
+    (torch.nn.AvgPool2d(2, 2, 1, ceil_mode=True), 0),
+    (torch.nn.AvgPool2d(2, 2, 1, ceil_mode=True, count_include_pad=False), 0),
+    (torch.nn.MaxPool2d(2, 2, 1, ceil_mode=True), 0),
+    (torch.nn.AvgPool2d(2, 4, 1, ceil_mode=True), 0),  # as ONNX has no pads below zero, ceil_mode goes
+    (torch.nn.MaxPool2d((3, 1), (2, 4), ceil_mode=True), 0),
+    (torch.nn.AvgPool2d((2, 3), 2, (1, 0), ceil_mode=True), 1),  # beside a window that does end behind the image
+    (torch.nn.MaxPool2d((2, 3), 2, (1, 0), ceil_mode=True), 1),
+]
+
+
+def traced(pool: torch.nn.Module, height: int, width: int) -> ir.Model:
+    torch.manual_seed(0)
+    return trace(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), pool, torch.nn.Conv2d(2, 2, 1)).eval(), height, width
+    ).model
+
+
+@pytest.mark.parametrize(("pool", "ceiling"), BEHIND, ids=lambda value: str(value))
+def test_a_window_that_would_begin_behind_the_image_is_in_no_shape(pool: torch.nn.Module, ceiling: int) -> None:
+    model = traced(pool, 9, 8)
+    passes.merge_copies(model)
+    passes.clean(model)
+    [node] = [node for node in model.graph if node.op_type.endswith("Pool")]
+    assert node.attributes.get_int("ceil_mode", 0) == ceiling
+    passes.infer_shapes(model)
+    content = serialize(model)
+    onnx.shape_inference.infer_shapes(onnx.load_from_string(content), strict_mode=True)
+    images = torch.randn(2, 3, 9, 8)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), pool, torch.nn.Conv2d(2, 2, 1)).eval()
+    with torch.inference_mode():
+        wanted = network(images).numpy()
+    assert tuple(model.graph.outputs[0].shape or ())[1:] == wanted.shape[1:]
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [torch.nn.MaxPool2d(3, 2, ceil_mode=True), torch.nn.AvgPool2d(2, 2, 1)])
+def test_windows_that_begin_in_the_image_stay(pool: torch.nn.Module) -> None:
+    model = traced(pool, 10, 8)
+    before = ir.to_proto(model).SerializeToString()
+    assert settle_pools(model) == 0
+    assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_shapes_made_anew_are_right_behind_several_poolings() -> None:
+    pools = [torch.nn.MaxPool2d(2, 2, 1, ceil_mode=True) for _ in range(2)]
+    model = traced(torch.nn.Sequential(*pools), 17, 25)  # 9 and 13, then 5 and 7
+    counted = at_size(model)
+    fix_size(model, 17, 25)
+    for found in (counted, model):
+        assert [int(side) for side in list(found.graph.outputs[0].shape or ())[2:]] == [5, 7]

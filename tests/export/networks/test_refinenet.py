@@ -68,6 +68,7 @@ def test_the_features_have_the_strides_and_channels_of_the_description() -> None
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47), (90, 130), (1, 1)])
 def test_any_size_works_and_outputs_have_a_quarter_of_it_rounded_up(height: int, width: int) -> None:
     outputs = refinenet.small().eval()(torch.randn(1, 3, height, width))
+    assert set(outputs) == {"segmentation", "depth", "normals"}
     for output in outputs.values():
         assert output.shape[2:] == (-(-height // 4), -(-width // 4))
         assert output.isfinite().all()
@@ -77,6 +78,7 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
     network = refinenet.small().eval()
     images = torch.randn(3, 3, 64, 64)
     together, alone = network(images), network(images[1:2])
+    assert set(alone) == set(together) == {"segmentation", "depth", "normals"}
     for task, output in alone.items():
         torch.testing.assert_close(output, together[task][1:2], rtol=1e-4, atol=1e-6)
 
@@ -106,9 +108,12 @@ def test_its_weights_go_from_one_to_another() -> None:
     second.load_state_dict(first.state_dict())
     third = pickle.loads(pickle.dumps(first))
     image = torch.randn(1, 3, 32, 64)
-    for task, output in first(image).items():
-        torch.testing.assert_close(second(image)[task], output, rtol=0, atol=0)
-        torch.testing.assert_close(third(image)[task], output, rtol=0, atol=0)
+    wanted = first(image)
+    assert set(wanted) == {"segmentation", "depth", "normals"}
+    for other in (second(image), third(image)):
+        assert set(other) == set(wanted)
+        for task, output in wanted.items():
+            torch.testing.assert_close(other[task], output, rtol=0, atol=0)
 
 
 def test_tasks_and_widths_can_be_chosen() -> None:

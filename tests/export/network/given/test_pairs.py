@@ -144,6 +144,80 @@ def test_a_relu_that_the_quantizer_dropped_comes_back() -> None:
     assert np.abs(values - rounded).mean() < 0.1
 
 
+def two_pairs(scale: float) -> onnx.ModelProto:
+    """A tensor with two pairs from zero, and with names that a Clip and its ends would get."""
+    weight = onnx.numpy_helper.from_array(np.random.default_rng(2).normal(size=(4, 3, 3, 3)).astype(np.float32), "w")
+    others = [
+        onnx.numpy_helper.from_array(np.float32(number), name) for name, number in (("bound 0.0", 3), ("c/clipped", 5))
+    ]
+    first, held = pair("c", 0.01, 0, np.uint8)
+    second, more = pair("c", scale, 0, np.uint8)
+    for place, node in enumerate(second):
+        node.output[0] += "2"
+        node.input[:] = ["c_q2" if place else "c", "scale2", "zero2"]
+    more[0].name, more[1].name = "scale2", "zero2"
+    last = [
+        onnx.helper.make_node("Mul", ["c_dq", "bound 0.0"], ["three"]),
+        onnx.helper.make_node("Mul", ["c_dq2", "c/clipped"], ["five"]),
+        onnx.helper.make_node("Sub", ["three", "five"], ["y"]),
+    ]
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), *first, *second, *last]
+    return graph(nodes, [*held, *more, weight, *others])
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.004])
+def test_two_pairs_on_one_tensor_come_off_both(scale: float) -> None:
+    model = two_pairs(scale)
+    found = without_pairs(model)
+    onnx.checker.check_model(found.model, full_check=True)
+    clips = [node.output[0] for node in found.model.graph.node if node.op_type == "Clip"]
+    assert len(clips) == (1 if scale == 0.01 else 2)
+    assert sorted(high for low, high in found.ranges.values()) == pytest.approx(sorted({255 * scale, 255 * 0.01}))
+    (values,), (rounded,) = run(found.model), run(model)
+    assert np.ptp(rounded) > 4
+    assert np.abs(values - rounded).max() < 0.05  # half a step of each, three and five times
+
+
+def test_two_pairs_on_one_tensor_leave_the_range_that_holds_both() -> None:
+    model = two_pairs(0.004)
+    for tensor in model.graph.initializer:
+        if tensor.name == "zero2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.uint8(55), "zero2"))
+        if tensor.name == "c_zero":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.uint8(128), "c_zero"))
+    assert without_pairs(model).ranges == {"c": pytest.approx((-1.28, 1.27))}
+
+
+@pytest.mark.parametrize(
+    ("between", "kept"),
+    [
+        (("Resize", {"mode": "cubic"}), False),
+        (("Resize", {"mode": "linear"}), True),
+        (("Resize", {"mode": "nearest"}), True),
+        (("Resize", {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": -1.0}), False),
+        (("MaxPool", {"kernel_shape": [1, 1]}), True),
+        (("MaxPool", {"kernel_shape": [1, 1], "domain": "own"}), False),  # which may be anything
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_behind_a_relu_is_clipped_where_it_can_fall_below_zero(between: Any, kept: bool) -> None:
+    nodes, held = pair("c", 0.01, 0, np.uint8)
+    op_type, attributes = between
+    inputs = ["r", "roi", "scales"] if op_type == "Resize" else ["r"]
+    made = [
+        onnx.helper.make_node("Relu", ["x"], ["r"]),
+        onnx.helper.make_node(op_type, inputs, ["c"], **attributes),
+        *nodes,
+        onnx.helper.make_node("Identity", ["c_dq"], ["y"]),
+    ]
+    held += [
+        onnx.numpy_helper.from_array(np.array([1, 1, 0.5, 0.5], np.float32), "scales"),
+        onnx.numpy_helper.from_array(np.array([0, 0, 0, 0, 1, 1, 2, 2], np.float32), "roi"),
+    ]
+    found = without_pairs(graph(made, held))
+    assert ("Clip" in [node.op_type for node in found.model.graph.node]) == (not kept)
+
+
 def test_what_is_not_a_pair_stays() -> None:
     model, _ = trained(activation=False)
     del model.graph.node[1:]

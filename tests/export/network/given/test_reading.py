@@ -12,10 +12,12 @@ import onnx
 import pytest
 from onnx import helper
 
+from mtl_deploy.export.network.given import graph as given_graph
+from mtl_deploy.export.network.given.float64 import Float64, TooSlowError
 from mtl_deploy.export.network.given.load import load_graph
 from mtl_deploy.export.network.given.reading import read_onnx
 from mtl_deploy.export.network.given.tidy import prepare
-from mtl_deploy.runtime.errors import CheckpointError, MtlError
+from mtl_deploy.runtime.errors import CheckpointError, MtlError, TraceError
 from tests.attacks import mutations
 
 
@@ -86,6 +88,104 @@ def test_a_tensor_in_a_branch_cannot_name_a_file_outside(tmp_path: Path) -> None
     file.write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match="outside the graph's folder"):
         read_onnx(file)
+
+
+def unfit(style: str) -> onnx.ModelProto:
+    """Return a graph with a tensor that does not hold what it states."""
+    model = given_graphs.half() if style == "half" else given_graphs.graph()
+    tensor = next(one for one in model.graph.initializer if one.name == "w3")
+    if style in ("short", "half"):
+        tensor.raw_data = tensor.raw_data[:-1]
+    elif style == "long":
+        tensor.raw_data += bytes(4)
+    elif style == "negative":
+        tensor.dims[:] = [-1, 8]
+    elif style == "type":
+        tensor.data_type = 99
+    elif style == "typed":
+        tensor.ClearField("raw_data")
+        tensor.float_data.extend([0.0] * 7)
+    else:
+        inner = helper.make_tensor("", onnx.TensorProto.BOOL, [4], [True] * 4)
+        inner.int32_data.pop()
+        on = helper.make_node("Constant", [], ["on"], "switch", value=inner)
+        ratio = helper.make_node("Constant", [], ["ratio"], "ratio", value_float=0.5)
+        place = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "f")
+        model.graph.node[place].CopyFrom(helper.make_node("Dropout", ["features", "ratio", "on"], ["f"], "dropout"))
+        model.graph.node.insert(place, on)
+        model.graph.node.insert(place, ratio)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        ("short", r"tensor 'w3' does not hold what it states, FLOAT of shape \[1, 8\]"),
+        ("long", r"tensor 'w3' does not hold what it states, FLOAT of shape \[1, 8\]"),
+        ("half", r"tensor 'w3' does not hold what it states, FLOAT16 of shape \[1, 8\]"),
+        ("negative", r"tensor 'w3' does not hold what it states, FLOAT of shape \[-1, 8\]"),
+        ("type", r"tensor 'w3' does not hold what it states, type 99 of shape \[1, 8\]"),
+        ("typed", r"tensor 'w3' does not hold what it states, FLOAT of shape \[1, 8\]"),
+        ("node", r"the tensor in node 'switch' does not hold what it states, BOOL of shape \[4\]"),
+    ],
+)
+def test_a_tensor_that_does_not_hold_what_it_states_is_named(style: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "given.onnx"
+    file.write_bytes(unfit(style).SerializeToString())
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_graph(file, (32, 32), 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constant_without_a_tensor_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = given_graphs.training()
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["strange"], "strange", value=3))
+    file = tmp_path / "given.onnx"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="training mode"):
+        load_graph(file, (32, 32), 1)
+    next(node for node in model.graph.node if node.op_type == "Dropout").input[2] = "strange"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="cannot load this graph"):
+        load_graph(file, (32, 32), 1)
+
+
+def looped(rounds: int) -> onnx.ModelProto:
+    """Return a graph with a loop that does nothing, as often as it is told to."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])],
+        "body",
+        [
+            value("i", onnx.TensorProto.INT64, []),
+            value("go", onnx.TensorProto.BOOL, []),
+            value("v", onnx.TensorProto.FLOAT, None),
+        ],
+        [value("on", onnx.TensorProto.BOOL, []), value("w", onnx.TensorProto.FLOAT, None)],
+    )
+    middle = [helper.make_node("Loop", ["rounds", "yes", "features"], ["f"], "loop", body=body)]
+    return given_graphs.graph(middle=middle, more={"rounds": np.array(rounds), "yes": np.array(True)})
+
+
+def test_a_loop_without_an_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "given.onnx"
+    file.write_bytes(looped(1000).SerializeToString())
+    assert load_graph(file, (32, 32), 1).graph.outputs == ("age", "race")
+    file.write_bytes(looped(30_000_000).SerializeToString())
+    monkeypatch.setattr(given_graph, "LONGEST", 0.2)
+    with pytest.raises(
+        TraceError, match=r"fails on 2 images of 32x32: it was stopped after 0\.4 seconds; a loop"
+    ) as caught:
+        load_graph(file, (32, 32), 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loop_that_takes_long_in_float64_is_stopped() -> None:
+    image = np.zeros((1, 3, 32, 32))
+    [age] = Float64(looped(20), ["age"]).run("x", image, seconds=60)
+    assert age.shape == (1, 1)
+    with pytest.raises(TooSlowError):
+        Float64(looped(1_000_000), ["age"]).run("x", image, seconds=0.3)
 
 
 def test_functions_that_double_at_each_call_are_counted_and_not_written_out() -> None:

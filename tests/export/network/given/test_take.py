@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import given_graphs
@@ -79,6 +80,70 @@ def test_every_style_becomes_the_same_graph_with_a_free_batch(style: str, tmp_pa
             assert array.shape == expected[name].shape
             scale = float(np.abs(expected[name]).max())
             np.testing.assert_allclose(array, expected[name], rtol=0, atol=tolerance * scale)
+
+
+def resized() -> onnx.ModelProto:
+    """Return a graph with a map that is resized twice: by scales, whose name is the one that the other would get, and to sizes."""
+    tail = [
+        onnx.helper.make_node("Resize", ["r2", "", "up_scales"], ["twice"], "by_scales", mode="nearest"),
+        onnx.helper.make_node("Resize", ["r2", "", "", "up_sizes"], ["up"], "to_sizes", mode="nearest"),
+        onnx.helper.make_node("GlobalAveragePool", ["twice"], ["mean"], "pool_twice"),
+        onnx.helper.make_node("Add", ["up", "mean"], ["map"], "both"),
+    ]
+    more = {"up_scales": np.array([1, 1, 2, 2], np.float32), "up_sizes": np.array([1, 8, 32, 32])}
+    outputs = [("age", onnx.TensorProto.FLOAT, [1, 1]), ("map", onnx.TensorProto.FLOAT, [1, 8, 32, 32])]
+    return given_graphs.graph(batch=1, tail=tail, outputs=outputs, more=more)
+
+
+def reshaped() -> onnx.ModelProto:
+    """Return a graph that flattens by a constant of the name that an open shape would get."""
+    flatten = [onnx.helper.make_node("Reshape", ["pooled", "features_shape"], ["features"], "flatten")]
+    return given_graphs.graph(batch=1, flatten=flatten, more={"features_shape": np.array([1, 8])})
+
+
+def renamed() -> onnx.ModelProto:
+    """Return a graph whose outputs begin as names of a bundle's graph do, and so do values inside it."""
+    model = given_graphs.pixels()
+    others = {
+        "age": "image_quality", "race": "decode_age", "mean": "preprocess.scale", "std": "network.given_image_0", "c1": "image0",
+    }  # fmt: skip
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [others.get(name, name) for name in names]
+    for named in (*model.graph.output, *model.graph.initializer):
+        named.name = others.get(named.name, named.name)
+    return model
+
+
+@pytest.mark.parametrize("make", [resized, reshaped, renamed])
+def test_names_that_a_graph_already_has_stay_apart_from_those_that_are_added(
+    make: Callable[[], onnx.ModelProto], tmp_path: Path
+) -> None:
+    model = make()
+    found = loaded(model, tmp_path).graph
+    taken = take(found, found.outputs, PIXELS if found.entry.pixels else PLAIN)
+    assert taken.batch is None, taken.note
+    tensor = images(3, pixels=found.entry.pixels)
+    expected, answers = given_answers(model, tensor), taken_answers(taken.model, tensor)
+    assert set(answers) == set(found.outputs) == set(expected)
+    for name, array in answers.items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 * np.abs(expected[name]).max())
+
+
+def test_the_shape_of_a_map_behind_poolings_is_the_one_that_it_has(tmp_path: Path) -> None:
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1] * 4, "ceil_mode": 1}
+    tail = [
+        onnx.helper.make_node("MaxPool", ["r1"], ["p1"], "first", **pool),
+        onnx.helper.make_node("AveragePool", ["p1"], ["map"], "second", **pool),
+    ]
+    image = ("x", onnx.TensorProto.FLOAT, ["N", 3, 34, 34])  # maps of 17, 9 and 5, where ONNX infers 10 and 6
+    model = given_graphs.graph(image=image, tail=tail, outputs=[("map", onnx.TensorProto.FLOAT, ["N", 8, None, None])])
+    found = loaded(model, tmp_path).graph
+    taken = take(found, found.outputs, Preprocessing(height=34, width=34))
+    tensor = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 3, 34, 34)).astype(np.float32))
+    [array] = taken_answers(taken.model, tensor).values()
+    np.testing.assert_allclose(array, found(tensor)["map"].numpy(), rtol=0, atol=1e-6)
+    assert array.shape[1:] == tuple(taken.model.graph.outputs[0].shape or ())[1:] == (8, 5, 5)
 
 
 @pytest.mark.parametrize("style", given_graphs.STAYS)
