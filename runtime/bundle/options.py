@@ -21,7 +21,7 @@ def option(
         schema: what its value is in JSON and in a task file: a JSON Schema (draft 2020-12).
         default: the value where it is not given; without one it is required. A list in JSON is a tuple here, at any depth.
         read: turns the text of ``--task 'name=kind;field=value'`` into the value as JSON has it, or raises ValueError; None: by the
-            schema's type (``string``, ``integer``, ``number``, ``boolean``), otherwise numbers or words between commas.
+            schema's type (``integer``, ``number``, ``boolean``; of an ``array`` numbers or words between commas), otherwise as it is.
         form: what to write instead, after "...cannot be 'value'; ".
         doc: what it means, in one sentence.
     """
@@ -67,7 +67,7 @@ def option_readers(kind: TaskKind) -> dict[str, tuple[Callable[[str], Any], str]
     """Return by name of a kind's own field how its text is read, and what to write where that fails."""
     found = {}
     for each in () if kind.options is None else fields(kind.options):
-        read = each.metadata["read"] or _BY_TYPE.get(str(each.metadata["schema"].get("type")), _items)
+        read = each.metadata["read"] or _BY_TYPE.get(str(each.metadata["schema"].get("type")), str)
         found[each.name] = (read, each.metadata["form"] or "see the documentation of this kind")
     return found
 
@@ -92,7 +92,12 @@ def _items(text: str) -> list[Any]:
         return parts
 
 
-_BY_TYPE: Mapping[str, Callable[[str], Any]] = {"string": str, "integer": int, "number": float, "boolean": truth}
+_BY_TYPE: Mapping[str, Callable[[str], Any]] = {
+    "integer": int,
+    "number": float,
+    "boolean": truth,
+    "array": _items,
+}
 
 
 def _frozen(value: Any) -> Any:
