@@ -21,7 +21,7 @@ def option(
         schema: what its value is in JSON and in a task file: a JSON Schema (draft 2020-12).
         default: the value where it is not given; without one it is required. A list in JSON is a tuple here, at any depth.
         read: turns the text of ``--task 'name=kind;field=value'`` into the value as JSON has it, or raises ValueError; None: by the
-            schema's type (``integer``, ``number``, ``boolean``; of an ``array`` numbers or words between commas), otherwise as it is.
+            schema's type (``integer``, ``number``, ``boolean``; of an ``array`` numbers or words between commas), else text.
         form: what to write instead, after "...cannot be 'value'; ".
         doc: what it means, in one sentence.
     """

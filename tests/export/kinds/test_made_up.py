@@ -1,4 +1,4 @@
-"""A kind that the toolkit does not have, added by three modules and one line in each registry, from checkpoint to accuracy table."""
+"""A kind that the toolkit does not have, added by three modules and one line in each registry: from checkpoint to accuracy."""
 
 from __future__ import annotations
 
