@@ -7,8 +7,8 @@ from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
 
-from .kinds import KINDS, task_kind
-from .options import option_readers, truth
+from .kinds.options import option_readers, truth
+from .kinds.registry import KINDS, task_kind
 from .tasks import Task
 
 FORM = "NAME=KIND[:LABEL,...][;FIELD=VALUE...]"

@@ -13,8 +13,9 @@ from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, shown
 
 from .activation import ACTIVATIONS, GIVES_PROBABILITIES, Activation
-from .kinds import KINDS, SHARED, TaskKind, task_kind, those_with
-from .options import option_names, option_schemas, owners, read_options, write_options
+from .kinds.base import SHARED, TaskKind
+from .kinds.options import option_names, option_schemas, owners, read_options, write_options
+from .kinds.registry import KINDS, task_kind, those_with
 from .schema import TASK
 
 MANY_CLASSES = 256
@@ -30,8 +31,8 @@ class Task:
 
     Attributes:
         name: unique in its network; the name of the graph's output and of ``separate/<name>.onnx``.
-        kind: one of :data:`~mtl_deploy.runtime.bundle.kinds.KINDS`: ``regression`` (value = raw * scale + offset), ``binary`` (one
-            logit, or two for a softmax head) or
+        kind: one of :data:`~mtl_deploy.runtime.bundle.kinds.registry.KINDS`: ``regression`` (value = raw *
+            scale + offset), ``binary`` (one logit, or two for a softmax head) or
             ``multiclass`` (one logit per class). Dense kinds, with one value per pixel: ``segmentation`` (one logit per class),
             ``depth`` (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length). ``raw`` is the
             tensor as it is, of any rank, without a meaning: boxes, landmarks, feature maps.

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.arrays import Array
-from mtl_deploy.runtime.bundle.kinds import TaskKind, task_kind
+from mtl_deploy.runtime.bundle.kinds.base import TaskKind
+from mtl_deploy.runtime.bundle.kinds.registry import task_kind
 from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.visible import visible
@@ -96,7 +97,7 @@ class Prediction:
 
 
 class Kind(TaskKind):
-    """A kind of task in the runtime: what :class:`~mtl_deploy.runtime.bundle.kinds.TaskKind` says, and its predictions."""
+    """A kind of task in the runtime: what :class:`~mtl_deploy.runtime.bundle.kinds.base.TaskKind` says, and its predictions."""
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None

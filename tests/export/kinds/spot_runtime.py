@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_deploy.runtime.bundle.options import option
+from mtl_deploy.runtime.bundle.kinds.options import option
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 from mtl_deploy.runtime.images.fit import ImagePlacement

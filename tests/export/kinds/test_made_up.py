@@ -18,7 +18,7 @@ from mtl_deploy.export.cli import main as export
 from mtl_deploy.export.kinds import registry as in_export
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime import Task, TaskError, load
-from mtl_deploy.runtime.bundle import kinds as in_runtime
+from mtl_deploy.runtime.bundle.kinds import registry as in_runtime
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.task_text import parse_task

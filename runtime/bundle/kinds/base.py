@@ -1,35 +1,17 @@
-"""What kinds of tasks there are, and what each of them makes of a task's fields.
+"""What a kind makes of a task's fields: what :class:`~mtl_deploy.runtime.bundle.tasks.Task` needs of it.
 
-A kind is one small folder of the same name in each of ``runtime/kinds/``, ``calibration/kinds/`` and ``export/kinds/``. Here
-stand the first one's registry and the part of it that :class:`~mtl_deploy.runtime.bundle.tasks.Task` needs: fields, sizes, shapes
-and types.
 Decoding is in :class:`~mtl_deploy.runtime.predictions.decoding.Kind`, which every kind derives from.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mtl_deploy.runtime.errors import TaskError
-
 if TYPE_CHECKING:
-    from .activation import Activation
-    from .tasks import Task
-
-KINDS: dict[str, str] = {
-    "regression": "mtl_deploy.runtime.kinds.regression.kind",
-    "binary": "mtl_deploy.runtime.kinds.binary.kind",
-    "multiclass": "mtl_deploy.runtime.kinds.multiclass.kind",
-    "segmentation": "mtl_deploy.runtime.kinds.segmentation.kind",
-    "depth": "mtl_deploy.runtime.kinds.depth.kind",
-    "normals": "mtl_deploy.runtime.kinds.normals.kind",
-    "raw": "mtl_deploy.runtime.kinds.raw.kind",
-}
-"""By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
+    from mtl_deploy.runtime.bundle.activation import Activation
+    from mtl_deploy.runtime.bundle.tasks import Task
 
 SHARED: dict[str, str] = {
     "labels": "",
@@ -49,11 +31,11 @@ class TaskKind:
     """What a kind makes of a task's fields. A kind overrides what differs from a vector of values.
 
     Attributes:
-        name: of the kind, as in :data:`KINDS`.
+        name: of the kind, as in the registry.
         called: how messages call a task of this kind.
         takes: which of :data:`SHARED` it takes; a task that gives another one is refused.
         options: a frozen dataclass of the fields that only this kind has, each made by
-            :func:`~mtl_deploy.runtime.bundle.options.option`; its ``__post_init__`` may raise
+            :func:`~mtl_deploy.runtime.bundle.kinds.options.option`; its ``__post_init__`` may raise
             :class:`~mtl_deploy.runtime.errors.TaskError`. None: there are none.
         of_classes: whether the output is logits or probabilities, so that a task has an activation.
         of_values: whether each image has numbers that are no classes, each on a scale of its own.
@@ -134,26 +116,3 @@ class TaskKind:
     def decoded_dtype(self, task: Task) -> np.dtype[Any]:
         """Return the type of a decoded graph's output."""
         return np.dtype(np.float32)
-
-
-@lru_cache(maxsize=64)
-def _held(path: str) -> Any:
-    return import_module(path).KIND
-
-
-def task_kind(name: str) -> TaskKind:
-    """Return a kind, which is imported the first time.
-
-    Raises:
-        TaskError: there is none of this name.
-    """
-    if name not in KINDS:
-        raise TaskError(f"unknown kind {name!r}; known kinds: {', '.join(KINDS)}")
-    found: TaskKind = _held(KINDS[name])
-    return found
-
-
-def those_with(field: str) -> str:
-    """Return how messages call the kinds that take a field of :data:`SHARED`, such as ``a regression or depth``."""
-    called = [kind.called for kind in map(task_kind, KINDS) if field in kind.takes]
-    return " or ".join([", ".join(called[:-1]), called[-1]] if len(called) > 1 else called)

@@ -9,7 +9,8 @@ from typing import Any
 from mtl_deploy.runtime.errors import TaskError
 from mtl_deploy.runtime.files.json_schema import Schema
 
-from .kinds import KINDS, TaskKind, task_kind
+from .base import TaskKind
+from .registry import KINDS, task_kind
 
 
 def option(
