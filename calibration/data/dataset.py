@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.calibration.kinds.base import ImageLabels
+from mtl_deploy.calibration.kinds.base import CalibrationKind, ImageLabels
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
@@ -196,8 +196,7 @@ def _from_files(
     file = labels
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
-        by_image = [task.name for task in tasks if kind_of(task).by_rows]
-        if file is None and not any((labels / name).is_dir() or any(labels.glob(f"{name}.*")) for name in by_image):
+        if file is None and not any(_in_folder(labels, task) for task in tasks):
             raise OptionError(f"{labels}: has neither labels.csv nor a folder named after a dense task")
     truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
     truth = truth or FileLabels()
@@ -210,6 +209,13 @@ def _from_files(
     row = {path: i for i, path in enumerate(paths)}
     rows = [row[path] for path in loaded.paths]
     columns = {name: column[rows] for name, column in truth.values.items()}
+    more: list[str] = []
+    if labels is not None and labels.is_dir():
+        root = source if source.is_dir() else source.parent
+        for task in vectors:
+            found, said = kind_of(task).from_files(task, labels, root, loaded.paths)
+            columns |= {} if found is None else {task.name: found}
+            more += said
     by_name = {task.name: task for task in tasks}
     values = {
         name: kind_of(by_name[name]).placed(by_name[name], column, loaded.placements)
@@ -227,9 +233,21 @@ def _from_files(
         values,
         f"{len(loaded.array)} images from {source}{described}{left_out}",
         {_shown(path, source): reason for path, reason in skipped.items()},
-        (*truth.warnings, *noted),
+        (*truth.warnings, *noted, *more),
         dense=dense,
     )
+
+
+def _in_folder(folder: Path, task: Task) -> bool:
+    """Return whether a folder of labels holds some for a task, beside a table: a folder or a file of its name."""
+    kind = kind_of(task)
+    if kind.by_rows and (folder / task.name).is_dir():
+        return True
+    own = (
+        type(kind).from_files is not CalibrationKind.from_files
+        or type(kind).find_labels is not CalibrationKind.find_labels
+    )
+    return own and any(file.stem == task.name for file in folder.iterdir())
 
 
 def _shown(path: Path, source: Path) -> str:

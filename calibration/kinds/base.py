@@ -185,10 +185,29 @@ class CalibrationKind:
         """
         return labels
 
+    def from_files(
+        self, task: Task, folder: Path, root: Path, images: Sequence[Path]
+    ) -> tuple[Labels | None, tuple[str, ...]]:
+        """Find labels in a folder of labels that are in no table, as in COCO's JSON, and warnings; None if there are none.
+
+        Args:
+            task: whose labels they are.
+            folder: of the labels of all tasks.
+            root: of the images: their paths below it name them.
+            images: their paths.
+
+        Returns:
+            as :meth:`parse`'s, ``(N, ...)``, in the frame of the images: :meth:`placed` follows.
+
+        Raises:
+            OptionError: there are some for this task, and they cannot be used.
+        """
+        return None, ()
+
     def find_labels(
         self, task: Task, folder: Path, root: Path, images: Sequence[Path], preprocessing: Preprocessing
     ) -> tuple[ImageLabels | None, tuple[str, ...]]:
-        """Find labels that are read image by image in a folder of labels, and warnings; None if there are none.
+        """Find labels that are read image by image in a folder of labels, and warnings; None if there are none. For a RowKind.
 
         Args:
             task: whose labels they are.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
-from mtl_deploy.runtime.files.json_schema import check
+from mtl_deploy.runtime.files.json_schema import Schema, check
 from mtl_deploy.runtime.files.reading import DocumentError, shown
 
 from .activation import ACTIVATIONS, GIVES_PROBABILITIES, Activation
@@ -173,6 +173,10 @@ class Task:
     def _check_outputs(self, kind: TaskKind) -> None:
         if not isinstance(self.output, tuple):
             return
+        if self.columns is not None:
+            raise TaskError(
+                f"task {self.name!r}: columns of several outputs; give one output with columns, or several without"
+            )
         most = kind.most_outputs
         if len(self.output) < 2 or (most and len(self.output) > most):
             few = "one output" if most == 1 else f"up to {most} outputs" if most else "two outputs or more in a list"
@@ -242,9 +246,8 @@ class Task:
             raise TaskError(
                 f"{where}: unknown field {shown(unknown[0])}; {only}known fields: {', '.join(sorted(known))}"
             )
-        properties = {**TASK["properties"], **({} if kind is None else option_schemas(kind))}
         try:
-            check(dict(data), {**TASK, "properties": properties})
+            check(dict(data), TASK if kind is None else task_schema(kind))
         except DocumentError as error:
             raise TaskError(f"{where}: {error}") from error
         for field, why in _REFUSED.items():
@@ -267,6 +270,11 @@ class Task:
 
 _REFUSED = {field: why for field, why in SHARED.items() if why}
 _WRITTEN = ("unit", "scale", "offset", "threshold", "stride", "upsample", "argmax", "valid_range")
+
+
+def task_schema(kind: TaskKind) -> Schema:
+    """Return the JSON Schema of a kind's tasks: in a signature, or a table of a task file."""
+    return {**TASK, "properties": {**TASK["properties"], **option_schemas(kind)}}
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

@@ -43,6 +43,12 @@ def task_kind(name: str) -> TaskKind:
     return found
 
 
+def examples() -> str:
+    """Return an example of each kind as ``--task`` takes it, with "or" before the last."""
+    *first, last = (task_kind(name).example for name in KINDS)
+    return f"{', '.join(first)} or {last}"
+
+
 def those_with(field: str) -> str:
     """Return how messages call the kinds that take a field of :data:`SHARED`, such as ``a regression or depth``."""
     called = [kind.called for kind in map(task_kind, KINDS) if field in kind.takes]
