@@ -221,7 +221,7 @@ def _apart(
             difference = np.abs(outputs[variant][task.name] - expected)
             scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
             size = float(np.abs(expected).max())
-            if kind.bounded(task, decoded=signature.outputs == "decoded"):
+            if kind.least and kind.bounded(task, decoded=signature.outputs == "decoded"):
                 scale = max(scale, kind.least)
             elif scale <= np.spacing(np.float32(size)):
                 scale = max(size, 1e-3)

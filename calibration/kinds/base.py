@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.images.fit import ImagePlacement
 
 Floats = npt.NDArray[np.float64]
@@ -166,9 +167,9 @@ class CalibrationKind:
         """Check labels that come as an array, one per image.
 
         Raises:
-            ImageError: the shape, the type or a value does not fit the task.
+            ImageError: the shape, the type or a value does not fit the task, or its kind has no labels of this form.
         """
-        raise NotImplementedError
+        raise ImageError(f"{where}: labels of kind {task.kind} do not come as an array; leave it out")
 
     @property
     def unknown(self) -> float | int:

@@ -25,19 +25,25 @@ class Segmentation(DenseKind):
     chooses = True
     least = 0.1
 
+    def count(self, task: Task) -> int:
+        """Return how many classes a pixel can have."""
+        return task.size
+
     def unit(self, task: Task) -> str | None:
         return None
 
     def checked(self, task: Task, truth: Picture, where: str) -> tuple[Picture, Any]:
         require_form(task, truth, (), "iub", "class indices", where)
         values: Picture = truth.astype(np.int32)
-        values[(values < 0) | (values >= (task.size or UNKNOWN_CLASS))] = -1
+        values[(values < 0) | (values >= (self.count(task) or UNKNOWN_CLASS))] = -1
         return values, np.int32(-1)
 
     def row(self, task: Task, answer: Picture, truth: Picture) -> Floats:
-        present = (truth >= 0) & (truth < task.size)
+        present = (truth >= 0) & (truth < self.count(task))
         said, true = answer[present].astype(np.int64), truth[present].astype(np.int64)
-        counts = [np.bincount(of, minlength=task.size)[: task.size] for of in (true[said == true], said, true)]
+        counts = [
+            np.bincount(of, minlength=self.count(task))[: self.count(task)] for of in (true[said == true], said, true)
+        ]
         return np.concatenate(counts).astype(np.float64)
 
     def total(self, task: Task, sums: Floats) -> dict[str, Floats]:
@@ -59,10 +65,10 @@ class Segmentation(DenseKind):
         return mean, mean
 
     def variation(self, task: Task) -> VariedClasses:
-        return VariedClasses(task.size)
+        return VariedClasses(self.count(task))
 
     def spread_row(self, task: Task, expected: Picture, found: Picture) -> Floats:
-        counts = np.bincount(expected.ravel().astype(np.int64), minlength=task.size) / expected.size
+        counts = np.bincount(expected.ravel().astype(np.int64), minlength=self.count(task)) / expected.size
         return np.array([np.mean(expected != found), *counts])
 
     def relative(self, task: Task, rows: Floats) -> float:
@@ -70,20 +76,23 @@ class Segmentation(DenseKind):
         return error / (float(1 - (means**2).sum()) or 1.0)
 
     def same_answer(self, task: Task, rows: Floats) -> str | None:
-        said, true = rows[:, task.size : 2 * task.size].sum(axis=0), rows[:, 2 * task.size :].sum(axis=0)
+        said, true = (
+            rows[:, self.count(task) : 2 * self.count(task)].sum(axis=0),
+            rows[:, 2 * self.count(task) :].sum(axis=0),
+        )
         if true[said.argmax()] == true.sum():
             return None
         return f" ({class_named(task, said.argmax())})"
 
     def usual_rows(self, task: Task, rows: Floats) -> Usual | None:
-        true = rows[:, 2 * task.size :]
+        true = rows[:, 2 * self.count(task) :]
         if (true.sum(axis=0) > 0).sum() < 2:
             return None
         most = int(true.sum(axis=0).argmax())
         found = np.zeros_like(rows)
         found[:, most] = true[:, most]
-        found[:, task.size + most] = true.sum(axis=1)
-        found[:, 2 * task.size :] = true
+        found[:, self.count(task) + most] = true.sum(axis=1)
+        found[:, 2 * self.count(task) :] = true
         room = 1 - self.measured(task, found)["mean_iou"]
         return Usual(f"calling every pixel {class_named(task, most)}", found, room, "mean IoU", " points")
 

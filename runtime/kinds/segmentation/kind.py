@@ -79,7 +79,7 @@ class Segmentation(DenseKind):
         return {"shape": list(value.shape), "shares": {label: round(share, 6) for label, share in shares.items()}}
 
     def panel(self, task: Task, prediction: Prediction, image: Pixels) -> Panel:
-        return class_panel(task, np.asarray(prediction.value), image)
+        return class_panel(task.labels, task.size, np.asarray(prediction.value), image)
 
 
 def unseen_class(value: Array) -> int:

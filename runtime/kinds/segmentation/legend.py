@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.drawing import Colour, Legend, Panel, Pixels
 from mtl_deploy.runtime.predictions.summary import with_share
@@ -15,9 +16,16 @@ BLEND = 0.6  # share of the class's colour over the image
 LISTED = 12  # classes in a legend
 
 
-def class_panel(task: Task, value: npt.NDArray[np.integer], image: Pixels) -> Panel:
-    """Return class indices ``(H, W)`` as colours over the image; the largest classes, with their shares, are the key."""
-    classes = task.size or len(task.labels) or int(value.max()) + 1
+def class_panel(labels: Sequence[str], classes: int, value: npt.NDArray[np.integer], image: Pixels) -> Panel:
+    """Return a map of classes as colours over the image; the largest classes, with their shares, are the key.
+
+    Args:
+        labels: of the classes; may be empty.
+        classes: how many there are; 0 where that is not known.
+        value: ``(H, W)`` indices.
+        image: ``(H, W, 3) uint8``, RGB.
+    """
+    classes = classes or len(labels) or int(value.max()) + 1
     blended = np.round(BLEND * of_classes(value, classes) + (1 - BLEND) * image).astype(np.uint8)
     indices = np.asarray(value, np.int64).ravel()
     known = indices[(indices >= 0) & (indices < classes)]  # a crop leaves pixels without a class
@@ -26,7 +34,7 @@ def class_panel(task: Task, value: npt.NDArray[np.integer], image: Pixels) -> Pa
     colours = palette(classes)
     entries: list[tuple[str, Colour | None]] = []
     for index in order[:LISTED]:
-        label = visible(task.labels[index]) if index < len(task.labels) else str(index)
+        label = visible(labels[index]) if index < len(labels) else str(index)
         red, green, blue = (int(part) for part in colours[index])
         entries.append((with_share(label, f"{100 * counts[index] / known.size:.0f} %"), (red, green, blue)))
     if rest := order[LISTED:]:
