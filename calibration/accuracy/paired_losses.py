@@ -123,7 +123,7 @@ class MeanSample:
 
 @dataclass(frozen=True)
 class SumsSample:
-    """A metric that is computed from a row of numbers per image, see :class:`~mtl_deploy.calibration.kinds.base.RowKind`.
+    """A metric that is computed from a row of numbers per image, see :class:`~mtl_deploy.calibration.kinds.rows.RowKind`.
 
     Attributes:
         task: one whose images are rows.
@@ -187,7 +187,7 @@ class Losses:
         task: whose losses they are.
         rows: ``(N,)``, figures to take the mean of: those of the main metric with their sign chosen so that larger is worse, or
             without labels whether the class changed against another network, or the distance from it. Or ``(N, K)``, the rows of a
-            :class:`~mtl_deploy.calibration.kinds.base.RowKind`. With labels, images without one are
+            :class:`~mtl_deploy.calibration.kinds.rows.RowKind`. With labels, images without one are
             left out.
         labelled: whether there are labels; otherwise another network's outputs replace them.
         positions: ``(N,)``, the positions of the images that the rows belong to.

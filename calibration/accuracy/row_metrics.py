@@ -7,8 +7,9 @@ from typing import cast
 
 import numpy as np
 
-from mtl_deploy.calibration.kinds.base import Floats, RowKind
+from mtl_deploy.calibration.kinds.base import Floats
 from mtl_deploy.calibration.kinds.registry import kind_of
+from mtl_deploy.calibration.kinds.rows import RowKind
 from mtl_deploy.runtime.bundle.tasks import Task
 
 from .bootstrap import CONFIDENCE, RESAMPLES

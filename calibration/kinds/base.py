@@ -2,7 +2,7 @@
 
 There are two ways to judge. Of most kinds the outputs of all images are kept, ``(N, size)``, and each image has a loss: see
 :class:`CalibrationKind`. Where outputs are too large for that, or a metric is no mean over images, each image becomes one row of
-numbers, from which the metric of any set of images can be computed: see :class:`RowKind`.
+numbers, from which the metric of any set of images can be computed: see :mod:`.rows`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
-from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.images.fit import ImagePlacement
@@ -97,7 +96,7 @@ class CalibrationKind:
     Attributes:
         metrics: by key, the main one first: budgets are about it.
         labelled: whether there can be labels at all.
-        by_rows: whether it is a :class:`RowKind`.
+        by_rows: whether it is a :class:`~mtl_deploy.calibration.kinds.rows.RowKind`.
         chooses: whether an answer is a class, so that agreement is a share of equal answers.
         right_or_wrong: whether :meth:`per_image` is 0 or 1, so that intervals are those of shares.
         one_number: whether a label is one number in the task's unit, as an age.
@@ -308,79 +307,3 @@ class CalibrationKind:
         means = rows[:, 1:].mean(axis=0)
         spread = float(np.abs(rows[:, 1:] - means).mean())
         return float(rows[:, 0].mean()) / (spread or 1.0)
-
-
-class Variation(Protocol):
-    """How much answers vary from image to image, gathered one by one."""
-
-    def add(self, answer: Any) -> None:
-        """Add an image's answer."""
-        ...
-
-    @property
-    def ignoring(self) -> float:
-        """Mean error of an answer that does not look at the image; 0 if nothing varies."""
-        ...
-
-
-class RowKind(CalibrationKind):
-    """A kind of which each image becomes one row of numbers; the outputs themselves are not kept."""
-
-    by_rows = True
-
-    def answers(self, task: Task, output: Array, signature: Signature) -> list[Any]:
-        """Return what a graph says for each image of a batch, decoded at the network's size."""
-        raise NotImplementedError
-
-    def row(self, task: Task, answer: Any, truth: Any) -> Floats:
-        """Return one image's row ``(K,)``, K being the same for all images: what its metrics are computed from."""
-        raise NotImplementedError
-
-    def has_truth(self, task: Task, rows: Floats) -> npt.NDArray[np.bool_]:
-        """Return which of the rows ``(N, K)`` have anything to judge."""
-        return np.asarray(rows.sum(axis=1) > 0)
-
-    def measured(self, task: Task, rows: Floats) -> dict[str, float]:
-        """Return the metrics by key, the main one first, of the images whose rows ``(N, K)`` these are."""
-        raise NotImplementedError
-
-    def drawn(self, task: Task, rows: Floats, counts: Floats) -> Floats:
-        """Return the main metric of samples drawn with replacement, for its interval.
-
-        Args:
-            task: the task.
-            rows: ``(N, K)``.
-            counts: ``(draws, N)``: how often each image is in each draw.
-        """
-        raise NotImplementedError
-
-    def apart(self, task: Task, answer: Any, reference: Any) -> tuple[float, float]:
-        """Return the mean and the largest difference of two answers to one image, in :meth:`unit` or as shares."""
-        raise NotImplementedError
-
-    def ends(self, task: Task, answer: Any) -> tuple[Array, Array] | None:
-        """Return the least and the greatest value of an answer, which tell whether all are alike; None: that is not judged."""
-        return None
-
-    def variation(self, task: Task) -> Variation:
-        """Return what gathers how much answers vary."""
-        raise NotImplementedError
-
-    def spread_row(self, task: Task, expected: Any, found: Any) -> Floats:
-        """Return one image's row for :meth:`relative`: the error, and what the spread is computed from."""
-        raise NotImplementedError
-
-    def spread_rows(self, task: Task, expected: Any, found: Any) -> Floats:
-        """Return one row per image of a batch of :meth:`answers`."""
-        return np.stack([self.spread_row(task, one, other) for one, other in zip(expected, found, strict=True)])
-
-    def same_answer(self, task: Task, rows: Floats) -> str | None:
-        """Return, where a network gave all pixels of all images one value, what to say of it; None: it is right to.
-
-        The text is put behind "one value for all pixels of all images", such as `` ('sky')``; it may be empty.
-        """
-        return ""
-
-    def usual_rows(self, task: Task, rows: Floats) -> Usual | None:
-        """Return the best answer that does not look at the image, with the rows that it would have; None: there is none to beat."""
-        return None

@@ -17,7 +17,8 @@ from mtl_deploy.runtime.images.fit import ImagePlacement, place
 from mtl_deploy.runtime.images.resize import nearest_pixels
 from mtl_deploy.runtime.kinds.dense import DenseKind as DecodedKind
 
-from .base import Array, Floats, RowKind
+from .base import Array, Floats
+from .rows import RowKind
 
 Picture = npt.NDArray[Any]
 """Class indices ``(H, W)``, depth ``(H, W)`` in the task's unit, or unit normals ``(H, W, 3)``."""

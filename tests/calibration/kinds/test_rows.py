@@ -13,7 +13,8 @@ from mtl_deploy.calibration.accuracy.doubts import doubts
 from mtl_deploy.calibration.accuracy.evaluate import Evaluation, evaluate, stored
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.kinds import registry
-from mtl_deploy.calibration.kinds.base import Floats, Metric, RowKind
+from mtl_deploy.calibration.kinds.base import Floats, Metric
+from mtl_deploy.calibration.kinds.rows import RowKind
 from mtl_deploy.calibration.search.budgets import parse_budgets
 from mtl_deploy.runtime import Task
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
