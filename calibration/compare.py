@@ -13,9 +13,10 @@ import numpy as np
 from mtl_deploy.calibration.accuracy.doubts import doubts
 from mtl_deploy.calibration.accuracy.evaluate import Evaluation, evaluate
 from mtl_deploy.calibration.accuracy.matrix import json_ready
-from mtl_deploy.calibration.accuracy.metrics import NAMES, is_share, lower_is_better, main_metric
+from mtl_deploy.calibration.accuracy.metrics import is_share, lower_is_better, main_metric, name_of
 from mtl_deploy.calibration.accuracy.variants import only_batch, runnable, shared_graphs
 from mtl_deploy.calibration.data.dataset import CalibrationData, load_data
+from mtl_deploy.calibration.kinds.registry import kind_of, metric_of
 from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress, table
@@ -201,13 +202,9 @@ def task_differences(first: Sequence[Task], second: Sequence[Task]) -> list[str]
             one, two = getattr(task, what), getattr(other, what)
             if one != two:
                 found.append(f"task {task.name!r} has {_differing(what, one, two)}")
-        if (task.kind, task.labels) == (other.kind, other.labels) and not _same_size(task, other):
+        if (task.kind, task.labels) == (other.kind, other.labels) and not kind_of(task).same_size(task, other):
             found.append(f"task {task.name!r} has {task.size} outputs and {other.size}")
     return found
-
-
-def _same_size(task: Task, other: Task) -> bool:
-    return task.kind == "binary" or task.size == other.size
 
 
 def _differing(what: str, one: Any, two: Any) -> str:
@@ -270,9 +267,9 @@ def _rows(found: Difference) -> list[list[str]]:
     for key in sorted(found.first, key=lambda key: key != found.metric):
         share = is_share(key)
         scale = 100.0 if share else 1.0
-        unit = ", %" if share else f", {found.unit}" if found.unit and key in ("mae", "rmse", "mean_angle") else ""
+        unit = ", %" if share else f", {found.unit}" if found.unit and metric_of(key).has_unit else ""
         first, second = (_number(scale * each[key], share) for each in (found.first, found.second))
-        row = [found.task, f"{NAMES[key]}{unit}", str(found.images), first, second]
+        row = [found.task, f"{name_of(key)}{unit}", str(found.images), first, second]
         if key == found.metric:
             difference, low, high = (
                 f"{scale * value + 0.0:+.3g}" for value in (found.difference, found.low, found.high)

@@ -16,6 +16,7 @@ from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.held_apart import Parts, held_apart
 from mtl_deploy.calibration.fp16.emulate import emulate_half
 from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graph, Int8Graphs
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.calibration.observe import cache
 from mtl_deploy.calibration.observe.sound_graph import check_graph
 from mtl_deploy.calibration.observe.trained import Trained
@@ -71,7 +72,7 @@ def add_int8(
     check_graph(content, manifest.signature, source.path, threads=options.threads)
     parts = held_apart(data, options)
     batch = source.batch_min if source.batch_min == source.batch_max else None
-    regressions = [task.name for task in manifest.tasks if task.kind == "regression"]
+    regressions = [task.name for task in manifest.tasks if kind_of(task).corrects_mean]
     graphs = Int8Graphs(content, parts[0].images, manifest.signature, batch, options, regressions)
     key = cache.CacheKey(source.sha256, parts[0].digest)
     ranges = _choose_ranges(graphs, key, earlier, trained, progress)

@@ -13,6 +13,7 @@ from mtl_deploy.calibration.command_line import add_calibration_arguments, budge
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
+from mtl_deploy.runtime.bundle.kinds.registry import examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
@@ -125,10 +126,10 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "--task",
         action="append",
         metavar=FORM,
-        help="a task, in the order of the network's outputs; KIND is regression[:unit], binary, multiclass, raw (the tensor as it "
-        "is) or, with one value per pixel, segmentation, depth[:unit] or normals; FIELD is output (which of the network's outputs, "
-        "as 0, det.0), columns (7,9: those of it), activation (what the network itself applies: none, sigmoid, softmax or "
-        "log_softmax; found in its graph if left out), scale, offset, threshold, valid_range, upsample or argmax",
+        help=f"a task, in the order of the network's outputs; KIND with labels or a unit is such as {examples()}; FIELD is output "
+        "(which of the network's outputs, as 0, det.0), columns (7,9: those of it), activation (what the network itself applies: "
+        "none, sigmoid, softmax or log_softmax; found in its graph if left out), scale, offset, threshold, valid_range, upsample, "
+        "argmax or a field of the kind's own (docs/kinds.md)",
     )
 
 

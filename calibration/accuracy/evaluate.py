@@ -6,7 +6,7 @@ the number of images, and with the number of graphs only by decoded maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,30 +16,28 @@ import numpy.typing as npt
 
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.images import batches
-from mtl_deploy.calibration.data.labels import known
 from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.calibration.graph.frugal import FrugalBackend
 from mtl_deploy.calibration.graph.sizes import images_at_once
+from mtl_deploy.calibration.kinds.cells import known
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
-from mtl_deploy.runtime.bundle.tasks import Kind, Task
-from mtl_deploy.runtime.images.fit import ImagePlacement
-from mtl_deploy.runtime.predictions.maps import dense_values
+from mtl_deploy.runtime.bundle.tasks import Task
 
-from .map_cells import DenseScore
 from .matrix import AccuracyMatrix, Cell, compare, image_losses
 from .paired_losses import Losses
+from .row_cells import RowScore
+from .row_metrics import row_kind
 
 Array = npt.NDArray[Any]
 Answers = Callable[[int, int], Mapping[str, Array]]
 """Outputs that were computed elsewhere: by task, for the images from one position to another."""
 Answered = Mapping[str, Any]
-"""By task, what a source answers for a batch: rows ``(N, size)``, or for dense tasks a list of decoded maps."""
+"""By task, what a source answers for a batch: rows ``(N, size)``, or a list of answers (maps) of kinds that are judged by rows."""
 Source = bytes | Answers
 """A graph of a bundle, which is run on a CPU, or outputs that were computed elsewhere."""
 
 _BATCH = 8
-LEAST: dict[Kind, float] = {"binary": 0.1, "multiclass": 0.02, "segmentation": 0.1, "normals": 10.0}
-"""Probabilities hardly vary over images that are much alike; an error below this is no sign of a broken graph."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Apart:
             of pixels whose class differs.
         largest: largest difference.
         scale: what the mean difference is judged by: the mean error of an answer that does not look at the image. At least
-            :data:`LEAST` for probabilities, class maps and normals; for an output that is constant, its magnitude.
+            the kind's ``least`` for probabilities, class maps and normals; for an output that is constant, its magnitude.
         samples: number of images.
     """
 
@@ -100,19 +98,19 @@ def evaluate(
         seed: for the intervals.
     """
     names = list(sources)
-    dense = [task for task in signature.tasks if task.dense]
-    scores = {task.name: DenseScore(task, names, data.dense.get(task.name)) for task in dense}
+    dense = [task for task in signature.tasks if kind_of(task).by_rows]
+    scores = {task.name: RowScore(task, names, data.dense.get(task.name)) for task in dense}
     kept: dict[str, dict[str, list[Array]]] = {name: {} for name in names}
     for start, answers in in_step(sources, data.images, signature, batch=batch, threads=threads):
         for task in signature.tasks:
-            if not task.dense:
+            if task.name not in scores:
                 for name in names:
                     found = np.asarray(answers[name][task.name], np.float32)
                     kept[name].setdefault(task.name, []).append(found.reshape(len(found), -1))
                 continue
             scores[task.name].add(start, {name: answers[name][task.name] for name in names})
     outputs = {name: {task: np.concatenate(parts) for task, parts in by.items()} for name, by in kept.items()}
-    vectors = [task for task in signature.tasks if not task.dense]
+    vectors = [task for task in signature.tasks if task.name not in scores]
     cells: dict[str, list[Cell]] = {}
     for cell in compare(outputs, data, vectors, signature.outputs == "decoded", seed=seed).cells if vectors else ():
         cells.setdefault(cell.task, []).append(cell)
@@ -167,15 +165,17 @@ def in_step(
 def _answered(outputs: Mapping[str, Array], signature: Signature) -> Answered:
     """Decode maps, so that logits of all classes are not kept."""
     return {
-        task.name: pictures_of(task, outputs[task.name], signature) if task.dense else outputs[task.name]
+        task.name: pictures_of(task, outputs[task.name], signature) if kind_of(task).by_rows else outputs[task.name]
         for task in signature.tasks
     }
 
 
-def pictures_of(task: Task, output: Array, signature: Signature) -> list[Array]:
-    """Return a dense task's decoded maps at the input's size: class indices, depth in its unit, unit normals ``(H, W, 3)``."""
-    size = (signature.preprocessing.height, signature.preprocessing.width)
-    return dense_values(task, output, signature.outputs, [ImagePlacement(size, size, (0, 0, *size))] * len(output))
+def pictures_of(task: Task, output: Array, signature: Signature) -> list[Any]:
+    """Return a dense task's decoded maps at the input's size: class indices, depth in its unit, unit normals ``(H, W, 3)``.
+
+    Likewise what other kinds have that are judged by rows.
+    """
+    return row_kind(task).answers(task, output, signature)
 
 
 def relative_errors(
@@ -195,64 +195,34 @@ def relative_errors(
     sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
     for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
         for task in signature.tasks:
-            expected = _comparable(task, answers[""][task.name])
             for name in others:
-                found = _comparable(task, answers[name][task.name])
-                sums.setdefault(name, {}).setdefault(task.name, []).append(_sums(task, expected, found))
+                rows = kind_of(task).spread_rows(task, answers[""][task.name], answers[name][task.name])
+                sums.setdefault(name, {}).setdefault(task.name, []).append(rows)
     errors = {
-        name: [_relative(task, np.concatenate(by[task.name])) for task in signature.tasks] for name, by in sums.items()
+        name: [kind_of(task).relative(task, np.concatenate(by[task.name])) for task in signature.tasks]
+        for name, by in sums.items()
     }
     return {name: max(of) if np.isfinite(of).all() else float("inf") for name, of in errors.items()}
 
 
-def _comparable(task: Task, answer: Any) -> list[Array]:
-    return list(answer) if task.dense else list(np.asarray(answer, np.float64).reshape(len(answer), -1))
-
-
-def _sums(task: Task, expected: Sequence[Array], found: Sequence[Array]) -> npt.NDArray[np.float64]:
-    """Return one row per image: the error, and what the spread is computed from."""
-    rows = []
-    for one, other in zip(expected, found, strict=True):
-        if task.kind == "segmentation":
-            counts = np.bincount(one.ravel().astype(np.int64), minlength=task.size) / one.size
-            rows.append(np.array([np.mean(one != other), *counts]))
-        elif task.dense:
-            values = one.reshape(-1, 3 if task.kind == "normals" else 1).astype(np.float64)
-            error = np.mean(((values - other.reshape(values.shape)) ** 2).sum(axis=1))
-            rows.append(np.array([error, np.mean((values**2).sum(axis=1)), *values.mean(axis=0)]))
-        else:
-            rows.append(np.array([np.mean(np.abs(one - other)), *one]))
-    return np.stack(rows)
-
-
-def _relative(task: Task, rows: npt.NDArray[np.float64]) -> float:
-    error, means = float(rows[:, 0].mean()), rows[:, 1:].mean(axis=0)
-    if task.kind == "segmentation":
-        spread = float(1 - (means**2).sum())
-    elif task.dense:
-        error, spread = np.sqrt(error), float(np.sqrt(max(means[0] - (means[1:] ** 2).sum(), 0.0)))
-    else:
-        spread = float(np.abs(rows[:, 1:] - means).mean())
-    return float(error) / (spread or 1.0)
-
-
 def _apart(
-    signature: Signature, outputs: Mapping[str, Mapping[str, Array]], scores: Mapping[str, DenseScore]
+    signature: Signature, outputs: Mapping[str, Mapping[str, Array]], scores: Mapping[str, RowScore]
 ) -> dict[tuple[str, str], Apart]:
     found: dict[tuple[str, str], Apart] = {}
     for variant in outputs if "fp32" in outputs else ():
         for task in signature.tasks:
-            if task.dense:
+            kind = kind_of(task)
+            if task.name in scores:
                 mean, largest = scores[task.name].apart(variant)
-                scale = max(scores[task.name].ignoring, LEAST.get(task.kind, 0.0)) or 1.0
+                scale = max(scores[task.name].ignoring, kind.least) or 1.0
                 found[variant, task.name] = Apart(mean, largest, scale, scores[task.name].images)
                 continue
             expected = outputs["fp32"][task.name].astype(np.float64)
             difference = np.abs(outputs[variant][task.name] - expected)
             scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
             size = float(np.abs(expected).max())
-            if task.gives_probabilities or (signature.outputs == "decoded" and not task.of_values):
-                scale = max(scale, LEAST[task.kind])
+            if kind.least and kind.bounded(task, decoded=signature.outputs == "decoded"):
+                scale = max(scale, kind.least)
             elif scale <= np.spacing(np.float32(size)):
                 scale = max(size, 1e-3)
             found[variant, task.name] = Apart(float(np.mean(difference)), float(difference.max()), scale, len(expected))

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.data.dataset import CalibrationData
-from mtl_deploy.calibration.data.labels import Labels, known
-from mtl_deploy.calibration.observe.spread import spread
+from mtl_deploy.calibration.kinds.base import Labels, Outputs
+from mtl_deploy.calibration.kinds.cells import known
+from mtl_deploy.calibration.kinds.registry import kind_of, metric_of
 from mtl_deploy.runtime.bundle.schema import ACCURACY
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import table
@@ -21,9 +22,7 @@ from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError
 
 from .bootstrap import paired_interval
-from .metrics import NAMES, Outputs, chosen_classes, is_share, lower_is_better, main_metric, metrics, per_sample, values
-
-RELATIVE = "of its spread"
+from .metrics import is_share, metrics, name_of, per_sample
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Cell:
         mean_error: mean absolute difference from the first variant's outputs: of a regression or depth in its unit, of a raw tensor
             as a share of its spread, of normals in degrees, of a segmentation the share of pixels whose class differs.
         max_error: the largest difference; of a segmentation the largest of any image.
-        unit: of a regression, depth or normals; :data:`RELATIVE` of a raw tensor; None if it has none.
+        unit: of a regression, depth or normals; ``of its spread`` of a raw tensor; None if it has none.
     """
 
     task: str
@@ -181,7 +180,7 @@ def compare(
 def _cell(
     task: Task, variant: str, found: Outputs, expected: Outputs, data: CalibrationData, decoded: bool, seed: int
 ) -> Cell:
-    labels = data.labels.get(task.name)
+    labels, kind = data.labels.get(task.name), kind_of(task)
     measured: dict[str, float] = {}
     drop = low = high = None
     if labels is not None and known(labels).any():
@@ -189,14 +188,8 @@ def _cell(
         losses = [image_losses(task, each, expected, labels, decoded) for each in (found, expected)]
         drop, low, high = 0.0, 0.0, 0.0
         if found is not expected:
-            drop, low, high = paired_interval(losses[0], losses[1], shares=not task.of_values, seed=seed)
-    agreement = None
-    if not task.of_values:
-        ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
-        agreement = float(((ours == theirs) & (ours >= 0)).mean())
-        differences = np.abs(found.astype(np.float64) - expected)
-    else:
-        differences = np.abs(values(task, found, decoded) - values(task, expected, decoded)) / _scale(task, expected)
+            drop, low, high = paired_interval(losses[0], losses[1], shares=kind.right_or_wrong, seed=seed)
+    differences = kind.differences(task, found, expected, decoded)
     differences = np.where(np.isnan(differences), np.inf, differences)
     return Cell(
         task=task.name,
@@ -206,10 +199,10 @@ def _cell(
         drop=drop,
         drop_low=low,
         drop_high=high,
-        agreement=agreement,
+        agreement=kind.agreement(task, found, expected, decoded),
         mean_error=float(differences.mean()),
         max_error=float(differences.max()),
-        unit=RELATIVE if task.kind == "raw" else task.unit,
+        unit=kind.unit(task),
     )
 
 
@@ -230,22 +223,8 @@ def image_losses(
         worse; without, 1.0 where the class is not the expected one, or the mean distance of the values in their unit.
     """
     if labels is not None and known(labels).any():
-        sign = 1 if lower_is_better(main_metric(task)) else -1
-        return sign * per_sample(task, found, labels, decoded)[known(labels)]
-    if not task.of_values:
-        ours, theirs = (chosen_classes(task, each, decoded) for each in (found, expected))
-        return np.asarray((ours != theirs) | (ours < 0), np.float64)
-    distance = np.abs(values(task, found, decoded) - values(task, expected, decoded)).mean(axis=1) / _scale(
-        task, expected
-    )
-    return np.where(np.isnan(distance), np.inf, distance)
-
-
-def _scale(task: Task, expected: Outputs) -> float:
-    """Return what differences are relative to: of a raw tensor, which has no unit, its spread over the images; otherwise 1."""
-    if task.kind != "raw":
-        return 1.0
-    return float(np.sqrt(np.mean(spread(expected[:, :, None]) ** 2))) or 1.0
+        return kind_of(task).loss(per_sample(task, found, labels, decoded)[known(labels)])
+    return kind_of(task).changes(task, found, expected, decoded)
 
 
 def json_ready(value: Any) -> Any:
@@ -256,17 +235,22 @@ def json_ready(value: Any) -> Any:
 
 
 def _unit(cell: Cell) -> str:
-    return "points" if cell.agreement is not None else cell.unit or ""
+    return "points" if _of_shares(cell) else cell.unit or ""
+
+
+def _of_shares(cell: Cell) -> bool:
+    """Return whether the main metric is a share."""
+    return is_share(next(iter(cell.metrics))) if cell.metrics else cell.agreement is not None
 
 
 def _rows(cells: Sequence[Cell], reference: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield a task's rows: the name of the figure, and the figure by variant."""
     classes = cells[0].agreement is not None
-    unit = ", %" if classes else f", {cells[0].unit}" if cells[0].unit else ""
+    unit = f", {cells[0].unit}" if cells[0].unit else ""
     for key in cells[0].metrics:
         share = is_share(key)
         shown = {cell.variant: _shown(cell.metrics[key], share) for cell in cells if key in cell.metrics}
-        yield f"{NAMES.get(key, key)}{', %' if share else unit}", shown
+        yield f"{name_of(key)}{', %' if share else unit if metric_of(key).has_unit else ''}", shown
     blank = {reference: ""}
     others = [cell for cell in cells if cell.variant != reference]
     if not others:
@@ -289,7 +273,7 @@ def _shown(value: float, share: bool) -> str:
 def _drop(cell: Cell) -> str:
     assert cell.drop is not None and cell.drop_low is not None and cell.drop_high is not None  # noqa: PT018
     numbers = (cell.drop, cell.drop_low, cell.drop_high)
-    if cell.agreement is not None:
+    if _of_shares(cell):
         drop, low, high = (f"{100 * number:+.2f}" for number in numbers)
     else:
         drop, low, high = (f"{number:+.3g}" for number in numbers)

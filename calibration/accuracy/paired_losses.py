@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 
 from .bootstrap import paired_interval
-from .map_metrics import drop_interval, figures
 from .paired_shares import Z, score_interval
+from .row_metrics import drop_interval, row_kind
 
 Floats = npt.NDArray[np.float64]
 
@@ -122,10 +123,10 @@ class MeanSample:
 
 @dataclass(frozen=True)
 class SumsSample:
-    """A metric that is computed from sums over all images, see :mod:`mtl_deploy.calibration.accuracy.map_metrics`.
+    """A metric that is computed from a row of numbers per image, see :class:`~mtl_deploy.calibration.kinds.rows.RowKind`.
 
     Attributes:
-        task: a dense one.
+        task: one whose images are rows.
         losses: ``(N, K)``, sums of the network in question, one image per row.
         reference: ``(N, K)``, sums of the network that it is compared with.
         seed: for the bootstrap.
@@ -152,7 +153,7 @@ class SumsSample:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The interval by bootstrap, see :func:`~mtl_deploy.calibration.accuracy.map_metrics.drop_interval`."""
+        """The interval by bootstrap, see :func:`~mtl_deploy.calibration.accuracy.row_metrics.drop_interval`."""
         low, high = self._found[1:]
         return low, high if self.images >= FEWEST else math.inf
 
@@ -185,8 +186,8 @@ class Losses:
     Attributes:
         task: whose losses they are.
         rows: ``(N,)``, figures to take the mean of: those of the main metric with their sign chosen so that larger is worse, or
-            without labels whether the class changed against another network, or the distance from it. Or ``(N, K)``, sums of a
-            dense task, see :func:`~mtl_deploy.calibration.accuracy.map_metrics.picture_sums`. With labels, images without one are
+            without labels whether the class changed against another network, or the distance from it. Or ``(N, K)``, the rows of a
+            :class:`~mtl_deploy.calibration.kinds.rows.RowKind`. With labels, images without one are
             left out.
         labelled: whether there are labels; otherwise another network's outputs replace them.
         positions: ``(N,)``, the positions of the images that the rows belong to.
@@ -201,7 +202,8 @@ class Losses:
     def figure(self) -> float:
         """The mean of the losses, or the main metric computed from the sums."""
         if self.rows.ndim == 2:
-            return float(next(iter(figures(self.task, self.rows.sum(axis=0)).values())))
+            kind = row_kind(self.task)
+            return kind.measured(self.task, self.rows)[kind.main]
         return float(self.rows.mean())
 
     def joined(self, other: Losses) -> Losses:
@@ -231,7 +233,7 @@ class Losses:
         """
         if self.rows.ndim == 2:
             return SumsSample(self.task, self.rows, reference.rows, seed, allowed, taken)
-        shares = self.task.kind in ("binary", "multiclass")
+        shares = kind_of(self.task).right_or_wrong
         return MeanSample(self.rows + taken - allowed * reference.rows, reference.rows, shares, seed)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.kinds.base import ImageLabels
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
@@ -17,7 +19,7 @@ from mtl_deploy.runtime.files.arrays import map_array, read_archive
 from mtl_deploy.runtime.files.reading import DocumentError, describe
 from mtl_deploy.runtime.images.loading import load_pixels
 
-from .dense_labels import DenseLabels, LabelArray
+from .dense_labels import LabelArray
 from .labels import Labels, array_labels, known
 from .stored import Images, room_for
 
@@ -42,7 +44,7 @@ class ArrayData:
 
     images: Images
     labels: Mapping[str, Labels]
-    dense: Mapping[str, DenseLabels]
+    dense: Mapping[str, ImageLabels]
     warnings: tuple[str, ...]
 
 
@@ -74,18 +76,22 @@ def read_arrays(
     if samples is not None and samples < len(images):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:samples])
     values: dict[str, Labels] = {}
-    dense: dict[str, DenseLabels] = {}
+    dense: dict[str, ImageLabels] = {}
     for task in tasks:
         array = arrays.get(f"labels/{task.name}")
         if array is None:
             continue
-        if task.kind == "raw":
+        if not kind_of(task).labelled:
             raise ImageError(f"{source}: labels/{task.name}: a raw tensor has no labels; leave the array out")
         where = f"{source}: labels/{task.name}"
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
             dense[task.name] = LabelArray(task, array, preprocessing, where, chosen)
+            continue
+        own = kind_of(task).labels_from_array(task, array, preprocessing, where, chosen)
+        if own is not None:
+            dense[task.name] = own
             continue
         column = array_labels(task, array, where)[chosen]
         if known(column).any():

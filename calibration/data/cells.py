@@ -1,11 +1,10 @@
-"""A CSV file as a table program wrote it: what separates its cells, and how numbers are written."""
+"""A CSV file as a table program wrote it: what separates its cells."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
@@ -17,8 +16,6 @@ _SAID = re.compile(r'("?)sep=([^\r\n"]?)\1\r?\n', re.IGNORECASE)  # Excel's, as 
 _BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
 _LINE = re.compile(r'(?:"[^"]*"|[^"\r\n])*')  # the first one, whose quoted cells may hold line ends
 _QUOTED = re.compile(r'"[^"]*"')
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
-_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")  # 1.500 is 1.5 or fifteen hundred
 
 
 def read_csv(file: Path) -> tuple[list[str], list[list[str]], list[int], bool]:
@@ -80,30 +77,3 @@ def _separator(text: str) -> tuple[str, int]:
     line = _LINE.match(text, start)
     titles = _QUOTED.sub("", line[0]) if line is not None else ""
     return max(",;\t", key=titles.count), start
-
-
-def number(text: str, *, comma: bool) -> float:
-    """Read a number as table programs write it, in ASCII digits; Python's own ``1_0`` is none.
-
-    Args:
-        text: without spaces around it.
-        comma: whether a comma in it is a decimal one.
-
-    Raises:
-        ValueError: it is no number.
-    """
-    written = text.replace(",", ".") if comma and text.count(",") == 1 and "." not in text else text
-    if _NUMBER.fullmatch(written) is None:
-        raise ValueError(text)
-    return float(written)
-
-
-def doubtful(cells: Sequence[str]) -> list[str]:
-    """Return the numbers of a column that may be grouped by thousands: such as ``1.500`` where another cell has a decimal comma.
-
-    Args:
-        cells: of one column, in a file where numbers may have a decimal comma.
-    """
-    if not ("," in "".join(cells) and "." in "".join(cells)):
-        return []
-    return [cell for cell in cells if _GROUPED.fullmatch(cell)]

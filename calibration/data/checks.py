@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 
-from .labels import Labels, classes, known
+from .labels import Labels, known
 from .stored import Images
 
 FEW = 128  # images; NVIDIA recommends 500 or more
@@ -103,11 +104,11 @@ def _of_labels(task: Task, values: Labels | None, images: int) -> list[str]:
     if (count := int(present.sum())) < images:
         found.append(f"{task.name}: labels for {count} of {images} images")
     values = values[present]
-    if task.of_values:
+    if not kind_of(task).chooses:
         if len(values) > 1 and (values == values[0]).all():
             found.append(f"{task.name}: all labels are {values.flat[0]:g}")
         return found
-    number = classes(task) or 0
+    number = kind_of(task).classes(task) or 0
     if missing := sorted(set(range(number)) - set(values.tolist())):
         names = [task.labels[i] if task.labels else str(i) for i in missing]
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.kinds.base import CalibrationKind, ImageLabels
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
 
 from .arrays import EXPECTED, read_arrays
 from .checks import data_warnings
-from .dense_labels import DenseLabels, find_label_files
+from .dense_labels import find_label_files
 from .images import find_images, read_images
 from .labels import FileLabels, Labels, csv_labels, known
 from .stored import Images
@@ -36,7 +38,8 @@ class CalibrationData:
         skipped: by file that was drawn but not used, the reason.
         warnings: what makes the data weak, one sentence each.
         digest: SHA-256 of the images' shape and pixels and of the labels; computed if it is not given.
-        dense: by dense task, its label maps, one per image, which are read when they are needed. Tasks without any are left out.
+        dense: by dense task, its label maps, one per image, which are read when they are needed; likewise by task of another kind
+            whose labels are read image by image. Tasks without any are left out.
     """
 
     images: Images
@@ -45,7 +48,7 @@ class CalibrationData:
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     digest: str = ""
-    dense: Mapping[str, DenseLabels] = field(default_factory=dict)
+    dense: Mapping[str, ImageLabels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compute the digest.
@@ -174,8 +177,8 @@ def load_data(
         data = CalibrationData(found.images, found.labels, described, {}, found.warnings, dense=found.dense)
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
-    tasks = [task for task in tasks if task.kind != "raw"]  # which have no meaning, and so no labels
-    silent = [task for task in tasks if not task.dense or (data.labelled and task.name not in data.dense)]
+    tasks = [task for task in tasks if kind_of(task).labelled]
+    silent = [task for task in tasks if not kind_of(task).by_rows or (data.labelled and task.name not in data.dense)]
     weak = data_warnings(data.images, data.labels, silent, labelled=data.labelled)
     return replace(data, warnings=(*data.warnings, *weak))
 
@@ -189,11 +192,11 @@ def _from_files(
     labels: Path | None,
 ) -> CalibrationData:
     paths = find_images(source, preprocessing.channel_count)
-    vectors = [task for task in tasks if not task.dense and task.kind != "raw"]
+    vectors = [task for task in tasks if kind_of(task).labelled and not kind_of(task).by_rows]
     file = labels
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
-        if file is None and not any((labels / task.name).is_dir() for task in tasks if task.dense):
+        if file is None and not any(_in_folder(labels, task) for task in tasks):
             raise OptionError(f"{labels}: has neither labels.csv nor a folder named after a dense task")
     truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
     truth = truth or FileLabels()
@@ -205,8 +208,21 @@ def _from_files(
     skipped = truth.malformed | loaded.skipped
     row = {path: i for i, path in enumerate(paths)}
     rows = [row[path] for path in loaded.paths]
-    values = {name: column[rows] for name, column in truth.values.items() if known(column[rows]).any()}
-    dense: Mapping[str, DenseLabels] = {}
+    columns = {name: column[rows] for name, column in truth.values.items()}
+    more: list[str] = []
+    if labels is not None and labels.is_dir():
+        root = source if source.is_dir() else source.parent
+        for task in vectors:
+            found, said = kind_of(task).from_files(task, labels, root, loaded.paths)
+            columns |= {} if found is None else {task.name: found}
+            more += said
+    by_name = {task.name: task for task in tasks}
+    values = {
+        name: kind_of(by_name[name]).placed(by_name[name], column, loaded.placements)
+        for name, column in columns.items()
+        if known(column).any()
+    }
+    dense: Mapping[str, ImageLabels] = {}
     noted: tuple[str, ...] = ()
     if labels is not None and labels.is_dir():
         dense, noted = find_label_files(labels, source, loaded.paths, tasks, preprocessing)
@@ -217,9 +233,21 @@ def _from_files(
         values,
         f"{len(loaded.array)} images from {source}{described}{left_out}",
         {_shown(path, source): reason for path, reason in skipped.items()},
-        (*truth.warnings, *noted),
+        (*truth.warnings, *noted, *more),
         dense=dense,
     )
+
+
+def _in_folder(folder: Path, task: Task) -> bool:
+    """Return whether a folder of labels holds some for a task, beside a table: a folder or a file of its name."""
+    kind = kind_of(task)
+    if kind.by_rows and (folder / task.name).is_dir():
+        return True
+    own = (
+        type(kind).from_files is not CalibrationKind.from_files
+        or type(kind).find_labels is not CalibrationKind.find_labels
+    )
+    return own and any(file.stem == task.name for file in folder.iterdir())
 
 
 def _shown(path: Path, source: Path) -> str:
@@ -227,7 +255,7 @@ def _shown(path: Path, source: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def _digest(images: Images, labels: Mapping[str, Labels], dense: Mapping[str, DenseLabels]) -> str:
+def _digest(images: Images, labels: Mapping[str, Labels], dense: Mapping[str, ImageLabels]) -> str:
     digest = hashlib.sha256(repr(images.shape).encode())
     for position in range(len(images)):
         digest.update(np.ascontiguousarray(images[position]).data)

@@ -6,52 +6,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.kinds.base import ImageLabels
+from mtl_deploy.calibration.kinds.dense import DenseKind, Picture
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
 from mtl_deploy.runtime.files.arrays import read_array
 from mtl_deploy.runtime.files.reading import DocumentError, describe, read_bytes
 from mtl_deploy.runtime.images.files import label_pixels
-from mtl_deploy.runtime.images.fit import place
-from mtl_deploy.runtime.images.resize import nearest_pixels
 
 from .names import Folders
 
-Picture = npt.NDArray[Any]
 SUFFIXES = (".png", ".npy")
-UNKNOWN_CLASS = 255
 _SHOWN = 3
-
-
-class DenseLabels(Protocol):
-    """The label maps of one task, in the order of the images."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def read(self, position: int) -> Picture | None:
-        """Return the map of one image at the network's size, see :func:`at_size`; None if it has none."""
-        ...
-
-    def part(self, positions: npt.NDArray[np.intp]) -> DenseLabels:
-        """Return the maps of some of the images."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all maps."""
-        ...
-
-    @property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """``(N,) bool``: which images have a map."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -154,8 +127,8 @@ class LabelArray:
 
 def find_label_files(
     folder: Path, source: Path, images: Sequence[Path], tasks: Sequence[Task], preprocessing: Preprocessing
-) -> tuple[dict[str, DenseLabels], tuple[str, ...]]:
-    """Find the label maps of dense tasks: ``<folder>/<task>/<image>.png`` or ``.npy``.
+) -> tuple[dict[str, ImageLabels], tuple[str, ...]]:
+    """Find labels that are read image by image: maps in ``<folder>/<task>/<image>.png`` or ``.npy``, or what another kind has.
 
     Args:
         folder: has one subfolder per task.
@@ -171,11 +144,16 @@ def find_label_files(
         OptionError: the subfolder of a dense task has no file for any of the images.
     """
     root = source if source.is_dir() else source.parent
-    found: dict[str, DenseLabels] = {}
+    found: dict[str, ImageLabels] = {}
     folders = Folders()
-    warnings = []
+    warnings: list[str] = []
     for task in tasks:
-        if not task.dense or not (folder / task.name).is_dir():
+        if not task.dense:
+            own, said = kind_of(task).find_labels(task, folder, root, images, preprocessing)
+            warnings += said
+            found |= {} if own is None else {task.name: own}
+            continue
+        if not (folder / task.name).is_dir():
             continue
         files = tuple(_file_of(image, root, folder / task.name, folders) for image in images)
         missing = [image.name for image, file in zip(images, files, strict=True) if file is None]
@@ -220,22 +198,7 @@ def _read(file: Path, task: Task) -> Picture:
             return read_array(file)
         except (OSError, DocumentError) as error:
             raise ImageError(f"{file}: cannot be read ({describe(error)})") from error
-    array = label_pixels(file)
-    if task.kind == "depth":
-        if array.dtype == np.uint8:
-            raise ImageError(
-                f"{file}: 8 bits are too few for depth; use a 16-bit PNG in millimetres, or .npy in {_unit(task)}"
-            )
-        if task.unit not in ("m", "metre", "metres", "meter", "meters", "mm", "millimetres", "millimeters"):
-            raise ImageError(
-                f"{file}: a PNG holds millimetres, but the task's unit is {task.unit!r}; use .npy in that unit"
-            )
-        return np.asarray(array, np.float32) / np.float32(
-            1 if str(task.unit).startswith("mil") or task.unit == "mm" else 1000
-        )
-    if task.kind == "normals":  # the usual encoding
-        return np.asarray(array, np.float32) / np.float32(127.5) - np.float32(1)
-    return array
+    return _kind(task).from_pixels(task, label_pixels(file), file)
 
 
 def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str) -> Picture:
@@ -255,39 +218,8 @@ def at_size(task: Task, truth: Picture, preprocessing: Preprocessing, where: str
     Raises:
         ImageError: the map has the wrong shape or type.
     """
-    expected = (3,) if task.kind == "normals" else ()
-    if truth.ndim != 2 + len(expected) or truth.shape[2:] != expected or not truth.size:
-        form = "(H, W, 3)" if expected else "(H, W)"
-        raise ImageError(f"{where}: shape {truth.shape}; a label map for {task.kind} is {form}")
-    if task.kind == "segmentation":
-        if truth.dtype.kind not in "iub":
-            raise ImageError(f"{where}: {truth.dtype}; a label map for segmentation holds class indices")
-        values: Picture = truth.astype(np.int32)
-        values[(values < 0) | (values >= (task.size or UNKNOWN_CLASS))] = -1
-        return _placed(values, preprocessing, np.int32(-1))
-    if truth.dtype.kind not in "iuf":
-        raise ImageError(f"{where}: {truth.dtype}; a label map for {task.kind} holds numbers")
-    values = truth.astype(np.float32)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if task.kind == "depth":
-            values[~(np.isfinite(values) & (values > 0))] = np.nan
-        else:
-            length = np.linalg.norm(values, axis=-1, keepdims=True)
-            values = np.where(length > 0.1, values / length, np.float32(np.nan))
-    return _placed(values, preprocessing, np.float32(np.nan))
+    return _kind(task).at_size(task, truth, preprocessing, where)
 
 
-def _placed(values: Picture, preprocessing: Preprocessing, border: Any) -> Picture:
-    """Place the map where its image lies in the network's input."""
-    spot = place(values.shape[0], values.shape[1], replace(preprocessing, multiple=0))
-    height, width = spot.box[2:]
-    inner: Picture = values[nearest_pixels(values.shape[0], height)][:, nearest_pixels(values.shape[1], width)]
-    if not spot.bordered:
-        return inner
-    framed = np.full((*spot.input, *values.shape[2:]), border, values.dtype)
-    spot.paste(inner, framed)
-    return framed
-
-
-def _unit(task: Task) -> str:
-    return task.unit or "the task's unit"
+def _kind(task: Task) -> DenseKind:
+    return cast("DenseKind", kind_of(task))

@@ -18,6 +18,7 @@ from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe
 from mtl_deploy.runtime.images.batches import pieces
 from mtl_deploy.runtime.images.files import images_in
+from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
 from .arrays import read_arrays
@@ -36,11 +37,13 @@ class LoadedImages:
         array: ``(N, height, width, C) uint8``, RGB where C is 3; in a temporary file if there are many.
         paths: of the images, in the array's order; none where they come from an array.
         skipped: by path of a file that was drawn but could not be read, the reason.
+        placements: where each of these files' images lies in the network's input; as :attr:`paths`.
     """
 
     array: Images
     paths: tuple[Path, ...]
     skipped: dict[Path, str]
+    placements: tuple[ImagePlacement, ...] = ()
 
 
 def find_images(source: Path, channels: int = 3) -> list[Path]:
@@ -149,6 +152,7 @@ def read_images(
     wanted = len(paths) if samples is None else min(samples, len(paths))
     array = room_for((wanted, preprocessing.height, preprocessing.width, preprocessing.channel_count))
     positions: list[int] = []
+    spots: dict[int, ImagePlacement] = {}
     skipped: dict[Path, str] = {}
     fixed = replace(preprocessing, multiple=0)
     with warnings.catch_warnings():
@@ -157,8 +161,9 @@ def read_images(
             if len(positions) == wanted:
                 break
             try:
-                array[len(positions)] = load_pixels(paths[position], fixed)[0]
+                array[len(positions)], spot = load_pixels(paths[position], fixed)
                 positions.append(position)
+                spots[position] = spot
             except ImageError as error:
                 skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")
     if not positions:
@@ -168,7 +173,7 @@ def read_images(
     if len(positions) < wanted or samples is not None:
         images = array[np.argsort(positions)]
         positions.sort()
-    return LoadedImages(images, tuple(paths[i] for i in positions), skipped)
+    return LoadedImages(images, tuple(paths[i] for i in positions), skipped, tuple(spots[i] for i in positions))
 
 
 def batches(images: Images, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:

@@ -97,7 +97,8 @@ def _marks(labels: Mapping[str, Labels], parts: int) -> list[Floats]:
     for values in labels.values():
         present = known(values)
         if values.dtype.kind != "f":
-            found += [np.asarray(values == label, np.float64) for label in np.unique(values[present])]
+            for column in values.reshape(len(values), -1).T:
+                found += [np.asarray(column == label, np.float64) for label in np.unique(column[present])]
             continue
         bins = int(np.clip(np.count_nonzero(present) // (_IN_A_BIN * parts), 1, _BINS))
         for column in values.reshape(len(values), -1).T:

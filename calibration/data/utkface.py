@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.calibration.kinds.cells import UNKNOWN
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 
-from .labels import UNKNOWN, FileLabels, Labels, classes
+from .labels import FileLabels, Labels
 
 _UTKFACE = re.compile(r"(\d{1,3})_(\d{1,2})_(\d{1,2})_\d{8,}(?!\d).*")
 _UTKFACE_FORM = "[age]_[gender]_[race]_[date]"
@@ -53,7 +55,8 @@ def utkface_labels(paths: Sequence[Path], tasks: Sequence[Task]) -> FileLabels |
         if (task := served.get(name)) is None:
             continue
         column = fields[:, position]
-        if (task.kind == "regression") != (name == "age"):
+        kind = kind_of(task)
+        if not (kind.one_number if name == "age" else kind.chooses):
             warnings.append(f"{task.name}: UTKFace's names do not give the labels of a {task.kind} task; none are used")
         elif name == "age":
             values[task.name] = np.where(column < 0, np.nan, column.astype(np.float64))
@@ -77,7 +80,7 @@ def _utkface_classes(task: Task, name: str) -> tuple[npt.NDArray[np.int64], list
     found = [next((i for i, label in enumerate(own) if label in names), UNKNOWN) for names in words]
     if own and set(range(len(own))) <= set(found):
         return np.array(found, np.int64), []
-    count = classes(task) or len(words)
+    count = kind_of(task).classes(task) or len(words)
     table = np.array([i if i < count else UNKNOWN for i in range(len(words))], np.int64)
     if not own:
         return table, []

@@ -55,7 +55,7 @@ def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, 
     """
     preprocessing = signature.preprocessing
     pixels = preprocessing.height * preprocessing.width
-    maps = [task.size for task in signature.tasks if task.dense]
+    maps = [task.size for task in signature.tasks if task.of.of_maps]
     sizes = [_FLOAT * channels * pixels for channels in (preprocessing.channel_count, *maps)]
     if isinstance(model, bytes):
         import onnx

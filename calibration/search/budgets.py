@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import OptionError
 
@@ -84,11 +85,12 @@ def _allowed(figure: str, task: Task, reference: Mapping[str, float]) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise OptionError(f"max drop of {task.name}: {text!r} is not a figure of 0 or more, such as 0.1 or 0.5%")
-    if task.kind in ("regression", "raw", "depth", "normals"):
+    kind = kind_of(task)
+    if not kind.share:
         if percent and task.name not in reference:
             raise OptionError(
                 f"max drop of {task.name}: {text!r} of its error needs labels; give it in "
-                f"{'degrees' if task.kind == 'normals' else task.unit or 'its unit'}, without %"
+                f"{(kind.unit(task) if kind.labelled else None) or 'its unit'}, without %"
             )
         return value / 100 * reference[task.name] if percent else value
     if not percent and value > _LARGEST_SHARE:

@@ -13,6 +13,7 @@ from mtl_deploy.calibration.accuracy.paired_losses import Losses, Sample
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graphs
 from mtl_deploy.calibration.int8.qdq_placement import quantizable
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.calibration.options import Int8Options
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
@@ -116,7 +117,7 @@ class _Drops:
         self._how: dict[str, Any] = {"batch": graphs.batch, "threads": options.threads, "seed": options.seed}
         self._built = cache(lambda style, skip: graphs.build(style, methods[style], skip).runnable)
         first = [evaluate({"fp32": graphs.content}, each, signature, **self._how) for each in sets]
-        dense = any(task.dense for task in signature.tasks)  # whose outputs are too large to keep
+        dense = any(kind_of(task).by_rows for task in signature.tasks)  # whose outputs are too large to keep
         self._expected: list[Source] = [graphs.content if dense else stored(each.outputs["fp32"]) for each in first]
         self._losses = [{task.name: each.losses["fp32", task.name] for task in signature.tasks} for each in first]
         own = {task.name: _joined([each[task.name] for each in self._losses]) for task in signature.tasks}

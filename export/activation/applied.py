@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.runtime.bundle.activation import ACTIVATIONS, CLASS_KINDS, Activation, misfit
+from mtl_deploy.runtime.bundle.activation import ACTIVATIONS, Activation
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ActivationWarning, TaskError
 
@@ -50,7 +50,7 @@ def settle_activations(
     """
     settled, notes = [], []
     for task, output in zip(tasks, outputs, strict=True):
-        if task.kind not in CLASS_KINDS:
+        if not task.of.of_classes:
             settled.append(task)
             continue
         found = find_activation(output)
@@ -69,7 +69,7 @@ def describe(tasks: Sequence[Task], outputs: str) -> str:
     """Return a few words for a progress line: which outputs are not logits."""
     names = [f"{task.name} ({task.activation})" for task in tasks if task.applied != "none"]
     if not names:
-        return "classes are logits" if any(task.kind in CLASS_KINDS for task in tasks) else ""
+        return "classes are logits" if any(task.of.of_classes for task in tasks) else ""
     plain = ", and --outputs logits gives them as they are" if outputs == "logits" else ""
     return f"already probabilities or their logarithms: {', '.join(names)}{plain}"
 
@@ -107,7 +107,7 @@ def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
         return "none"
     if form == "sigmoid" and rows.shape[1] > 1 and _sums_to_one(rows):
         form = "softmax"  # p and 1 - p side by side
-    if reason := misfit(task.kind, task.size, form):
+    if reason := _misfit(task, form):
         raise TaskError(f"task {task.name!r}: the network's graph ends in {found.how}: {reason}")
     if not _in_range(form, rows):
         raise TaskError(
@@ -117,11 +117,15 @@ def _undeclared(task: Task, found: FoundActivation, rows: Rows) -> Activation:
     return form
 
 
+def _misfit(task: Task, activation: Activation) -> str | None:
+    return None if activation == "none" else task.of.misfit(task.size, activation)
+
+
 def _doubt(task: Task, found: FoundActivation, rows: Rows) -> str | None:
     """Say that values look like probabilities although no operator explains it; None if they do not."""
-    by_range = found.form is None and misfit(task.kind, task.size, "sigmoid") is None
+    by_range = found.form is None and _misfit(task, "sigmoid") is None
     seems = _looks(rows, range_alone=by_range)
-    if seems is None or misfit(task.kind, task.size, seems) is not None:
+    if seems is None or _misfit(task, seems) is not None:
         return None
     return (
         f"task {task.name!r}: the network's values look like {_CALLED[seems]} ({_described(rows)}), but its graph ends in "
@@ -139,7 +143,7 @@ def _allowed(task: Task, form: str) -> str:
             "its outputs are logits: leave the activation out. If training applied it outside the network (as a loss does), the "
             "bundle's decoding applies it"
         )
-    if form in ACTIVATIONS and misfit(task.kind, task.size, form) is None:
+    if form in ACTIVATIONS and _misfit(task, form) is None:
         return f"write activation={form}, or leave it out"
     return "no kind of task takes that; return the logits from the network"
 

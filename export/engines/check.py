@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.observe.spread import spread as spread_of
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
-from mtl_deploy.export.verification.choices import chooses, classes, has_margins
 from mtl_deploy.export.verification.rows import require_passed
-from mtl_deploy.export.verification.tensor_errors import raw_view
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read
@@ -138,17 +137,18 @@ def _compare(
         floors: the noise floor of each image; None if the reference does not say.
         exact: whether the largest error of each image decides, as for FP32, or the root mean square.
     """
-    if chooses(task, signature):
-        measured = _by_class(actual, expected, tolerance, margins)
-    elif has_margins(task, signature) and margins is not None:
-        difference = np.abs(actual.astype(np.float64) - expected) * margins.astype(np.float64)[:, None]
+    decoded, kind = signature.outputs == "decoded", kind_of(task)
+    if decoded and kind.by_margin(task) and margins is not None:
+        difference = kind.lost_margin(task, actual, expected, margins)
         measured = _against(difference, 2 * tolerance * max(float(margins.max()), LEAST_SCALE))
+    elif decoded and kind.by_margin(task) and kind.choosing:  # the share of places with another class
+        measured = _against(np.mean((actual != expected).astype(np.float64), keepdims=True), tolerance)
     else:
         measured = _by_value(task, signature, actual, expected, tolerance, floors, exact=exact)
-    decoded = signature.outputs == "decoded"
     agreement = None
-    if task.kind not in ("regression", "raw", "depth", "normals"):
-        agreement = float(np.mean(classes(task, actual, decoded) == classes(task, expected, decoded)))
+    if kind.choosing:
+        ours, theirs = (kind.chosen(task, each, decoded=decoded) for each in (actual, expected))
+        agreement = float(np.mean(ours == theirs))
     return Row(
         artifact=path,
         task=task.name,
@@ -164,14 +164,6 @@ def _compare(
     )
 
 
-def _by_class(actual: Any, expected: Any, tolerance: float, margins: Any) -> _Measured:
-    """Count a pixel of another class by the whole margin that it lost; without margins, count the share of such pixels."""
-    wrong = (actual != expected).astype(np.float64)
-    if margins is None:
-        return _against(np.mean(wrong, keepdims=True), tolerance)
-    return _against(wrong * margins.astype(np.float64), 2 * tolerance * max(float(margins.max()), LEAST_SCALE))
-
-
 def _against(difference: npt.NDArray[np.float64], allowed: float) -> _Measured:
     error = float(difference.max())
     return _Measured(difference, error, allowed, error / allowed)
@@ -184,12 +176,13 @@ def _by_value(
 
     Either may be :data:`~mtl_deploy.export.tolerances.FLOORS` times the noise floor.
     """
-    if task.kind == "raw":
-        actual, expected = raw_view(actual), raw_view(expected)
+    kind = kind_of(task)
+    actual, expected = kind.view(task, actual), kind.view(task, expected)
+    scales = kind.scales(task, decoded=signature.outputs == "decoded")
     difference = np.abs(actual.astype(np.float64) - expected)
-    apart = task.of_values or (task.size == 1 and not task.dense)
+    apart = scales.apart
     flat = difference.reshape(len(difference), difference.shape[1] if apart else 1, -1)
-    scale, spread = _scale(task, signature, expected, apart)
+    scale, spread = _scale(expected, apart=apart, absolute=scales.absolute)
     least = np.spacing(np.abs(expected).max(initial=0).astype(np.float32)) / 2
     floor = np.maximum(least, np.zeros(flat.shape[:2]) if floors is None else floors)
     by_image = np.maximum(tolerance * scale, FLOORS * floor)
@@ -202,9 +195,9 @@ def _by_value(
     return _Measured(difference, error, float(by_image[:, worst].max()), float(shares.max()), spread)
 
 
-def _scale(task: Task, signature: Signature, expected: Any, apart: bool) -> tuple[Any, float | None]:
+def _scale(expected: Any, *, apart: bool, absolute: bool) -> tuple[Any, float | None]:
     """Return what errors are relative to, ``(K,)``, and the spread if that is what they are relative to."""
-    if task.kind in ("binary", "multiclass") and (signature.outputs == "decoded" or task.gives_probabilities):
+    if absolute:
         return np.ones(1), None
     values = expected.reshape(len(expected), expected.shape[1] if expected.ndim != 3 else 1, -1)
     each = spread_of(values)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mtl_deploy.runtime.bundle.tasks import Kind, Task, check_tasks
+from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.errors import TaskError
 
 from .outputs import Key, children, leaves, listed, locate, usable
-from .selected import as_task
+from .selected import as_tasks_output
 
 if TYPE_CHECKING:
     import torch
@@ -83,18 +83,20 @@ def bind_tasks(
     values: dict[Key, torch.Tensor] = {}
     by: dict[Key, Task] = {}
     for place, task in enumerate(chosen):
-        path, value = _found(task, place, result, list(fit), len(chosen))
-        key = _key(path, result)
-        if reason := usable(value, batch):
-            raise TaskError(f"task {task.name!r}: output {key!r} {reason}")
-        assert isinstance(value, torch.Tensor)  # usable says so
-        if (other := by.get(key)) is not None and not _share(task, other):
-            raise TaskError(
-                f"tasks {other.name!r} and {task.name!r} are both bound to output {key!r}; give each its own 'output', or the "
-                f"'columns' of it that are its own (outputs: {listed(result)})"
-            )
-        by[key], values[key] = task, value
-        bound.append(_sized(task, key, as_task(task, value), image))
+        own: dict[Key, torch.Tensor] = {}
+        for path, value in _found(task, place, result, list(fit), len(chosen)):
+            key = _key(path, result)
+            if reason := usable(value, batch):
+                raise TaskError(f"task {task.name!r}: output {key!r} {reason}")
+            assert isinstance(value, torch.Tensor)  # usable says so
+            if (other := by.get(key)) is not None and not _share(task, other):
+                raise TaskError(
+                    f"tasks {other.name!r} and {task.name!r} are both bound to output {key!r}; give each its own 'output', or the "
+                    f"'columns' of it that are its own (outputs: {listed(result)})"
+                )
+            by[key], own[key] = task, value
+        values |= own
+        bound.append(_sized(task, tuple(own), as_tasks_output(task, list(own.values())), image))
     read = {str(key) for key in values}
     left_out = tuple(path for path in every if path not in read and path)
     shapes = tuple(tuple(int(size) for size in value.shape[1:]) for value in values.values())
@@ -107,10 +109,11 @@ def _share(task: Task, other: Task) -> bool:
     return said or (task.columns is not None and other.columns is not None)
 
 
-def _found(task: Task, place: int, result: object, fit: Sequence[str], count: int) -> tuple[str, object]:
+def _found(task: Task, place: int, result: object, fit: Sequence[str], count: int) -> list[tuple[str, object]]:
+    """Return the path of each output that makes up a task's, and what is there."""
     if task.output is not None:
         try:
-            return locate(result, task.output)
+            return [locate(result, path) for path in task.outputs]
         except TaskError as error:
             raise TaskError(f"task {task.name!r}: {error}") from None
     if children(result) is None:
@@ -119,12 +122,12 @@ def _found(task: Task, place: int, result: object, fit: Sequence[str], count: in
                 f"task {task.name!r}: the network returns {listed(result)} for {count} tasks; give each task the 'columns' of it "
                 "that are its own, as in columns = [7, 9] for 7 and 8"
             )
-        return "", result
+        return [("", result)]
     try:
-        return locate(result, task.name)
+        return [locate(result, task.name)]
     except TaskError:
         if len(fit) == count:
-            return locate(result, fit[place])
+            return [locate(result, fit[place])]
         raise TaskError(
             f"{_count(count, 'task')}, and {_count(len(fit), 'output')} of the network that can be one: which is task "
             f"{task.name!r}? Give it its 'output' (the network returns {listed(result)})"
@@ -139,12 +142,12 @@ def _key(path: str, result: object) -> Key:
     return int(path) if path.isdecimal() and int(path) in held else path
 
 
-def _sized(task: Task, key: Key, value: torch.Tensor, image: tuple[int, int]) -> Task:
+def _sized(task: Task, keys: tuple[Key, ...], value: torch.Tensor, image: tuple[int, int]) -> Task:
     shape = tuple(int(size) for size in value.shape[1:])
-    found = replace(task, output=key, shape=(), size=0, stride=0)
-    if task.kind == "raw":
+    found = replace(task, output=keys if len(keys) > 1 else keys[0], shape=(), size=0, stride=0)
+    if task.of.keeps_shape:
         return found.with_size(int(value[0].numel()), shape=shape)
-    stride = _stride(task, (shape[1], shape[2]), image) if task.dense else 0
+    stride = _stride(task, (shape[1], shape[2]), image) if task.of.of_maps else 0
     return found.with_size(shape[0], stride=stride)
 
 
@@ -200,7 +203,7 @@ def _proposal(result: object, fit: Mapping[str, object]) -> str:
     )
 
 
-def _guess(value: object) -> Kind:
+def _guess(value: object) -> str:
     import torch
 
     assert isinstance(value, torch.Tensor)  # it is usable

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtl_deploy.export.kinds.base import text
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 
@@ -68,37 +70,25 @@ def as_task(task: Task, value: torch.Tensor) -> torch.Tensor:
     shape = tuple(value.shape)
     if task.columns is not None:
         first, stop = task.columns
-        if task.dense and value.ndim == 3:
+        if task.of.of_maps and value.ndim == 3:
             raise TaskError(
-                f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {_text(shape)}, which is one map per image "
+                f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {text(shape)}, which is one map per image "
                 "and has none to choose from; leave columns out"
             )
         if value.ndim < 2 or stop > value.shape[1]:
-            raise TaskError(f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {_text(shape)}")
+            raise TaskError(f"task {task.name!r}: columns [{first}, {stop}] of an output of shape {text(shape)}")
         value = value[:, first:stop]
     if value.ndim == 1:
         value = value.unsqueeze(1)
-    if task.kind == "raw":
-        return value
-    if task.dense:
-        if value.ndim not in (3, 4):
-            raise TaskError(
-                f"task {task.name!r} is {task.kind}, one map per image (N, C, h, w), but its output is {_text(shape)}; "
-                "declare it regression, binary, multiclass or raw"
-            )
-        return value if value.ndim == 4 else value.unsqueeze(1)
-    if value.ndim == 4 and value.shape[2] * value.shape[3] > 1:
-        rows, columns = shape[-2:]
-        raise TaskError(
-            f"task {task.name!r} is {task.kind}, but its output is {_text(shape)}, a map of {rows}x{columns}; declare it "
-            "depth, normals, segmentation or raw, or flatten it to (N, k) in the network"
-        )
-    if value.ndim > 2 and task.kind == "multiclass" and max(value.shape[1:]) != value[0].numel():
-        raise TaskError(
-            f"task {task.name!r} is multiclass, one row of classes per image, but its output is {_text(shape)}; declare it raw"
-        )
-    return value.reshape(value.shape[0], -1)
+    return kind_of(task).as_task(task, value, shape)
 
 
-def _text(shape: tuple[int, ...]) -> str:
-    return f"({', '.join(['N', *map(str, shape[1:])])})"
+def as_tasks_output(task: Task, values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return what a task's outputs are together, in the form that the task has; several are merged as the kind says.
+
+    Raises:
+        TaskError: as :func:`as_task`; or the shapes of several do not fit each other.
+    """
+    if len(values) == 1:
+        return as_task(task, values[0])
+    return kind_of(task).merged(task, [value if value.ndim > 1 else value.unsqueeze(1) for value in values])

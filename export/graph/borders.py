@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.export.kinds.chain import Chain
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 
-from .constants import constant, free_name
-from .map_decoding import decode_map, decodes
+from .constants import free_name
+from .parts import as_constant, name_outputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,13 +30,7 @@ def keeps_logits(task: Task, signature: Signature) -> bool:
     """
     if signature.outputs != "decoded":
         return False
-    if task.dense:
-        return decodes(task)
-    if task.kind == "raw":
-        return False
-    if task.kind == "regression":
-        return (task.scale, task.offset) != (1.0, 0.0)
-    return not task.gives_probabilities
+    return kind_of(task).changes(task)
 
 
 def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
@@ -60,13 +56,13 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     image = ir.Value(name=INPUT_NAME, shape=ir.Shape([batch, *size, channels]), type=ir.TensorType(ir.DataType.UINT8))
     mean = np.asarray(preprocessing.mean, np.float64)
     std = np.asarray(preprocessing.std, np.float64)
-    scale = _constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, -1, 1, 1))
-    shift = _constant(model, "preprocess.shift", (-mean / std).reshape(1, -1, 1, 1))
+    scale = as_constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, -1, 1, 1))
+    shift = as_constant(model, "preprocess.shift", (-mean / std).reshape(1, -1, 1, 1))
     cast = ir.node("Cast", [image], {"to": int(ir.DataType.FLOAT)}, name="preprocess/cast")
     transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name="preprocess/transpose")
     nodes = [cast, transpose]
     if preprocessing.order == "bgr":
-        order = _constant(model, "preprocess.order", np.array([2, 1, 0], np.int64))
+        order = as_constant(model, "preprocess.order", np.array([2, 1, 0], np.int64))
         nodes.append(ir.node("Gather", [transpose.outputs[0], order], {"axis": 1}, name="preprocess/order"))
     multiply = ir.node("Mul", [nodes[-1].outputs[0], scale], name="preprocess/scale")
     add = ir.node("Add", [multiply.outputs[0], shift], name="preprocess/shift")
@@ -84,8 +80,8 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
     With ``logits`` in the signature nothing is decoded.
 
     Sigmoid for a binary task with one logit, softmax over the last axis for classes, the exponential for log-probabilities, nothing
-    if the network itself applies a sigmoid or softmax; scale and offset for a regression; for dense tasks see
-    :func:`~mtl_deploy.export.graph.map_decoding.decode_map`.
+    if the network itself applies a sigmoid or softmax; scale and offset for a regression: each kind of task says it, in
+    ``export/kinds``.
     """
     import onnx_ir as ir
 
@@ -94,17 +90,19 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
         nodes = _formed(model, task, raw)
         logits = nodes[-1].outputs[0] if nodes else raw
         if signature.outputs == "decoded":
-            nodes += _decode(model, task, logits)
+            chain = Chain(task, logits, lambda name, content: as_constant(model, name, content))
+            kind_of(task).decode(task, chain)
+            nodes += chain.nodes
+            decoded = chain.last
+        else:
+            decoded = logits
         if not nodes:
             continue
-        for node in nodes:
-            node.outputs[0].name = free_name(model, f"{node.name}_out")
+        name_outputs(model, nodes)
         raw.name = f"{task.name}_raw"
         logits.name = f"{task.name}{LOGITS_SUFFIX}"
-        decoded = nodes[-1].outputs[0]
         decoded.name = task.name
-        if task.dense or task.kind == "raw":
-            assert raw.shape is not None  # the tracer sets it
+        if raw.shape is not None:
             decoded.shape = ir.Shape([raw.shape[0], *_sample_shape(signature, task)])
             decoded.type = ir.TensorType(ir.DataType.from_numpy(signature.dtype(task.name)))
         else:
@@ -115,9 +113,15 @@ def add_decoding(model: ir.Model, signature: Signature) -> None:
 
 def _sample_shape(signature: Signature, task: Task) -> list[int | str]:
     shape: list[int | str] = list(signature.sample_shape(task.name))
-    if signature.preprocessing.multiple and task.dense:
-        full = signature.outputs == "decoded" and task.upsample
-        shape[-2:] = [side if full or task.stride == 1 else f"{side}/{task.stride}" for side in FREE_SIZE]
+    if multiple := signature.preprocessing.multiple:
+        sides = signature.preprocessing.height, signature.preprocessing.width
+        for axis, (place, side, length) in enumerate(zip((-2, -1), FREE_SIZE, sides, strict=True)):
+            larger = list(sides)
+            larger[axis] += multiple
+            other = signature.sample_shape(task.name, *larger)
+            if len(shape) > 1 and other != tuple(shape):
+                stride = length // int(shape[place])
+                shape[place] = side if stride == 1 else f"{side}/{stride}"
     return shape
 
 
@@ -126,37 +130,14 @@ def _formed(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
     import onnx_ir as ir
 
     rank = 2 if raw.shape is None else len(raw.shape)
-    if rank > 2 and not task.dense and task.kind != "raw":
+    maps = task.of.of_maps
+    if rank > 2 and not maps and not task.of.keeps_shape:
         return [ir.node("Flatten", [raw], {"axis": 1}, name=f"decode/{task.name}/flatten")]
-    if rank != 1 and not (task.dense and rank == 3):
+    if rank != 1 and not (maps and rank == 3):
         return []
-    axes = _constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
+    axes = as_constant(model, f"decode.{task.name}.axes", np.array([1], np.int64))
     node = ir.node("Unsqueeze", [raw, axes], name=f"decode/{task.name}/unsqueeze")
     return [node]
-
-
-def _decode(model: ir.Model, task: Task, raw: ir.Value) -> list[ir.Node]:
-    import onnx_ir as ir
-
-    name = f"decode/{task.name}"
-    if task.kind == "raw":
-        return []
-    if task.dense:
-        return decode_map(task, raw, lambda name, content: _constant(model, name, content))
-    if task.kind == "regression":
-        nodes: list[ir.Node] = []
-        for op_type, word, number, neutral in (("Mul", "scale", task.scale, 1.0), ("Add", "offset", task.offset, 0.0)):
-            if number != neutral:
-                by = _constant(model, f"decode.{task.name}.{word}", np.array(float(number)))
-                nodes.append(ir.node(op_type, [nodes[-1].outputs[0] if nodes else raw, by], name=f"{name}/{word}"))
-        return nodes
-    if task.gives_probabilities:
-        return []
-    if task.applied == "log_softmax":
-        return [ir.node("Exp", [raw], name=f"{name}/exp")]
-    if task.kind == "binary" and task.size == 1:
-        return [ir.node("Sigmoid", [raw], name=f"{name}/sigmoid")]
-    return [ir.node("Softmax", [raw], {"axis": -1}, name=f"{name}/softmax")]
 
 
 def _taken(model: ir.Model, value: ir.Value, name: str, columns: tuple[int, int] | None) -> ir.Value:
@@ -169,7 +150,7 @@ def _taken(model: ir.Model, value: ir.Value, name: str, columns: tuple[int, int]
     else:
         first, stop = columns
         parts = {"first": first, "stop": stop, "axis": 1}
-        ends = [_constant(model, f"columns.{name}.{word}", np.array([end], np.int64)) for word, end in parts.items()]
+        ends = [as_constant(model, f"columns.{name}.{word}", np.array([end], np.int64)) for word, end in parts.items()]
         node = ir.node("Slice", [value, *ends], name=f"columns/{name}")
         if shape is not None:
             shape[1] = stop - first
@@ -177,10 +158,6 @@ def _taken(model: ir.Model, value: ir.Value, name: str, columns: tuple[int, int]
     taken.shape, taken.type = None if shape is None else ir.Shape(shape), value.type
     model.graph.append(node)
     return taken
-
-
-def _constant(model: ir.Model, name: str, content: np.ndarray) -> ir.Value:
-    return constant(model, name, content if content.dtype == np.int64 else content.astype(np.float32))
 
 
 def rename_outputs(

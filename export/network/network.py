@@ -14,7 +14,8 @@ from mtl_deploy.export.forward.binding import bind_tasks
 from mtl_deploy.export.forward.channels import require_channels
 from mtl_deploy.export.forward.probe import images_needed, probe
 from mtl_deploy.export.forward.running import run
-from mtl_deploy.export.forward.selected import Selected, as_task
+from mtl_deploy.export.forward.selected import Selected, as_tasks_output
+from mtl_deploy.export.graph.parts import part_names
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import timm_preset
@@ -57,9 +58,17 @@ class Network:
         return self.by_task(run(self.selected, tensor, free=self.preprocessing.multiple > 0))
 
     def by_task(self, values: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
-        """Return the raw outputs by task, given what :attr:`selected` returned."""
-        by_output = dict(zip(dict.fromkeys(task.output for task in self.tasks), values, strict=True))
-        return {task.name: as_task(task, by_output[task.output]) for task in self.tasks}
+        """Return the raw outputs by task, given what :attr:`selected` returned.
+
+        Where a task has several outputs, each of them is there too, by :func:`~mtl_deploy.export.graph.parts.part_names`.
+        """
+        by_output = dict(zip(dict.fromkeys(path for task in self.tasks for path in task.outputs), values, strict=True))
+        found = {}
+        for task in self.tasks:
+            own = [by_output[path] for path in task.outputs]
+            found[task.name] = as_tasks_output(task, own)
+            found |= dict(zip(part_names(task), own, strict=False)) if len(own) > 1 else {}
+        return found
 
     @cached_property
     def doubled(self) -> torch.nn.Module | None:
@@ -180,7 +189,7 @@ def _run_larger(network: Network, images: torch.Tensor) -> None:
             f"the network fails at another size: {error}; its forward fixes the size, so leave --dynamic-size out"
         ) from error
     for task in network.tasks:
-        if task.kind == "raw" and tuple(found[task.name].shape[1:]) != task.shape:
+        if task.of.keeps_shape and tuple(found[task.name].shape[1:]) != task.shape:
             raise TaskError(
                 f"task {task.name!r}: the shape of a raw output must be the same at every image size, and this one is "
                 f"{task.shape} and {tuple(found[task.name].shape[1:])}; leave --dynamic-size out"

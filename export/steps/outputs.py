@@ -14,6 +14,7 @@ from mtl_deploy.export.activation.applied import describe, settle_activations
 from mtl_deploy.export.graph import passes, split
 from mtl_deploy.export.graph.bind import bind_by_value
 from mtl_deploy.export.graph.borders import add_decoding, add_preprocessing, rename_outputs
+from mtl_deploy.export.graph.parts import merge_parts, part_columns, part_names
 from mtl_deploy.export.graph.trace import TracedGraph
 from mtl_deploy.export.graph.variants import GraphVariant, serialize, variants
 from mtl_deploy.export.network.inputs import network_input
@@ -87,13 +88,14 @@ def _name_outputs(model: ir.Model, truth: Truth, options: Options) -> None:
     probe = network_input(images[:batch], truth.signature.preprocessing)
     content = serialize(model)
     with running(content, options) as backend:
-        names = [spec.name for spec in backend.outputs]
+        given = [spec.name for spec in backend.outputs]
         inputs = {backend.inputs[0].name: probe.numpy()}
-        found = backend.run(inputs, names)
-    outputs = [np.asarray(found[name], np.float32) for name in names]
-    references = {name: array[:batch] for name, array in expected.raw.items()}
-    exact = {name: array[:batch] for name, array in expected.exact.items()} if expected.known[:batch].all() else None
+        found = backend.run(inputs, given)
+    outputs = [np.asarray(found[name], np.float32) for name in given]
     tasks = truth.signature.tasks
+    names = [name for task in tasks for name in part_names(task)]
+    references = {name: (expected.parts if name in expected.parts else expected.raw)[name][:batch] for name in names}
+    exact = {name: array[:batch] for name, array in expected.exact.items()} if expected.known[:batch].all() else None
     try:
         positions = bind_by_value(outputs, references, exact or None, tasks)
     except TraceError as error:
@@ -104,7 +106,8 @@ def _name_outputs(model: ir.Model, truth: Truth, options: Options) -> None:
             f"ONNX Runtime's optimizer{f' ({part})' if part else ''} changes what this graph computes: without it, the outputs "
             "equal the network's. Upgrade or downgrade onnxruntime, or write that part of forward otherwise"
         ) from error
-    rename_outputs(model, positions, [task.name for task in tasks], [task.columns for task in tasks])
+    rename_outputs(model, positions, names, part_columns(tasks))
+    merge_parts(model, truth.signature)
 
 
 def _binds(outputs: Outputs, references: Mapping[str, npt.NDArray[Any]], tasks: Sequence[Task]) -> bool:

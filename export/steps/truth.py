@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import SAMPLES, Options
-from mtl_deploy.export.verification.choices import has_margins
-from mtl_deploy.export.verification.expected import Expected, margins, run_network
+from mtl_deploy.export.verification.expected import Expected, run_network
 from mtl_deploy.export.verification.images import (
     VerificationImages,
     images_of_another_size,
@@ -120,7 +120,7 @@ def pack_reference(
         expected = run_network(network, signature, pictures, batch)
     truth = {task.name: expected.outputs(task, exact=True)[task.name] for task in signature.tasks}
     outputs = {name: array.astype(signature.dtype(name)) for name, array in truth.items()}
-    sure = [task for task in signature.tasks if has_margins(task, signature)]
-    leads = {task.name: margins(task, expected.raw[task.name]) for task in sure}
+    sure = [task for task in signature.tasks if signature.outputs == "decoded" and kind_of(task).by_margin(task)]
+    leads = {task.name: kind_of(task).margins(task, expected.raw[task.name]) for task in sure}
     floors = {task.name: noise_floor(task, signature, expected) for task in signature.tasks}
     return reference.pack(pictures, outputs, margins=leads, floors=floors)

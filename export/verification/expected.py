@@ -18,11 +18,11 @@ import numpy.typing as npt
 from mtl_deploy.calibration.data.stored import Images as ImageStack
 from mtl_deploy.calibration.graph.sizes import images_at_once
 from mtl_deploy.export.graph.borders import LOGITS_SUFFIX, keeps_logits
-from mtl_deploy.export.graph.map_decoding import SHORTEST, upsamples
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.activation import log_odds
 from mtl_deploy.runtime.bundle.signature import Signature
-from mtl_deploy.runtime.bundle.tasks import MANY_CLASSES, Task
+from mtl_deploy.runtime.bundle.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,8 @@ class Expected:
         noise: by tensor ``(N, K)``: how far another float32 run of the network was from its own, see
             :mod:`mtl_deploy.export.verification.verify`. It stands for
             the noise floor of images whose float64 answer is not known.
+        parts: of tasks that several of the network's outputs make up, each of these on the first images, by
+            :func:`~mtl_deploy.export.graph.parts.part_names`.
     """
 
     signature: Signature
@@ -55,6 +57,7 @@ class Expected:
     known: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     refine: Callable[[Sequence[int]], None] | None = None
     noise: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    parts: Mapping[str, Outputs] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -110,10 +113,11 @@ def run_network(
         batch: the only batch size that the network takes; None if it takes any.
         exactly: whether to run it in float64 at all.
     """
-    raw = _answers(forward, signature, images, batch, np.float32)
+    parts: dict[str, Outputs] = {}
+    raw = _answers(forward, signature, images, batch, np.float32, parts)
     double: Forward | None = getattr(forward, "in_float64", None) if exactly else None
     if double is None:
-        return Expected(signature, raw)
+        return Expected(signature, raw, parts=parts)
     known = np.zeros(len(images), bool)
     exact = {name: _storage(rows.shape, np.dtype(np.float64)) for name, rows in raw.items()}
 
@@ -126,11 +130,16 @@ def run_network(
 
     count = getattr(forward, "exact_images", None) or EXACT
     refine(range(min(len(images), -(-count // (batch or 1)) * (batch or 1))))
-    return Expected(signature, raw, exact, known, refine)
+    return Expected(signature, raw, exact, known, refine, parts=parts)
 
 
 def _answers(
-    forward: Forward, signature: Signature, images: ImageStack, batch: int | None, dtype: type[np.floating[Any]]
+    forward: Forward,
+    signature: Signature,
+    images: ImageStack,
+    batch: int | None,
+    dtype: type[np.floating[Any]],
+    parts: dict[str, Outputs] | None = None,
 ) -> dict[str, Outputs]:
     import torch
 
@@ -140,9 +149,11 @@ def _answers(
         for start in range(0, len(images), size):
             tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)
             found = forward(tensor)
+            if parts is not None and not parts:
+                parts |= {name: value.numpy().copy() for name, value in found.items() if "#" in name}
             for task in signature.tasks:
                 rows = found[task.name].to(tensor.dtype)
-                rows = rows if task.dense or task.kind == "raw" else rows.reshape(len(tensor), -1)
+                rows = rows if task.of.of_maps or task.of.keeps_shape else rows.reshape(len(tensor), -1)
                 if task.name not in raw:
                     raw[task.name] = _storage((len(images), *rows.shape[1:]), np.dtype(dtype))
                 raw[task.name][start : start + size] = rows.numpy()
@@ -179,38 +190,7 @@ def with_log_odds(task: Task, outputs: Mapping[str, Outputs]) -> dict[str, Outpu
 
 
 def _has_log_odds(task: Task) -> bool:
-    return task.gives_probabilities and not task.dense
-
-
-def margins(task: Task, raw: Outputs) -> npt.NDArray[np.float16]:
-    """Return how sure each pixel of a decoded map is, ``(N, H', W')``: how large an error in the raw map must be to change it.
-
-    For a segmentation this is how far the best class is ahead of the second best, in logits or whatever the network gives; for
-    normals it is the vector's length before normalisation.
-
-    Args:
-        task: a segmentation or normals.
-        raw: its raw map, ``(N, size, h, w)``.
-    """
-    parts = []
-    for start in range(len(raw)):
-        values = upsampled(task, raw[start : start + 1])
-        if task.kind == "normals":
-            found = np.linalg.norm(values, axis=1)
-        else:
-            second, first = np.moveaxis(np.partition(values, (-2, -1), axis=1)[:, -2:], 1, 0)
-            found = first - second
-        parts.append(np.minimum(found, np.finfo(np.float16).max).astype(np.float16))
-    return np.concatenate(parts)
-
-
-def upsampled(task: Task, raw: Outputs) -> Outputs:
-    """Interpolate a raw map to the size of the decoded graph's output, ``(N, C, H', W')``."""
-    import torch
-
-    with torch.inference_mode():
-        found: Outputs = _at_size(task, torch.from_numpy(np.ascontiguousarray(raw))).numpy()
-    return found
+    return kind_of(task).has_log_odds(task)
 
 
 def _storage(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Outputs:
@@ -220,37 +200,6 @@ def _storage(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Outputs:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def _at_size(task: Task, raw: torch.Tensor) -> torch.Tensor:
-    from torch.nn.functional import interpolate
-
-    if not upsamples(task):
-        return raw
-    size = [task.stride * side for side in raw.shape[2:]]
-    found: torch.Tensor = interpolate(raw, size=size, mode="bilinear", align_corners=False)
-    return found
-
-
 def decode(task: Task, raw: torch.Tensor) -> torch.Tensor:
     """Return what the decoded graph gives for a task's raw output ``(N, size, ...) float32``."""
-    import torch
-
-    if task.kind == "raw":
-        return raw
-    if task.kind == "regression":
-        return raw * task.scale + task.offset
-    if not task.dense:
-        if task.gives_probabilities:
-            return raw
-        if task.applied == "log_softmax":
-            return raw.exp()
-        return raw.sigmoid() if raw.shape[1] == 1 else raw.softmax(-1)
-    if task.kind == "depth":
-        depth = _at_size(task, raw * task.scale + task.offset)[:, 0]
-        return depth if task.valid_range is None else depth.clamp(*task.valid_range)
-    values = _at_size(task, raw)
-    if task.kind == "normals":
-        lengths: torch.Tensor = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-        return values / lengths.clamp(min=SHORTEST)
-    if not task.argmax:
-        return values
-    return values.argmax(1).to(torch.int32 if task.size > MANY_CLASSES else torch.uint8)
+    return kind_of(task).decoded(task, raw)

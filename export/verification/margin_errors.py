@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 
-from .choices import chooses
-from .expected import Outputs, upsampled
+from .expected import Outputs
 from .tensor_errors import Floats
 
 ONE_PIXEL = 10.0  # how many times the root mean square one pixel may be off: the largest of a million is far out
@@ -41,14 +40,14 @@ class MarginVerdict:
 class MarginErrors:
     """The margins of one task, gathered batch by batch."""
 
-    def __init__(self, task: Task, signature: Signature) -> None:
-        self._task, self._signature = task, signature
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._largest: list[Floats] = []
         self._sum, self._count = 0.0, 0
 
     def add(self, found: Outputs, wanted: Outputs, raw: Outputs) -> None:
         """Add a batch: what the graph gave, what it must give, and the network's raw map ``(N, C, h, w)``."""
-        margin = self._margin(found, wanted, raw)
+        margin = kind_of(self._task).lost(self._task, found, wanted, raw)
         self._largest.append(margin.reshape(len(margin), -1).max(axis=1))
         self._sum += float(margin.sum())
         self._count += margin.size
@@ -61,21 +60,3 @@ class MarginErrors:
         excess = largest / limit
         worst = int(np.argmax(np.nan_to_num(excess, nan=np.inf)))
         return MarginVerdict(excess, float(largest.max()), float(limit[worst]), self._sum / max(self._count, 1))
-
-    def _margin(self, found: Outputs, wanted: Outputs, raw: Outputs) -> Outputs:
-        """Return how wrong each pixel is."""
-        if not chooses(self._task, self._signature):
-            difference = np.abs(found.astype(np.float64) - wanted)
-            lengths: Outputs = np.linalg.norm(upsampled(self._task, raw), axis=1, keepdims=True)
-            return difference * lengths
-        margin = np.zeros(wanted.shape)
-        if found.shape != wanted.shape:
-            return np.full(wanted.shape, np.inf)
-        for place in np.flatnonzero((found != wanted).reshape(len(wanted), -1).any(axis=1)):
-            values = upsampled(self._task, raw[place : place + 1])[0]
-            rows, columns = np.nonzero(found[place] != wanted[place])
-            got, best = found[place, rows, columns].astype(int), wanted[place, rows, columns].astype(int)
-            there = (got >= 0) & (got < len(values))
-            lost = values[best, rows, columns] - values[np.where(there, got, 0), rows, columns]
-            margin[place, rows, columns] = np.where(there, lost, np.inf)  # infinite for a class that does not exist
-        return margin

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import Images, network_input
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS
 from mtl_deploy.runtime.bundle.signature import Signature
-from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.bundle.verification import Row
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 CHANGE = 0.05  # the share that weights are changed by, each up or down
 _IMAGES = 1
-_LEAST = 1e-300  # of a probability, so that its logarithm stays finite in float64
 _NAMED = 5
 
 
@@ -102,7 +101,7 @@ def unreached(
         total = torch.zeros((), dtype=torch.float64)
         for task in signature.tasks:
             raw = found[task.name]
-            values = _judged(task, raw, decoded=signature.outputs == "decoded")
+            values = kind_of(task).in_unit(task, raw, decoded=signature.outputs == "decoded")
             random = 2.0 * torch.randint(0, 2, values.shape, generator=signs, dtype=torch.float64) - 1
             total = total + (values * random).sum() / scales[task.name]
         gradients = torch.autograd.grad(total, list(kernels.values()), allow_unused=True)
@@ -115,13 +114,3 @@ def unreached(
         for kernel in kernels.values():
             kernel.requires_grad_(False)
     return [name for name, effect in effects.items() if not np.isnan(effect) and CHANGE * effect < tolerance]
-
-
-def _judged(task: Task, raw: torch.Tensor, *, decoded: bool) -> torch.Tensor:
-    """Return an output in the unit of its spread: values with their scale, probabilities as the logits behind them."""
-    if task.kind in ("regression", "depth"):
-        return raw * task.scale if decoded else raw
-    if task.dense or not task.gives_probabilities:
-        return raw
-    logits = raw.clamp_min(_LEAST).log()
-    return logits - (1 - raw).clamp_min(_LEAST).log() if task.applied == "sigmoid" else logits

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.calibration.graph.sizes import images_at_once
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.bundle.verification import Row
 
-from .choices import classes, has_margins
 from .expected import Expected, Outputs, compared
 from .margin_errors import MarginErrors
-from .tensor_errors import Floats, TensorErrors, raw_view
+from .tensor_errors import Floats, TensorErrors
 
 _MOST = 8
 _COPIES = 8  # what comparing a tensor takes, as a multiple of its size in float32
@@ -50,18 +50,13 @@ class TaskErrors:
         self._task, self._signature = task, signature
         output, *logits = compared(task, signature)
         decoded = signature.outputs == "decoded"
-        of_classes = task.kind in ("binary", "multiclass", "segmentation") and task.size > 1
-        shifts = decoded and of_classes and task.applied == "none"  # adding one number to all classes changes nothing
-        absolute = task.kind in ("binary", "multiclass") and (decoded or task.gives_probabilities)
-        self._output = TensorErrors(
-            output,
-            apart=not absolute and (task.of_values or (task.kind == "binary" and task.size == 1)),
-            centred=shifts and task.kind == "segmentation" and not task.argmax,
-            absolute=absolute,
-        )
-        of_sigmoid = task.applied == "sigmoid" and not task.dense
-        self._behind = [TensorErrors(name, task.kind == "regression", shifts, of_sigmoid=of_sigmoid) for name in logits]
-        self._margins = MarginErrors(task, signature) if has_margins(task, signature) else None
+        scales = kind_of(task).scales(task, decoded=decoded)
+        self._output = TensorErrors(output, apart=scales.apart, centred=scales.centred, absolute=scales.absolute)
+        self._behind = [
+            TensorErrors(name, scales.behind_apart, scales.behind_centred, of_sigmoid=scales.of_sigmoid)
+            for name in logits
+        ]
+        self._margins = MarginErrors(task) if decoded and kind_of(task).by_margin(task) else None
         self._places: list[tuple[int, int]] = []
         self._known: list[npt.NDArray[np.bool_]] = []
         self._choices = self._alike = 0
@@ -79,8 +74,7 @@ class TaskErrors:
         """
         truth = expected.outputs(self._task, start, stop, exact=True)
         own = expected.outputs(self._task, start, stop)
-        if self._task.kind == "raw":
-            actual, truth, own = ({name: raw_view(each) for name, each in by.items()} for by in (actual, truth, own))
+        kind = kind_of(self._task)
         exact = bool(expected.exact)
         known = expected.known[start:stop] if exact else np.zeros(stop - start, bool)
         self._truth |= exact
@@ -92,8 +86,9 @@ class TaskErrors:
         for tensor in self._behind if self._margins is not None else (*self._behind, self._output):
             noise = expected.noise.get(tensor.name)
             shown = None if noise is None else noise[start:stop]
-            tensor.add(actual[tensor.name], truth[tensor.name], own[tensor.name], known, shown)
-        if self._task.kind not in ("regression", "raw", "depth", "normals"):
+            viewed = [kind.view(self._task, by[tensor.name]) for by in (actual, truth, own)]
+            tensor.add(viewed[0], viewed[1], viewed[2], known, shown)
+        if kind.choosing:
             self._agree(found, wanted)
 
     def judged(self, path: str, tolerance: float, precision: str = "fp32") -> Judged:
@@ -147,7 +142,8 @@ class TaskErrors:
 
     def _agree(self, found: Outputs, wanted: Outputs) -> None:
         decoded = self._signature.outputs == "decoded"
-        same = classes(self._task, found, decoded) == classes(self._task, wanted, decoded)
+        ours, theirs = (kind_of(self._task).chosen(self._task, each, decoded=decoded) for each in (found, wanted))
+        same = ours == theirs
         self._choices += same.size
         self._alike += int(np.count_nonzero(same))
 

@@ -34,8 +34,6 @@ from .expected import Outputs
 Floats = npt.NDArray[np.float64]
 
 ONE_IMAGE = 5.0
-COLUMNS = 64
-"""Of a raw tensor with more columns than this, all are judged on one scale."""
 
 
 @dataclass(frozen=True)
@@ -177,17 +175,6 @@ class TensorErrors:
             spread=float(spread.max()),
             constant=constant,
         )
-
-
-def raw_view(array: Outputs) -> Outputs:
-    """Return a raw tensor as ``(N, K, P, 1)``: its K columns, which may have different units, and P rows or places of each.
-
-    Columns are the values of a vector, the channels of a map ``(N, C, h, w)``, and otherwise the last axis, as of boxes
-    ``(N, boxes, 4)``. Where there are more than :data:`COLUMNS`, they are features of one kind and count as one.
-    """
-    columns = array if array.ndim in (2, 4) else np.moveaxis(array, -1, 1)
-    count = columns.shape[1] if columns.shape[1] <= COLUMNS else 1
-    return columns.reshape(len(array), count, -1, 1)
 
 
 def _conditioning(floors: Floats, scale: Floats) -> Floats:

@@ -18,12 +18,11 @@ from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.verification import Row
 
-from .choices import chooses, classes, has_margins
 from .expected import Expected, held, with_log_odds
 from .rows import require_passed
 from .task_errors import Judged, TaskErrors, compared_at_once
 
-__all__ = ["Row", "chooses", "classes", "graph_input", "has_margins", "require_passed", "verify", "with_logits"]
+__all__ = ["Row", "graph_input", "require_passed", "verify", "with_logits"]
 
 _BATCHES = (
     1,
@@ -43,7 +42,11 @@ def with_logits(content: bytes, signature: Signature) -> bytes:
     addition = onnx.ModelProto()
     for task in signature.tasks:
         for name in held(task, signature)[1:]:
-            shape = ["batch", task.size, *([None, None] if task.dense else [])]
+            kind = task.of
+            shape = [
+                "batch",
+                *(task.shape if kind.keeps_shape else (task.size, *([None, None] if kind.of_maps else []))),
+            ]
             addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     added: bytes = addition.SerializeToString()
     return content + added

@@ -55,10 +55,11 @@ def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> 
 
 
 def _check_output(spec: TensorSpec, signature: Signature, where: str) -> None:
-    task = signature.task(spec.name)
     shape: tuple[int | None, ...] = signature.sample_shape(spec.name)
-    if task.dense and signature.preprocessing.multiple:
-        shape = (*shape[:-2], None, None)
+    if multiple := signature.preprocessing.multiple:
+        sides = signature.preprocessing.height + multiple, signature.preprocessing.width + multiple
+        larger = signature.sample_shape(spec.name, *sides)
+        shape = tuple(one if one == other else None for one, other in zip(shape, larger, strict=True))
     _check_spec(spec, signature.dtype(spec.name), (None, *shape), where)
 
 

@@ -1,4 +1,4 @@
-"""What a network has already applied to an output: which activations a kind of task can have, how to apply and invert them."""
+"""What a network has already applied to an output: which activations there are, how to apply and invert them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ Activation = Literal["none", "sigmoid", "softmax", "log_softmax"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 GIVES_PROBABILITIES: frozenset[Activation] = frozenset(("sigmoid", "softmax"))
 
-CLASS_KINDS = frozenset(("binary", "multiclass", "segmentation"))
-"""The kinds whose output a sigmoid or softmax turns into probabilities."""
-
 FLOOR = -80.0
 """Log-probabilities below it count as equal: the smallest normal number of float32 is e to the -87."""
 CEILING = 5.0
@@ -21,31 +18,6 @@ CEILING = 5.0
 BOTTOM = -10.0
 """Log-odds of a sigmoid below it count as equal: float32 could tell them apart, but runtimes compute a sigmoid to about 6e-8,
 however small it is (ONNX Runtime gives 0 for all below -18), which is 1e-3 in the log-odds there."""
-
-
-def misfit(kind: str, size: int, activation: Activation) -> str | None:
-    """Say why a task cannot have an activation; None: it can.
-
-    Args:
-        kind: the task's.
-        size: values per sample, or channels; 0 where it is not known yet.
-        activation: what the network has applied.
-    """
-    if activation == "none":
-        return None
-    if kind not in CLASS_KINDS:
-        return (
-            f"{kind} values are taken as they are, whatever the network applied; leave activation out (scale and offset "
-            "convert a value to its unit)"
-        )
-    if kind == "binary" and size == 1 and activation != "sigmoid":
-        return f"{activation} of one value is always the same; one value has sigmoid or none"
-    if kind == "binary" and size == 2 and activation == "sigmoid":
-        return (
-            "two sigmoids are two answers that need not sum to 1, so a threshold on one of them means nothing; declare it "
-            "multiclass (the larger one counts), or return one of the two as the output"
-        )
-    return None
 
 
 def probabilities(activation: Activation, values: npt.NDArray[Any], axis: int = 1) -> npt.NDArray[Any]:

@@ -18,6 +18,8 @@ MOST_CHANNELS = 1 << 10
 MOST_BATCH = 1 << 16
 MOST_SIZE = 1 << 24
 """Values per sample."""
+MOST_OUTPUTS = 256
+"""Outputs of the network that make up one task's."""
 
 _TEXT: Schema = {"type": "string"}
 _OBJECT: Schema = {"type": "object"}
@@ -65,7 +67,12 @@ TASK: Schema = _object(
     kind=_TEXT,
     labels=_list(_TEXT),
     unit=_nullable(_TEXT),
-    output={"type": ["string", "integer", "null"]},
+    output={
+        "anyOf": [
+            {"type": ["string", "integer", "null"]},
+            _list({"type": ["string", "integer"]}, minItems=1, maxItems=MOST_OUTPUTS),
+        ]
+    },
     columns=_nullable(_list(_whole(0, MOST_SIZE), minItems=2, maxItems=2)),
     shape=_list(_whole(1, MOST_SIZE), maxItems=8),
     size=_whole(0, MOST_SIZE),

@@ -18,7 +18,7 @@ from mtl_deploy.runtime.files.reading import DocumentError, parse_json, shown
 
 from .preprocessing import Preprocessing
 from .schema import MOST_PIXELS, SIGNATURE
-from .tasks import MANY_CLASSES, Task, check_tasks
+from .tasks import Task, check_tasks
 
 METADATA_KEY = "mtl_deploy"  # the key in ONNX metadata_props
 SIGNATURE_VERSION = 1
@@ -92,10 +92,6 @@ class Signature:
             TaskError: there is no such task, or the sides are no multiples of its stride.
         """
         task = self.task(task_name)
-        if task.kind == "raw":
-            return task.shape
-        if not task.dense:
-            return (task.size,)
         height = self.preprocessing.height if height is None else height
         width = self.preprocessing.width if width is None else width
         stride = task.stride or 1
@@ -104,10 +100,8 @@ class Signature:
                 f"task {task.name!r} has stride {stride}, which does not divide an image of {height}x{width}"
             )
         if self.outputs == "logits":
-            return (task.size, height // stride, width // stride)
-        size = (height, width) if task.upsample else (height // stride, width // stride)
-        plane = task.kind == "depth" or (task.kind == "segmentation" and task.argmax)
-        return size if plane else (task.size, *size)
+            return task.of.raw_shape(task, height, width)
+        return task.of.decoded_shape(task, height, width)
 
     def dtype(self, task_name: str) -> np.dtype[Any]:
         """Return the type of a task's output: float32; for class indices uint8, or int32 where there are more than 256 classes.
@@ -116,9 +110,7 @@ class Signature:
             TaskError: there is no such task.
         """
         task = self.task(task_name)
-        if self.outputs == "logits" or task.kind != "segmentation" or not task.argmax:
-            return np.dtype(np.float32)
-        return np.dtype(np.int32 if task.size > MANY_CLASSES else np.uint8)
+        return np.dtype(np.float32) if self.outputs == "logits" else task.of.decoded_dtype(task)
 
     def subset(self, names: Iterable[str]) -> Signature:
         """Return the signature of a graph that serves only the named tasks, in the order of the network.

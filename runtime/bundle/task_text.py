@@ -7,7 +7,9 @@ from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
 
-from .tasks import KINDS, Task
+from .kinds.options import option_readers, truth
+from .kinds.registry import KINDS, task_kind
+from .tasks import Task
 
 FORM = "NAME=KIND[:LABEL,...][;FIELD=VALUE...]"
 
@@ -16,10 +18,11 @@ def parse_task(text: str) -> Task:
     """Read a task written as ``NAME=KIND``, ``NAME=KIND:label,label`` or, for a regression or depth, ``NAME=regression:unit``.
 
     Other fields follow, each behind a semicolon: ``age=regression:years;scale=100;offset=1;output=2``. Fields are those of
-    :class:`~mtl_deploy.runtime.bundle.tasks.Task` except ``size``, ``stride`` and ``shape``, which come from the network.
-    ``output`` of digits only is a position; ``columns`` is the first and the one after the last, as ``7,9``; ``upsample`` and
-    ``argmax`` are ``true`` or ``false``; ``valid_range`` is two numbers with a comma between them. Spaces around values are
-    ignored. A label with a semicolon needs a task file.
+    :class:`~mtl_deploy.runtime.bundle.tasks.Task` except ``size``, ``stride`` and ``shape``, which come from the network, and
+    those that only the task's kind has. ``output`` of digits only is a position, and several are written with commas between,
+    where the kind takes several; ``columns`` is the first and the one after the last, as ``7,9``; ``upsample`` and ``argmax`` are
+    ``true`` or ``false``; ``valid_range`` is two numbers with a comma between them. Spaces around values are ignored. A label with
+    a semicolon needs a task file.
 
     Raises:
         TaskError: the text has another form, a field is unknown, given twice or malformed, or the task itself is.
@@ -33,23 +36,26 @@ def parse_task(text: str) -> Task:
         )
     given: dict[str, Any] = {"name": name.strip(), "kind": kind.strip()}
     where = f"task {text!r}"
+    of = task_kind(given["kind"]) if given["kind"] in KINDS else None
+    readers = {name: (read, _FORMS.get(name, "")) for name, read in _READERS.items()}
+    readers |= {} if of is None else option_readers(of)
     if colon:
-        field = "unit" if given["kind"] in ("regression", "depth") else "labels"
-        given[field] = _READERS[field](details.strip())
+        field = "labels" if of is None else of.text_field
+        given[field] = readers[field][0](details.strip())
     for part in parts:
         field, equals, value = (piece.strip() for piece in part.partition("="))
         if not part.strip():
             continue
-        if field not in _READERS or not equals:
+        if field not in readers or not equals:
             raise TaskError(
-                f"{where}: {part.strip()!r} is no field=value with one of these fields: {', '.join(_READERS)}"
+                f"{where}: {part.strip()!r} is no field=value with one of these fields: {', '.join(readers)}"
             )
         if field in given:
             raise TaskError(f"{where}: {field} is given twice")
         try:
-            given[field] = _READERS[field](value)
+            given[field] = readers[field][0](value)
         except ValueError:
-            raise TaskError(f"{where}: {field} cannot be {value!r}; {_FORMS[field]}") from None
+            raise TaskError(f"{where}: {field} cannot be {value!r}; {readers[field][1]}") from None
     return Task.from_dict(given, where=where)
 
 
@@ -57,14 +63,9 @@ def _labels(text: str) -> list[str]:
     return [label.strip() for label in text.split(",")]
 
 
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _key(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
+def _key(text: str) -> str | int | list[str | int]:
+    keys: list[str | int] = [int(key) if key.isdecimal() else key for key in map(str.strip, text.split(","))]
+    return keys if len(keys) > 1 else keys[0]
 
 
 def _columns(text: str) -> list[int]:
@@ -87,8 +88,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "output": _key,
     "columns": _columns,
     "valid_range": _numbers,
-    "upsample": _truth,
-    "argmax": _truth,
+    "upsample": truth,
+    "argmax": truth,
 }
 _FORMS = {
     "columns": "write the first column and the one after the last, such as 7,9 for columns 7 and 8",

@@ -6,19 +6,18 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from mtl_deploy.runtime.errors import TaskError
-from mtl_deploy.runtime.files.json_schema import check
+from mtl_deploy.runtime.files.json_schema import Schema, check
 from mtl_deploy.runtime.files.reading import DocumentError, shown
 
-from .activation import ACTIVATIONS, CLASS_KINDS, GIVES_PROBABILITIES, Activation, misfit
+from .activation import ACTIVATIONS, GIVES_PROBABILITIES, Activation
+from .kinds.base import SHARED, TaskKind
+from .kinds.options import option_names, option_schemas, owners, read_options, write_options
+from .kinds.registry import KINDS, task_kind, those_with
 from .schema import TASK
 
-Kind = Literal["regression", "binary", "multiclass", "segmentation", "depth", "normals", "raw"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-DENSE_KINDS: frozenset[Kind] = frozenset(("segmentation", "depth", "normals"))
-"""The kinds with one value per pixel."""
 MANY_CLASSES = 256
 """Up to this many classes, indices are uint8; beyond, int32."""
 
@@ -32,7 +31,8 @@ class Task:
 
     Attributes:
         name: unique in its network; the name of the graph's output and of ``separate/<name>.onnx``.
-        kind: ``regression`` (value = raw * scale + offset), ``binary`` (one logit, or two for a softmax head) or
+        kind: one of :data:`~mtl_deploy.runtime.bundle.kinds.registry.KINDS`: ``regression`` (value = raw *
+            scale + offset), ``binary`` (one logit, or two for a softmax head) or
             ``multiclass`` (one logit per class). Dense kinds, with one value per pixel: ``segmentation`` (one logit per class),
             ``depth`` (value = raw * scale + offset) and ``normals`` (vectors of three components, made unit length). ``raw`` is the
             tensor as it is, of any rank, without a meaning: boxes, landmarks, feature maps.
@@ -40,7 +40,7 @@ class Task:
         unit: the unit of a regression's or depth's value, for example ``years`` or ``metres``.
         output: the network's own key (dict, named tuple) or position (tuple) of this output, or the path to it where outputs nest
             (``det.0``); 0 of a network that returns one tensor. None: the key that has the task's name, or the position in the
-            list of tasks.
+            list of tasks. Several, for a kind whose raw output is made from several.
         columns: of an output that packs several tasks, those that are this task's: the first, and the one after the last
             (channels for maps). None: all of them.
         size: number of values per sample, the last dimension of the raw output; for a dense task its channels (classes, 1 for
@@ -57,13 +57,15 @@ class Task:
         activation: what the network itself has already applied to the output (classes only): ``none`` (logits), ``sigmoid`` (each
             value is a probability by itself), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms).
             None: not given; the exporter finds it in the network's graph, and readers of a bundle take it for ``none``.
+        options: the fields that only this kind has, in the dataclass that it declares; None where it has none. In a task file and
+            in the manifest they stand beside the other fields.
     """
 
     name: str
-    kind: Kind
+    kind: str
     labels: tuple[str, ...] = ()
     unit: str | None = None
-    output: str | int | None = None
+    output: str | int | tuple[str | int, ...] | None = None
     columns: tuple[int, int] | None = None
     size: int = 0
     shape: tuple[int, ...] = ()
@@ -75,6 +77,12 @@ class Task:
     argmax: bool = True
     valid_range: tuple[float, float] | None = None
     activation: Activation | None = None
+    options: Any = None
+
+    @property
+    def of(self) -> TaskKind:
+        """What the task's kind makes of its fields."""
+        return task_kind(self.kind)
 
     @property
     def gives_probabilities(self) -> bool:
@@ -89,12 +97,19 @@ class Task:
     @property
     def of_values(self) -> bool:
         """Whether each image has numbers that are no classes: a regression's values, or a raw tensor."""
-        return self.kind in ("regression", "raw")
+        return self.of.of_values
 
     @property
     def dense(self) -> bool:
         """Whether there is one value per pixel."""
-        return self.kind in DENSE_KINDS
+        return self.of.dense
+
+    @property
+    def outputs(self) -> tuple[str | int, ...]:
+        """The keys or paths of the network's outputs that make up this one; empty where :attr:`output` is not given."""
+        if self.output is None:
+            return ()
+        return self.output if isinstance(self.output, tuple) else (self.output,)
 
     def __post_init__(self) -> None:
         """Check the fields against one another.
@@ -111,19 +126,10 @@ class Task:
             raise TaskError(f"task name {self.name!r} is reserved for the graph's input; choose another")
         if self.kind not in KINDS:
             raise TaskError(f"task {self.name!r}: unknown kind {self.kind!r}; known kinds: {', '.join(KINDS)}")
-        scaled = self.kind in _SCALED
-        if self.labels and (scaled or self.kind in ("normals", "raw")):
-            instead = "a unit, not labels" if scaled else "no labels"
-            raise TaskError(f"task {self.name!r}: {_called(self.kind)} has {instead}")
-        if not scaled and self.unit is not None:
-            raise TaskError(f"task {self.name!r}: only {_SCALED_ARE} has a unit, this is {self.kind}")
-        if not scaled and (self.scale, self.offset) != (1.0, 0.0):
-            raise TaskError(f"task {self.name!r}: only {_SCALED_ARE} has scale and offset, this is {self.kind}")
-        if self.kind == "binary" and len(self.labels) not in (0, 2):
-            raise TaskError(
-                f"task {self.name!r}: a binary task has two labels (negative, positive), got {len(self.labels)}: "
-                f"{', '.join(self.labels)}"
-            )
+        kind = self.of
+        self._check_taken(kind)
+        self._check_options(kind)
+        kind.check(self)
         if len(set(self.labels)) != len(self.labels):
             raise TaskError(f"task {self.name!r}: labels repeat: {', '.join(self.labels)}")
         if not 0.0 < self.threshold < 1.0:
@@ -136,64 +142,56 @@ class Task:
             raise TaskError(
                 f"task {self.name!r}: columns {list(self.columns)}: give the first and the one after the last, as in [7, 9]"
             )
-        if self.shape and (self.kind != "raw" or math.prod(self.shape) != self.size):
-            raise TaskError(
-                f"task {self.name!r}: shape {self.shape} does not fit {_called(self.kind)} of {self.size} values"
-            )
-        self._check_dense()
-        self._check_size(self.size)
-
-    def _check_dense(self) -> None:
-        for field in _DENSE_FIELDS:
-            if getattr(self, field) != getattr(Task, field) and not _has(self.kind, field):
-                raise TaskError(f"task {self.name!r}: {_called(self.kind)} has no {field}; {_ONLY[field]}")
+        if self.shape and (not kind.keeps_shape or math.prod(self.shape) != self.size):
+            raise TaskError(f"task {self.name!r}: shape {self.shape} does not fit {kind.called} of {self.size} values")
         if self.stride < 0:
             raise TaskError(f"task {self.name!r}: stride {self.stride} is negative")
-        if self.valid_range is not None:
-            low, high = self.valid_range
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise TaskError(
-                    f"task {self.name!r}: valid_range {low:g}, {high:g}: give the least and the greatest depth, two finite "
-                    "numbers, the least first"
-                )
+        self._check_outputs(kind)
+        self._check_size(self.size)
+
+    def _check_taken(self, kind: TaskKind) -> None:
+        if self.labels and "labels" not in kind.takes:
+            instead = "a unit, not labels" if "unit" in kind.takes else "no labels"
+            raise TaskError(f"task {self.name!r}: {kind.called} has {instead}")
+        if self.unit is not None and "unit" not in kind.takes:
+            raise TaskError(f"task {self.name!r}: only {those_with('unit')} has a unit, this is {self.kind}")
+        if (self.scale, self.offset) != (1.0, 0.0) and "scale" not in kind.takes:
+            raise TaskError(f"task {self.name!r}: only {those_with('scale')} has scale and offset, this is {self.kind}")
+        for field, why in _REFUSED.items():
+            if getattr(self, field) != getattr(Task, field) and field not in kind.takes:
+                raise TaskError(f"task {self.name!r}: {kind.called} has no {field}; {why}")
+
+    def _check_options(self, kind: TaskKind) -> None:
+        if self.options is None and kind.options is not None:
+            object.__setattr__(self, "options", read_options(kind, {}, f"task {self.name!r}"))
+        if self.options is not None and (kind.options is None or not isinstance(self.options, kind.options)):
+            wanted = "none" if kind.options is None else kind.options.__name__
+            raise TaskError(
+                f"task {self.name!r}: options are {type(self.options).__name__}; {kind.called} takes {wanted}"
+            )
+
+    def _check_outputs(self, kind: TaskKind) -> None:
+        if not isinstance(self.output, tuple):
+            return
+        if self.columns is not None:
+            raise TaskError(
+                f"task {self.name!r}: columns of several outputs; give one output with columns, or several without"
+            )
+        most = kind.most_outputs
+        if len(self.output) < 2 or (most and len(self.output) > most):
+            few = "one output" if most == 1 else f"up to {most} outputs" if most else "two outputs or more in a list"
+            raise TaskError(
+                f"task {self.name!r}: output {list(self.output)}: {kind.called} takes {few}"
+                f"{' of the network' if most else ', or one without'}"
+            )
+        if len(set(map(str, self.output))) != len(self.output):
+            raise TaskError(f"task {self.name!r}: output {list(self.output)} names one twice")
 
     def _check_size(self, size: int) -> None:
-        if reason := misfit(self.kind, size, self.applied):
+        if self.applied != "none" and (reason := self.of.misfit(size, self.applied)):
             raise TaskError(f"task {self.name!r}, activation {self.activation}: {reason}")
-        if not size:  # not known yet
-            return
-        if self.dense:
-            self._check_channels(size)
-        if self.kind == "binary" and size not in (1, 2):
-            raise TaskError(
-                f"task {self.name!r} is binary but the network returns {size} values per sample; a binary head gives 1 (a logit) "
-                f"or 2; declare it multiclass if exactly one of {size} classes holds. If they are {size} yes-or-no answers, each "
-                "is a binary task of its own: the same output, with columns = [0, 1], [1, 2] and so on"
-            )
-        if self.kind == "multiclass" and size < 2:
-            raise TaskError(
-                f"task {self.name!r} is multiclass but the network returns {size} value per sample; "
-                "declare it binary or regression"
-            )
-        if self.kind == "multiclass" and self.labels and len(self.labels) != size:
-            raise TaskError(
-                f"task {self.name!r} has {len(self.labels)} labels but the network returns {size} values per sample"
-            )
-
-    def _check_channels(self, size: int) -> None:
-        expected = {"depth": 1, "normals": 3}.get(self.kind)
-        if expected is not None and size != expected:
-            raise TaskError(
-                f"task {self.name!r} is {self.kind} but the network returns {size} channel{'s' if size != 1 else ''}; "
-                f"{self.kind} {'is one value' if expected == 1 else 'are three values'} per pixel"
-            )
-        if self.kind == "segmentation" and size < 2:
-            raise TaskError(
-                f"task {self.name!r} is segmentation but the network returns {size} channel; it needs one per class, two or more "
-                "(for one value per pixel declare it depth)"
-            )
-        if self.kind == "segmentation" and self.labels and len(self.labels) != size:
-            raise TaskError(f"task {self.name!r} has {len(self.labels)} labels but the network returns {size} channels")
+        if size:  # otherwise it is not known yet
+            self.of.check_size(self, size)
 
     def with_size(self, size: int, stride: int = 0, shape: tuple[int, ...] = ()) -> Task:
         """Return the task with the size of its raw output: values per sample, or a dense task's channels.
@@ -211,27 +209,22 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; fields that do not apply to the kind are left out."""
+        kind = self.of
         data: dict[str, Any] = {"name": self.name, "kind": self.kind, "size": self.size}
         if self.labels:
             data["labels"] = list(self.labels)
         if self.output is not None:
-            data["output"] = self.output
+            data["output"] = list(self.output) if isinstance(self.output, tuple) else self.output
         if self.columns is not None:
             data["columns"] = list(self.columns)
-        if self.kind == "raw":
+        if kind.keeps_shape:
             data["shape"] = list(self.shape)
-        if self.kind in _SCALED:
-            data |= {"unit": self.unit, "scale": self.scale, "offset": self.offset}
-        if self.kind == "binary":
-            data["threshold"] = self.threshold
-        for field in _DENSE_FIELDS:
-            if _has(self.kind, field):
-                data[field] = getattr(self, field)
+        data |= {field: getattr(self, field) for field in _WRITTEN if field in kind.takes}
         if self.valid_range is not None:
             data["valid_range"] = list(self.valid_range)
-        if self.activation is not None and self.kind in CLASS_KINDS:
+        if self.activation is not None and kind.of_classes:
             data["activation"] = self.activation
-        return data
+        return data | write_options(self.options)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "task") -> Task:
@@ -244,44 +237,44 @@ class Task:
         Raises:
             TaskError: a field is missing, unknown, of the wrong type or does not fit.
         """
-        known = {field.name for field in fields(cls)}
+        kind = task_kind(data["kind"]) if isinstance(data.get("kind"), str) and data["kind"] in KINDS else None
+        own = () if kind is None else option_names(kind)
+        known = {field.name for field in fields(cls)} - {"options"} | set(own)
         if unknown := sorted(set(data) - known):
-            raise TaskError(f"{where}: unknown field {shown(unknown[0])}; known fields: {', '.join(sorted(known))}")
+            others = owners(unknown[0]) if isinstance(unknown[0], str) else []
+            only = f"only {' and '.join(others)} has it; " if others else ""
+            raise TaskError(
+                f"{where}: unknown field {shown(unknown[0])}; {only}known fields: {', '.join(sorted(known))}"
+            )
         try:
-            check(dict(data), TASK)
+            check(dict(data), TASK if kind is None else task_schema(kind))
         except DocumentError as error:
             raise TaskError(f"{where}: {error}") from error
-        for field in _DENSE_FIELDS:
-            if field in data and data["kind"] in KINDS and not _has(data["kind"], field):
-                raise TaskError(f"{where}: {_called(data['kind'])} has no {field}; {_ONLY[field]}")
+        for field, why in _REFUSED.items():
+            if field in data and kind is not None and field not in kind.takes:
+                raise TaskError(f"{where}: {kind.called} has no {field}; {why}")
         ends = data.get("valid_range")
         valid_range = None if ends is None else (float(ends[0]), float(ends[1]))
         columns = None if data.get("columns") is None else tuple(data["columns"])
-        lists = {"labels": tuple(data.get("labels", ())), "columns": columns, "shape": tuple(data.get("shape", ()))}
-        return cls(**{**data, **lists, "kind": cast("Kind", data["kind"]), "valid_range": valid_range})
+        output = data.get("output")
+        made = {
+            "labels": tuple(data.get("labels", ())),
+            "columns": columns,
+            "shape": tuple(data.get("shape", ())),
+            "output": output if not isinstance(output, list) else tuple(output) if len(output) > 1 else output[0],
+            "valid_range": valid_range,
+            "options": None if kind is None else read_options(kind, data, where),
+        }
+        return cls(**{**{name: value for name, value in data.items() if name not in own}, **made})
 
 
-_SCALED: frozenset[Kind] = frozenset(("regression", "depth"))
-_SCALED_ARE = "a regression or depth"
-_ONLY = {
-    "stride": "only dense tasks have one",
-    "upsample": "only dense tasks have it",
-    "argmax": "only segmentation has it",
-    "valid_range": "only depth has one",
-}
-_DENSE_FIELDS = tuple(_ONLY)
+_REFUSED = {field: why for field, why in SHARED.items() if why}
+_WRITTEN = ("unit", "scale", "offset", "threshold", "stride", "upsample", "argmax", "valid_range")
 
 
-def _has(kind: Kind, field: str) -> bool:
-    """Return whether a kind has one of the fields of dense tasks."""
-    only = {"argmax": "segmentation", "valid_range": "depth"}.get(field)
-    return kind in DENSE_KINDS if only is None else kind == only
-
-
-def _called(kind: Kind) -> str:
-    if kind in DENSE_KINDS:
-        return kind
-    return {"regression": "a regression", "raw": "a raw tensor"}.get(kind, f"a {kind} task")
+def task_schema(kind: TaskKind) -> Schema:
+    """Return the JSON Schema of a kind's tasks: in a signature, or a table of a task file."""
+    return {**TASK, "properties": {**TASK["properties"], **option_schemas(kind)}}
 
 
 def check_tasks(tasks: Iterable[Task]) -> tuple[Task, ...]:

@@ -1,4 +1,4 @@
-"""A map summed up in one line, or in a few numbers: for tables and JSON."""
+"""Maps and numbers summed up in one line, or in a few numbers: for tables and JSON."""
 
 from __future__ import annotations
 
@@ -7,35 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl_deploy.runtime.arrays import Array
-from mtl_deploy.runtime.bundle.tasks import Kind
 
-NAMED = 3  # classes that a line names
 LISTED = 12  # numbers that a line lists; of more it shows the first few
 SHOWN = 4  # the first few
-
-
-def describe(kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None) -> str:
-    """Return one line: the largest classes, the range of depth, or the mean direction of normals.
-
-    Args:
-        kind: a dense task's.
-        value: its prediction's, as :func:`~mtl_deploy.runtime.predictions.maps.dense_values` gives it.
-        labels: a segmentation's; may be empty.
-        unit: of depth.
-        unseen: the index of pixels that the network has not seen; None where there are none.
-    """
-    if kind == "segmentation":
-        shares = class_shares(value, labels, unseen)
-        named = ", ".join(with_share(label, f"{100 * share:.1f} %") for label, share in list(shares.items())[:NAMED])
-        return named + (f", {len(shares) - NAMED} more" if len(shares) > NAMED else "")
-    if kind == "depth":
-        found = depth_range(value)
-        if found is None:
-            return "no finite depth"
-        least, median, greatest = found
-        return f"{least:.3g} to {greatest:.3g}{f' {unit}' if unit else ''}, median {median:.3g}"
-    direction = mean_direction(value)
-    return f"mean direction ({', '.join(f'{part:.2f}' for part in direction)})"
 
 
 def class_name(label: str) -> str:
@@ -59,22 +33,6 @@ def describe_numbers(values: Array, unit: str | None) -> str:
     finite = flat[np.isfinite(flat)]
     span = f"from {finite.min():.4g} to {finite.max():.4g}{suffix}" if finite.size else "none of them finite"
     return f"{first}, ... ({flat.size} values, {span})"
-
-
-def summarize(
-    kind: Kind, value: Array, labels: Sequence[str], unit: str | None, unseen: int | None = None
-) -> dict[str, object]:
-    """Return the same in full, JSON-ready; arguments as :func:`describe`'s."""
-    data: dict[str, object] = {"shape": list(value.shape)}
-    if kind == "segmentation":
-        return data | {
-            "shares": {label: round(share, 6) for label, share in class_shares(value, labels, unseen).items()}
-        }
-    if kind == "depth":
-        found = depth_range(value)
-        numbers: tuple[float | None, ...] = (None, None, None) if found is None else found
-        return data | dict(zip(("min", "median", "max"), numbers, strict=True)) | {"unit": unit}
-    return data | {"mean_direction": [round(part, 6) for part in mean_direction(value)]}
 
 
 def describe_raw(value: Array) -> str:

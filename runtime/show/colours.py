@@ -108,3 +108,13 @@ def of_normals(normals: Floats) -> Pixels:
     """Return the picture ``(H, W, 3) uint8`` of unit normals ``(H, W, 3)``: -1 to 1 of x, y and z become 0 to 255 of R, G and B."""
     picture: Pixels = np.round(255 * (np.clip(np.nan_to_num(normals), -1, 1) + 1) / 2).astype(np.uint8)
     return picture
+
+
+def value_range(values: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Return the ends of a scale for ``values``: their 1st and 99th percentile, so that single pixels do not set it."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(end) for end in np.percentile(finite.astype(np.float64), [1, 99]))
+    around = max(0.5, 1e-6 * abs(low))
+    return (low, high) if high - low > 1e-9 * abs(low) else (low - around, high + around)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +11,22 @@ import numpy.typing as npt
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.predictions.decoding import Prediction
-from mtl_deploy.runtime.predictions.summary import with_share
+from mtl_deploy.runtime.predictions.decoding import Prediction, kind_of
+from mtl_deploy.runtime.predictions.drawing import Legend, Scale, Words
 
-from .colours import Pixels, of_classes, of_normals, of_numbers, palette
+from .colours import Pixels, of_numbers
+from .fonts import font_of, pillow
+from .marks import tinted, with_marks
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
-    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+    from .fonts import Font
+
     Picture = Image.Image
 
 SMALLEST = 320  # pixels of a panel's shorter side at least: text must be readable
 LARGEST = 960  # pixels of a panel's longer side at most
-BLEND = 0.6  # share of the class's colour over the image
-LISTED = 12  # classes in a legend
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 24), (110, 110, 110)
 
@@ -39,37 +40,33 @@ def show(image: npt.NDArray[np.uint8], predictions: Mapping[str, Prediction], ta
         tasks: the model's.
 
     Returns:
-        an RGB picture (``PIL.Image``): the image with the vector tasks written below it, then one panel per dense task.
+        an RGB picture (``PIL.Image``): the image with marks on it and, in words below it, what has no panel of
+        its own; then one panel per dense task.
 
     Raises:
         ImageError: Pillow is not installed, or a dense prediction has another size than the image.
     """
-    image_module, _, _ = _pillow()
+    image_module, _, _ = pillow()
     shown = [task for task in tasks if task.name in predictions]
-    lines = [f"{task.name}: {predictions[task.name]}" for task in shown if not task.dense]
-    dense = [task for task in shown if task.dense]
-    for task in dense:
-        value = np.asarray(predictions[task.name].value)
-        if value.shape[:2] != image.shape[:2]:
-            raise ImageError(f"task {task.name!r}: predictions of {value.shape[:2]} for an image of {image.shape[:2]}")
+    for task in shown:
+        value = predictions[task.name].value
+        if task.dense and np.shape(value)[:2] != image.shape[:2]:
+            raise ImageError(
+                f"task {task.name!r}: predictions of {np.shape(value)[:2]} for an image of {image.shape[:2]}"
+            )
+    kinds = {task.name: kind_of(task.kind) for task in shown}
+    own = {task.name: kinds[task.name].panel(task, predictions[task.name], image) for task in shown}
+    lines = [f"{task.name}: {predictions[task.name]}" for task in shown if own[task.name] is None]
+    marks = [mark for task in shown for mark in kinds[task.name].marks(task, predictions[task.name])]
+    beside = [(name, panel) for name, panel in own.items() if panel is not None]
     width, height = panel_size(image.shape[1], image.shape[0])
     unit = max(14, round(min(width, height) / 22))
-    panels = [_panel(_resized(image, width, height), "" if dense else None, _text_key(lines, width, unit), unit)]
-    for task in dense:
-        value = np.asarray(predictions[task.name].value)
-        key: Picture | None
-        if task.kind == "segmentation":
-            colours = of_classes(value, _classes(task, value))
-            blended = np.round(BLEND * colours + (1 - BLEND) * image).astype(np.uint8)
-            key = _legend(task, value, width, unit)
-        elif task.kind == "depth":
-            low, high = value_range(value)
-            blended = of_numbers(value, low, high)
-            key = _scale(low, high, task.unit, width, unit)
-        else:
-            blended = of_normals(value)
-            key = _text_key(["red x, green y, blue z: -1 dark, 1 bright"], width, unit)
-        panels.append(_panel(_resized(blended, width, height), task.name, key, unit))
+    first = with_marks(_resized(tinted(image, marks), width, height), marks, width / image.shape[1], unit)
+    panels = [_panel(first, "" if beside else None, _text_key(lines, width, unit), unit)]
+    panels += [
+        _panel(_resized(panel.pixels, width, height), name, _key(panel.key, width, unit), unit)
+        for name, panel in beside
+    ]
     columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
     tallest = [max(panel.height for panel in panels[row * columns : (row + 1) * columns]) for row in range(rows)]
@@ -87,10 +84,10 @@ def caption(picture: Picture, text: str) -> None:
     """Write a line into a picture's upper left corner, in place, on a background that keeps it readable."""
     if not text:
         return
-    _, drawing, _ = _pillow()
+    _, drawing, _ = pillow()
     draw = drawing.Draw(picture)
     unit = max(14, min(picture.size) // 45)
-    font = _font(unit)
+    font = font_of(unit)
     draw.rectangle((unit // 2, unit // 2, round(unit * 1.5 + font.getlength(text)), 2 * unit), fill=_INK)
     draw.text((unit, round(0.6 * unit)), text, fill=_PAPER, font=font)
 
@@ -100,16 +97,6 @@ def panel_size(width: int, height: int) -> tuple[int, int]:
     factor = max(1.0, SMALLEST / min(width, height))
     factor = min(factor, LARGEST / max(width, height))
     return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-def value_range(values: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the ends of a scale for ``values``: their 1st and 99th percentile, so that single pixels do not set it."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(end) for end in np.percentile(finite.astype(np.float64), [1, 99]))
-    around = max(0.5, 1e-6 * abs(low))
-    return (low, high) if high - low > 1e-9 * abs(low) else (low - around, high + around)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -122,12 +109,16 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
-def _classes(task: Task, value: npt.NDArray[np.generic]) -> int:
-    return task.size or len(task.labels) or int(value.max()) + 1
+def _key(key: Legend | Scale | Words | None, width: int, unit: int) -> Picture | None:
+    if key is None:
+        return None
+    if isinstance(key, Legend):
+        return _legend(key, width, unit)
+    return _scale(key, width, unit) if isinstance(key, Scale) else _text_key(key.lines, width, unit)
 
 
 def _resized(pixels: Pixels, width: int, height: int) -> Picture:
-    image_module, _, _ = _pillow()
+    image_module, _, _ = pillow()
     picture: Picture = image_module.fromarray(np.ascontiguousarray(pixels))
     if picture.size == (width, height):
         return picture
@@ -139,13 +130,13 @@ def _resized(pixels: Pixels, width: int, height: int) -> Picture:
 
 def _panel(picture: Picture, title: str | None, key: Picture | None, unit: int) -> Picture:
     """Return a picture with its title above and its key below. An empty title leaves its place blank; None takes no place."""
-    image_module, drawing, _ = _pillow()
+    image_module, drawing, _ = pillow()
     top = 0 if title is None else round(1.6 * unit)
     panel: Picture = image_module.new(
         "RGB", (picture.width, top + picture.height + (0 if key is None else key.height)), _PAPER
     )
     if title:
-        drawing.Draw(panel).text((0, round(0.15 * unit)), title, fill=_INK, font=_font(unit))
+        drawing.Draw(panel).text((0, round(0.15 * unit)), title, fill=_INK, font=font_of(unit))
     panel.paste(picture, (0, top))
     if key is not None:
         panel.paste(key, (0, top + picture.height))
@@ -156,8 +147,8 @@ def _text_key(lines: Sequence[str], width: int, unit: int) -> Picture | None:
     """Return lines of text, wrapped to the width; None for none."""
     if not lines:
         return None
-    image_module, drawing, _ = _pillow()
-    font = _font(unit)
+    image_module, drawing, _ = pillow()
+    font = font_of(unit)
     wrapped = [piece for line in lines for piece in _wrapped(line, font, width)]
     key: Picture = image_module.new("RGB", (width, round((1.35 * len(wrapped) + 0.6) * unit)), _PAPER)
     draw = drawing.Draw(key)
@@ -177,22 +168,10 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
     return lines or [""]
 
 
-def _legend(task: Task, value: npt.NDArray[np.generic], width: int, unit: int) -> Picture:
-    """Return the classes that occur, the largest first, each with its colour and its share of the pixels."""
-    image_module, drawing, _ = _pillow()
-    classes = _classes(task, value)
-    indices = np.asarray(value, np.int64).ravel()
-    known = indices[(indices >= 0) & (indices < classes)]  # a crop leaves pixels without a class
-    counts = np.bincount(known, minlength=classes)
-    order = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
-    font, colours = _font(unit), palette(classes)
-    entries = []
-    for index in order[:LISTED]:
-        label = visible(task.labels[index]) if index < len(task.labels) else str(index)
-        entries.append((with_share(label, f"{100 * counts[index] / known.size:.0f} %"), colours[index]))
-    if rest := order[LISTED:]:
-        share = 100 * counts[rest].sum() / known.size
-        entries.append((f"{len(rest)} more: {share:.0f} %", None))
+def _legend(legend: Legend, width: int, unit: int) -> Picture:
+    """Return texts, each behind its colour, in as many lines as they need."""
+    image_module, drawing, _ = pillow()
+    font, entries = font_of(unit), legend.entries
     swatch = round(0.8 * unit)
     step, places, x, y = round(1.4 * unit), [], 0, round(0.4 * unit)
     for text, colour in entries:
@@ -205,24 +184,23 @@ def _legend(task: Task, value: npt.NDArray[np.generic], width: int, unit: int) -
     draw = drawing.Draw(key)
     for left, top, text, colour in places:
         if colour is not None:
-            draw.rectangle(
-                (left, top + 0.15 * unit, left + swatch, top + 0.15 * unit + swatch), tuple(map(int, colour))
-            )
+            draw.rectangle((left, top + 0.15 * unit, left + swatch, top + 0.15 * unit + swatch), colour)
         draw.text((left + round(1.4 * swatch), top), text, fill=_INK if colour is not None else _FAINT, font=font)
     return key
 
 
-def _scale(low: float, high: float, unit_name: str | None, width: int, unit: int) -> Picture:
-    """Return a bar with the colours from ``low`` to ``high``, and round numbers under it."""
-    image_module, drawing, _ = _pillow()
-    font, margin, bar = _font(unit), round(1.2 * unit), round(0.8 * unit)
+def _scale(scale: Scale, width: int, unit: int) -> Picture:
+    """Return a bar with the colours of numbers, and round numbers under it."""
+    low, high = scale.low, scale.high
+    image_module, drawing, _ = pillow()
+    font, margin, bar = font_of(unit), round(1.2 * unit), round(0.8 * unit)
     key: Picture = image_module.new("RGB", (width, round(3.1 * unit)), _PAPER)
     inner = max(2, width - 2 * margin)
     ramp = of_numbers(np.linspace(low, high, inner, dtype=np.float32)[None].repeat(bar, axis=0), low, high)
     top = round(0.5 * unit)
     key.paste(image_module.fromarray(ramp), (margin, top))
     draw = drawing.Draw(key)
-    name = f" {visible(unit_name)}" if unit_name else ""
+    name = f" {visible(scale.unit)}" if scale.unit else ""
     numbers = ticks(low, high, most=max(3, min(7, width // (5 * unit))))
     for number in numbers:
         x = margin + round((number - low) / (high - low) * (inner - 1))
@@ -231,20 +209,3 @@ def _scale(low: float, high: float, unit_name: str | None, width: int, unit: int
         start = min(max(0.0, x - font.getlength(f"{number:g}") / 2), width - font.getlength(text))
         draw.text((start, top + bar + unit // 4), text, fill=_INK, font=font)
     return key
-
-
-def _font(size: int) -> Font:
-    _, _, fonts = _pillow()
-    try:
-        font: Font = fonts.load_default(size)
-    except (ImportError, OSError):  # Pillow was built without FreeType: its one small font
-        font = fonts.load_default()
-    return font
-
-
-def _pillow() -> tuple[Any, Any, Any]:
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise ImageError("drawing predictions needs Pillow: pip install 'mtl-deploy[images]'") from None
-    return Image, ImageDraw, ImageFont

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.forward.binding import bind_tasks
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import network_input
-from mtl_deploy.export.verification.expected import margins
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -130,7 +130,8 @@ def test_a_bundle_holds_how_sure_the_network_is_so_that_engines_are_not_judged_b
     }
     values = np.zeros((1, 3, 1, 1), np.float32)
     values[0, :, 0, 0] = 1.0, 4.0, 2.5
-    assert margins(Task("s", "segmentation", size=3, stride=1), values) == pytest.approx(1.5)
+    task = Task("s", "segmentation", size=3, stride=1)
+    assert kind_of(task).margins(task, values) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("fields", ["upsample = false", "argmax = false"])

@@ -9,13 +9,13 @@ import pytest
 from dense_bundle import LABELS, SIZE, dense_graph, dense_signature, write_dense_bundle
 
 from mtl_deploy.calibration.accuracy.evaluate import evaluate, relative_errors, stored
-from mtl_deploy.calibration.accuracy.map_metrics import figures, picture_sums
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.accuracy.run import run_graph
 from mtl_deploy.calibration.cli import main
 from mtl_deploy.calibration.data.dataset import CalibrationData
 from mtl_deploy.calibration.data.dense_labels import LabelArray
 from mtl_deploy.calibration.data.images import synthetic_images
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.tasks import Task
@@ -63,8 +63,9 @@ def test_dense_figures_are_those_of_all_pixels_at_once(images: np.ndarray) -> No
     assert matrix.cell("normals", "moved").unit == "degrees"
     half = matrix.cell("seg", "moved")
     assert half.agreement == pytest.approx(0.5)
-    straight = sum(picture_sums(signature.tasks[0], moved["seg"][i], dense["seg"].read(i)) for i in range(IMAGES))
-    assert half.metrics["mean_iou"] == pytest.approx(float(figures(signature.tasks[0], straight)["mean_iou"]))
+    kind = kind_of(signature.tasks[0])
+    straight = sum(kind.row(signature.tasks[0], moved["seg"][i], dense["seg"].read(i)) for i in range(IMAGES))
+    assert half.metrics["mean_iou"] == pytest.approx(float(kind.total(signature.tasks[0], straight)["mean_iou"]))
     assert half.drop == pytest.approx(1 - half.metrics["mean_iou"])
     apart = found.apart["moved", "depth"]
     assert apart.mean == pytest.approx(0.4, rel=1e-4)

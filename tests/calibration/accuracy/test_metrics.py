@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mtl_deploy.calibration.accuracy.metrics import NAMES, lower_is_better, main_metric, metrics, per_sample
+from mtl_deploy.calibration.accuracy.metrics import lower_is_better, main_metric, metrics, per_sample
+from mtl_deploy.calibration.kinds.registry import KINDS, named
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.predictions.decoding import decode
 
@@ -99,7 +100,8 @@ def test_the_main_metric_is_the_error_or_the_accuracy() -> None:
     assert [main_metric(task) for task in (AGE, GENDER, RACE)] == ["mae", "accuracy", "accuracy"]
     dense = [Task("a", "segmentation", size=2), Task("b", "depth", size=1), Task("c", "normals", size=3)]
     assert [main_metric(task) for task in dense] == ["mean_iou", "rmse", "mean_angle"]
-    assert [name for name in NAMES if lower_is_better(name)] == ["mae", "rmse", "abs_rel", "mean_angle"]
+    keys = {key for name in KINDS for key in named(name).metrics}
+    assert {"mae", "rmse", "abs_rel", "mean_angle"} == {key for key in keys if lower_is_better(key)}
 
 
 @pytest.mark.parametrize("decoded", [True, False])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.calibration.accuracy.bootstrap import paired_interval
-from mtl_deploy.calibration.accuracy.map_metrics import picture_sums
 from mtl_deploy.calibration.accuracy.paired_losses import FEWEST, Losses, MeanSample, Sample, images_needed, within
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.calibration.search.budgets import error_shares
 from mtl_deploy.runtime.bundle.tasks import Task
 
@@ -50,7 +50,7 @@ def test_depth_has_the_same() -> None:
     before, after = (
         Losses(
             DEPTH,
-            np.array([picture_sums(DEPTH, t + scale * n, t) for t, n in zip(truth, noise, strict=True)]),
+            np.array([kind_of(DEPTH).row(DEPTH, t + scale * n, t) for t, n in zip(truth, noise, strict=True)]),
             True,
             np.arange(60),
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtl_deploy.calibration.accuracy.matrix import RELATIVE, compare
+from mtl_deploy.calibration.accuracy.matrix import compare
 from mtl_deploy.calibration.data.arrays import read_arrays
 from mtl_deploy.calibration.data.dataset import CalibrationData
+from mtl_deploy.calibration.kinds.raw.kind import RELATIVE
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError

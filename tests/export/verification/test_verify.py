@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.verification.expected import run_network
-from mtl_deploy.export.verification.verify import Row, classes, require_passed, verify
+from mtl_deploy.export.verification.verify import Row, require_passed, verify
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
@@ -286,6 +287,6 @@ def test_what_a_networks_own_activation_hides_is_compared(outputs: Any, factor: 
 )
 def test_the_class_is_the_runtimes(task: Task, values: list[list[float]], decoded: bool, wanted: list[int]) -> None:
     outputs = np.array(values, np.float32)
-    assert classes(task, outputs, decoded).astype(int).tolist() == wanted
+    assert kind_of(task).chosen(task, outputs, decoded=decoded).astype(int).tolist() == wanted
     form: Any = "decoded" if decoded else "logits"
     assert [prediction.value for prediction in decode(task, outputs, form)] == wanted

@@ -15,7 +15,8 @@ from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cli import main
 from mtl_deploy.runtime.predictions.decoding import decode
-from mtl_deploy.runtime.show.picture import show, value_range
+from mtl_deploy.runtime.show.colours import value_range
+from mtl_deploy.runtime.show.picture import show
 
 MakeBundle = Callable[..., Path]
 AGE = Task("age", "regression", unit="years", size=1)

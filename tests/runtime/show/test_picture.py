@@ -10,9 +10,10 @@ from PIL import Image
 
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.kinds.segmentation.legend import BLEND
 from mtl_deploy.runtime.predictions.decoding import Prediction
-from mtl_deploy.runtime.show.colours import of_normals, of_numbers, palette
-from mtl_deploy.runtime.show.picture import BLEND, caption, panel_size, show, ticks, value_range
+from mtl_deploy.runtime.show.colours import of_normals, of_numbers, palette, value_range
+from mtl_deploy.runtime.show.picture import caption, panel_size, show, ticks
 
 SEGMENTATION = Task("parts", "segmentation", labels=("floor", "wall", "box"), size=3)
 DEPTH = Task("depth", "depth", unit="metres", size=1)

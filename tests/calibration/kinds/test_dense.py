@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from mtl_deploy.calibration.accuracy.map_metrics import angles, differences, drop_interval, figures, picture_sums
+from mtl_deploy.calibration.accuracy.row_metrics import drop_interval
+from mtl_deploy.calibration.kinds.normals.kind import angles
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
 
 SEGMENTATION = Task("parts", "segmentation", size=4)
@@ -22,7 +24,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def total(task: Task, answers: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    return np.array([picture_sums(task, one, other) for one, other in zip(answers, truths, strict=True)])
+    return np.array([kind_of(task).row(task, one, other) for one, other in zip(answers, truths, strict=True)])
 
 
 def test_mean_iou_is_that_of_one_confusion_matrix_over_known_pixels() -> None:
@@ -30,7 +32,7 @@ def test_mean_iou_is_that_of_one_confusion_matrix_over_known_pixels() -> None:
     truth = random.integers(0, 3, (IMAGES, *SIZE)).astype(np.int32)  # class 3 never occurs
     answer = np.where(random.random(truth.shape) < 0.3, random.integers(0, 3, truth.shape), truth)
     truth[random.random(truth.shape) < 0.1] = -1
-    found = figures(SEGMENTATION, total(SEGMENTATION, answer, truth).sum(axis=0))
+    found = kind_of(SEGMENTATION).total(SEGMENTATION, total(SEGMENTATION, answer, truth).sum(axis=0))
     known = truth >= 0
     overlaps = [
         ((answer == name) & (truth == name)).sum() / (((answer == name) | (truth == name)) & known).sum()
@@ -45,7 +47,7 @@ def test_depth_is_measured_in_the_linear_scale() -> None:
     truth = random.uniform(1, 8, (IMAGES, *SIZE)).astype(np.float32)
     answer = (truth * random.uniform(0.7, 1.4, truth.shape)).astype(np.float32)
     truth[random.random(truth.shape) < 0.2] = np.nan
-    found = figures(DEPTH, total(DEPTH, answer, truth).sum(axis=0))
+    found = kind_of(DEPTH).total(DEPTH, total(DEPTH, answer, truth).sum(axis=0))
     known = np.isfinite(truth)
     error = (answer - truth)[known]
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
@@ -63,7 +65,7 @@ def test_normals_are_measured_by_their_angle() -> None:
     turned[0] = axis[0]
     truth = axis.copy()
     truth[-1] = np.nan
-    found = figures(NORMALS, picture_sums(NORMALS, turned, truth))
+    found = kind_of(NORMALS).total(NORMALS, kind_of(NORMALS).row(NORMALS, turned, truth))
     rows = SIZE[0] - 1
     assert found["mean_angle"] == pytest.approx(20 * (rows - 1) / rows, rel=1e-5)
     assert found["within_11.25"] == pytest.approx(1 / rows)
@@ -83,18 +85,18 @@ def test_an_answer_that_is_no_number_is_infinitely_wrong(task: Task) -> None:
     truth = np.ones(SIZE, np.float32) if task is DEPTH else unit(np.ones((*SIZE, 3)))
     answer = truth.copy()
     answer[3, 3] = np.nan
-    sums = picture_sums(task, answer, truth)[None]
-    right = picture_sums(task, truth, truth)[None]
-    assert next(iter(figures(task, sums[0]).values())) == np.inf
+    sums = kind_of(task).row(task, answer, truth)[None]
+    right = kind_of(task).row(task, truth, truth)[None]
+    assert next(iter(kind_of(task).total(task, sums[0]).values())) == np.inf
     assert drop_interval(task, sums, right) == (math.inf, math.inf, math.inf)
-    assert differences(task, answer, truth).max() == np.inf
+    assert kind_of(task).distances(task, answer, truth).max() == np.inf
 
 
 def test_images_without_known_pixels_add_nothing() -> None:
-    nothing = picture_sums(DEPTH, np.ones(SIZE, np.float32), np.full(SIZE, np.nan, np.float32))
+    nothing = kind_of(DEPTH).row(DEPTH, np.ones(SIZE, np.float32), np.full(SIZE, np.nan, np.float32))
     assert not nothing.any()
-    assert not picture_sums(SEGMENTATION, np.zeros(SIZE, np.int32), np.full(SIZE, 255, np.int32)).any()
-    assert np.isnan(figures(DEPTH, nothing)["rmse"])
+    assert not kind_of(SEGMENTATION).row(SEGMENTATION, np.zeros(SIZE, np.int32), np.full(SIZE, 255, np.int32)).any()
+    assert np.isnan(kind_of(DEPTH).total(DEPTH, nothing)["rmse"])
 
 
 def test_the_interval_of_a_drop_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -122,6 +124,7 @@ def test_the_same_answers_lose_nothing() -> None:
     assert 0 < low < drop < high
     assert drop == pytest.approx(
         float(
-            figures(SEGMENTATION, sums.sum(axis=0))["mean_iou"] - figures(SEGMENTATION, worse.sum(axis=0))["mean_iou"]
+            kind_of(SEGMENTATION).total(SEGMENTATION, sums.sum(axis=0))["mean_iou"]
+            - kind_of(SEGMENTATION).total(SEGMENTATION, worse.sum(axis=0))["mean_iou"]
         )
     )

@@ -1,0 +1,1 @@
+"""The kind ``binary``: labels are one of two classes, judged by accuracy."""

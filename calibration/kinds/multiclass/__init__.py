@@ -1,0 +1,1 @@
+"""The kind ``multiclass``: labels are one of several classes, judged by accuracy."""

@@ -1,0 +1,53 @@
+"""Which kinds of tasks can be calibrated and judged: one line each."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import TaskError
+
+from .base import CalibrationKind, Metric
+
+KINDS: dict[str, str] = {
+    "regression": "mtl_deploy.calibration.kinds.regression.kind",
+    "binary": "mtl_deploy.calibration.kinds.binary.kind",
+    "multiclass": "mtl_deploy.calibration.kinds.multiclass.kind",
+    "segmentation": "mtl_deploy.calibration.kinds.segmentation.kind",
+    "depth": "mtl_deploy.calibration.kinds.depth.kind",
+    "normals": "mtl_deploy.calibration.kinds.normals.kind",
+    "raw": "mtl_deploy.calibration.kinds.raw.kind",
+}
+"""By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
+
+
+@lru_cache(maxsize=64)
+def _held(path: str) -> Any:
+    return import_module(path).KIND
+
+
+def named(name: str) -> CalibrationKind:
+    """Return a kind by its name.
+
+    Raises:
+        TaskError: there is none, or it has no part in this room.
+    """
+    if name not in KINDS:
+        raise TaskError(f"tasks of kind {name!r} cannot be calibrated; known kinds: {', '.join(KINDS)}")
+    found: CalibrationKind = _held(KINDS[name])
+    return found
+
+
+def kind_of(task: Task) -> CalibrationKind:
+    """Return the kind of a task."""
+    return named(task.kind)
+
+
+def metric_of(key: str) -> Metric:
+    """Return what a metric is, by its key, whichever kind has it; of an unknown one its key is the name."""
+    for name in KINDS:
+        if (found := named(name).metrics.get(key)) is not None:
+            return found
+    return Metric(key)

@@ -1,0 +1,1 @@
+"""The kind ``regression``: labels are numbers, judged by the mean absolute error."""

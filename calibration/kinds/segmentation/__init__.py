@@ -1,0 +1,1 @@
+"""The kind ``segmentation``: labels are maps of class indices, judged by mean IoU."""

@@ -1,0 +1,1 @@
+"""The kind ``binary``: a sigmoid or a softmax in the graph, judged by the logits behind it."""

@@ -1,0 +1,1 @@
+"""The kind ``multiclass``: a softmax in the graph, judged by the logits behind it."""

@@ -1,0 +1,42 @@
+"""Which kinds of tasks can be exported: one line each."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.errors import TaskError
+
+from .base import ExportKind
+
+KINDS: dict[str, str] = {
+    "regression": "mtl_deploy.export.kinds.regression.kind",
+    "binary": "mtl_deploy.export.kinds.binary.kind",
+    "multiclass": "mtl_deploy.export.kinds.multiclass.kind",
+    "segmentation": "mtl_deploy.export.kinds.segmentation.kind",
+    "depth": "mtl_deploy.export.kinds.depth.kind",
+    "normals": "mtl_deploy.export.kinds.normals.kind",
+    "raw": "mtl_deploy.export.kinds.raw.kind",
+}
+"""By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
+
+
+@lru_cache(maxsize=64)
+def _held(path: str) -> Any:
+    return import_module(path).KIND
+
+
+def kind_of(task: Task) -> ExportKind:
+    """Return the kind of a task.
+
+    Raises:
+        TaskError: it has no part in this room.
+    """
+    if task.kind not in KINDS:
+        raise TaskError(
+            f"task {task.name!r}: tasks of kind {task.kind!r} cannot be exported; known kinds: {', '.join(KINDS)}"
+        )
+    found: ExportKind = _held(KINDS[task.kind])
+    return found

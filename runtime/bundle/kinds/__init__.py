@@ -1,0 +1,1 @@
+"""What tasks need of their kinds: the registry, the fields of a task, and fields that only one kind has."""

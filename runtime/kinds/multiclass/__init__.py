@@ -1,0 +1,1 @@
+"""The kind ``multiclass``: one of several classes for each image."""

@@ -1,0 +1,1 @@
+"""The kind ``normals``: a unit vector of three components for each pixel."""

@@ -1,0 +1,1 @@
+"""The kind ``segmentation``: one of several classes for each pixel."""
