@@ -11,14 +11,11 @@ from mtl_deploy.runtime.files.json_schema import check
 ROW = Row("fp32.onnx", "age", 32, 1e-5, 1e-6, 1e-4, None)
 
 
-@pytest.mark.parametrize("against", [None, "fp32.onnx"])
-def test_the_record_has_every_figure_and_the_file_that_it_is_compared_with_where_there_is_one(
-    against: str | None,
-) -> None:
-    record = replace(ROW, against=against).to_dict()
-    assert set(record) | {"against"} == set(VERIFICATION["properties"])
-    assert record.get("against") == against
-    assert ("against" in record) == (against is not None)
+@pytest.mark.parametrize("given", [{}, {"against": "fp32.onnx"}, {"cut_from": "fp32.onnx"}])
+def test_the_record_has_every_figure_and_names_other_files_only_where_there_are_any(given: dict[str, str]) -> None:
+    record = replace(ROW, **given).to_dict()
+    assert set(record) | {"against", "cut_from"} == set(VERIFICATION["properties"])
+    assert {key: record[key] for key in ("against", "cut_from") if key in record} == given
     check(record, VERIFICATION)
 
 
