@@ -32,7 +32,7 @@ def accuracy(document: At) -> list[object]:
             metrics.append([label, *(figure(cell["metrics"][word], show) for cell in own)])
         if classes:
             metrics.append(
-                [f"{task}: same class as {variants[0]}, %", *(figure(cell["agreement"], "share") for cell in own)]
+                [f"{task}: same answer as {variants[0]}, %", *(figure(cell["agreement"], "share") for cell in own)]
             )
         else:
             label = f"{task}: mean difference from {variants[0]}{', ' if unit else ''}{unit}"

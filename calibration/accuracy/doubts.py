@@ -32,6 +32,7 @@ _UNLEARNED = (
     "the network has not learned the task, or labels, unit or preprocessing are not those that it was trained with"
 )
 _SEVERAL = 8  # images with exactly the same output
+_SHOWN = 8  # values of an answer
 
 
 def doubts(found: Evaluation, data: CalibrationData, variant: str, *, decoded: bool, seed: int = 0) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def _constant_values(task: Task, outputs: Outputs, decoded: bool) -> tuple[str, 
     if len(numbers) < _SEVERAL or not (reach <= CONSTANT * np.abs(numbers).max(axis=0)).all():
         return None
     unit = f" {task.unit}" if task.unit else ""
-    shown = ", ".join(f"{value:.4g}" for value in numbers[0])
+    shown = ", ".join(f"{value:.4g}" for value in numbers[0][:_SHOWN]) + (", ..." if numbers.shape[1] > _SHOWN else "")
     return (f"answers {shown}{unit} for each of {len(numbers)} images: its output does not depend on the image",)
 
 

@@ -38,7 +38,8 @@ class Cell:
             negative: better; None without labels.
         drop_low: lower end of the drop's 95 % confidence interval; for the first variant both ends are 0.
         drop_high: upper end.
-        agreement: share of all images (of a segmentation: of all pixels) with the same class as the first variant; None for values.
+        agreement: share of all images (of a segmentation: of all pixels; of a multilabel task: of all labels) with the same answer
+            as the first variant; None for values.
         mean_error: mean absolute difference from the first variant's outputs: of a regression or depth in its unit, of a raw tensor
             as a share of its spread, of normals in degrees, of a segmentation the share of pixels whose class differs.
         max_error: the largest difference; of a segmentation the largest of any image.
@@ -257,7 +258,7 @@ def _rows(cells: Sequence[Cell], reference: str) -> Iterator[tuple[str, dict[str
         return
     if classes:
         same = {cell.variant: _shown(cell.agreement or 0.0, True) for cell in others}
-        yield f"same class as {reference}, %", blank | same
+        yield f"same answer as {reference}, %", blank | same
         return
     yield f"mean difference from {reference}{unit}", blank | {each.variant: f"{each.mean_error:.3g}" for each in others}
     yield (

@@ -105,9 +105,9 @@ def _of_labels(task: Task, values: Labels | None, images: int) -> list[str]:
         found.append(f"{task.name}: labels for {count} of {images} images")
     values = values[present]
     if not kind_of(task).chooses:
-        if len(values) > 1 and (values == values[0]).all():
+        if len(values) > 1 and values.dtype.kind == "f" and (values == values[0]).all():
             found.append(f"{task.name}: all labels are {values.flat[0]:g}")
-        return found
+        return found + kind_of(task).label_warnings(task, values)
     number = kind_of(task).classes(task) or 0
     if missing := sorted(set(range(number)) - set(values.tolist())):
         names = [task.labels[i] if task.labels else str(i) for i in missing]

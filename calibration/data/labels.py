@@ -59,7 +59,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     named = _column(file, titles, "file")
     if named is None:
         raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(titles)}")
-    held = {task.name: columns for task in tasks if (columns := _columns(file, titles, task))}
+    held = {task.name: columns for task in tasks if (columns := _columns(file, titles, task, tasks))}
     if not held:
         raise OptionError(
             f"{file}: no column is named after a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
@@ -119,19 +119,25 @@ def _column(file: Path, titles: Sequence[str], name: str) -> int | None:
     return found[0] if found else None
 
 
-def _columns(file: Path, titles: Sequence[str], task: Task) -> list[int]:
+def _columns(file: Path, titles: Sequence[str], task: Task, tasks: Sequence[Task]) -> list[int]:
     """Return the columns of a task, in the order of its kind; none if the file has none of them.
 
     Raises:
         OptionError: the file has some of them, or several of one name.
     """
-    names = kind_of(task).columns(task)
-    found = {name: _column(file, titles, name) for name in names}
-    if lacking := [name for name, column in found.items() if column is None]:
-        if len(lacking) < len(names):
-            raise OptionError(f"{file}: columns of task {task.name!r} are missing: {', '.join(lacking)}")
-        return []
-    return [column for column in found.values() if column is not None]
+    others = {other.name.lower() for other in tasks if other is not task}
+    most: tuple[int, list[str]] = (0, [])
+    for names in kind_of(task).column_forms(task):
+        found = {name: None if name.lower() == "file" else _column(file, titles, name) for name in names}
+        lacking = [name for name, column in found.items() if column is None]
+        if found and not lacking:
+            return [column for column in found.values() if column is not None]
+        there = [name for name in found.keys() - set(lacking) if name.lower() not in others]
+        most = max(most, (len(there), lacking))
+    if most[0] > 0:
+        shown = ", ".join(most[1][:_SHOWN]) + (", ..." if len(most[1]) > _SHOWN else "")
+        raise OptionError(f"{file}: columns of task {task.name!r} are missing: {shown}")
+    return []
 
 
 def _elsewhere(name: str) -> str:

@@ -147,6 +147,10 @@ class CalibrationKind:
         """Return the columns of a CSV file that hold its labels; the task has labels if the file has all of them."""
         return (task.name,)
 
+    def column_forms(self, task: Task) -> tuple[tuple[str, ...], ...]:
+        """Return all sets of columns that may hold its labels, see :meth:`columns`; the first one that a file has is used."""
+        return (self.columns(task),)
+
     def parse(self, task: Task, cells: Sequence[str], *, comma: bool = False) -> tuple[Labels, dict[int, str]]:
         """Read labels as they are written.
 
@@ -169,6 +173,15 @@ class CalibrationKind:
             ImageError: the shape, the type or a value does not fit the task, or its kind has no labels of this form.
         """
         raise ImageError(f"{where}: labels of kind {task.kind} do not come as an array; leave it out")
+
+    def label_warnings(self, task: Task, labels: Labels) -> list[str]:
+        """Return what makes labels weak, one sentence each, beyond what holds for all kinds.
+
+        Args:
+            task: whose labels they are.
+            labels: ``(N, ...)``, of the images that have one.
+        """
+        return []
 
     @property
     def unknown(self) -> float | int:

@@ -23,10 +23,10 @@ _MOST_CLASSES = 1 << 31  # if their number is not known
 
 
 def known(values: Labels) -> npt.NDArray[np.bool_]:
-    """Return ``(N,) bool``: which labels are known."""
+    """Return ``(N,) bool``: of which images labels are known: all numbers of a row, or one of several classes."""
     rows = values.reshape(len(values), -1)
-    present = ~np.isnan(rows) if rows.dtype.kind == "f" else np.not_equal(rows, UNKNOWN)
-    return np.asarray(present.all(axis=1), np.bool_)
+    present = ~np.isnan(rows).any(axis=1) if rows.dtype.kind == "f" else np.not_equal(rows, UNKNOWN).any(axis=1)
+    return np.asarray(present, np.bool_)
 
 
 def number(text: str, *, comma: bool) -> float:

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "regression": "mtl_deploy.calibration.kinds.regression.kind",
     "binary": "mtl_deploy.calibration.kinds.binary.kind",
     "multiclass": "mtl_deploy.calibration.kinds.multiclass.kind",
+    "multilabel": "mtl_deploy.calibration.kinds.multilabel.kind",
     "segmentation": "mtl_deploy.calibration.kinds.segmentation.kind",
     "depth": "mtl_deploy.calibration.kinds.depth.kind",
     "normals": "mtl_deploy.calibration.kinds.normals.kind",

@@ -58,7 +58,8 @@ def bind_tasks(
 
     A task's output is at the path that its ``output`` field says; otherwise at the path that is the task's name; otherwise, where
     the network returns as many float tensors as there are tasks, at the task's own place among them. A network that returns one
-    tensor has it at ``0``. Several tasks may read one output if they say so. What no task reads is left out.
+    tensor has it at ``0``. A kind that takes several outputs takes everything in a list. Several tasks may read one output if they
+    say so. What no task reads is left out.
 
     Args:
         tasks: what the user declared; None if nothing.
@@ -113,7 +114,7 @@ def _found(task: Task, place: int, result: object, fit: Sequence[str], count: in
     """Return the path of each output that makes up a task's, and what is there."""
     if task.output is not None:
         try:
-            return [locate(result, path) for path in task.outputs]
+            return [part for path in task.outputs for part in _parts(task, *locate(result, path))]
         except TaskError as error:
             raise TaskError(f"task {task.name!r}: {error}") from None
     if children(result) is None:
@@ -124,7 +125,7 @@ def _found(task: Task, place: int, result: object, fit: Sequence[str], count: in
             )
         return [("", result)]
     try:
-        return [locate(result, task.name)]
+        return _parts(task, *locate(result, task.name))
     except TaskError:
         if len(fit) == count:
             return [locate(result, fit[place])]
@@ -132,6 +133,13 @@ def _found(task: Task, place: int, result: object, fit: Sequence[str], count: in
             f"{_count(count, 'task')}, and {_count(len(fit), 'output')} of the network that can be one: which is task "
             f"{task.name!r}? Give it its 'output' (the network returns {listed(result)})"
         ) from None
+
+
+def _parts(task: Task, path: str, value: object) -> list[tuple[str, object]]:
+    """Return everything in a container as outputs of a task whose kind takes several; what is there otherwise."""
+    if task.of.most_outputs == 1 or children(value) is None:
+        return [(path, value)]
+    return [(f"{path}.{place}", part) for place, part in leaves(value).items()]
 
 
 def _key(path: str, result: object) -> Key:
@@ -199,7 +207,7 @@ def _proposal(result: object, fit: Mapping[str, object]) -> str:
     return (
         f"the network returns {listed(result)}, and no tasks are declared; name those that you want with --tasks FILE, or for "
         f"example {' '.join(options[:_NAMED])} (an output of size 1 can also be binary; several yes-or-no attributes in one "
-        "output are one binary task each, with columns; raw delivers any tensor as it is)"
+        "output are multilabel; raw delivers any tensor as it is)"
     )
 
 

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "regression": "mtl_deploy.export.kinds.regression.kind",
     "binary": "mtl_deploy.export.kinds.binary.kind",
     "multiclass": "mtl_deploy.export.kinds.multiclass.kind",
+    "multilabel": "mtl_deploy.export.kinds.multilabel.kind",
     "segmentation": "mtl_deploy.export.kinds.segmentation.kind",
     "depth": "mtl_deploy.export.kinds.depth.kind",
     "normals": "mtl_deploy.export.kinds.normals.kind",

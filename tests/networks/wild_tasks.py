@@ -18,6 +18,12 @@ def _task(name: str, kind: str, output: int | str, **fields: object) -> str:
 
 _AGES = ["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+"]
 _RACES = ["White", "Black", "Latino", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"]
+_ATTRIBUTES = """
+    5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry Brown_Hair
+    Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache
+    Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair
+    Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
+""".split()  # noqa: SIM905 - as list_attr_celeba.txt has them
 _FACES = (("age", "regression"), ("gender", "binary"), ("race", "multiclass"))
 
 TASKS: dict[str, str] = {
@@ -34,8 +40,7 @@ TASKS: dict[str, str] = {
     "utkface": _task("age", "regression", "age", unit="years", scale=116.0)
     + _task("gender", "binary", "gender", labels=["male", "female"], activation="sigmoid")
     + _task("race", "multiclass", "race", labels=["White", "Black", "Asian", "Indian", "Other"]),
-    "celeba": _task("smiling", "binary", "attributes.31", labels=["no", "yes"])
-    + _task("young", "binary", "attributes.39", labels=["no", "yes"])
+    "celeba": _task("attributes", "multilabel", "attributes", labels=_ATTRIBUTES)
     + _task("landmarks", "raw", "landmarks"),
     "gaze": _task("gaze", "raw", 0) + _task("blink", "binary", 1, labels=["open", "closed"]),
     "twinlitenet": _task("area", "segmentation", 0, labels=["other", "drivable"])

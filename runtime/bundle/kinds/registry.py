@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "regression": "mtl_deploy.runtime.kinds.regression.kind",
     "binary": "mtl_deploy.runtime.kinds.binary.kind",
     "multiclass": "mtl_deploy.runtime.kinds.multiclass.kind",
+    "multilabel": "mtl_deploy.runtime.kinds.multilabel.kind",
     "segmentation": "mtl_deploy.runtime.kinds.segmentation.kind",
     "depth": "mtl_deploy.runtime.kinds.depth.kind",
     "normals": "mtl_deploy.runtime.kinds.normals.kind",

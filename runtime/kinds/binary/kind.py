@@ -34,8 +34,8 @@ class Binary(ClassKind):
         if size not in (1, 2):
             raise TaskError(
                 f"task {task.name!r} is binary but the network returns {size} values per sample; a binary head gives 1 (a logit) "
-                f"or 2; declare it multiclass if exactly one of {size} classes holds. If they are {size} yes-or-no answers, each "
-                "is a binary task of its own: the same output, with columns = [0, 1], [1, 2] and so on"
+                f"or 2; declare it multiclass if exactly one of {size} classes holds. If they are {size} yes-or-no answers, "
+                "declare it multilabel"
             )
 
     def misfit(self, size: int, activation: Activation) -> str | None:
