@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "segmentation": "mtl_deploy.calibration.kinds.segmentation.kind",
     "depth": "mtl_deploy.calibration.kinds.depth.kind",
     "normals": "mtl_deploy.calibration.kinds.normals.kind",
+    "mask": "mtl_deploy.calibration.kinds.mask.kind",
     "raw": "mtl_deploy.calibration.kinds.raw.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""

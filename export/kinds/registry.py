@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "segmentation": "mtl_deploy.export.kinds.segmentation.kind",
     "depth": "mtl_deploy.export.kinds.depth.kind",
     "normals": "mtl_deploy.export.kinds.normals.kind",
+    "mask": "mtl_deploy.export.kinds.mask.kind",
     "raw": "mtl_deploy.export.kinds.raw.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""

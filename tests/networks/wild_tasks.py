@@ -43,8 +43,8 @@ TASKS: dict[str, str] = {
     "celeba": _task("attributes", "multilabel", "attributes", labels=_ATTRIBUTES)
     + _task("landmarks", "raw", "landmarks"),
     "gaze": _task("gaze", "raw", 0) + _task("blink", "binary", 1, labels=["open", "closed"]),
-    "twinlitenet": _task("area", "segmentation", 0, labels=["other", "drivable"])
-    + _task("lanes", "segmentation", 1, labels=["other", "lane"]),
+    "twinlitenet": _task("area", "mask", 0, labels=["other", "drivable"])
+    + _task("lanes", "mask", 1, labels=["other", "lane"]),
     "refinenet": _task("segmentation", "segmentation", 0)
     + _task("depth", "depth", 1, unit="metres", valid_range=[0, 8])
     + _task("normals", "normals", 2),
@@ -62,11 +62,11 @@ TASKS: dict[str, str] = {
     "flow": _task("flow", "raw", "flow_preds.1") + _task("depth", "depth", "depth", unit="metres"),
     "retinaface": _task("boxes", "raw", 0) + _task("scores", "raw", 1) + _task("landmarks", "raw", 2),
     "yolop": _task("vehicles", "raw", "0.0")
-    + _task("area", "segmentation", 1, labels=["other", "drivable"])
-    + _task("lanes", "segmentation", 2, labels=["other", "lane"]),
+    + _task("area", "mask", 1, labels=["other", "drivable"])
+    + _task("lanes", "mask", 2, labels=["other", "lane"]),
     "yolopv2": "".join(_task(f"rows_{8 << level}", "raw", f"0.0.{level}") for level in range(3))
-    + _task("area", "segmentation", 1, labels=["other", "drivable"])
-    + _task("lanes", "raw", 2),
+    + _task("area", "mask", 1, labels=["other", "drivable"])
+    + _task("lanes", "mask", 2, labels=["lane"]),
     "hybridnets": _task("boxes", "raw", 1)
     + _task("scores", "raw", 2)
     + _task("segmentation", "segmentation", 4, labels=["other", "road", "lane"]),
