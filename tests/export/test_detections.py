@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import wild
 import wild_detections
+from PIL import Image
+from random_boxes import by_pycocotools_of
 
+from mtl_deploy.calibration.cli import main as calibrate
+from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.manifest import open_bundle
@@ -86,3 +91,65 @@ def test_a_graph_that_suppresses_answers_as_one_that_does_not(name: str, tmp_pat
     for one, other in zip(answers["runtime"], answers["graph"], strict=True):
         assert one["found"].value == other["found"].value
         assert len(one["found"].value)
+
+
+def scenes(folder: Path, model: Any, count: int) -> dict[str, Any]:
+    """Write images of several sizes, with boxes near some of those that the network finds; return the document in COCO's format."""
+    random = np.random.default_rng(0)
+    document: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "Vehicle"}]}
+    (folder / "images").mkdir()
+    for number in range(count):
+        height, width = int(random.integers(60, 140)), int(random.integers(60, 200))
+        pixels = natural_images(1, height, width, seed=number)[0]
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        document["images"].append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        boxes = model.predict(pixels)["found"].value.boxes
+        for box in boxes[random.choice(len(boxes), 6, replace=False)] + random.normal(0, 2, (6, 4)):
+            x1, y1, x2, y2 = (float(side) for side in np.clip(box, 0, [width, height, width, height]))
+            size = [max(x2 - x1, 1.0), max(y2 - y1, 1.0)]
+            place = len(document["annotations"]) + 1
+            entry = {"id": place, "image_id": number, "category_id": 7, "bbox": [x1, y1, *size]}
+            document["annotations"].append(entry | {"area": size[0] * size[1], "iscrowd": int(place % 7 == 0)})
+    (folder / "found.json").write_text(json.dumps(document))
+    return document
+
+
+def test_accuracy_is_what_pycocotools_says_of_the_runtimes_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = "score_threshold = 0.0005\n"  # below that from which the accuracy counts
+    assert export("yolop", tmp_path, "--precision", "fp32", table=everything) == 0
+    bundle = str(tmp_path / "x.mtl")
+    with load(bundle) as model:
+        document = scenes(tmp_path, model, 14)
+        results = []
+        for image in document["images"]:
+            found = model.predict(tmp_path / "images" / image["file_name"])["found"].value
+            for box, score in zip(found.boxes.astype(float), found.scores.astype(float), strict=True):
+                bbox = [*box[:2], *(box[2:] - box[:2])]
+                results.append({"image_id": image["id"], "category_id": 7, "bbox": bbox, "score": score})
+    wanted = by_pycocotools_of(document, results)
+    capsys.readouterr()
+    common = [bundle, "--calibration-data", str(tmp_path / "images"), "--evaluate-only", "--json", "-q"]
+    for labels in (tmp_path / "found.json", tmp_path):  # the file itself, or the folder that it lies in
+        assert calibrate([*common, "--labels", str(labels)]) == 0
+        (cell,) = json.loads(capsys.readouterr().out)["accuracy"]["cells"]
+        assert cell["samples"] == 14
+        assert cell["metrics"] == pytest.approx(wanted, abs=2e-3)  # the input's float32 is not the image's
+        assert 0.01 < wanted["map"] < wanted["map_50"] < 0.9
+
+
+@pytest.mark.extended
+def test_budgets_hold_for_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("yolop", tmp_path, "--precision", "fp32") == 0
+    with load(tmp_path / "x.mtl") as model:
+        scenes(tmp_path, model, 110)
+    given = ["--calibration-data", str(tmp_path / "images"), "--labels", str(tmp_path / "found.json")]
+    code = calibrate([str(tmp_path / "x.mtl"), *given, "--max-drop", "found=30%", "--json", "-q", "--threads", "1"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    cells = {cell["variant"]: cell for cell in found["accuracy"]["cells"]}
+    assert {"fp32", "int8", "int8-cpu"} <= cells.keys()
+    for cell in cells.values():
+        assert cell["drop_low"] <= cell["drop"] <= cell["drop_high"]
+        assert cell["metrics"].keys() == {"map", "map_50"}

@@ -39,9 +39,6 @@ def detections(truth: Truth, random: np.random.Generator, noise: float, most: in
 
 
 def by_pycocotools(data: list[tuple[Truth, Found]]) -> dict[str, float]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for image, (truth, (boxes, scores, classes)) in enumerate(data):
@@ -61,13 +58,22 @@ def by_pycocotools(data: list[tuple[Truth, Found]]) -> dict[str, float]:
             x1, y1, x2, y2 = map(float, box)
             box_of = [x1, y1, x2 - x1, y2 - y1]
             results.append({"image_id": image + 1, "category_id": int(name) + 1, "bbox": box_of, "score": float(score)})
+    document = {
+        "images": [{"id": place + 1} for place in range(len(data))],
+        "annotations": annotations,
+        "categories": [{"id": place + 1, "name": str(place)} for place in range(CLASSES)],
+    }
+    return by_pycocotools_of(document, results)
+
+
+def by_pycocotools_of(document: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
+    """Return mAP 50:95 and 50 of results for a document, both in COCO's format."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = {
-            "images": [{"id": place + 1} for place in range(len(data))],
-            "annotations": annotations,
-            "categories": [{"id": place + 1, "name": str(place)} for place in range(CLASSES)],
-        }
+        coco.dataset = document
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
         evaluation.evaluate()

@@ -72,6 +72,10 @@ _FORM: Schema = {
 }
 
 
+class NoCategoryError(OptionError):
+    """None of a file's categories is a class of the task."""
+
+
 @dataclass(frozen=True)
 class BoxLabels:
     """The truth of a list of images, in pixels of the network's input.
@@ -131,7 +135,7 @@ def coco_boxes(
 
     Raises:
         OptionError: the file cannot be read or is malformed, none of its images is one of these, or its categories are not the
-            task's.
+            task's (:class:`NoCategoryError` if none is).
     """
     document = _document(file)
     numbers, skipped = _classes(file, document["categories"], labels, classes)
@@ -200,7 +204,7 @@ def _classes(
     found = {number: exact.get(name, loose.get(_folded(name))) for number, name in names.items()}
     numbers = {number: index for number, index in found.items() if index is not None}
     if not numbers:
-        raise OptionError(
+        raise NoCategoryError(
             f"{file}: none of its categories is a class of the task; they are {', '.join(names.values())}, the classes "
             f"{', '.join(labels)}"
         )

@@ -15,7 +15,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.kinds.detection.kind import kept, options_of
 
-from .coco import BoxLabels, coco_boxes
+from .coco import BoxLabels, NoCategoryError, coco_boxes
 from .distance import Boxes, Unlike, distances
 from .matching import OVERLAPS, Matches, Truth, matches
 from .precision import Precision
@@ -51,7 +51,12 @@ class Detection(RowKind):
         file = folder if folder.is_file() else folder / f"{task.name}.json"
         if not file.is_file():
             return None, ()
-        return coco_boxes(file, root, images, task.labels, options_of(task).classes, preprocessing)
+        try:
+            return coco_boxes(file, root, images, task.labels, options_of(task).classes, preprocessing)
+        except NoCategoryError as error:
+            if file != folder:
+                raise
+            return None, (str(error),)  # the file is for all tasks, and may be for others alone
 
     def labels_from_array(
         self, task: Task, array: Array, preprocessing: Preprocessing, where: str, positions: npt.NDArray[np.intp]

@@ -104,6 +104,8 @@ def _of_class(images: Sequence[Matches], name: int) -> _OfClass:
 def _averages(of: _OfClass, times: Floats) -> Floats:
     """Return the average precision at each overlap, ``(draws, 10)``; NaN where there is nothing to find.
 
+    Each recall counts with the precision at the box that first reaches it, which is a right one; so only right boxes are looked at.
+
     Args:
         of: a class.
         times: ``(draws, N)``: how often each image counts.
@@ -111,23 +113,17 @@ def _averages(of: _OfClass, times: Floats) -> Floats:
     total = times @ of.counts
     weights = times[:, of.images]
     found = np.full((len(times), len(OVERLAPS)), np.nan)
-    rows = np.arange(len(times))[:, None]
+    same = bool((of.counted == of.counted[:1]).all())  # at each overlap: there is no crowd
+    counted = np.cumsum(of.counted[0] * weights, axis=1)
     for level in range(len(OVERLAPS)):
-        right = np.cumsum(of.right[level] * weights, axis=1)
-        counted = np.cumsum(of.counted[level] * weights, axis=1)
-        precision = right / (counted + np.spacing(1))
+        places = np.flatnonzero(of.right[level])
+        if not same:
+            counted = np.cumsum(of.counted[level] * weights, axis=1)
+        right = np.cumsum(weights[:, places], axis=1)
+        precision = right / (counted[:, places] + np.spacing(1))
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            recall = right / total[:, None]
-        places = _reached(recall)
-        behind = np.concatenate([precision, np.zeros((len(times), 1))], axis=1)  # recalls that are never reached
-        found[:, level] = behind[rows, places].sum(axis=1) / len(RECALLS)
+            reached = np.searchsorted(RECALLS, right / total[:, None], side="right")
+        found[:, level] = (precision * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     found[total == 0] = np.nan
     return found
-
-
-def _reached(recall: Floats) -> npt.NDArray[np.intp]:
-    """Return ``(draws, 101)``: the first place at which each of :data:`RECALLS` is reached, the width where none is."""
-    if len(recall) == 1:
-        return np.searchsorted(recall[0], RECALLS, side="left")[None]
-    return np.stack([np.searchsorted(row, RECALLS, side="left") for row in recall])
