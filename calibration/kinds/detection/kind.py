@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.calibration.kinds.base import Array, Floats, ImageLabels, Metric, RowKind
+from mtl_deploy.calibration.kinds.base import Array, Floats, ImageLabels, Metric
+from mtl_deploy.calibration.kinds.rows import RowKind
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
