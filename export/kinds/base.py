@@ -135,6 +135,10 @@ class ExportKind:
             chain: its ``last`` is the raw output.
         """
 
+    def operators(self, task: Task) -> frozenset[str]:
+        """Return those operators of decoding that not every engine library builds, as ``export/targets/operators.py`` has them."""
+        return frozenset()
+
     def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
         """Return what the decoded graph must give for raw output, float32 or float64."""
         return raw

@@ -11,6 +11,7 @@ import pytest
 import torch
 import wild
 import wild_detections
+from engine_graphs import needs_rtx
 from PIL import Image
 from random_boxes import by_pycocotools_of
 
@@ -153,3 +154,18 @@ def test_budgets_hold_for_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for cell in cells.values():
         assert cell["drop_low"] <= cell["drop"] <= cell["drop_high"]
         assert cell["metrics"].keys() == {"map", "map_50"}
+
+
+@needs_rtx
+def test_a_library_without_a_kernel_for_suppression_is_said_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("yolop", tmp_path, "--nms", "graph", "--engine", "tensorrt-rtx") == 2
+    assert "has no kernel for NonMaxSuppression, which task 'found' needs" in capsys.readouterr().err
+    assert "no task is a detection" in refused(tmp_path, capsys)
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    checkpoint = wild.checkpoint("fairface", folder)
+    assert main([str(checkpoint), "--model", "wild:fairface", "--task", "x=raw", "--nms", "graph"]) == 2
+    return capsys.readouterr().err

@@ -77,6 +77,10 @@ class Detection(ExportKind):
         if given.nms == "graph":
             chain.last = suppression_nodes(Steps(chain, "kept"), chain.last, given, task.shape[0])
 
+    def operators(self, task: Task) -> frozenset[str]:
+        given = options_of(task)
+        return frozenset({"NonMaxSuppression"} if given.nms == "graph" and given.iou_threshold < 1 else ())
+
     def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
         import torch
 

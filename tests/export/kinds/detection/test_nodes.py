@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
+from engine_graphs import needs_rtx
 
 from mtl_deploy.export.kinds.chain import Chain
 from mtl_deploy.export.kinds.detection.nodes import Steps, decode_nodes, row_nodes
@@ -197,7 +198,8 @@ class Run:
         import onnx
 
         onnx.checker.check_model(model, full_check=True)
-        self.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        self.content = model.SerializeToString()
+        self.session = ort.InferenceSession(self.content, providers=["CPUExecutionProvider"])
 
     def __call__(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         given = {f"raw{place}": array for place, array in enumerate(outputs)}
@@ -245,6 +247,23 @@ def test_the_graph_keeps_what_the_runtime_keeps(name: str, per_row: Any) -> None
             assert not row[len(wanted) :, 4].any()
 
 
+@pytest.mark.parametrize("per_row", ["best", "all"])
+def test_overlapping_boxes_are_dropped_alike(per_row: Any) -> None:
+    options = whole(("boxes+scores",), classes=3, iou_threshold=0.3, top_k=60, per_row=per_row)
+    shapes = [(200, 7)]
+    reading, behind = reading_of(options, shapes)
+    run = Run(reading, behind, shapes, suppress=True)
+    random = np.random.default_rng(5)
+    rows = random.uniform(0, 1, (2, 200, 7)).astype(np.float32)
+    rows[..., :2] *= 80
+    rows[..., 2:4] = rows[..., :2] + 8 + 12 * rows[..., 2:4]
+    for kept, image in zip(run([rows])[run.names[-1]], rows, strict=True):
+        wanted = kept_rows(image, reading.options)
+        assert 10 < len(wanted) < len(kept_rows(image, replace(reading.options, iou_threshold=1.0, top_k=10_000))) / 2
+        np.testing.assert_array_equal(kept[: len(wanted)], wanted)
+        assert not kept[len(wanted) :, 4].any()
+
+
 def test_few_rows_are_padded_and_nothing_is_suppressed_with_a_threshold_of_one() -> None:
     options = whole(("boxes+scores",), classes=1, iou_threshold=1.0, top_k=9, score_threshold=0.0)
     reading, behind = reading_of(options, [(4, 5)])
@@ -266,3 +285,36 @@ def test_an_image_without_boxes_does_not_take_those_of_another() -> None:
     kept = run(outputs)[run.names[-1]]
     assert kept[0, :, 4].any()
     assert not kept[1, :, 4].any()
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", ["yolov5", "yolov8-pose"])
+def test_an_engine_is_built_of_decoding(name: str) -> None:
+    import tensorrt_rtx as library
+
+    options, shapes = CASES[name]
+    run = Run(*reading_of(options, shapes), shapes, suppress=False)
+    builder = library.Builder(library.Logger(library.Logger.INTERNAL_ERROR))
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert library.OnnxParser(network, builder.logger).parse(run.content)
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for place, shape in enumerate(shapes):
+        profile.set_shape(f"raw{place}", (1, *shape), (2, *shape), (4, *shape))
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config) is not None
+
+
+@pytest.mark.parametrize("name", ["retinaface", "yolov8-pose"])
+def test_openvino_keeps_the_same(name: str) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    options, shapes = CASES[name]
+    reading, behind = reading_of(options, shapes)
+    reading = replace(reading, options=replace(reading.options, top_k=12, iou_threshold=0.4, score_threshold=0.3))
+    run = Run(reading, behind, shapes, suppress=True)
+    outputs = outputs_of(shapes, 3)
+    model = openvino.Core().compile_model(
+        openvino.Core().read_model(run.content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    found = model({f"raw{place}": array for place, array in enumerate(outputs)})[model.output(run.names[-1])]
+    np.testing.assert_allclose(found, run(outputs)[run.names[-1]], rtol=1e-4, atol=1e-4)
+    assert found[..., 4].any()
