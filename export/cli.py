@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mtl_deploy.calibration.command_line import add_calibration_arguments, budge
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
+from mtl_deploy.runtime.bundle.kinds.options import option_names
 from mtl_deploy.runtime.bundle.kinds.registry import examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -143,6 +145,12 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
         "which are probabilities if it applies a sigmoid or softmax itself",
     )
     graphs.add_argument(
+        "--nms",
+        choices=("runtime", "graph"),
+        help="who keeps the best of overlapping boxes of a detection: the runtime, in numpy (default), or the graph, which every "
+        "backend reads but TensorRT-RTX",
+    )
+    graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 if 17 cannot express the graph"
     )
     graphs.add_argument(
@@ -240,7 +248,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         weights=arguments.weights,
         trust_pickle=arguments.trust_pickle,
         constants=parse_constants(arguments.constant or ()),
-        tasks=_tasks(arguments.tasks, arguments.task),
+        tasks=_suppressed(_tasks(arguments.tasks, arguments.task), arguments.nms),
         preprocessing=Preprocessing() if said.transform else combine(said)[0],
         stated=said,
         image_size_given=said.size is not None,
@@ -271,6 +279,18 @@ def _tasks(file: Path | None, texts: Sequence[str] | None) -> tuple[Task, ...] |
 
         return read_task_file(file)
     return check_tasks(parse_task(text) for text in texts) if texts else None
+
+
+def _suppressed(tasks: tuple[Task, ...] | None, nms: str | None) -> tuple[Task, ...] | None:
+    """Return tasks with who suppresses the boxes of those that detect."""
+    if nms is None:
+        return tasks
+    if tasks is None or not any("nms" in option_names(task.of) for task in tasks):
+        raise OptionError(f"--nms {nms}: no task is a detection")
+    return tuple(
+        replace(task, options=replace(task.options, nms=nms)) if "nms" in option_names(task.of) else task
+        for task in tasks
+    )
 
 
 def _precisions(arguments: argparse.Namespace) -> tuple[str, ...]:

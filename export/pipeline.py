@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mtl_deploy.export.engines.bundle_engines import find_builder
+from mtl_deploy.export.engines.bundle_engines import builder_for
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.bundle.signing import load_signer
 from mtl_deploy.runtime.bundle.writing import Claim, claimed
@@ -32,7 +32,7 @@ def export(options: Options, progress: Progress) -> Bundle:
 def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bundle]:
     """Do all the work of an export except for writing, which the returned function does."""
     signer = None if options.sign is None else load_signer(options.sign)
-    builder = find_builder(options.engines)
+    builder = builder_for(options.tasks or (), options.engines)
     with progress.step("Starting PyTorch"):
         from .steps.int8 import quantizer, read_data
         from .steps.network import clean, load, trace_network

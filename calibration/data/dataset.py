@@ -154,7 +154,8 @@ def load_data(
         seed: for drawing; the same seed draws the same images.
         labels: a CSV file, see :func:`~mtl_deploy.calibration.data.labels.csv_labels`; it is used instead of UTKFace's names. Or a
             folder with such a ``labels.csv`` for vector tasks, and one subfolder per dense task, see
-            :func:`~mtl_deploy.calibration.data.dense_labels.find_label_files`.
+            :func:`~mtl_deploy.calibration.data.dense_labels.find_label_files`. Or a ``.json`` file, for kinds that read COCO's
+            format.
 
     Returns:
         the images in the order of the source.
@@ -194,6 +195,9 @@ def _from_files(
     paths = find_images(source, preprocessing.channel_count)
     vectors = [task for task in tasks if kind_of(task).labelled and not kind_of(task).by_rows]
     file = labels
+    coco = labels is not None and labels.suffix.lower() == ".json" and not labels.is_dir()
+    if coco:
+        file = None
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
         if file is None and not any(_in_folder(labels, task) for task in tasks):
@@ -210,7 +214,7 @@ def _from_files(
     rows = [row[path] for path in loaded.paths]
     columns = {name: column[rows] for name, column in truth.values.items()}
     more: list[str] = []
-    if labels is not None and labels.is_dir():
+    if labels is not None and (coco or labels.is_dir()):
         root = source if source.is_dir() else source.parent
         for task in vectors:
             found, said = kind_of(task).from_files(task, labels, root, loaded.paths)
@@ -224,8 +228,10 @@ def _from_files(
     }
     dense: Mapping[str, ImageLabels] = {}
     noted: tuple[str, ...] = ()
-    if labels is not None and labels.is_dir():
+    if labels is not None and (coco or labels.is_dir()):
         dense, noted = find_label_files(labels, source, loaded.paths, tasks, preprocessing)
+    if coco and not dense and not values:
+        raise OptionError(f"{labels}: no task of this network has labels in COCO's format; give a CSV file or a folder")
     left_out = f", {len(skipped)} files left out" if skipped else ""
     described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
     return CalibrationData(

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.calibration.kinds.normals.kind",
     "mask": "mtl_deploy.calibration.kinds.mask.kind",
     "raw": "mtl_deploy.calibration.kinds.raw.kind",
+    "detection": "mtl_deploy.calibration.kinds.detection.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
 

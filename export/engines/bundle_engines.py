@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.options.engines import EngineOptions
+from mtl_deploy.export.targets.operators import NOT_BUILT_IN_RTX
 from mtl_deploy.runtime.backends.tensorrt.library import EXTRAS, LIBRARIES, TITLES, Library, import_library, installed
 from mtl_deploy.runtime.backends.tensorrt.log import Messages
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.backends.tensorrt.start import require_driver, start_runtime
 from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.cuda.gpu import Gpu, find_gpu
 from mtl_deploy.runtime.errors import BackendError, NoGpuError, OptionError
@@ -66,6 +69,25 @@ def find_builder(options: EngineOptions) -> Builder | str:
         f"No engines: neither TensorRT nor TensorRT-RTX is installed ({EXTRAS['tensorrt']} on the device, or "
         f"'mtl-deploy[tensorrt-rtx]' anywhere); then run: mtl-export BUNDLE."
     )
+
+
+def builder_for(tasks: Sequence[Task], options: EngineOptions) -> Builder | str:
+    """Return the same for tasks that are to be exported: not a library that has no kernel for what their decoding needs.
+
+    Raises:
+        BackendError: see :func:`find_builder`.
+        OptionError: the requested library has no such kernel.
+    """
+    found = find_builder(options)
+    if isinstance(found, str) or found.library.name != "tensorrt-rtx":
+        return found
+    missing = {name: task.name for task in tasks for name in kind_of(task).operators(task) if name in NOT_BUILT_IN_RTX}
+    for name, task in missing.items():
+        reason = f'{found.library.title} has no kernel for {name}, which task {task!r} needs (nms = "graph")'
+        if options.library in LIBRARIES:
+            raise OptionError(f"{reason}; leave the suppression to the runtime (--nms runtime), or build with TensorRT")
+        return f"No engines: {reason}."
+    return found
 
 
 def _builder(name: str, options: EngineOptions) -> Builder:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.errors import TaskError
 
@@ -27,12 +28,14 @@ class Binding:
         paths: of the outputs that are read, each once, in the order of the tasks.
         shapes: of these outputs, without the batch.
         left_out: paths of what the network returns and no task reads.
+        repeated: those of the paths that hold one tensor for all images, ``(1, ...)``.
     """
 
     tasks: tuple[Task, ...]
     paths: tuple[Key, ...]
     shapes: tuple[tuple[int, ...], ...]
     left_out: tuple[str, ...]
+    repeated: frozenset[Key] = frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -83,10 +86,15 @@ def bind_tasks(
     bound: list[Task] = []
     values: dict[Key, torch.Tensor] = {}
     by: dict[Key, Task] = {}
+    repeated: set[Key] = set()
     for place, task in enumerate(chosen):
         own: dict[Key, torch.Tensor] = {}
-        for path, value in _found(task, place, result, list(fit), len(chosen)):
+        for number, (path, value) in enumerate(_found(task, place, result, list(fit), len(chosen))):
             key = _key(path, result)
+            if kind_of(task).repeats(task, number) and not usable(value, 1):
+                assert isinstance(value, torch.Tensor)  # usable says so
+                value = value.expand(batch, *value.shape[1:])
+                repeated.add(key)
             if reason := usable(value, batch):
                 raise TaskError(f"task {task.name!r}: output {key!r} {reason}")
             assert isinstance(value, torch.Tensor)  # usable says so
@@ -97,11 +105,12 @@ def bind_tasks(
                 )
             by[key], own[key] = task, value
         values |= own
+        task = kind_of(task).completed(task, list(own.values()), image)
         bound.append(_sized(task, tuple(own), as_tasks_output(task, list(own.values())), image))
     read = {str(key) for key in values}
     left_out = tuple(path for path in every if path not in read and path)
     shapes = tuple(tuple(int(size) for size in value.shape[1:]) for value in values.values())
-    return Binding(tuple(bound), tuple(values), shapes, left_out)
+    return Binding(tuple(bound), tuple(values), shapes, left_out, frozenset(repeated))
 
 
 def _share(task: Task, other: Task) -> bool:

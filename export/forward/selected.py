@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Selected(nn.Module):
         paths: what to take.
         shapes: of each, without the batch, as several images gave it; empty until they are known, and where sizes are free.
         constants: other arguments of ``forward``.
+        repeated: which of the paths hold one tensor for all images, ``(1, ...)``, which each image gets.
     """
 
     def __init__(
@@ -35,16 +36,23 @@ class Selected(nn.Module):
         paths: Sequence[Key],
         shapes: Sequence[tuple[int, ...]] = (),
         constants: Mapping[str, Any] | None = None,
+        repeated: Collection[Key] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.paths, self.shapes, self.constants = tuple(paths), tuple(shapes), dict(constants or {})
+        self.repeated = tuple(path in repeated for path in self.paths)
         self.training = False
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the tensors for a batch of images ``(N, 3, H, W)``."""
         result = self.network(image, **self.constants)
-        values = [pick(result, path) for path in self.paths]
+        values = [
+            pick(result, path).expand(image.shape[0], *[-1] * (pick(result, path).ndim - 1))
+            if once
+            else pick(result, path)
+            for path, once in zip(self.paths, self.repeated, strict=True)
+        ]
         if not self.shapes:
             return tuple(values)
         return tuple(_unsqueezed(value, shape, image) for value, shape in zip(values, self.shapes, strict=True))
@@ -89,6 +97,6 @@ def as_tasks_output(task: Task, values: Sequence[torch.Tensor]) -> torch.Tensor:
     Raises:
         TaskError: as :func:`as_task`; or the shapes of several do not fit each other.
     """
-    if len(values) == 1:
+    if len(values) == 1 and not kind_of(task).merges_one:
         return as_task(task, values[0])
     return kind_of(task).merged(task, [value if value.ndim > 1 else value.unsqueeze(1) for value in values])

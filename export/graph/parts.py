@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 
 def part_names(task: Task) -> tuple[str, ...]:
-    """Return a name for each of the network's outputs that make up a task: the task's own if there is one.
+    """Return a name for each of the network's outputs that make up a task: the task's own where nothing is merged.
 
     No task can have a name with ``#`` in it.
     """
-    count = len(task.outputs)
-    return (task.name,) if count < 2 else tuple(f"{task.name}#{number}" for number in range(count))
+    if not merges(task):
+        return (task.name,)
+    return tuple(f"{task.name}#{number}" for number in range(max(len(task.outputs), 1)))
+
+
+def merges(task: Task) -> bool:
+    """Return whether the kind makes the raw output of what the network returns, as of several outputs."""
+    return len(task.outputs) > 1 or kind_of(task).merges_one
 
 
 def merge_parts(model: ir.Model, signature: Signature) -> None:
@@ -40,7 +46,7 @@ def merge_parts(model: ir.Model, signature: Signature) -> None:
     merged: list[ir.Value] = []
     for task in signature.tasks:
         own = [next(parts) for _ in part_names(task)]
-        if len(own) == 1:
+        if not merges(task):
             merged.append(own[0])
             continue
         chain = Chain(task, own[0], lambda name, content: as_constant(model, name, content))

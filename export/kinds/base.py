@@ -50,9 +50,11 @@ class ExportKind:
 
     Attributes:
         choosing: whether an output chooses classes, so that their agreement is reported.
+        merges_one: whether :meth:`merged` and :meth:`merge` also make the raw output of a task with a single output.
     """
 
     choosing: ClassVar[bool] = False
+    merges_one: ClassVar[bool] = False
 
     # ---- form
 
@@ -74,6 +76,28 @@ class ExportKind:
                 "depth, normals, segmentation or raw, or flatten it to (N, k) in the network"
             )
         return value.reshape(value.shape[0], -1)
+
+    def repeats(self, task: Task, place: int) -> bool:
+        """Return whether one of a task's outputs may be the same for all images, ``(1, ...)`` whatever the batch, as anchors are.
+
+        Args:
+            task: as the user declared it.
+            place: of the output among the task's.
+        """
+        return False
+
+    def completed(self, task: Task, values: Sequence[torch.Tensor], image: tuple[int, int]) -> Task:
+        """Return a task with the fields of its kind that only the network's outputs tell.
+
+        Args:
+            task: as the user declared it, with its outputs.
+            values: what the network returned for them, ``(N, ...)`` each.
+            image: height and width of its input.
+
+        Raises:
+            TaskError: the outputs do not fit the fields.
+        """
+        return task
 
     def merged(self, task: Task, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the one raw output that several of the network's outputs make, for a kind that takes several.
@@ -110,6 +134,10 @@ class ExportKind:
             task: with its size, and with stride or shape where the kind has one.
             chain: its ``last`` is the raw output.
         """
+
+    def operators(self, task: Task) -> frozenset[str]:
+        """Return those operators of decoding that not every engine library builds, as ``export/targets/operators.py`` has them."""
+        return frozenset()
 
     def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
         """Return what the decoded graph must give for raw output, float32 or float64."""

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.export.kinds.normals.kind",
     "mask": "mtl_deploy.export.kinds.mask.kind",
     "raw": "mtl_deploy.export.kinds.raw.kind",
+    "detection": "mtl_deploy.export.kinds.detection.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
 

@@ -15,7 +15,7 @@ from mtl_deploy.export.forward.channels import require_channels
 from mtl_deploy.export.forward.probe import images_needed, probe
 from mtl_deploy.export.forward.running import run
 from mtl_deploy.export.forward.selected import Selected, as_tasks_output
-from mtl_deploy.export.graph.parts import part_names
+from mtl_deploy.export.graph.parts import merges, part_names
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.export.preprocessing.preset_timm import timm_preset
@@ -67,7 +67,7 @@ class Network:
         for task in self.tasks:
             own = [by_output[path] for path in task.outputs]
             found[task.name] = as_tasks_output(task, own)
-            found |= dict(zip(part_names(task), own, strict=False)) if len(own) > 1 else {}
+            found |= dict(zip(part_names(task), own, strict=False)) if merges(task) else {}
         return found
 
     @cached_property
@@ -157,7 +157,7 @@ def load_network(options: Options) -> Network:
     found = probe(loaded.network, images, options.constants, program=program)
     bound = bind_tasks(options.tasks, loaded.default_tasks, found.result, found.batch, image)
     shapes = () if preprocessing.multiple else bound.shapes
-    selected = Selected(loaded.network, bound.paths, shapes, options.constants)
+    selected = Selected(loaded.network, bound.paths, shapes, options.constants, bound.repeated)
     found.require_steady(selected)
     network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *bound.notes), found.only)
     if preprocessing.multiple and loaded.program is None:

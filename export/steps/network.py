@@ -38,7 +38,7 @@ def trace_network(network: Network, options: Options, progress: Progress) -> tra
     preprocessing = network.preprocessing
     if network.loaded.given is not None:
         with progress.step("Taking the given graph apart") as say:
-            outputs = [str(task.output) for task in network.tasks]
+            outputs = [str(path) for task in network.tasks for path in task.outputs]
             traced = take(network.loaded.given, outputs, preprocessing, opset=options.opset, threads=options.threads)
             say(traced.description)
         return traced

@@ -14,7 +14,17 @@ from mtl_deploy.export.graph.opset import HIGHEST
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.onnx_format.graph import ELEMENT_TYPES, OnnxGraph, OnnxNode, OnnxTensor, read_graph
 
-from .operators import CHANGED_IN, NOT_IN_RTX, READ_SINCE, RESTRICTIONS, TYPES_SINCE, Use, Version, quantized_type
+from .operators import (
+    CHANGED_IN,
+    NOT_BUILT_IN_RTX,
+    NOT_IN_RTX,
+    READ_SINCE,
+    RESTRICTIONS,
+    TYPES_SINCE,
+    Use,
+    Version,
+    quantized_type,
+)
 
 _INT32 = 2**31
 
@@ -189,6 +199,10 @@ class _Linter:
                 str(node), f"{title} does not read the operator{known}", "express it with other operators"
             )
             return
+        if self.target.library == "tensorrt-rtx" and node.op_type in NOT_BUILT_IN_RTX:
+            yield self._finding(
+                str(node), f"{title} reads the operator and has no kernel for it", "express it with other operators"
+            )
         for rule in RESTRICTIONS:
             open_still = rule.before is None or self.target.rules < rule.before
             if open_still and node.op_type in rule.operators and rule.applies(use):

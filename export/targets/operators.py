@@ -46,6 +46,8 @@ READ_SINCE: Mapping[str, Version] = {
 }
 #: What TensorRT-RTX 1.7 does not read although the TensorRT of its time does.
 NOT_IN_RTX = frozenset({"DFT", "DeformConv"})
+#: What its parser reads, and its builder has no kernel for.
+NOT_BUILT_IN_RTX = frozenset({"NonMaxSuppression"})
 
 #: Element types, with the first version that reads them.
 TYPES_SINCE: Mapping[str, Version] = {

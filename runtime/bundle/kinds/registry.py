@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.runtime.kinds.normals.kind",
     "mask": "mtl_deploy.runtime.kinds.mask.kind",
     "raw": "mtl_deploy.runtime.kinds.raw.kind",
+    "detection": "mtl_deploy.runtime.kinds.detection.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
 

@@ -42,6 +42,30 @@ def test_tensorrt_rtx_reads_the_operators_of_the_table(parse: Callable[[bytes], 
         assert parser.supports_operator(kind) != refused, kind
 
 
+def test_tensorrt_rtx_reads_suppression_and_has_no_kernel_for_it() -> None:
+    library = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    helper, types = onnx.helper, onnx.TensorProto
+    most = helper.make_tensor("most", types.INT64, [1], [5])
+    graph = helper.make_graph(
+        [helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["kept"])],
+        "g",
+        [
+            helper.make_tensor_value_info("boxes", types.FLOAT, [1, 9, 4]),
+            helper.make_tensor_value_info("scores", types.FLOAT, [1, 2, 9]),
+        ],
+        [helper.make_tensor_value_info("kept", types.INT64, [None, 3])],
+        [most],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    builder = library.Builder(library.Logger(library.Logger.INTERNAL_ERROR))
+    network = builder.create_network(0)
+    assert library.OnnxParser(network, builder.logger).parse(content)
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is None
+    (found,) = check(content, find_target("tensorrt-rtx-1.7"), "g.onnx")
+    assert "has no kernel for it" in found.problem
+    assert errors(content, "jetpack-6.0") == []
+
+
 NOT_REFUSED = {  # the parser takes these for something else, and computes other numbers than ONNX's
     "no zero point",  # for int8
     "uint8 zero point",  # for int8
