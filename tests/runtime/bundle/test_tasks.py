@@ -71,7 +71,7 @@ def test_a_task_can_be_written_in_a_word(text: str, task: Task) -> None:
         ("age=", "write NAME=KIND"),
         (
             "age=height",
-            "unknown kind 'height'; known kinds: regression, binary, multiclass, multilabel, segmentation",
+            "unknown kind 'height'; known kinds: regression, binary, multiclass, multilabel",
         ),
         ("depth=normals:x", "normals has no labels"),
         ("seg=segmentation:a,a", "labels repeat"),
