@@ -38,7 +38,7 @@ TASKS: dict[str, str] = {
     + _task("age", "regression", 0, columns=[2, 3], unit="years", scale=94.0, offset=48.0),
     "sixdrepnet": _task("rotation", "raw", 0),
     "pfld": _task("landmarks", "raw", 1),
-    "coral": _task("age", "raw", 1),
+    "coral": _task("age", "ordinal", 0, values="20:31:1", unit="years"),
     "ssrnet": _task("age", "regression", 0, unit="years") + _task("gender", "binary", 1, labels=["female", "male"]),
     "utkface": _task("age", "regression", "age", unit="years", scale=116.0)
     + _task("gender", "binary", "gender", labels=["male", "female"], activation="sigmoid")

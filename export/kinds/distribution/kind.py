@@ -15,7 +15,8 @@ from mtl_deploy.export.kinds.base import ExportKind, Outputs, Scales, text
 from mtl_deploy.export.kinds.chain import Chain
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
-from mtl_deploy.runtime.kinds.distribution.values import listed, parts, values_of
+from mtl_deploy.runtime.kinds.distribution.values import parts, values_of
+from mtl_deploy.runtime.kinds.spaced import listed
 
 if TYPE_CHECKING:
     import torch

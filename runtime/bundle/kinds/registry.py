@@ -20,6 +20,7 @@ KINDS: dict[str, str] = {
     "multiclass": "mtl_deploy.runtime.kinds.multiclass.kind",
     "multilabel": "mtl_deploy.runtime.kinds.multilabel.kind",
     "distribution": "mtl_deploy.runtime.kinds.distribution.kind",
+    "ordinal": "mtl_deploy.runtime.kinds.ordinal.kind",
     "segmentation": "mtl_deploy.runtime.kinds.segmentation.kind",
     "depth": "mtl_deploy.runtime.kinds.depth.kind",
     "normals": "mtl_deploy.runtime.kinds.normals.kind",

@@ -15,14 +15,11 @@ from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 from mtl_deploy.runtime.images.fit import ImagePlacement
+from mtl_deploy.runtime.kinds.spaced import FORM, SPACED, listed, read
 from mtl_deploy.runtime.predictions.decoding import Kind, Prediction, is_finite, json_number
 from mtl_deploy.runtime.predictions.summary import describe_numbers
 
-from .values import FORM, MOST, expectation, listed, parts, value_of, values_of
-
-
-def _read(text: str) -> str | list[float]:
-    return text if ":" in text else [float(part) for part in text.split(",")]
+from .values import expectation, parts, value_of, values_of
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,8 @@ class DistributionOptions:
     """The fields that only this kind has."""
 
     values: str | tuple[float, ...] = option(
-        {
-            "anyOf": [
-                {"type": "string", "maxLength": 100},
-                {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": MOST},
-            ]
-        },
-        read=_read,
+        SPACED,
+        read=read,
         form=FORM,
         doc="the value of each bin, in the task's unit: a list, or start:stop:step without the stop",
     )

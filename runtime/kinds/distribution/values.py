@@ -6,42 +6,13 @@ Estimation Without Keypoints (HopeNet), CVPR workshops 2018; mean direction, Mar
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.errors import TaskError
+from mtl_deploy.runtime.kinds.spaced import listed
 
 Floats = npt.NDArray[np.float64]
-
-MOST = 1 << 16
-"""Of values."""
-FORM = "write start:stop:step, such as 0:101:1 for 0 to 100 (the stop is left out), or the values with commas between"
-_SLACK = 1e-9  # of a step, by which rounding may move the stop
-
-
-@lru_cache(maxsize=64)
-def listed(values: str | tuple[float, ...]) -> tuple[float, ...]:
-    """Return values that are given as they are, or as ``start:stop:step`` without the stop, ``step`` being 1 where it is left out.
-
-    Raises:
-        TaskError: they are malformed, or fewer than two or too many.
-    """
-    if not isinstance(values, str):
-        if not all(map(math.isfinite, values)):
-            raise TaskError("values: one is not finite")
-        return values
-    try:
-        start, stop, step = (float(part) for part in (values if values.count(":") == 2 else f"{values}:1").split(":"))
-        count = math.ceil((stop - start) / step - _SLACK)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise TaskError(f"values {values!r}: {FORM}") from None
-    if not 2 <= count <= MOST or not math.isfinite(start + step * count):
-        raise TaskError(f"values {values!r} are {max(count, 0)}; give 2 to {MOST}")
-    return tuple(start + step * number for number in range(count))
 
 
 def values_of(task: Task) -> Floats:

@@ -14,7 +14,8 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.task_text import parse_task
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import BundleError, TaskError
-from mtl_deploy.runtime.kinds.distribution.values import apart, listed
+from mtl_deploy.runtime.kinds.distribution.values import apart
+from mtl_deploy.runtime.kinds.spaced import listed
 from mtl_deploy.runtime.predictions.decoding import decode
 
 AGE = parse_task("age=distribution:years;values=0:101:1").with_size(101)
