@@ -56,7 +56,7 @@ def utkface_labels(paths: Sequence[Path], tasks: Sequence[Task]) -> FileLabels |
             continue
         column = fields[:, position]
         kind = kind_of(task)
-        if not (kind.one_number if name == "age" else kind.chooses):
+        if not (kind.takes_number(task) if name == "age" else kind.chooses):
             warnings.append(f"{task.name}: UTKFace's names do not give the labels of a {task.kind} task; none are used")
         elif name == "age":
             values[task.name] = np.where(column < 0, np.nan, column.astype(np.float64))

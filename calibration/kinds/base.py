@@ -129,6 +129,10 @@ class CalibrationKind:
         """Return the main metric with its sign chosen so that larger is worse."""
         return figure if self.metrics[self.main].lower_is_better else -figure
 
+    def takes_number(self, task: Task) -> bool:
+        """Return whether a label of this task is one number in its unit, see :attr:`one_number`."""
+        return self.one_number
+
     def unit(self, task: Task) -> str | None:
         """Return the unit of differences and of metrics that are no shares."""
         return task.unit

@@ -16,6 +16,8 @@ KINDS: dict[str, str] = {
     "binary": "mtl_deploy.calibration.kinds.binary.kind",
     "multiclass": "mtl_deploy.calibration.kinds.multiclass.kind",
     "multilabel": "mtl_deploy.calibration.kinds.multilabel.kind",
+    "distribution": "mtl_deploy.calibration.kinds.distribution.kind",
+    "ordinal": "mtl_deploy.calibration.kinds.ordinal.kind",
     "segmentation": "mtl_deploy.calibration.kinds.segmentation.kind",
     "depth": "mtl_deploy.calibration.kinds.depth.kind",
     "normals": "mtl_deploy.calibration.kinds.normals.kind",

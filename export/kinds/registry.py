@@ -16,6 +16,8 @@ KINDS: dict[str, str] = {
     "binary": "mtl_deploy.export.kinds.binary.kind",
     "multiclass": "mtl_deploy.export.kinds.multiclass.kind",
     "multilabel": "mtl_deploy.export.kinds.multilabel.kind",
+    "distribution": "mtl_deploy.export.kinds.distribution.kind",
+    "ordinal": "mtl_deploy.export.kinds.ordinal.kind",
     "segmentation": "mtl_deploy.export.kinds.segmentation.kind",
     "depth": "mtl_deploy.export.kinds.depth.kind",
     "normals": "mtl_deploy.export.kinds.normals.kind",

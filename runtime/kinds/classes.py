@@ -20,6 +20,7 @@ class ClassKind(Kind):
     """One class for each image, with the probability of each."""
 
     of_classes = True
+    one_class = True
 
     def choose(self, task: Task, rows: FloatArray) -> npt.NDArray[np.intp]:
         """Return the class ``(N,)`` that probabilities ``(N, classes)`` choose."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ class Prediction:
     @property
     def probability(self) -> float | None:
         """The probability of the chosen class; None for a regression and dense kinds, and where none was chosen."""
-        if self.probabilities is None or not self.finite or not isinstance(self.value, (int, np.integer)):
+        if self.probabilities is None or not self.finite or not kind_of(self.kind).one_class:
             return None
         return float(self.probabilities[int(self.value)])
 
@@ -97,7 +97,13 @@ class Prediction:
 
 
 class Kind(TaskKind):
-    """A kind of task in the runtime: what :class:`~mtl_deploy.runtime.bundle.kinds.base.TaskKind` says, and its predictions."""
+    """A kind of task in the runtime: what :class:`~mtl_deploy.runtime.bundle.kinds.base.TaskKind` says, and its predictions.
+
+    Attributes:
+        one_class: whether a prediction's value is the index of a class, whose probability is at that place.
+    """
+
+    one_class: ClassVar[bool] = False
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None

@@ -30,12 +30,15 @@ TASKS: dict[str, str] = {
     "fairface": _task("race", "multiclass", 0, columns=[0, 7], labels=_RACES)
     + _task("gender", "binary", 0, columns=[7, 9], labels=["male", "female"])
     + _task("age", "multiclass", 0, columns=[9, 18], labels=_AGES),
-    "hopenet": "".join(_task(name, "raw", place) for place, name in enumerate(("yaw", "pitch", "roll"))),
+    "hopenet": "".join(
+        _task(name, "distribution", place, unit="degrees", values="-99:99:3", period=360)
+        for place, name in enumerate(("yaw", "pitch", "roll"))
+    ),
     "mivolo": _task("gender", "binary", 0, columns=[0, 2], labels=["male", "female"])
     + _task("age", "regression", 0, columns=[2, 3], unit="years", scale=94.0, offset=48.0),
     "sixdrepnet": _task("rotation", "raw", 0),
     "pfld": _task("landmarks", "raw", 1),
-    "coral": _task("age", "raw", 1),
+    "coral": _task("age", "ordinal", 0, values="20:31:1", unit="years"),
     "ssrnet": _task("age", "regression", 0, unit="years") + _task("gender", "binary", 1, labels=["female", "male"]),
     "utkface": _task("age", "regression", "age", unit="years", scale=116.0)
     + _task("gender", "binary", "gender", labels=["male", "female"], activation="sigmoid")

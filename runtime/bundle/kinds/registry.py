@@ -19,6 +19,8 @@ KINDS: dict[str, str] = {
     "binary": "mtl_deploy.runtime.kinds.binary.kind",
     "multiclass": "mtl_deploy.runtime.kinds.multiclass.kind",
     "multilabel": "mtl_deploy.runtime.kinds.multilabel.kind",
+    "distribution": "mtl_deploy.runtime.kinds.distribution.kind",
+    "ordinal": "mtl_deploy.runtime.kinds.ordinal.kind",
     "segmentation": "mtl_deploy.runtime.kinds.segmentation.kind",
     "depth": "mtl_deploy.runtime.kinds.depth.kind",
     "normals": "mtl_deploy.runtime.kinds.normals.kind",

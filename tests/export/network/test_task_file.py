@@ -82,7 +82,7 @@ TASK = '[[task]]\nname = "age"\nkind = "regression"\n'
         (TASK.replace("regression", "raw") + "labels = ['a', 'b']\n", "task 1: task 'age': a raw tensor has no labels"),
         (
             TASK.replace("regression", "raw") + "unit = 'm'\n",
-            "task 1: task 'age': only a regression or depth has a unit",
+            "task 1: task 'age': only a regression.* has a unit",
         ),
         (TASK + "labels = 0.5\n", "task 1: labels: 0.5 is not a list"),
         (TASK + "labels = [1]\n", r"task 1: labels\[0\]: 1 is not text"),

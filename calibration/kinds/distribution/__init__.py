@@ -1,0 +1,1 @@
+"""The kind ``distribution``: labels are numbers, judged by the mean absolute error, of angles on the circle."""
