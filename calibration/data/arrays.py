@@ -17,6 +17,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.arrays import map_array, read_archive
 from mtl_deploy.runtime.files.reading import DocumentError, describe
+from mtl_deploy.runtime.images.fit import place
 from mtl_deploy.runtime.images.loading import load_pixels
 
 from .dense_labels import LabelArray
@@ -94,6 +95,8 @@ def read_arrays(
             dense[task.name] = own
             continue
         column = array_labels(task, array, where)[chosen]
+        spot = place(images.shape[1], images.shape[2], preprocessing)
+        column = kind_of(task).placed(task, column, [spot] * len(column))
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"

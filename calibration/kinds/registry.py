@@ -20,6 +20,7 @@ KINDS: dict[str, str] = {
     "depth": "mtl_deploy.calibration.kinds.depth.kind",
     "normals": "mtl_deploy.calibration.kinds.normals.kind",
     "mask": "mtl_deploy.calibration.kinds.mask.kind",
+    "keypoints": "mtl_deploy.calibration.kinds.keypoints.kind",
     "raw": "mtl_deploy.calibration.kinds.raw.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""

@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "depth": "mtl_deploy.runtime.kinds.depth.kind",
     "normals": "mtl_deploy.runtime.kinds.normals.kind",
     "mask": "mtl_deploy.runtime.kinds.mask.kind",
+    "keypoints": "mtl_deploy.runtime.kinds.keypoints.kind",
     "raw": "mtl_deploy.runtime.kinds.raw.kind",
 }
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
