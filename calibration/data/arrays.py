@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from mtl_deploy.runtime.images.loading import load_pixels
 from .dense_labels import LabelArray
 from .labels import Labels, array_labels, known
 from .stored import Images, room_for
+
+if TYPE_CHECKING:
+    from mtl_deploy.calibration.kinds.dense import DenseKind
 
 EXPECTED = (
     "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB (or with "
@@ -88,6 +91,7 @@ def read_arrays(
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
+            array = cast("DenseKind", kind_of(task)).from_numbers(task, array, source)
             dense[task.name] = LabelArray(task, array, preprocessing, where, chosen)
             continue
         own = kind_of(task).labels_from_array(task, array, preprocessing, where, chosen)

@@ -49,7 +49,7 @@ def export(folder: Path, *arguments: str) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tmp_path_factory.mktemp("pose"))
+    return export(tmp_path_factory.mktemp("pose"), "--check-target", "jetpack-5.1,tensorrt-rtx-1.7")
 
 
 def pixels(count: int = 6, height: int = SIDE, width: int = SIDE) -> np.ndarray:

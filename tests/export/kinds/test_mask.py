@@ -47,7 +47,7 @@ def export(folder: Path, *arguments: str) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tmp_path_factory.mktemp("masks"))
+    return export(tmp_path_factory.mktemp("masks"), "--check-target", "jetpack-5.1,tensorrt-rtx-1.7")
 
 
 def pixels(count: int = 3) -> np.ndarray:
