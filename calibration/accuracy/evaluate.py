@@ -105,8 +105,8 @@ def evaluate(
         for task in signature.tasks:
             if task.name not in scores:
                 for name in names:
-                    found = np.asarray(answers[name][task.name], np.float32)
-                    kept[name].setdefault(task.name, []).append(found.reshape(len(found), -1))
+                    found = kind_of(task).kept(task, np.asarray(answers[name][task.name], np.float32))
+                    kept[name].setdefault(task.name, []).append(found)
                 continue
             scores[task.name].add(start, {name: answers[name][task.name] for name in names})
     outputs = {name: {task: np.concatenate(parts) for task, parts in by.items()} for name, by in kept.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,15 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.arrays import map_array, read_archive
 from mtl_deploy.runtime.files.reading import DocumentError, describe
+from mtl_deploy.runtime.images.fit import place
 from mtl_deploy.runtime.images.loading import load_pixels
 
 from .dense_labels import LabelArray
 from .labels import Labels, array_labels, known
 from .stored import Images, room_for
+
+if TYPE_CHECKING:
+    from mtl_deploy.calibration.kinds.dense import DenseKind
 
 EXPECTED = (
     "give --calibration-data a folder of images, a text file with one path per line, an .npy file (N, H, W, 3) uint8, RGB (or with "
@@ -87,6 +91,7 @@ def read_arrays(
         if array.ndim == 0 or len(array) != len(images):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
+            array = cast("DenseKind", kind_of(task)).from_numbers(task, array, source)
             dense[task.name] = LabelArray(task, array, preprocessing, where, chosen)
             continue
         own = kind_of(task).labels_from_array(task, array, preprocessing, where, chosen)
@@ -94,6 +99,8 @@ def read_arrays(
             dense[task.name] = own
             continue
         column = array_labels(task, array, where)[chosen]
+        spot = place(images.shape[1], images.shape[2], preprocessing)
+        column = kind_of(task).placed(task, column, [spot] * len(column))
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"

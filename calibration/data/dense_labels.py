@@ -195,7 +195,7 @@ def _content(file: Path) -> bytes:
 def _read(file: Path, task: Task) -> Picture:
     if file.suffix.lower() == ".npy":
         try:
-            return read_array(file)
+            return _kind(task).from_numbers(task, read_array(file), file)
         except (OSError, DocumentError) as error:
             raise ImageError(f"{file}: cannot be read ({describe(error)})") from error
     return _kind(task).from_pixels(task, label_pixels(file), file)

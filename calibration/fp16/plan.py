@@ -149,7 +149,11 @@ def _maps(graph: ir.Graph, statistics: Mapping[str, TensorStatistics]) -> set[ir
     for node in reversed(graph):
         own = [output for output in node.outputs if output.is_graph_output()]
         followers = node.successors()
-        to_outputs[node] = all(_is_map(output) for output in own) and all(to_outputs.get(n, False) for n in followers)
+        to_outputs[node] = (
+            node.op_type != "TopK"  # places of peaks: rounding makes pixels of a heatmap equal that are not
+            and all(_is_map(output) for output in own)
+            and all(to_outputs.get(n, False) for n in followers)
+        )
         to_classes[node] = node.op_type == "ArgMax" or (
             not own and bool(followers) and all(to_classes.get(follower, False) for follower in followers)
         )

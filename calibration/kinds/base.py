@@ -254,6 +254,15 @@ class CalibrationKind:
 
     # ---- answers of all images
 
+    def kept(self, task: Task, output: Array) -> Outputs:
+        """Return what is kept of a batch's output, ``(N, size)``, and given to the methods below: less, where outputs are large.
+
+        Args:
+            task: with its size.
+            output: ``(N, ...)``, as the graph gives it.
+        """
+        return output.reshape(len(output), -1)
+
     def values(self, task: Task, outputs: Outputs, decoded: bool) -> Floats:
         """Return ``(N, size)`` answers in the unit that differences have."""
         return outputs.astype(np.float64)

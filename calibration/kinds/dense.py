@@ -37,6 +37,10 @@ class DenseKind(RowKind):
         """
         return pixels
 
+    def from_numbers(self, task: Task, numbers: Array, file: Path) -> Array:
+        """Return a label map from the array of an ``.npy`` file, or all of them, ``(N, H, W)``, from that of an ``.npz`` file."""
+        return numbers
+
     def checked(self, task: Task, truth: Picture, where: str) -> tuple[Picture, Any]:
         """Check a label map; return it with one value for unknown pixels, and that value.
 

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "depth": "mtl_deploy.calibration.kinds.depth.kind",
     "normals": "mtl_deploy.calibration.kinds.normals.kind",
     "mask": "mtl_deploy.calibration.kinds.mask.kind",
+    "keypoints": "mtl_deploy.calibration.kinds.keypoints.kind",
     "raw": "mtl_deploy.calibration.kinds.raw.kind",
     "detection": "mtl_deploy.calibration.kinds.detection.kind",
 }

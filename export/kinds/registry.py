@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "depth": "mtl_deploy.export.kinds.depth.kind",
     "normals": "mtl_deploy.export.kinds.normals.kind",
     "mask": "mtl_deploy.export.kinds.mask.kind",
+    "keypoints": "mtl_deploy.export.kinds.keypoints.kind",
     "raw": "mtl_deploy.export.kinds.raw.kind",
     "detection": "mtl_deploy.export.kinds.detection.kind",
 }

@@ -109,7 +109,8 @@ def read(bundle: Bundle) -> Reference | None:
             for kind in ("outputs", "int8"):
                 _check_outputs(found[kind].get(name), len(arrays["images"]), signature, name)
             _check_margins(found["margins"].get(name), found["outputs"][name], name)
-            _check_floors(found["floors"].get(name), len(arrays["images"]), signature.task(name).size, name)
+            most = max(signature.task(name).size, found["outputs"][name][0].size)  # one floor per value, at most
+            _check_floors(found["floors"].get(name), len(arrays["images"]), most, name)
     except (DocumentError, TaskError) as error:
         raise BundleError(f"{bundle.path / record['path']}: malformed: {error}; export again") from error
     return Reference(arrays["images"], found["outputs"], found["int8"], found["margins"], found["floors"])

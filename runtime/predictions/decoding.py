@@ -34,9 +34,10 @@ class Prediction:
         kind: the task's kind.
         value: for a regression the value in its unit (an array where the task has several), for classes the class's index, for
             ``raw`` the network's own tensor for this image, float32. For
-            dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) float32``
-            depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not seen, because ``--fit crop``
-            cut them off, have the class ``unseen``, depth NaN and zero normals. It may share memory with other images of its batch.
+            dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) uint8`` masks
+            of 0 and 1, ``(H, W) float32`` depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not
+            seen, because ``--fit crop`` cut them off, have the class ``unseen`` (masks too), depth NaN and zero normals. It may
+            share memory with other images of its batch.
             A kind whose predictions have several parts has a frozen dataclass of its own here.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
         probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and

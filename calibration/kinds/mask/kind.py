@@ -7,21 +7,24 @@ also called Dice's coefficient.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtl_deploy.calibration.kinds.base import Floats, Metric, Usual
+from mtl_deploy.calibration.kinds.base import Array, Floats, Metric, Usual
 from mtl_deploy.calibration.kinds.dense import DenseKind, Picture, require_form
 from mtl_deploy.calibration.kinds.segmentation.kind import VariedClasses
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, MtlWarning
+from mtl_deploy.runtime.files.arrays import read_array
+from mtl_deploy.runtime.files.reading import DocumentError
 from mtl_deploy.runtime.images.files import label_pixels
 
 UNKNOWN = 255
-LOOKED_AT = 16  # pictures of a folder that tell whether 255 is the mask
+LOOKED_AT = 16  # maps of a folder that tell whether 255 is the mask
 
 
 class Mask(DenseKind):
@@ -48,9 +51,10 @@ class Mask(DenseKind):
             raise ImageError(
                 f"{file}: holds {int(odd.flat[0])}; a mask's picture holds 0 and 1 with 255 where it is not known, or 0 and 255"
             )
-        if pixels.ndim == 2 and _black_and_white(file.parent, file.suffix):
-            return np.asarray(pixels == UNKNOWN)
-        return pixels
+        return _marked(pixels, file) if pixels.ndim == 2 else pixels
+
+    def from_numbers(self, task: Task, numbers: Array, file: Path) -> Array:
+        return _marked(numbers, file) if numbers.dtype.kind in "iu" else numbers
 
     def checked(self, task: Task, truth: Picture, where: str) -> tuple[Picture, Any]:
         require_form(task, truth, (), "iub", "0 and 1", where)
@@ -110,27 +114,48 @@ def _called(task: Task) -> str:
     return f"'{task.labels[-1]}'" if task.labels else "mask"
 
 
+def _marked(values: Array, file: Path) -> Array:
+    """Return a label map as it is, or where 255 marks the mask, as booleans."""
+    if file.suffix.lower() == ".npz":
+        white = _said(file) if _white([values]) else False
+    else:
+        white = _folder_is_white(file.parent, file.suffix)
+    return np.asarray(values == UNKNOWN) if white else values
+
+
 @lru_cache(maxsize=64)
-def _black_and_white(folder: Path, suffix: str) -> bool:
-    """Return whether a folder's pictures mark with 255: of those looked at none holds a 1, and one has a 255."""
+def _folder_is_white(folder: Path, suffix: str) -> bool:
     files = sorted(folder.glob(f"*{suffix}"))
+    return _white(map(_read, files[:: -(-len(files) // LOOKED_AT) or 1])) and _said(folder)
+
+
+def _white(maps: Iterable[Array | None]) -> bool:
+    """Return whether maps mark with 255: none holds a 1, and one has a 255."""
     white = False
-    for file in files[:: -(-len(files) // LOOKED_AT) or 1]:
-        try:
-            pixels = label_pixels(file)
-        except ImageError:
-            continue  # it is named when it is read
-        if (pixels == 1).any():
+    for values in maps:
+        if values is None:
+            continue
+        if (values == 1).any():
             return False
-        white |= bool((pixels == UNKNOWN).any())
-    if white:
-        warnings.warn(
-            f"{folder}: its pictures hold 0 and 255, so 255 is the mask; if 255 means that it is not known, write 1 where there "
-            "is something to mark",
-            MtlWarning,
-            stacklevel=2,
-        )
+        white |= bool((values == UNKNOWN).any())
     return white
+
+
+def _said(where: Path) -> bool:
+    warnings.warn(
+        f"{where}: its masks hold 0 and 255, so 255 is the mask; if 255 means that it is not known, write 1 where there is "
+        "something to mark",
+        MtlWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+def _read(file: Path) -> Array | None:
+    try:
+        return read_array(file) if file.suffix.lower() == ".npy" else label_pixels(file)
+    except (ImageError, OSError, DocumentError):
+        return None  # it is named when it is used
 
 
 KIND = Mask()

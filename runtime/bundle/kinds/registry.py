@@ -25,6 +25,7 @@ KINDS: dict[str, str] = {
     "depth": "mtl_deploy.runtime.kinds.depth.kind",
     "normals": "mtl_deploy.runtime.kinds.normals.kind",
     "mask": "mtl_deploy.runtime.kinds.mask.kind",
+    "keypoints": "mtl_deploy.runtime.kinds.keypoints.kind",
     "raw": "mtl_deploy.runtime.kinds.raw.kind",
     "detection": "mtl_deploy.runtime.kinds.detection.kind",
 }

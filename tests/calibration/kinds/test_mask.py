@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.accuracy.row_metrics import drop_interval
 from mtl_deploy.calibration.cli import main as calibrate
+from mtl_deploy.calibration.data.arrays import read_arrays
 from mtl_deploy.calibration.data.dense_labels import LabelArray, find_label_files
 from mtl_deploy.calibration.kinds.mask.kind import KIND
 from mtl_deploy.calibration.kinds.registry import kind_of
@@ -161,6 +162,26 @@ def test_pictures_of_one_bit_and_arrays(folder: Path) -> None:
     assert truth is not None
     assert (truth[:, :2] == -1).all()  # the border
     assert (truth[:, 4:6] == 1).all()
+
+
+def test_arrays_of_0_and_255_are_black_and_white_too(folder: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[:, 4:] = 255
+    for number in range(3):
+        np.save(folder / "labels" / "lane" / f"{number}.npy", pixels)
+    with pytest.warns(MtlWarning, match="so 255 is the mask"):
+        found = read(folder)
+    np.testing.assert_array_equal(found[2], pixels // 255)
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    for labels, expected in ((pixels, 1), (np.where(pixels == 255, 255, 1), -1)):
+        np.savez(folder / "a.npz", images=images, **{"labels/lane": np.stack([labels, labels]).astype(np.uint8)})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            arrays = read_arrays(folder / "a.npz", Preprocessing(8, 8), [TASK], None, 0)
+        truth = arrays.dense["lane"].read(1)
+        assert truth is not None
+        assert (truth[:, 4:] == expected).all()
+        assert any("so 255 is the mask" in str(one.message) for one in caught) == (expected == 1)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from engine_graphs import needs_rtx
 from mask_networks import ACTIVATIONS, CHANNELS, THRESHOLDS, Masks
 from torch.nn.functional import interpolate
 
-from mtl_deploy.calibration.accuracy.frugal import FrugalBackend
+from mtl_deploy.calibration.graph.frugal import FrugalBackend
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import network_input
@@ -38,14 +39,15 @@ def export(folder: Path, *arguments: str) -> Path:
     torch.save(Masks().state_dict(), folder / "masks.pt")
     target = folder / "masks.mtl"
     given = [part for text in TASKS for part in ("--task", text)]
-    common = ["--model", "mask_networks:Masks", "--image-size", f"{SIDE}x{SIDE}", "--threads", "1", "--engine", "none"]
+    common = ["--model", "mask_networks:Masks", "--image-size", f"{SIDE}x{SIDE}", "--threads", "1"]
+    common += [] if "--engine" in arguments else ["--engine", "none"]
     assert main([str(folder / "masks.pt"), *common, *given, "-q", "-o", str(target), *arguments]) == 0
     return target
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tmp_path_factory.mktemp("masks"))
+    return export(tmp_path_factory.mktemp("masks"), "--check-target", "jetpack-5.1,tensorrt-rtx-1.7")
 
 
 def pixels(count: int = 3) -> np.ndarray:
@@ -201,3 +203,9 @@ def test_sizes_may_be_free_and_maps_may_stay_small(tmp_path: Path) -> None:
         assert model.predict(image[0])["lane"].value.shape == (96, 32)
     tasks = json.loads((tmp_path / "a.mtl" / "manifest.json").read_text())["signature"]["tasks"]
     assert tasks[0]["labels"] == ["lane"]
+
+
+@needs_rtx
+def test_tensorrt_rtx_builds_engines_of_them(tmp_path: Path) -> None:
+    bundle = export(tmp_path, "--engine", "tensorrt-rtx", "--no-separate", "--precision", "fp32,fp16")
+    assert {path.name for path in bundle.glob("*.trt")} == {"fp32.rtx.trt", "fp16.rtx.trt"}

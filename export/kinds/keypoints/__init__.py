@@ -1,0 +1,1 @@
+"""The kind ``keypoints``: peaks of heatmaps found in the graph, judged by the heatmaps and by margins."""
