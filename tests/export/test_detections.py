@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import wild
@@ -18,6 +20,7 @@ from random_boxes import by_pycocotools_of
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.cli import main
+from mtl_deploy.export.kinds.detection import nodes, suppression
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.images.fit import place
@@ -146,6 +149,7 @@ def test_budgets_hold_for_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with load(tmp_path / "x.mtl") as model:
         scenes(tmp_path, model, 110)
     given = ["--calibration-data", str(tmp_path / "images"), "--labels", str(tmp_path / "found.json")]
+    capsys.readouterr()
     code = calibrate([str(tmp_path / "x.mtl"), *given, "--max-drop", "found=30%", "--json", "-q", "--threads", "1"])
     found = json.loads(capsys.readouterr().out)
     assert code == 0
@@ -154,6 +158,45 @@ def test_budgets_hold_for_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for cell in cells.values():
         assert cell["drop_low"] <= cell["drop"] <= cell["drop_high"]
         assert cell["metrics"].keys() == {"map", "map_50"}
+
+
+def test_decoding_stays_in_fp32(tmp_path: Path) -> None:
+    assert export("yolopv2", tmp_path, "--precision", "fp32,fp16", "--nms", "graph") == 0
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "x.mtl" / "fp16.onnx"), strict_mode=True)
+    types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)}
+    half = [node for node in model.graph.node if types.get(node.output[0]) == onnx.TensorProto.FLOAT16]
+    assert len(half) > 5
+    decoding = [node for node in model.graph.node if node.name.startswith("decode/")]
+    assert len(decoding) > 40
+    for node in decoding:
+        assert types[node.output[0]] != onnx.TensorProto.FLOAT16, node.name
+        assert not any(types.get(name) == onnx.TensorProto.FLOAT16 for name in node.input), node.name
+
+
+@pytest.mark.parametrize("form", ["cxcywh", "xyxy"])
+def test_anchors_come_from_a_file(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    centres = [
+        [(column + 0.5) * step, (row + 0.5) * step, side, side]
+        for step, sides in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
+        for row in range(64 // step)
+        for column in range(64 // step)
+        for side in sides
+    ]
+    anchors = np.array(centres, np.float32)
+    given = anchors if form == "cxcywh" else wild_detections.corners(anchors).astype(np.float32)
+    np.save(tmp_path / "anchors.npy", given)
+    monkeypatch.chdir(tmp_path)
+    table = wild_detections.TASKS["retinaface"]
+    kept = "\n".join(line for line in table.splitlines() if not line.startswith(("anchors", "strides")))
+    answers = []
+    for name, text in (("own", table), ("file", f'{kept}\nanchors_file = "anchors.npy"\nanchors_format = "{form}"\n')):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.setitem(wild_detections.TASKS, "retinaface", text)
+        assert export("retinaface", folder, "--precision", "fp32") == 0
+        with load(folder / "x.mtl") as model:
+            answers.append(model(pixels("retinaface", 2))["found"])
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-3)
 
 
 @needs_rtx
@@ -169,3 +212,48 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     checkpoint = wild.checkpoint("fairface", folder)
     assert main([str(checkpoint), "--model", "wild:fairface", "--task", "x=raw", "--nms", "graph"]) == 2
     return capsys.readouterr().err
+
+
+def half_as_wide(steps: nodes.Steps, centre: Any, extent: Any) -> list[Any]:
+    half = steps.times(extent, 0.45, "half")
+    return [steps.add("Sub", "low", centre, half), steps.add("Add", "high", centre, half)]
+
+
+def without_objectness(steps: nodes.Steps, parts: Any, options: Any) -> Any:
+    return parts["scores"]
+
+
+def too_patient(steps: nodes.Steps, boxes: Any, scores: Any, options: Any, rows: int) -> Any:
+    return REAL_KEPT(steps, boxes, scores, replace(options, iou_threshold=0.95), rows)
+
+
+REAL_KEPT = suppression._kept
+LOOSE = "score_threshold = 0.05\niou_threshold = 0.2\n"  # so that there is something to suppress
+
+
+@pytest.mark.parametrize(
+    ("nms", "module", "name", "fault"),
+    [
+        ("runtime", nodes, "_around", half_as_wide),
+        ("runtime", nodes, "_scores", without_objectness),
+        ("graph", suppression, "_kept", too_patient),
+    ],
+)
+def test_a_graph_that_decodes_wrongly_is_not_delivered(
+    nms: str,
+    module: Any,
+    name: str,
+    fault: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, name, fault)
+    assert export("yolop", tmp_path, "--precision", "fp32", "--nms", nms, table=LOOSE) == 1
+    assert "no match with the network: fp32.onnx, task 'found'" in capsys.readouterr().err
+    assert not (tmp_path / "x.mtl").exists()
+
+
+def test_rows_belong_to_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("yolop", tmp_path, "--precision", "fp32", "--dynamic-size", "32") == 2
+    assert "leave --dynamic-size out" in capsys.readouterr().err

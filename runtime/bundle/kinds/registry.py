@@ -6,6 +6,7 @@ registry in each room. This is the first one's; it stands below the kinds, since
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -50,8 +51,8 @@ def task_kind(name: str) -> TaskKind:
 
 
 def examples() -> str:
-    """Return an example of each kind as ``--task`` takes it, with "or" before the last."""
-    *first, last = (task_kind(name).example for name in KINDS)
+    """Return an example of each kind as ``--task`` takes it from a shell, with "or" before the last."""
+    *first, last = (shlex.quote(task_kind(name).example) for name in KINDS)
     return f"{', '.join(first)} or {last}"
 
 

@@ -59,7 +59,7 @@ class Distribution(Kind):
     takes = frozenset(("unit",))
     options = DistributionOptions
     of_classes = True
-    example = "'distribution:years;values=0:101:1'"
+    example = "distribution:years;values=0:101:1"
 
     def check(self, task: Task) -> None:
         try:
