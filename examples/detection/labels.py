@@ -13,17 +13,17 @@ from rooms import CLASSES, CONDITIONS, Objects, Rooms
 
 
 def write(rooms: Rooms, folder: Path) -> None:
-    """Write ``images/NAME.png``, ``labels/instances.json``, ``labels/floor/NAME.png`` and ``labels/conditions.csv``."""
+    """Write ``images/NAME.png``, ``labels/objects.json``, ``labels/floor/NAME.png`` and ``labels/labels.csv``."""
     for path in (folder / "images", folder / "labels" / "floor"):
         path.mkdir(parents=True, exist_ok=True)
     names = [f"{i:04d}.png" for i in range(len(rooms))]
     for name, image, floor in zip(names, rooms.images, rooms.floor, strict=True):
         Image.fromarray(image).save(folder / "images" / name)
         Image.fromarray(floor.astype(np.uint8)).save(folder / "labels" / "floor" / name)
-    (folder / "labels" / "instances.json").write_text(json.dumps(coco(rooms, names), indent=1), "utf-8")
-    with (folder / "labels" / "conditions.csv").open("w", newline="", encoding="utf-8") as file:
+    (folder / "labels" / "objects.json").write_text(json.dumps(coco(rooms, names), indent=1), "utf-8")
+    with (folder / "labels" / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["image", *CONDITIONS])
+        rows.writerow(["file", *CONDITIONS])
         rows.writerows([name, *held.astype(int)] for name, held in zip(names, rooms.conditions, strict=True))
 
 
@@ -57,13 +57,13 @@ def coco(rooms: Rooms, names: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 def read(folder: Path) -> Rooms:
     """Read back what :func:`write` wrote."""
-    document = json.loads((folder / "labels" / "instances.json").read_text("utf-8"))
+    document = json.loads((folder / "labels" / "objects.json").read_text("utf-8"))
     of: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in document["images"]}
     for entry in document["annotations"]:
         of[entry["image_id"]].append(entry)
     names = [image["file_name"] for image in document["images"]]
-    with (folder / "labels" / "conditions.csv").open(newline="", encoding="utf-8") as file:
-        held = {row["image"]: [row[name] == "1" for name in CONDITIONS] for row in csv.DictReader(file)}
+    with (folder / "labels" / "labels.csv").open(newline="", encoding="utf-8") as file:
+        held = {row["file"]: [row[name] == "1" for name in CONDITIONS] for row in csv.DictReader(file)}
     return Rooms(
         images=np.stack([np.asarray(Image.open(folder / "images" / name)) for name in names]),
         objects=tuple(_objects(entries) for entries in of.values()),

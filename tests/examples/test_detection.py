@@ -173,7 +173,7 @@ def test_a_seed_says_everything_and_all_labels_occur(few: data.Rooms) -> None:
 def test_files_are_what_coco_and_the_toolkit_read(few: data.Rooms, tmp_path: Path) -> None:
     labels.write(few, tmp_path)
     with redirect_stdout(io.StringIO()):
-        truth = COCO(str(tmp_path / "labels" / "instances.json"))
+        truth = COCO(str(tmp_path / "labels" / "objects.json"))
         mine = [
             {
                 "image_id": place + 1,
@@ -199,9 +199,9 @@ def test_files_are_what_coco_and_the_toolkit_read(few: data.Rooms, tmp_path: Pat
         assert (image["height"], image["width"]) == (64, 96)
         mask = np.asarray(Image.open(tmp_path / "labels" / "floor" / image["file_name"]))
         np.testing.assert_array_equal(mask, few.floor[place])
-    with (tmp_path / "labels" / "conditions.csv").open() as file:
+    with (tmp_path / "labels" / "labels.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["image", *data.CONDITIONS]
+    assert rows[0] == ["file", *data.CONDITIONS]
     assert rows[3] == ["0002.png", *(str(int(held)) for held in few.conditions[2])]
     again = labels.read(tmp_path)
     np.testing.assert_array_equal(again.images, few.images)
@@ -216,7 +216,7 @@ def test_an_image_without_objects_is_listed_and_read_back(tmp_path: Path) -> Non
     bare = data.Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.int64))
     rooms = data.Rooms(np.zeros((1, 32, 32, 3), np.uint8), (bare,), np.zeros((1, 32, 32), bool), NONE[None])
     labels.write(rooms, tmp_path)
-    document = json.loads((tmp_path / "labels" / "instances.json").read_text())
+    document = json.loads((tmp_path / "labels" / "objects.json").read_text())
     assert len(document["images"]) == 1
     assert document["annotations"] == []
     (objects,) = labels.read(tmp_path).objects
@@ -234,7 +234,7 @@ def test_average_precision_is_cocos(few: data.Rooms, tmp_path: Path) -> None:
         found.append(scoring.Boxes(boxes, rng.random(len(chosen)), kinds))
     labels.write(few, tmp_path)
     with redirect_stdout(io.StringIO()):
-        truth = COCO(str(tmp_path / "labels" / "instances.json"))
+        truth = COCO(str(tmp_path / "labels" / "objects.json"))
         rows = [
             {
                 "image_id": place + 1,
