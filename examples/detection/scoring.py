@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from rooms import CLASSES, Objects, Rooms
 
+from mtl_deploy.calibration.kinds.detection.matching import Truth, matches
+from mtl_deploy.calibration.kinds.detection.precision import Precision
+
 Floats = npt.NDArray[np.float64]
-RECALLS = np.linspace(0, 1, 101)
 CELLS = (8, 10)  # of the constant answer: rows and columns of places, each with a mean box per class
 
 
@@ -29,43 +31,13 @@ class Boxes:
     classes: npt.NDArray[np.int64]
 
 
-def map_50(found: Sequence[Boxes], truth: Sequence[Objects]) -> float:
-    """Return the mean over the classes that occur of the average precision, as COCO has it, at an overlap of one half."""
-    averages = [_average(found, truth, kind) for kind in range(len(CLASSES))]
-    return float(np.mean([average for average in averages if average is not None]))
-
-
-def _average(found: Sequence[Boxes], truth: Sequence[Objects], kind: int) -> float | None:
-    scores, right, total = [], [], 0
+def average_precision(found: Sequence[Boxes], truth: Sequence[Objects]) -> dict[str, float]:
+    """Return COCO's mean average precision, ``map`` (overlaps from 0.5 to 0.95) and ``map_50``, as the toolkit computes it."""
+    images = []
     for boxes, objects in zip(found, truth, strict=True):
-        mine = np.flatnonzero(boxes.classes == kind)
-        mine = mine[np.argsort(-boxes.scores[mine], kind="stable")]
-        theirs = objects.boxes[objects.classes == kind]
-        total += len(theirs)
-        left = overlaps(boxes.boxes[mine], theirs)
-        for place in range(len(mine)):
-            best = int(left[place].argmax()) if len(theirs) else -1
-            hit = best >= 0 and left[place, best] >= 0.5
-            if hit:
-                left[:, best] = -1
-            right.append(hit)
-        scores.append(boxes.scores[mine])
-    if not total:
-        return None
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    hits = np.cumsum(np.array(right, float)[order])
-    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    reached = np.searchsorted(hits / total, RECALLS, side="left")
-    return float(np.append(precision, 0.0)[reached].mean())
-
-
-def overlaps(boxes: Floats, others: Floats) -> Floats:
-    """Return ``(D, G)``: intersection over union."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(axis=2)
-    areas, wanted = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
-    return both / np.maximum(areas[:, None] + wanted[None] - both, 1e-9)
+        wanted = Truth(objects.boxes, objects.classes, np.zeros(len(objects), np.bool_))
+        images.append(matches(boxes.boxes, boxes.scores, boxes.classes, wanted, len(CLASSES)))
+    return Precision(images).figures()
 
 
 def constant_boxes(train: Rooms) -> Boxes:

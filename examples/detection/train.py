@@ -185,7 +185,7 @@ def results(network: nn.Module, train: data.Rooms, test: data.Rooms) -> str:
 def texts(boxes: list[scoring.Boxes], floor: np.ndarray, conditions: np.ndarray, test: data.Rooms) -> list[str]:
     """Return the three figures with their units."""
     return [
-        f"{scoring.map_50(boxes, test.objects):.3f}",
+        f"{scoring.average_precision(boxes, test.objects)['map_50']:.3f}",
         f"{100 * scoring.floor_iou(floor, test.floor):.1f} %",
         f"{100 * np.mean(conditions == test.conditions):.1f} %",
     ]
