@@ -19,11 +19,11 @@ from mtl_deploy.runtime import load
 from mtl_deploy.runtime.console.command import Progress, table
 
 SHOWN = 6
-FIGURES = (  # task, metric, its name, decimals; shares are in percent
-    ("objects", "map_50", "mAP 50, %", 1),
-    ("objects", "map", "mAP 50:95, %", 1),
-    ("floor", "iou", "IoU, %", 1),
-    ("conditions", "mean_accuracy", "right, %", 1),
+FIGURES = (  # task, metric, its name; all are shares
+    ("objects", "map_50", "mAP 50"),
+    ("objects", "map", "mAP 50:95"),
+    ("floor", "iou", "IoU"),
+    ("conditions", "mean_accuracy", "right"),
 )
 
 
@@ -75,9 +75,9 @@ def accuracy(folder: Path, train: data.Rooms, test: data.Rooms, threads: int | N
     precisions = list(dict.fromkeys(cell.variant for cell in cells))
     constant = constant_figures(train, test)
     rows = []
-    for task, metric, name, decimals in FIGURES:
+    for task, metric, name in FIGURES:
         figures = [measured.matrix.cell(task, precision).metrics[metric] for precision in precisions]
-        shown = [f"{100 * figure:.{decimals}f}" for figure in (*figures, constant[task, metric])]
+        shown = [f"{100 * figure:.1f} %" for figure in (*figures, constant[task, metric])]
         rows.append([task, name, *shown])
     return table(["task", "metric", *(f"{precision}.onnx" for precision in precisions), "best constant answer"], rows)
 

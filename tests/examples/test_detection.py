@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+
+from mtl_deploy.export.cli import main as mtl_export
+from mtl_deploy.export.network.task_file import read_task_file
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "detection"
 sys.path.append(str(EXAMPLE))  # behind the digits example, which has a ``train``, too
@@ -33,6 +37,7 @@ def module_of(name: str) -> ModuleType:
 
 
 train = module_of("train")
+TASKS = ("objects", "floor", "conditions")
 
 
 @pytest.fixture(scope="module")
@@ -162,16 +167,69 @@ def test_a_short_training_lowers_every_loss_and_is_the_same_again(few: data.Room
         assert torch.equal(one, same)
 
 
-def test_the_script_writes_what_the_exporter_reads(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE / "train.py"), "--out", str(tmp_path), "--size", "64x96", "--threads", "1"]
-    sizes = ["--images", "20", "--test-images", "6", "--epochs", "1", "--batch", "10"]
-    result = subprocess.run([*command, *sizes], capture_output=True, text=True, check=True)
+def test_the_task_file_is_the_networks_and_the_rooms() -> None:
+    tasks = {task.name: task for task in read_task_file(EXAMPLE / "tasks.toml")}
+    assert list(tasks) == ["objects", "floor", "conditions"]
+    assert tasks["objects"].labels == data.CLASSES
+    assert tasks["objects"].options.strides == network.STRIDES
+    assert tasks["objects"].options.iou_threshold == train.OVERLAP
+    assert tasks["floor"].labels == ("floor",)
+    assert tasks["conditions"].labels == data.CONDITIONS
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLE / script), *arguments, "--threads", "1"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def export(folder: Path, size: str, images: Path) -> None:
+    model = [
+        str(folder / "model.pt"),
+        "--model",
+        "examples.detection.network:make",
+        "--tasks",
+        str(folder / "tasks.toml"),
+    ]
+    given = ["--image-size", size, "--images", str(images), "-o", str(folder / "model.mtl"), "--engine", "none"]
+    assert mtl_export([*model, *given, "--no-separate", "--threads", "1", "--quiet"]) == 0
+
+
+def figures(printed: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return FP32's figure and the constant answer's by task and metric, as demo.py prints them."""
+    rows = [re.split(r"  +", line.strip()) for line in printed.split("deployed graphs:")[1].splitlines()]
+    return {
+        (row[0], row[1]): (float(row[2].rstrip(" %")), float(row[-1].rstrip(" %"))) for row in rows if row[0] in TASKS
+    }
+
+
+def test_the_scripts_lead_from_rooms_to_figures_of_the_bundle(tmp_path: Path) -> None:
+    sizes = ["--images", "40", "--test-images", "6", "--epochs", "1", "--batch", "10", "--size", "64x96"]
+    printed = run("train.py", "--out", str(tmp_path), *sizes)
     for row in ("epoch 1/1", "network ", "best constant answer"):
-        assert row in result.stdout
-    network.make().load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-    assert len(labels.read(tmp_path / "test")) == 6
-    assert len(labels.read(tmp_path / "train")) == 20
-    assert (tmp_path / "tasks.toml").exists()
+        assert row in printed
+    test = labels.read(tmp_path / "test")
+    assert len(test) == 6
+    export(tmp_path, "64x96", tmp_path / "train" / "images")
+    printed = run("demo.py", str(tmp_path))
+    for path in (tmp_path / "test" / "images").glob("*.png"):
+        assert path.name in printed
+    found = figures(printed)
+    assert len(found) == 4
+    constant = [scoring.constant_boxes(labels.read(tmp_path / "train"))] * len(test)
+    expected = 100 * scoring.average_precision(constant, test.objects)["map_50"]
+    assert found["objects", "mAP 50"][1] == pytest.approx(expected, abs=0.051)
+    held = scoring.constant_floor(labels.read(tmp_path / "train"))[None]
+    assert found["floor", "IoU"][1] == pytest.approx(100 * scoring.floor_iou(held, test.floor), abs=0.051)
+
+
+@pytest.mark.extended
+def test_the_demo_finds_most_objects_of_rooms_that_it_has_not_seen(tmp_path: Path) -> None:
+    run("train.py", "--out", str(tmp_path))
+    export(tmp_path, "128x160", tmp_path / "test" / "images")
+    found = figures(run("demo.py", str(tmp_path)))
+    for key, least in {("objects", "mAP 50"): 50, ("floor", "IoU"): 80, ("conditions", "right"): 90}.items():
+        assert found[key][0] > max(least, found[key][1] + 10), key
+    assert found["objects", "mAP 50"][1] < 15
 
 
 def test_the_defaults_are_those_of_the_demo() -> None:
