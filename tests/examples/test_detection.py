@@ -224,14 +224,11 @@ def test_the_scripts_lead_from_rooms_to_figures_of_the_bundle(tmp_path: Path) ->
 
 @pytest.mark.extended
 def test_the_demo_finds_most_objects_of_rooms_that_it_has_not_seen(tmp_path: Path) -> None:
-    run("train.py", "--out", str(tmp_path))
+    printed = run("train.py", "--out", str(tmp_path))
     export(tmp_path, "128x160", tmp_path / "test" / "images")
     found = figures(run("demo.py", str(tmp_path)))
     for key, least in {("objects", "mAP 50"): 50, ("floor", "IoU"): 80, ("conditions", "right"): 90}.items():
         assert found[key][0] > max(least, found[key][1] + 10), key
     assert found["objects", "mAP 50"][1] < 15
-
-
-def test_the_defaults_are_those_of_the_demo() -> None:
-    arguments = train.parse([])
-    assert arguments.size[0] % network.MULTIPLE == arguments.size[1] % network.MULTIPLE == 0
+    (own,) = re.findall(r"^network +(\S+)", printed, flags=re.MULTILINE)  # with PyTorch and torchvision's suppression
+    assert found["objects", "mAP 50"][0] == pytest.approx(100 * float(own), abs=1)
