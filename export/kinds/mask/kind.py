@@ -35,10 +35,13 @@ class Mask(DenseKind):
             if task.applied != "softmax":
                 chain.add("Sub", "difference", positive, _channel(chain, raw, 0, "negative"))
         resize(task, chain)
-        chain.add("GreaterOrEqual", "compare", chain.last, chain.constant("level", level(task)))
-        for kind in (ir.DataType.FLOAT, ir.DataType.UINT8):  # TensorRT makes uint8 of float32 alone
-            chain.add("Cast", f"to_{kind.name.lower()}", chain.last, to=int(kind))
         chain.add("Squeeze", "squeeze", chain.last, chain.constant("channel", np.array([1], np.int64)))
+        chain.add("GreaterOrEqual", "compare", chain.last, chain.constant("level", level(task)))
+        for kind in (
+            ir.DataType.FLOAT,
+            ir.DataType.UINT8,
+        ):  # TensorRT makes uint8 of float32 alone, and only as an output
+            chain.add("Cast", f"to_{kind.name.lower()}", chain.last, to=int(kind))
 
     def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
         import torch

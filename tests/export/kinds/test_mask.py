@@ -13,10 +13,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from engine_graphs import needs_rtx
 from mask_networks import ACTIVATIONS, CHANNELS, THRESHOLDS, Masks
 from torch.nn.functional import interpolate
 
-from mtl_deploy.calibration.accuracy.frugal import FrugalBackend
+from mtl_deploy.calibration.graph.frugal import FrugalBackend
 from mtl_deploy.export.cli import main
 from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.network.inputs import network_input
@@ -201,3 +202,10 @@ def test_sizes_may_be_free_and_maps_may_stay_small(tmp_path: Path) -> None:
         assert model.predict(image[0])["lane"].value.shape == (96, 32)
     tasks = json.loads((tmp_path / "a.mtl" / "manifest.json").read_text())["signature"]["tasks"]
     assert tasks[0]["labels"] == ["lane"]
+
+
+@needs_rtx
+def test_tensorrt_rtx_builds_engines_of_masks(tmp_path: Path) -> None:
+    bundle = export(tmp_path, "--engine", "tensorrt-rtx", "--no-separate", "--check-target", "jetpack-6.0")
+    engines = {item.path for item in open_bundle(bundle).manifest.artifacts if item.backend == "tensorrt"}
+    assert engines == {"fp32.rtx.trt", "fp16.rtx.trt"}
