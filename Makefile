@@ -66,7 +66,7 @@ demo-detect: $(VENV)/demo.stamp  ## train boxes, a mask and conditions on render
 	@echo "==> Predicting on held-out images, and measuring all precisions on them beside answers that do not look"
 	@$(BIN)/python examples/detection/demo.py $(DETECTION)
 	@echo "==> Drawing what it says of a held-out image"
-	@$(BIN)/mtl-infer $(DETECTION)/model.mtl $(DETECTION)/test/images/0000.png --show $(DETECTION)/overlay.png --force
+	@$(BIN)/mtl-infer $(DETECTION)/model.mtl $(DETECTION)/test/images/0002.png --show $(DETECTION)/overlay.png --force
 	@echo "==> Benchmarking one shared pass against three separate models (20 seconds)"
 	@$(BIN)/mtl-bench $(DETECTION)/model.mtl --quick
 	@echo "==> Done: the bundle is $(DETECTION)/model.mtl, the picture $(DETECTION)/overlay.png"
