@@ -29,7 +29,7 @@ from mtl_deploy.runtime.console.command import table
 HERE = Path(__file__).parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the exporter assumes
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
-LEAST_SCORE, OVERLAP, MOST = 0.05, 0.45, 100  # of boxes that are kept: as in tasks.toml
+LEAST_SCORE, OVERLAP, MOST = 0.05, 0.45, 100  # of boxes that are kept; the overlap is that of tasks.toml
 
 
 def main() -> None:
