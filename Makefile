@@ -1,4 +1,5 @@
-# Two commands for a newcomer: `make demo` and `make test`; `make demo-dense` shows maps, `make demo-detect` boxes. Each makes the virtual environment it needs.
+# Two commands for a newcomer: `make demo` and `make test`; `make demo-dense` shows maps, `make demo-detect` boxes. Each makes the
+# virtual environment it needs.
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= .demo
