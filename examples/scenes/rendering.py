@@ -71,12 +71,14 @@ class Frame:
         segmentation: ``(H, W) uint8``, index in CLASSES.
         depth: ``(H, W) float32``, metres along the optical axis (not along the ray).
         normals: ``(H, W, 3) float32``, unit, in camera coordinates, towards the camera.
+        nearest: ``(H, W) uint8``, which of the scene's shapes is seen: its index in ``Scene.shapes``.
     """
 
     image: npt.NDArray[np.uint8]
     segmentation: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.float32]
     normals: npt.NDArray[np.float32]
+    nearest: npt.NDArray[np.uint8]
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Frame:
@@ -103,6 +105,7 @@ def render(scene: Scene, rng: np.random.Generator) -> Frame:
         segmentation=kinds.reshape(size),
         depth=depth.astype(np.float32).reshape(size),
         normals=(normals @ camera.rotation.T).astype(np.float32).reshape(*size, 3),
+        nearest=nearest.astype(np.uint8).reshape(size),
     )
 
 

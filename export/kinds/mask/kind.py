@@ -37,10 +37,8 @@ class Mask(DenseKind):
         resize(task, chain)
         chain.add("Squeeze", "squeeze", chain.last, chain.constant("channel", np.array([1], np.int64)))
         chain.add("GreaterOrEqual", "compare", chain.last, chain.constant("level", level(task)))
-        for kind in (
-            ir.DataType.FLOAT,
-            ir.DataType.UINT8,
-        ):  # TensorRT makes uint8 of float32 alone, and as an output alone
+        # TensorRT makes uint8 of float32 alone, and only as an output
+        for kind in (ir.DataType.FLOAT, ir.DataType.UINT8):
             chain.add("Cast", f"to_{kind.name.lower()}", chain.last, to=int(kind))
 
     def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
