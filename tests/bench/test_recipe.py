@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mtl_deploy.bench.cli import main
+from mtl_deploy.bench.comparison.change import change_of
 from mtl_deploy.bench.recipe import CHANGE, PILOT_STARTS, ROUNDS, estimate
-from mtl_deploy.bench.results.change import change_of
 from mtl_deploy.bench.statistics.nested import Nested
 
 MakeBundle = Callable[..., Path]
