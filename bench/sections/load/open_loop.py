@@ -173,8 +173,8 @@ def _doubts(found: OpenLoop) -> list[str]:
             continue
         if highest.rate_per_s is None and any(rate.sustained and rate.meets_deadline is None for rate in rates):
             doubts.append(
-                f"whether {title} keeps the deadline at some rate is not decided: too few requests to bound a p99; measure for "
-                "longer with --duration"
+                f"no rate was found at which {title} surely keeps the deadline, and some are open: measure for longer with "
+                "--duration"
             )
         missed = [rate.rate_per_s for rate in rates if rate.meets_deadline is False]
         if any(rate.meets_deadline and rate.rate_per_s > min(missed, default=math.inf) for rate in rates):
