@@ -38,6 +38,10 @@ def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:
 
     progress = Progress(quiet=options.quiet)
     with planned(options, shlex.join(["mtl-bench", *given]), progress) as plan:
+        if options.recipe is not None:
+            from .recipe import ci_plan
+
+            plan = ci_plan(plan, progress, lambda line: sys.stderr.write(f"recipe {options.recipe}: {line}\n"))
         result, code = measure_all(plan, progress)
     _deliver(result, options.output)
     return code

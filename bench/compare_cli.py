@@ -74,7 +74,7 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from mtl_deploy.bench.results.compare import compare
+    from mtl_deploy.bench.comparison.compare import compare
     from mtl_deploy.bench.results.result_file import read_result
 
     percent = arguments.fail_above

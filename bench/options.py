@@ -41,6 +41,8 @@ examples:
       PyTorch's own forward and other libraries beside it
   mtl-bench model.mtl --rate sweep --deadline 50
       latency under load, and the highest rate whose p99 keeps 50 ms
+  mtl-bench model.mtl --recipe ci --json result.json
+      for CI: says how long it will take, and measures the shared pass alone
   mtl-bench model.mtl --report report.html --json result.json --csv samples.csv
   mtl-bench compare before.json after.json --fail-above 5
   mtl-bench report result.json
@@ -83,6 +85,7 @@ class RunOptions:
         without: contestants to leave out.
         add: contestants of other precisions.
         quick: shared and separate alone, without what was not asked for by name.
+        recipe: ``ci``: the shared pass alone, for as long as it takes to detect a regression; None: no recipe.
         memory: whether memory is measured.
         duration: seconds at a batch size; None: by the number of contestants.
         processes: how often all contestants are started.
@@ -106,6 +109,7 @@ class RunOptions:
     without: tuple[str, ...]
     add: tuple[str, ...]
     quick: bool
+    recipe: str | None
     memory: bool
     duration: float | None
     processes: int
@@ -158,6 +162,11 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--quick", action="store_true", help="shared and separate alone, started once; latency and memory"
     )
+    group.add_argument(
+        "--recipe",
+        choices=("ci",),
+        help="ci: the shared pass, in the shortest run that detects 5 %% more time with a power of 80 %%, by a short pilot",
+    )
     group.add_argument("--no-memory", action="store_true", help="leave the memory measurement out")
 
 
@@ -207,16 +216,21 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     )
     if arguments.quick and arguments.contestants is not None:
         raise OptionError("--quick and --contestants both say what is measured; leave one of them out")
+    if arguments.recipe is not None:
+        for option in ("quick", "processes", "duration"):
+            if getattr(arguments, option):
+                raise OptionError(f"--recipe {arguments.recipe} says how long to measure what; leave --{option} out")
     peers = peer_options.read_options(arguments)
     return RunOptions(
         path=path,
         batches=batches,
         precision=None if arguments.precision is None else arguments.precision.lower(),
         backend=arguments.backend,
-        only=("separate",) if arguments.quick else _names(arguments.contestants),
+        only=_only(arguments),
         without=_names(arguments.without) or (),
         add=_names(arguments.add) or (),
         quick=arguments.quick,
+        recipe=arguments.recipe,
         memory=not arguments.no_memory,
         duration=arguments.duration,
         processes=arguments.processes or max(1 if arguments.quick else PROCESSES, peers.builds),
@@ -231,6 +245,13 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
         output=output,
         quiet=arguments.quiet,
     )
+
+
+def _only(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    if arguments.quick:
+        return ("separate",)
+    named = _names(arguments.contestants)
+    return () if named is None and arguments.recipe is not None else named
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

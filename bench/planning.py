@@ -60,8 +60,8 @@ def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
         duration=options.duration,
         seed=options.seed,
         memory=options.memory,
-        quick=options.quick,
-        beside=not options.quick or registry.asked(options.sections),
+        quick=options.quick or options.recipe is not None,
+        beside=not (options.quick or options.recipe) or registry.asked(options.sections),
         sections=options.sections,
         environment=environment(),
         command=command,
@@ -74,7 +74,7 @@ def _specs(pair: Pair, settings: Settings, options: RunOptions, *, isolated: boo
     only = options.only
     if only is not None and extra:
         names = [spec.name for spec in extra]
-        if options.quick:
+        if options.quick or options.recipe is not None:
             only = (*only, *names)
         elif not set(names) & set(only):
             raise OptionError(

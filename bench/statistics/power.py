@@ -74,7 +74,10 @@ def starts_to_detect(deviation: float, pilot: int, change: float) -> int:
         factor = student_t(degrees) + student_t(degrees, POWER)
         return number >= 2 * (factor * deviation / change) ** 2
 
-    return _first(enough, LEAST_STARTS) or MOST_STARTS
+    number = _first(enough, LEAST_STARTS) or MOST_STARTS
+    return (
+        number if number in (LEAST_STARTS, MOST_STARTS) else number + 1
+    )  # the last one is in part what rounding up leaves open
 
 
 def _first(enough: Callable[[int], bool], least: int) -> int | None:

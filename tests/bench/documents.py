@@ -270,6 +270,7 @@ def _open_loop(scale: float, unit: float) -> dict[str, Any]:
             rates.append(
                 {
                     "rate_per_s": best * share / scale / unit,
+                    "runs": 1,
                     "calls": 400,
                     "duration_s": 20.0,
                     "latency_ms": {
@@ -282,7 +283,11 @@ def _open_loop(scale: float, unit: float) -> dict[str, Any]:
                     "meets_deadline": sustained and latency * 2 < 400 * unit * scale,
                 }
             )
-        found[name] = {"rates": rates, "highest_rate_per_s": best * 0.75 / scale / unit}
+        found[name] = {
+            "rates": rates,
+            "highest_rate_per_s": best * 0.75 / scale / unit,
+            "missed_from_per_s": best * 1.1 / scale / unit,
+        }
     return {"process": "poisson", "deadline_ms": 400 * unit * scale, "contestants": found}
 
 

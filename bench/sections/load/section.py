@@ -102,7 +102,7 @@ class OpenLoopSection(BatchSection[LoadSettings]):
                 Figure(rate["calls"], "count"),
                 Figure(rate["utilisation"], "busy"),
                 *(_latency(rate, word) for word in _QUANTILES),
-                *([{True: "met", False: "missed"}.get(rate["meets_deadline"].value, "n/a")] if deadline else []),
+                *([{True: "met", False: "missed"}.get(rate["meets_deadline"].value, "open")] if deadline else []),
             ]
             for name, at in contestants
             for rate in at["rates"]
@@ -132,11 +132,12 @@ def _highest(contestants: list[tuple[str, At]], deadline: At, roster: Roster) ->
     """Return the highest rates in a sentence; without those whose search was interrupted."""
     parts: list[Piece] = []
     for name, at in contestants if deadline else ():
-        highest = at["highest_rate_per_s"]
-        if not highest and any(rate["meets_deadline"].value for rate in at["rates"]):
-            continue
+        highest, beyond = at["highest_rate_per_s"], at["missed_from_per_s"]
+        if not highest and any(rate["meets_deadline"].value is not False for rate in at["rates"]):
+            continue  # interrupted, or not decided: a warning says so
         parts.append(f"{', ' if parts else ''}{roster.title(name)} ")
         parts += ["up to ", Figure(highest, "rate"), " requests per second"] if highest else ["at none of the rates"]
+        parts += [" (missed from ", Figure(beyond, "rate"), " on)"] if highest and beyond else []
     return [Sentence(["p99 within ", Figure(deadline, "plain"), " ms: ", *parts, "."])] if parts else []
 
 

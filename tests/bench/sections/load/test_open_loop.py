@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtl_deploy.bench.sections.load.open_loop import OpenLoop, measure_open_loop, summarise
+from mtl_deploy.bench.sections.load.open_loop import OpenLoop, measure_open_loop
+from mtl_deploy.bench.sections.load.rate import summarise
 from mtl_deploy.bench.sections.load.rates import parse_rates, require_deadline
+from mtl_deploy.bench.sections.load.search import CONFIRMED
 from mtl_deploy.bench.sections.load.section import OpenLoopSection
-from mtl_deploy.bench.sections.load.serving import Served, dependent_quantile, poisson_arrivals, serve
+from mtl_deploy.bench.sections.load.serving import Served, dependent_quantile, poisson_arrivals, serve, warm_calls
 from mtl_deploy.runtime.errors import OptionError
 from tests.bench.printed import printed
 
@@ -157,13 +160,13 @@ def test_a_hopeless_backlog_is_given_up() -> None:
     found = run(constant(20), poisson_arrivals(100, 5000, seed=0), hopeless_s=1.0)
     assert not found.finished
     assert len(found.latencies_ms) < 200  # grows by half a second per second
-    assert not summarise(100, found, None).sustained
+    assert not summarise(100, [found], None).sustained
 
 
 @pytest.mark.parametrize(("rate", "sustained"), [(90, True), (97, True), (103, False)])
 def test_a_rate_above_what_is_served_is_not_sustained(rate: float, sustained: bool) -> None:
     found = run(constant(10), poisson_arrivals(rate, 5000, seed=0))
-    assert summarise(rate, found, None).sustained is sustained
+    assert summarise(rate, [found], None).sustained is sustained
 
 
 def test_the_interval_of_a_quantile_of_a_queue_holds_it_about_as_often_as_it_says() -> None:
@@ -171,9 +174,9 @@ def test_the_interval_of_a_quantile_of_a_queue_holds_it_about_as_often_as_it_say
     plain, found = 0, []
     for seed in range(200):
         latencies = queued(10, poisson_arrivals(70, 1500, seed))
-        found.append(dependent_quantile(latencies, 0.9))
+        found.append(dependent_quantile([latencies], 0.9))
         mixed = np.random.default_rng(seed).permutation(latencies)  # as if they did not hang together
-        bounds = dependent_quantile(mixed, 0.9)
+        bounds = dependent_quantile([mixed], 0.9)
         plain += bounds is not None and bounds.contains(truth)
     held = np.mean([one is not None and one.contains(truth) for one in found])
     assert held >= 0.9
@@ -182,10 +185,10 @@ def test_the_interval_of_a_quantile_of_a_queue_holds_it_about_as_often_as_it_say
 
 def test_few_or_dependent_values_bound_no_p99() -> None:
     rng = np.random.default_rng(0)
-    assert dependent_quantile(rng.random(15), 0.5) is None
-    assert dependent_quantile(rng.random(300), 0.99) is None
-    assert dependent_quantile(rng.random(3000), 0.99) is not None
-    assert dependent_quantile(np.repeat(rng.random(60), 50), 0.99) is None
+    assert dependent_quantile([rng.random(15)], 0.5) is None
+    assert dependent_quantile([rng.random(300)], 0.99) is None
+    assert dependent_quantile([rng.random(3000)], 0.99) is not None
+    assert dependent_quantile([np.repeat(rng.random(60), 50)], 0.99) is None
 
 
 def open_loops(deadline_ms: float | None, rates: tuple[float, ...] | None = None, **named: Any) -> OpenLoop:
@@ -208,7 +211,7 @@ def test_a_sweep_offers_shares_of_each_closed_loop() -> None:
     assert document["contestants"]["shared"]["highest_rate_per_s"] is None
     first = document["contestants"]["shared"]["rates"][0]
     assert set(first) == {
-        "rate_per_s", "calls", "duration_s", "latency_ms", "utilisation", "sustained", "meets_deadline",
+        "rate_per_s", "runs", "calls", "duration_s", "latency_ms", "utilisation", "sustained", "meets_deadline",
     }  # fmt: skip
     assert first["latency_ms"]["p50"]["low"] <= first["latency_ms"]["p50"]["value"]
     assert first["meets_deadline"] is None
@@ -223,48 +226,130 @@ def test_given_rates_are_offered_to_all_and_an_overload_is_said() -> None:
     assert "grows" in printed(OpenLoopSection(), found, found.titles)
 
 
-def test_the_highest_rate_that_keeps_a_deadline_is_the_theory_s() -> None:
-    """M/D/1, p99 of the time in the system: found here by a long run."""
-    found = open_loops(50.0, seconds=300.0)
-    highest = found.highest_per_s["shared"]
-    assert highest is not None
-    below, above = (
-        np.quantile(queued(10, poisson_arrivals(share * highest, 300_000, seed=5)), 0.99) for share in (0.93, 1.07)
-    )
-    assert below < 50 < above
-    separate = found.highest_per_s["separate"]
-    assert separate is not None
-    assert separate < highest / 3
-    missed = [rate.rate_per_s for rate in found.rates["shared"] if rate.meets_deadline is False]
-    assert min(missed) <= 1.031 * highest
-    assert "up to" in printed(OpenLoopSection(), found, found.titles)
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Let the collections before each run look at nothing that pytest holds: simulated runs are short."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def p99_at(rate: float, service_ms: Iterator[float], calls: int = 100_000) -> float:
+    """The p99 of a queue in its stationary state, by a long run of Lindley's recursion."""
+    done, found = 0.0, []
+    for arrival in (1000 * poisson_arrivals(rate, calls, seed=99)).tolist():
+        done = max(done, arrival) + next(service_ms)
+        found.append(done - arrival)
+    return float(np.quantile(found[calls // 20 :], 0.99))
+
+
+def varying(seed: int) -> Iterator[float]:
+    """Service times with a mean of 10 ms, of which one in fifty takes three times as long."""
+    rng = np.random.default_rng(seed)
+    while True:
+        times = 9.6 * rng.gamma(16, 1 / 16, 4096) * np.where(rng.random(4096) < 0.02, 3.0, 1.0)
+        yield from times.tolist()
+
+
+def searched(seed: int, deadline_ms: float, seconds: float = 24.0) -> OpenLoop:
+    hosts: Any = {"shared": SimulatedHost("shared", varying(seed))}
+    options: Any = {"seconds": seconds, "seed": seed, "closed_loop_per_s": {"shared": 100.0}}
+    return measure_open_loop(hosts, BATCH, rates=None, deadline_ms=deadline_ms, **options)
+
+
+def hold(deadline_ms: float, repeats: int) -> tuple[float, float]:
+    """Return how many answers keep the deadline in truth, and the mean of the answers over the true highest rate."""
+    low, high = 5.0, 100.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (middle, high) if p99_at(middle, varying(7)) <= deadline_ms else (low, middle)
+    found = [searched(seed, deadline_ms).highest["shared"] for seed in range(repeats)]
+    answers = np.array([one.rate_per_s for one in found], np.float64)  # nan: no answer
+    beyond = np.array([one.beyond_per_s for one in found], np.float64)
+    assert not (answers >= beyond).any()
+    assert np.mean(beyond < low) <= 0.1  # nan: none was found
+    answered = answers[~np.isnan(answers)]
+    assert len(answered) >= 0.85 * repeats
+    return float(np.mean(answered <= low)), float(answered.mean() / low)
+
+
+@pytest.mark.usefixtures("few_objects")
+def test_nine_of_ten_answers_to_a_deadline_keep_it_and_are_not_far_below() -> None:
+    held, near = hold(90.0, 12)
+    assert held >= 0.9
+    assert 0.75 <= near <= 1
+
+
+@pytest.mark.extended
+@pytest.mark.usefixtures("few_objects")
+@pytest.mark.parametrize(("deadline_ms", "nearest"), [(35.0, 0.5), (50.0, 0.75), (90.0, 0.8)])
+def test_nine_of_ten_answers_keep_a_tight_and_a_loose_deadline(deadline_ms: float, nearest: float) -> None:
+    """At the tightest the p99 hardly depends on the rate: it is that of the slow calls."""
+    held, near = hold(deadline_ms, 60)
+    assert held >= 0.9
+    assert nearest <= near <= 1
+
+
+@pytest.mark.usefixtures("few_objects")
+def test_a_queue_is_warm_before_its_latencies_count() -> None:
+    """Started empty, the mean wait of 300 requests at 90 % is far too short."""
+    warm = warm_calls(90, 100, 300)
+    assert warm == 600  # as many as there may be
+    assert warm_calls(30, 100, 300) == 30  # a tenth
+    assert 30 < warm_calls(60, 100, 300) < 600
+    colder, warmer = [], []
+    for seed in range(60):
+        arrivals = poisson_arrivals(90, warm + 300, seed)
+        clock = Clock()
+        served = serve(Worker(clock, constant(10)), BATCH, arrivals, warm=warm, clock=clock, sleep=clock.sleep)
+        assert len(served.measured_ms) == 300
+        warmer.append(served.measured_ms.mean() - 10)
+        colder.append(run(constant(10), poisson_arrivals(90, 300, seed)).latencies_ms.mean() - 10)
+    truth = 10 * 0.9 / (2 * 0.1)
+    assert np.mean(warmer) == pytest.approx(truth, rel=0.15)
+    assert np.mean(colder) < 0.85 * truth
+
+
+@pytest.mark.usefixtures("few_objects")
+def test_the_answer_is_what_its_rows_say() -> None:
+    """Below the highest rate nothing missed, above it nothing met, and the row says met itself."""
+    for seed in range(4):
+        found = searched(seed, 90.0, seconds=6.0)
+        highest, rows = found.highest["shared"].rate_per_s, found.to_dict()["contestants"]["shared"]["rates"]
+        assert highest is not None
+        assert all(row["meets_deadline"] is not True for row in rows if row["rate_per_s"] > highest)
+        assert all(row["meets_deadline"] is not False for row in rows if row["rate_per_s"] < highest)
+        (own,) = (row for row in rows if row["rate_per_s"] == highest)
+        assert own["meets_deadline"] is True
+        assert own["runs"] >= CONFIRMED
+        assert own["latency_ms"]["p99"]["high"] <= 90
+        assert f"up to {highest:.1f} requests per second" in printed(OpenLoopSection(), found, found.titles)
 
 
 def test_a_deadline_shorter_than_a_call_is_met_at_no_rate() -> None:
     found = open_loops(9.0, (1.0,))
-    assert found.highest_per_s == {"shared": None, "separate": None}
+    assert [one.rate_per_s for one in found.highest.values()] == [None, None]
     assert "at none of the rates" in printed(OpenLoopSection(), found, found.titles)
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_a_loose_deadline_is_met_up_to_what_is_served() -> None:
     found = open_loops(10_000.0, (50.0,))
-    highest = found.highest_per_s["shared"]
+    highest = found.highest["shared"].rate_per_s
     assert highest is not None
-    assert 90 < highest <= 100
-    found.highest_per_s.clear()  # as after Ctrl-C before the search
+    assert 75 < highest <= 100  # near saturation, no run is long enough to bound a p99
+    found.highest.clear()  # as after Ctrl-C before the search
     assert "p99 within" not in printed(OpenLoopSection(), found, found.titles)
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_too_few_requests_for_a_p99_are_said() -> None:
-    found = open_loops(50.0, (1.0,), seconds=2.0)
+    found = open_loops(50.0, (1.0,), seconds=0.05)
     assert found.rates["shared"][0].meets_deadline is None
-    assert found.highest_per_s["shared"] is None
-    assert any("too few requests" in warning for warning in found.warnings)
-
-
-def test_an_uncertain_highest_rate_is_said() -> None:
-    found = open_loops(50.0, seconds=3.0)
-    assert any("is uncertain" in warning for warning in found.warnings)
+    assert found.highest["shared"].rate_per_s is None
+    assert any("no rate was found at which shared surely keeps the deadline" in warning for warning in found.warnings)
+    assert "p99 within" not in printed(OpenLoopSection(), found, found.titles)
 
 
 def test_an_interrupt_keeps_what_was_measured() -> None:

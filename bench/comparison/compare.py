@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.bench.blocks.kinds import printed
+from mtl_deploy.bench.results.result_file import COMPARE_SCHEMA
 from mtl_deploy.bench.statistics.nested import ENOUGH_PROCESSES, Nested
 from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.errors import OptionError
 
 from .change import Change, change_of
 from .gate import Verdict, duration_of, judge
-from .result_file import COMPARE_SCHEMA
 from .same_network import differences
 
 COMPARE_VERSION = 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtl_deploy.bench.cli import main as bench
-from mtl_deploy.bench.results.compare import compare
+from mtl_deploy.bench.comparison.compare import compare
 from mtl_deploy.bench.results.result_file import read_result
 from mtl_deploy.runtime.errors import OptionError
 from tests.bench.runs import result, write
