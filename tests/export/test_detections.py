@@ -28,7 +28,7 @@ from mtl_deploy.runtime.kinds.detection.detections import in_image
 from mtl_deploy.runtime.kinds.detection.suppression import kept_rows
 from mtl_deploy.runtime.loading import load
 
-QUICK = ("yolop", "retinaface", "yolopose", "hybridnets")
+QUICK = {("yolop", "decoded"), ("retinaface", "decoded"), ("hybridnets", "decoded"), ("retinaface", "logits")}
 
 
 def export(name: str, folder: Path, *more: str, table: str = "") -> int:
@@ -47,10 +47,13 @@ def pixels(name: str, count: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("form", ["decoded", "logits"])
 @pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.extended) for name in wild_detections.TASKS],
+    ("name", "form"),
+    [
+        (name, form) if (name, form) in QUICK else pytest.param(name, form, marks=pytest.mark.extended)
+        for name in wild_detections.TASKS
+        for form in ("decoded", "logits")
+    ],
 )
 def test_rows_and_boxes_are_those_of_the_networks_own_code(name: str, form: str, tmp_path: Path) -> None:
     assert export(name, tmp_path, "--precision", "fp32", "--outputs", form) == 0
@@ -173,7 +176,7 @@ def test_decoding_stays_in_fp32(tmp_path: Path) -> None:
         assert not any(types.get(name) == onnx.TensorProto.FLOAT16 for name in node.input), node.name
 
 
-@pytest.mark.parametrize("form", ["cxcywh", "xyxy"])
+@pytest.mark.parametrize("form", [pytest.param("cxcywh", marks=pytest.mark.extended), "xyxy"])
 def test_anchors_come_from_a_file(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     centres = [
         [(column + 0.5) * step, (row + 0.5) * step, side, side]

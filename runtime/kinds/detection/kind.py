@@ -42,6 +42,11 @@ class Detection(Kind):
         given.check(task.name, task.labels)
         if task.columns is not None:
             raise TaskError(f"task {task.name!r}: a detection has no columns; parts say what each output holds")
+        if task.shape and not _fits(task.shape, given):
+            raise TaskError(
+                f"task {task.name!r}: rows of shape {task.shape} do not fit its fields, which say {given.columns.raw_size} values "
+                f"per row and an input of {' x '.join(map(str, given.input_size)) or 'no'} pixels"
+            )
         if given.parts and task.outputs and len(given.parts) not in (1, len(task.outputs)):
             raise TaskError(
                 f"task {task.name!r}: {len(given.parts)} parts for {len(task.outputs)} outputs; give one for each, or one for all"
@@ -89,6 +94,12 @@ class Detection(Kind):
                 points += [point[:2] for point in found.keypoints[place] if point[2] >= SHOWN_KEYPOINT]
             marks += [Point(float(x), float(y), (red, green, blue)) for x, y in points]
         return marks
+
+
+def _fits(shape: tuple[int, ...], given: DetectionOptions) -> bool:
+    """Return whether rows of this shape can be read as the fields say, which a manifest could contradict."""
+    known = given.classes > 0 and len(given.input_size) == 2 and min(given.input_size) > 0
+    return known and len(shape) == 2 and shape[1] == given.columns.raw_size
 
 
 def options_of(task: Task) -> DetectionOptions:
