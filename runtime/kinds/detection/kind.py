@@ -58,6 +58,9 @@ class Detection(Kind):
             return given.top_k, given.columns.kept_size
         return task.shape[0] if task.shape else 0, given.columns.decoded_size
 
+    def margins_shape(self, task: Task, decoded: tuple[int, ...]) -> tuple[int, ...]:
+        return task.shape[0], options_of(task).columns.decoded_size
+
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None
     ) -> list[Prediction]:
