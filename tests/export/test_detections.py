@@ -30,7 +30,7 @@ from mtl_deploy.runtime.kinds.detection.detections import in_image
 from mtl_deploy.runtime.kinds.detection.suppression import kept_rows
 from mtl_deploy.runtime.loading import load
 
-QUICK = {("yolop", "decoded"), ("retinaface", "decoded"), ("hybridnets", "decoded"), ("retinaface", "logits")}
+QUICK = {("yolopv2", "decoded"), ("retinaface", "decoded"), ("hybridnets", "decoded"), ("retinaface", "logits")}
 
 
 def export(name: str, folder: Path, *more: str, table: str = "") -> int:

@@ -86,7 +86,7 @@ class Detection(Kind):
     def marks(self, task: Task, prediction: Prediction) -> Sequence[Mark]:
         found: Detections = prediction.value
         marks: list[Mark] = []
-        colours = palette(max(options_of(task).classes, len(task.labels), int(found.classes.max(initial=0)) + 1))
+        colours = palette(max(options_of(task).classes, len(task.labels), 1))
         for place in reversed(range(len(found))):  # the best ones last, on top
             red, green, blue = (int(part) for part in colours[found.classes[place]])
             left, top, right, bottom = (float(side) for side in found.boxes[place])
