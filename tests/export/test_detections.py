@@ -33,6 +33,9 @@ from mtl_deploy.runtime.loading import load
 QUICK = {("yolopv2", "decoded"), ("retinaface", "decoded"), ("hybridnets", "decoded"), ("retinaface", "logits")}
 
 
+AREA = '[[task]]\nname = "area"\nkind = "segmentation"\noutput = 1\nlabels = ["other", "drivable"]\n'
+
+
 def export(name: str, folder: Path, *more: str, table: str = "") -> int:
     checkpoint = wild.checkpoint(name, folder)
     (folder / "tasks.toml").write_text(wild_detections.TASKS[name] + table)
@@ -87,7 +90,7 @@ def test_a_graph_that_suppresses_answers_as_one_that_does_not(name: str, tmp_pat
     for nms in ("runtime", "graph"):
         folder = tmp_path / nms
         folder.mkdir()
-        assert export(name, folder, "--nms", nms) == 0
+        assert export(name, folder, "--nms", nms, table=AREA if name == "yolop" else "") == 0
         manifest = json.loads((folder / "x.mtl" / "manifest.json").read_text())
         assert {artifact["precision"] for artifact in manifest["artifacts"]} == {"fp32", "fp16"}
         task = manifest["signature"]["tasks"][0]
@@ -98,6 +101,7 @@ def test_a_graph_that_suppresses_answers_as_one_that_does_not(name: str, tmp_pat
                 found = model(pixels(name, 3))["found"]
                 assert found.shape == (3, task["top_k"], 6 + 2 * task["landmarks"])
     for one, other in zip(answers["runtime"], answers["graph"], strict=True):
+        assert one == other  # the other task's as well
         assert one["found"].value == other["found"].value
         assert len(one["found"].value)
 
