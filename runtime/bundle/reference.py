@@ -17,6 +17,7 @@ from mtl_deploy.runtime.files.reading import DocumentError
 
 from .manifest import Bundle
 from .signature import Signature
+from .tasks import Task
 
 PATH = "reference.npz"
 MOST_BYTES = 1 << 30
@@ -35,7 +36,8 @@ class Reference:
         outputs: PyTorch's, by task, in the graphs' form.
         int8: the INT8 graph's own, by task; empty where there is no such graph.
         margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: for class indices, by how many logits the
-            class leads the next one; for normals, their length before normalisation.
+            class leads the next one; for normals, their length before normalisation. Of boxes that a graph keeps, the rows that it
+            had to choose from.
         floors: the noise floor of each image, ``(N, K) float64``, by task: how far PyTorch's float32 is from its float64, for
             each value or for all together. Empty in bundles of earlier releases.
     """
@@ -108,7 +110,7 @@ def read(bundle: Bundle) -> Reference | None:
                 raise DocumentError(f"no array 'outputs/{name}'")
             for kind in ("outputs", "int8"):
                 _check_outputs(found[kind].get(name), len(arrays["images"]), signature, name)
-            _check_margins(found["margins"].get(name), found["outputs"][name], name)
+            _check_margins(found["margins"].get(name), found["outputs"][name], signature.task(name))
             most = max(signature.task(name).size, found["outputs"][name][0].size)  # one floor per value, at most
             _check_floors(found["floors"].get(name), len(arrays["images"]), most, name)
     except (DocumentError, TaskError) as error:
@@ -145,9 +147,9 @@ def _check_floors(array: npt.NDArray[Any] | None, count: int, size: int, name: s
         )
 
 
-def _check_margins(array: npt.NDArray[Any] | None, outputs: npt.NDArray[Any], name: str) -> None:
+def _check_margins(array: npt.NDArray[Any] | None, outputs: npt.NDArray[Any], task: Task) -> None:
     if array is None:
         return
-    shape = outputs.shape[:1] + outputs.shape[-2:]
+    name, shape = task.name, (len(outputs), *task.of.margins_shape(task, outputs.shape[1:]))
     if array.dtype.kind != "f" or array.shape != shape:
         raise DocumentError(f"margins of {name} are {array.dtype} {array.shape}; expected float16 {shape}")

@@ -20,15 +20,20 @@ from random_boxes import by_pycocotools_of
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.data.natural import natural_images
 from mtl_deploy.export.cli import main
+from mtl_deploy.export.engines.check import _compare
 from mtl_deploy.export.kinds.detection import nodes, suppression
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.reference import read
 from mtl_deploy.runtime.images.fit import place
 from mtl_deploy.runtime.kinds.detection.detections import in_image
 from mtl_deploy.runtime.kinds.detection.suppression import kept_rows
 from mtl_deploy.runtime.loading import load
 
-QUICK = ("yolop", "retinaface", "yolopose", "hybridnets")
+QUICK = {("yolopv2", "decoded"), ("retinaface", "decoded"), ("hybridnets", "decoded"), ("retinaface", "logits")}
+
+
+AREA = '[[task]]\nname = "area"\nkind = "segmentation"\noutput = 1\nlabels = ["other", "drivable"]\n'
 
 
 def export(name: str, folder: Path, *more: str, table: str = "") -> int:
@@ -47,10 +52,13 @@ def pixels(name: str, count: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("form", ["decoded", "logits"])
 @pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.extended) for name in wild_detections.TASKS],
+    ("name", "form"),
+    [
+        (name, form) if (name, form) in QUICK else pytest.param(name, form, marks=pytest.mark.extended)
+        for name in wild_detections.TASKS
+        for form in ("decoded", "logits")
+    ],
 )
 def test_rows_and_boxes_are_those_of_the_networks_own_code(name: str, form: str, tmp_path: Path) -> None:
     assert export(name, tmp_path, "--precision", "fp32", "--outputs", form) == 0
@@ -82,7 +90,7 @@ def test_a_graph_that_suppresses_answers_as_one_that_does_not(name: str, tmp_pat
     for nms in ("runtime", "graph"):
         folder = tmp_path / nms
         folder.mkdir()
-        assert export(name, folder, "--nms", nms) == 0
+        assert export(name, folder, "--nms", nms, table=AREA if name == "yolop" else "") == 0
         manifest = json.loads((folder / "x.mtl" / "manifest.json").read_text())
         assert {artifact["precision"] for artifact in manifest["artifacts"]} == {"fp32", "fp16"}
         task = manifest["signature"]["tasks"][0]
@@ -93,6 +101,7 @@ def test_a_graph_that_suppresses_answers_as_one_that_does_not(name: str, tmp_pat
                 found = model(pixels(name, 3))["found"]
                 assert found.shape == (3, task["top_k"], 6 + 2 * task["landmarks"])
     for one, other in zip(answers["runtime"], answers["graph"], strict=True):
+        assert one == other  # the other task's as well
         assert one["found"].value == other["found"].value
         assert len(one["found"].value)
 
@@ -158,22 +167,29 @@ def test_budgets_hold_for_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for cell in cells.values():
         assert cell["drop_low"] <= cell["drop"] <= cell["drop_high"]
         assert cell["metrics"].keys() == {"map", "map_50"}
+    require_decoding_in_fp32(tmp_path / "x.mtl" / "int8.onnx", 8)
 
 
 def test_decoding_stays_in_fp32(tmp_path: Path) -> None:
     assert export("yolopv2", tmp_path, "--precision", "fp32,fp16", "--nms", "graph") == 0
-    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "x.mtl" / "fp16.onnx"), strict_mode=True)
+    require_decoding_in_fp32(tmp_path / "x.mtl" / "fp16.onnx", 40)
+
+
+def require_decoding_in_fp32(file: Path, least: int) -> None:
+    """Check that nothing of FP16 and no Q/DQ pair reaches the nodes that decode, of which there are at least so many."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(file), strict_mode=True)
     types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)}
     half = [node for node in model.graph.node if types.get(node.output[0]) == onnx.TensorProto.FLOAT16]
     assert len(half) > 5
     decoding = [node for node in model.graph.node if node.name.startswith("decode/")]
-    assert len(decoding) > 40
+    assert len(decoding) >= least
     for node in decoding:
         assert types[node.output[0]] != onnx.TensorProto.FLOAT16, node.name
+        assert "QuantizeLinear" not in node.op_type
         assert not any(types.get(name) == onnx.TensorProto.FLOAT16 for name in node.input), node.name
 
 
-@pytest.mark.parametrize("form", ["cxcywh", "xyxy"])
+@pytest.mark.parametrize("form", [pytest.param("cxcywh", marks=pytest.mark.extended), "xyxy"])
 def test_anchors_come_from_a_file(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     centres = [
         [(column + 0.5) * step, (row + 0.5) * step, side, side]
@@ -257,3 +273,20 @@ def test_a_graph_that_decodes_wrongly_is_not_delivered(
 def test_rows_belong_to_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("yolop", tmp_path, "--precision", "fp32", "--dynamic-size", "32") == 2
     assert "leave --dynamic-size out" in capsys.readouterr().err
+
+
+def test_an_engine_that_suppresses_is_verified_from_the_bundles_reference(tmp_path: Path) -> None:
+    assert export("yolop", tmp_path, "--precision", "fp32", "--nms", "graph", table=LOOSE) == 0
+    bundle = open_bundle(tmp_path / "x.mtl")
+    reference = read(bundle)
+    assert reference is not None
+    signature = bundle.manifest.signature
+    task = signature.task("found")
+    with load(tmp_path / "x.mtl") as model:
+        found = model(reference.images)["found"]
+    for wrong in (False, True):
+        if wrong:
+            found = found.copy()
+            found[:, 1] = found[:, 0]  # one box twice
+        row = _compare("x.trt", task, signature, found, reference.outputs["found"], 0.05, reference.margins["found"])
+        assert (row.excess <= 1) is not wrong

@@ -97,7 +97,8 @@ class Detection(RowKind):
         return np.concatenate([found.counts, entries.ravel()])
 
     def has_truth(self, task: Task, rows: Floats) -> npt.NDArray[np.bool_]:
-        return np.ones(len(rows), np.bool_)  # an image without objects shows what is found although it is not there
+        # an image without objects shows what is found although it is not there, as long as another one has some
+        return np.full(len(rows), bool(rows[:, : options_of(task).classes].any()))
 
     def measured(self, task: Task, rows: Floats) -> dict[str, float]:
         return _precision(task, rows).figures()

@@ -113,6 +113,15 @@ class TaskKind:
         stride = task.stride or 1
         return task.size, height // stride, width // stride
 
+    def margins_shape(self, task: Task, decoded: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what is recorded for one image to verify engines with, where an output is discrete.
+
+        Args:
+            task: with its size.
+            decoded: shape of the decoded graph's output for one image.
+        """
+        return decoded[-2:]
+
     def decoded_dtype(self, task: Task) -> np.dtype[Any]:
         """Return the type of a decoded graph's output."""
         return np.dtype(np.float32)

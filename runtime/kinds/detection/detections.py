@@ -105,12 +105,15 @@ def in_image(rows: Floats, layout: Layout, placement: ImagePlacement, names: tup
     Parts of an image that a crop left out are still the image's, so boxes may reach into them.
 
     Args:
-        rows: ``(K, layout.kept_size)``, in pixels of the network's input; what has a score of 0 is padding.
+        rows: ``(K, layout.kept_size)``, in pixels of the network's input; what has a score of 0 is padding. Rows of a graph that is
+            not ours, of no class or not finite, are left out.
         layout: of the task.
         placement: where the image lies in the network's input.
         names: of the classes.
     """
-    rows = rows[rows[:, 4] > 0].astype(np.float32, copy=False)
+    with np.errstate(invalid="ignore"):
+        known = (rows[:, 4] > 0) & (rows[:, 5] >= 0) & (rows[:, 5] < layout.classes)
+    rows = rows[known & np.isfinite(rows).all(axis=1)].astype(np.float32, copy=False)
     top, left = placement.box[:2]
     rows_scale, columns_scale = placement.scale
     scale = np.array([columns_scale, rows_scale], np.float32)

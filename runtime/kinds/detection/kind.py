@@ -42,6 +42,11 @@ class Detection(Kind):
         given.check(task.name, task.labels)
         if task.columns is not None:
             raise TaskError(f"task {task.name!r}: a detection has no columns; parts say what each output holds")
+        if task.shape and not _fits(task.shape, given):
+            raise TaskError(
+                f"task {task.name!r}: rows of shape {task.shape} do not fit its fields, which say {given.columns.raw_size} values "
+                f"per row and an input of {' x '.join(map(str, given.input_size)) or 'no'} pixels"
+            )
         if given.parts and task.outputs and len(given.parts) not in (1, len(task.outputs)):
             raise TaskError(
                 f"task {task.name!r}: {len(given.parts)} parts for {len(task.outputs)} outputs; give one for each, or one for all"
@@ -52,6 +57,9 @@ class Detection(Kind):
         if given.nms == "graph":
             return given.top_k, given.columns.kept_size
         return task.shape[0] if task.shape else 0, given.columns.decoded_size
+
+    def margins_shape(self, task: Task, decoded: tuple[int, ...]) -> tuple[int, ...]:
+        return task.shape[0], options_of(task).columns.decoded_size
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None
@@ -78,7 +86,7 @@ class Detection(Kind):
     def marks(self, task: Task, prediction: Prediction) -> Sequence[Mark]:
         found: Detections = prediction.value
         marks: list[Mark] = []
-        colours = palette(max(options_of(task).classes, len(task.labels), int(found.classes.max(initial=0)) + 1))
+        colours = palette(max(options_of(task).classes, len(task.labels), 1))
         for place in reversed(range(len(found))):  # the best ones last, on top
             red, green, blue = (int(part) for part in colours[found.classes[place]])
             left, top, right, bottom = (float(side) for side in found.boxes[place])
@@ -89,6 +97,12 @@ class Detection(Kind):
                 points += [point[:2] for point in found.keypoints[place] if point[2] >= SHOWN_KEYPOINT]
             marks += [Point(float(x), float(y), (red, green, blue)) for x, y in points]
         return marks
+
+
+def _fits(shape: tuple[int, ...], given: DetectionOptions) -> bool:
+    """Return whether rows of this shape can be read as the fields say, which a manifest could contradict."""
+    known = given.classes > 0 and len(given.input_size) == 2 and min(given.input_size) > 0
+    return known and len(shape) == 2 and shape[1] == given.columns.raw_size
 
 
 def options_of(task: Task) -> DetectionOptions:

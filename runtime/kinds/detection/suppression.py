@@ -67,17 +67,25 @@ def suppress(boxes: Floats, scores: Floats, classes: Indices, iou_threshold: flo
     if iou_threshold >= 1:
         return order[:top_k]
     boxes, classes = boxes[order], classes[order]
-    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    areas = np.prod(high - low, axis=1)
-    left = np.arange(len(order))
+    low = [np.minimum(boxes[:, side], boxes[:, side + 2]) for side in (0, 1)]
+    high = [np.maximum(boxes[:, side], boxes[:, side + 2]) for side in (0, 1)]
+    areas = (high[0] - low[0]) * (high[1] - low[1])
+    alive = np.ones(len(order), np.bool_)
     kept: list[int] = []
-    while left.size and len(kept) < top_k:
-        first, left = int(left[0]), left[1:]
+    for first in range(len(order)):
+        if not alive[first]:
+            continue
         kept.append(first)
-        sides = np.minimum(high[left], high[first]) - np.maximum(low[left], low[first])
-        both = np.prod(np.maximum(sides, 0), axis=1)
-        union = areas[left] + areas[first] - both
+        if len(kept) == top_k:
+            break
+        wide, tall = (
+            np.minimum(high[side][first + 1 :], high[side][first])
+            - np.maximum(low[side][first + 1 :], low[side][first])
+            for side in (0, 1)
+        )
+        both = np.maximum(wide, 0) * np.maximum(tall, 0)
+        union = areas[first + 1 :] + areas[first] - both
         with np.errstate(divide="ignore", invalid="ignore"):
-            overlap = np.where(both > 0, both / union, 0)
-        left = left[(overlap <= iou_threshold) | (classes[left] != classes[first])]
+            covered = (both > 0) & (both / union > iou_threshold)
+        alive[first + 1 :] &= ~(covered & (classes[first + 1 :] == classes[first]))
     return order[kept]

@@ -61,6 +61,15 @@ def test_padding_of_a_graph_is_no_box() -> None:
     assert len(in_image(rows[1:], PLAIN, placement)) == 0
 
 
+def test_rows_of_no_class_or_that_are_not_finite_are_left_out() -> None:
+    layout = Layout(classes=3, landmarks=1)
+    rows = np.zeros((6, 8), np.float32)
+    rows[:] = [0, 0, 8, 8, 0.9, 1, 4, 4]
+    rows[1, 5], rows[2, 5], rows[3, 5], rows[4, 6], rows[5, 4] = 3, -1, np.nan, np.inf, np.nan
+    placement = ImagePlacement((64, 64), (64, 64), (0, 0, 64, 64))
+    assert len(in_image(rows, layout, placement)) == 1
+
+
 def test_a_line_and_json_say_what_was_found() -> None:
     placement = ImagePlacement((64, 64), (64, 64), (0, 0, 64, 64))
     rows = kept((0, 0, 8, 8), (1, 1, 9, 9), (2, 2, 30, 30))

@@ -75,6 +75,15 @@ def test_a_task_is_written_on_a_command_line() -> None:
         ({"output": [1, 2, 3], "parts": ["boxes", "scores"]}, "2 parts for 3 outputs"),
         ({"columns": [0, 6]}, "has no columns"),
         ({"activation": "sigmoid"}, "activation"),
+        (
+            {"size": 60, "shape": [10, 6], "classes": 2},
+            "do not fit its fields, which say 6 values per row and an input of no",
+        ),
+        (
+            {"size": 50, "shape": [10, 5], "classes": 2, "input_size": [64, 64]},
+            "do not fit its fields, which say 6 values",
+        ),
+        ({"size": 60, "shape": [10, 6], "input_size": [64, 64]}, "do not fit its fields"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], message: str) -> None:
