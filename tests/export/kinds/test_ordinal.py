@@ -14,6 +14,7 @@ import wild
 from onnx import numpy_helper
 from PIL import Image
 
+from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.int8.weighted import last_of_heads
@@ -158,6 +159,13 @@ def test_what_is_behind_the_last_layer_looks_like_no_layer_and_is_in_float32(ran
     behind = [node for node in half.node if node.name.startswith("decode/")]
     assert {node.op_type for node in behind} >= {"Softplus", "Exp", "ReduceSum", "Sigmoid"}
     assert not [n for node in behind for n in (*node.input, *node.output) if typed.get(n) == onnx.TensorProto.FLOAT16]
+
+
+@pytest.mark.extended
+def test_benchmarked_once_the_outputs_agree(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--starts", "0", "--no-where", "--duration", "0.1", "--threads", "1", "--quiet", "--isolation", "none"]
+    assert bench([str(ranks), *few, "--no-memory", "--json", "-"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["contestants"]) >= {"shared", "separate"}
 
 
 def _off_by_one(graph: onnx.ModelProto) -> None:
