@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from mtl_deploy.export.kinds.base import Outputs, Scales, text
 from mtl_deploy.export.kinds.chain import Chain
 from mtl_deploy.export.kinds.classes import ClassKind
+from mtl_deploy.export.kinds.side_by_side import SideBySide
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 from mtl_deploy.runtime.kinds.multilabel.kind import label_probabilities, thresholds
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Multilabel(ClassKind):
+class Multilabel(SideBySide, ClassKind):
     """Each label on its own: an error in a label that hardly varies is not small beside one that varies much."""
 
     def alone(self, task: Task) -> bool:
@@ -35,15 +35,6 @@ class Multilabel(ClassKind):
                 "(N, 2) each, (N, labels, 2) or (N, 2 * labels)"
             )
         return super().as_task(task, value, given)
-
-    def merged(self, task: Task, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        import torch
-
-        return torch.cat([self.as_task(task, value, tuple(value.shape)) for value in values], dim=1)
-
-    def merge(self, task: Task, parts: Sequence[ir.Value], chain: Chain) -> None:
-        rows = [_flat(part, chain) for part in parts]
-        chain.add("Concat", "side_by_side", *rows, axis=1)
 
     def activated(self, task: Task, output: ir.Value) -> Sequence[tuple[ir.Value, int | None]]:
         if not task.options.pairs:
@@ -94,19 +85,6 @@ class Multilabel(ClassKind):
 
     def in_unit(self, task: Task, raw: torch.Tensor, *, decoded: bool) -> torch.Tensor:
         return raw[:, 1::2] - raw[:, 0::2] if task.options.pairs else super().in_unit(task, raw, decoded=decoded)
-
-
-def _flat(part: ir.Value, chain: Chain) -> ir.Value:
-    import onnx_ir as ir
-
-    sizes = None if part.shape is None else list(part.shape)
-    if sizes is not None and len(sizes) == 2:
-        return part
-    word = f"flat{len(chain.nodes)}"
-    found = chain.add("Reshape", word, part, chain.constant(word, np.array([0, -1], np.int64)))
-    if sizes is not None and all(isinstance(size, int) for size in sizes[1:]):  # the search for activations reads it
-        found.shape = ir.Shape([sizes[0], prod(int(str(size)) for size in sizes[1:])])
-    return found
 
 
 KIND = Multilabel()
