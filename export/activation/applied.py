@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.activation import ACTIVATIONS, Activation
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ActivationWarning, TaskError
@@ -53,8 +54,9 @@ def settle_activations(
         if not task.of.of_classes:
             settled.append(task)
             continue
-        found = find_activation(output)
-        rows = _rows(values[task.name])
+        kind = kind_of(task)
+        found = _common([find_activation(value, axis) for value, axis in kind.activated(task, output)])
+        rows = _rows(kind.activation_rows(task, values[task.name]))
         chosen = _undeclared(task, found, rows) if task.activation is None else _declared(task, found, rows)
         settled.append(replace(task, activation=chosen))
         if chosen != "none":
@@ -63,6 +65,14 @@ def settle_activations(
             warnings.warn(doubt, ActivationWarning, stacklevel=2)
             notes.append(doubt)
     return tuple(settled), notes
+
+
+def _common(founds: Sequence[FoundActivation]) -> FoundActivation:
+    """Return what was found behind all parts of an output; mixed where that is not the same."""
+    if len({found.form for found in founds}) == 1:
+        return founds[0]
+    listed = "; ".join(f"part {place}: {found.form or found.how}" for place, found in enumerate(founds))
+    return FoundActivation(None, listed, mixed=True)
 
 
 def describe(tasks: Sequence[Task], outputs: str) -> str:

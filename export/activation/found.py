@@ -39,17 +39,18 @@ class FoundActivation:
     mixed: bool = False
 
 
-def find_activation(output: ir.Value) -> FoundActivation:
+def find_activation(output: ir.Value, axis: int | None = None) -> FoundActivation:
     """Find the activation that an output ends in.
 
     This looks through operators that move, cut, join, cast, clip, resize or average values, and knows Sigmoid, Softmax and
     LogSoftmax over the axis of the classes and the usual ways to write them by hand.
 
     Args:
-        output: of a graph, ``(N,)``, ``(N, k)`` or ``(N, C, h, w)``; the classes lie along axis 1.
+        output: of a graph, ``(N,)``, ``(N, k)`` or ``(N, C, h, w)``.
+        axis: of the classes; None: 1, or none where there is one value.
     """
     rank = None if output.shape is None else len(output.shape)
-    return _look(output, Place(None if rank in (1, 3) else 1))
+    return _look(output, Place(axis if axis is not None else None if rank in (1, 3) else 1))
 
 
 def _look(value: ir.Value, place: Place) -> FoundActivation:

@@ -121,6 +121,21 @@ class ExportKind:
         """
         raise NotImplementedError
 
+    # ---- activation
+
+    def activated(self, task: Task, output: ir.Value) -> Sequence[tuple[ir.Value, int | None]]:
+        """Return what the network's own activation is looked for behind, with the axis of the classes; None: the usual one.
+
+        Args:
+            task: with its size.
+            output: of the network's own graph.
+        """
+        return [(output, None)]
+
+    def activation_rows(self, task: Task, values: Outputs) -> Outputs:
+        """Return values of the raw output so that those which a softmax would be over lie along axis 1."""
+        return values
+
     # ---- decoding
 
     def changes(self, task: Task) -> bool:

@@ -30,8 +30,10 @@ def listed(values: str | tuple[float, ...]) -> tuple[float, ...]:
         count = math.ceil((stop - start) / step - _SLACK)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise TaskError(f"values {values!r}: {FORM}") from None
-    if not 2 <= count <= MOST or not math.isfinite(start + step * count):
-        raise TaskError(f"values {values!r} are {max(count, 0)}; give 2 to {MOST}")
+    if not 2 <= count <= MOST:
+        raise TaskError(
+            f"values {values!r} are {'fewer than 2' if count < 2 else f'more than {MOST}'}; give 2 to {MOST}"
+        )
     return tuple(start + step * number for number in range(count))
 
 

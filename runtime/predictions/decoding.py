@@ -38,10 +38,12 @@ class Prediction:
             of 0 and 1, ``(H, W) float32`` depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not
             seen, because ``--fit crop`` cut them off, have the class ``unseen`` (masks too), depth NaN and zero normals. It may
             share memory with other images of its batch.
+            Of a multilabel task ``(labels,) bool``: which hold. Of an ordinal task the rank's value in its unit, or the rank.
             A kind whose predictions have several parts has a frozen dataclass of its own here.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.
         probabilities: ``(classes,) float32``, for a binary task of the negative and the positive class; None for a regression and
-            dense kinds. They sum to 1, unless the network applies a sigmoid to each class.
+            dense kinds. They sum to 1, unless the network applies a sigmoid to each class. Of a multilabel task one for each label,
+            of a distribution for each bin, of an ordinal task for being above each threshold.
         unit: of a regression's or depth's value; None where it has none.
         labels: a segmentation's class names, by index; otherwise, or where the task has none, empty.
         unseen: of a segmentation: the index of pixels outside the crop, 255, or -1 where indices are int32; None where all

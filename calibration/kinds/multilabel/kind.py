@@ -15,7 +15,7 @@ from mtl_deploy.calibration.kinds.base import CalibrationKind, Floats, Labels, M
 from mtl_deploy.calibration.kinds.cells import BETWEEN, EMPTY, UNKNOWN, known, number, require_numbers, texts
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
-from mtl_deploy.runtime.kinds.multilabel.kind import label_probabilities, thresholds
+from mtl_deploy.runtime.kinds.multilabel.kind import label_probabilities, labels_of, thresholds
 
 _WORDS = {"true": 1, "yes": 1, "false": 0, "no": 0}
 _ABSENT = -2
@@ -40,12 +40,12 @@ class Multilabel(CalibrationKind):
         return None
 
     def column_forms(self, task: Task) -> tuple[tuple[str, ...], ...]:
-        names = task.labels or tuple(map(str, range(task.size)))
+        names = task.labels or tuple(map(str, range(labels_of(task))))
         named = tuple(f"{task.name}.{name}" for name in names)
         return (named, task.labels, (task.name,)) if task.labels else (named, (task.name,))
 
     def parse(self, task: Task, cells: Sequence[str], *, comma: bool = False) -> tuple[Labels, dict[int, str]]:
-        width = max(task.size or len(task.labels), 1)
+        width = max(labels_of(task), 1)
         problems: dict[int, str] = {}
         found = np.full((len(cells), width), UNKNOWN, np.int64)
         for place, cell in enumerate(cells):
@@ -65,7 +65,7 @@ class Multilabel(CalibrationKind):
         return _settled(found), problems
 
     def from_array(self, task: Task, array: Labels, where: str) -> Labels:
-        width = max(task.size or len(task.labels), 1)
+        width = max(labels_of(task), 1)
         if array.dtype.kind == "U" and array.ndim == 1:
             values, problems = self.parse(task, texts(array))
             if problems:

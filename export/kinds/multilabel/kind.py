@@ -1,60 +1,90 @@
-"""Several labels: a sigmoid each. A network may give them as one output, or as several that are put side by side."""
+"""Several labels: a sigmoid each, or a softmax over the two values of each. Several outputs are put side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.export.kinds.base import Outputs, Scales
+from mtl_deploy.export.kinds.base import Outputs, Scales, text
 from mtl_deploy.export.kinds.chain import Chain
 from mtl_deploy.export.kinds.classes import ClassKind
+from mtl_deploy.export.kinds.side_by_side import SideBySide
 from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.kinds.multilabel.kind import thresholds
+from mtl_deploy.runtime.errors import TaskError
+from mtl_deploy.runtime.kinds.multilabel.kind import label_probabilities, thresholds
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
 
-class Multilabel(ClassKind):
+class Multilabel(SideBySide, ClassKind):
     """Each label on its own: an error in a label that hardly varies is not small beside one that varies much."""
 
     def alone(self, task: Task) -> bool:
         return True
 
-    def merged(self, task: Task, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        import torch
+    def as_task(self, task: Task, value: torch.Tensor, given: tuple[int, ...]) -> torch.Tensor:
+        if task.options.pairs and value.ndim > 2 and value.shape[-1] != 2 and value.shape[1] != value[0].numel():
+            raise TaskError(
+                f"task {task.name!r} has pairs, but its output is {text(given)}; the two values of a label lie side by side: "
+                "(N, 2) each, (N, labels, 2) or (N, 2 * labels)"
+            )
+        return super().as_task(task, value, given)
 
-        return torch.cat([self.as_task(task, value, tuple(value.shape)) for value in values], dim=1)
+    def activated(self, task: Task, output: ir.Value) -> Sequence[tuple[ir.Value, int | None]]:
+        if not task.options.pairs:
+            return super().activated(task, output)
+        joined = output.producer() if len(task.outputs) > 1 else None
+        parts = [output] if joined is None else [part for part in joined.inputs if part is not None]
+        return [(part, 2 if part.shape is not None and len(part.shape) == 3 else 1) for part in parts]
 
-    def merge(self, task: Task, parts: Sequence[ir.Value], chain: Chain) -> None:
-        rows = [_flat(part, chain) for part in parts]
-        chain.add("Concat", "side_by_side", *rows, axis=1)
+    def activation_rows(self, task: Task, values: Outputs) -> Outputs:
+        return values.reshape(-1, 2) if task.options.pairs else values
+
+    def changes(self, task: Task) -> bool:
+        return task.options.pairs or super().changes(task)
+
+    def decode(self, task: Task, chain: Chain) -> None:
+        if not task.options.pairs:
+            super().decode(task, chain)
+            return
+        chain.add("Reshape", "pairs", chain.last, chain.constant("pairs", np.array([0, -1, 2], np.int64)))
+        if task.applied == "log_softmax":
+            chain.add("Exp", "exp", chain.last)
+        elif not task.gives_probabilities:
+            chain.add("Softmax", "softmax", chain.last, axis=-1)
+        chain.add("Gather", "holds", chain.last, chain.constant("second", np.array(1, np.int64)), axis=2)
+
+    def decoded(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
+        if not task.options.pairs:
+            return super().decoded(task, raw)
+        if task.gives_probabilities:
+            return raw[:, 1::2]
+        return raw[:, 1::2].exp() if task.applied == "log_softmax" else (raw[:, 1::2] - raw[:, 0::2]).sigmoid()
 
     def scales(self, task: Task, *, decoded: bool) -> Scales:
-        return replace(super().scales(task, decoded=decoded), behind_apart=True)
+        found = replace(super().scales(task, decoded=decoded), behind_apart=True)
+        return replace(found, of_sigmoid=False) if task.options.pairs else found
+
+    def view(self, task: Task, array: Outputs) -> Outputs:
+        """Return one column per label: of pairs, what both do not share."""
+        pairs = task.options.pairs and array.shape[1] == task.size
+        return array[:, 1::2] - array[:, 0::2] if pairs else array
+
+    def has_log_odds(self, task: Task) -> bool:
+        return super().has_log_odds(task) and not task.options.pairs
 
     def chosen(self, task: Task, values: Outputs, *, decoded: bool) -> npt.NDArray[Any]:
-        least = thresholds(task, values.shape[1])
-        return np.asarray(values >= (least if decoded or task.gives_probabilities else np.log(least / (1 - least))))
+        shares = label_probabilities(task, values, "decoded" if decoded else "logits")
+        return np.asarray(shares >= thresholds(task, shares.shape[1]))
 
-
-def _flat(part: ir.Value, chain: Chain) -> ir.Value:
-    import onnx_ir as ir
-
-    sizes = None if part.shape is None else list(part.shape)
-    if sizes is not None and len(sizes) == 2:
-        return part
-    word = f"flat{len(chain.nodes)}"
-    found = chain.add("Reshape", word, part, chain.constant(word, np.array([0, -1], np.int64)))
-    if sizes is not None and all(isinstance(size, int) for size in sizes[1:]):  # the search for activations reads it
-        found.shape = ir.Shape([sizes[0], prod(int(str(size)) for size in sizes[1:])])
-    return found
+    def in_unit(self, task: Task, raw: torch.Tensor, *, decoded: bool) -> torch.Tensor:
+        return raw[:, 1::2] - raw[:, 0::2] if task.options.pairs else super().in_unit(task, raw, decoded=decoded)
 
 
 KIND = Multilabel()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mtl_deploy.export.kinds.base import Outputs, Scales
 from mtl_deploy.export.kinds.chain import Chain
 from mtl_deploy.export.kinds.classes import ClassKind
+from mtl_deploy.export.kinds.side_by_side import SideBySide
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.kinds.ordinal.kind import above, ranks_of
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SMALLEST = 1e-30  # probabilities count as no less, so that none has an infinite logarithm
 
 
-class Ordinal(ClassKind):
+class Ordinal(SideBySide, ClassKind):
     """Probabilities of being above each threshold; how many are passed is counted by the runtime."""
 
     def alone(self, task: Task) -> bool:

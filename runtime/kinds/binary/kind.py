@@ -44,7 +44,7 @@ class Binary(ClassKind):
         if size == 2 and activation == "sigmoid":
             return (
                 "two sigmoids are two answers that need not sum to 1, so a threshold on one of them means nothing; declare it "
-                "multiclass (the larger one counts), or return one of the two as the output"
+                "multiclass (the larger one counts) or multilabel (each is an answer), or return one of the two as the output"
             )
         return None
 

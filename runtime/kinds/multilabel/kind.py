@@ -29,6 +29,12 @@ class MultilabelOptions:
         form="write one probability per label, such as 0.5,0.3,0.7",
         doc="probability from which each label holds; without it, threshold is that of all labels",
     )
+    pairs: bool = option(
+        {"type": "boolean"},
+        default=False,
+        form="write true or false",
+        doc="whether the network gives two values per label, for 'does not hold' and 'holds', over which there is a softmax",
+    )
 
 
 class Multilabel(Kind):
@@ -44,6 +50,8 @@ class Multilabel(Kind):
 
     def check(self, task: Task) -> None:
         own = task.options.thresholds
+        if (reason := _misfit(task)) is not None:
+            raise TaskError(f"task {task.name!r}, activation {task.activation}: {reason}")
         if bad := [each for each in own if not 0 < each < 1]:
             raise TaskError(f"task {task.name!r}: thresholds: {bad[0]:g} is not between 0 and 1")
         if own and task.threshold != Task.threshold:
@@ -58,21 +66,24 @@ class Multilabel(Kind):
             )
 
     def check_size(self, task: Task, size: int) -> None:
+        each = 2 if task.options.pairs else 1
+        if size % each:
+            raise TaskError(
+                f"task {task.name!r} has pairs, but the network returns {size} values per sample, an odd number"
+            )
         for what, given in (("labels", task.labels), ("thresholds", task.options.thresholds)):
-            if given and len(given) != size:
-                pairs = "; of two values per label return the difference, the second minus the first"
+            if given and each * len(given) != size:
+                pairs = "; if two values belong to each label, say pairs = true" if size == 2 * len(given) else ""
                 raise TaskError(
-                    f"task {task.name!r} has {len(given)} {what} but the network returns {size} values per sample, and each is "
-                    f"one label{pairs if size == 2 * len(given) else ''}"
+                    f"task {task.name!r} has {len(given)} {what} but the network returns {size} values per sample, and "
+                    f"{'two are' if each == 2 else 'each is'} one label{pairs}"
                 )
 
     def misfit(self, size: int, activation: Activation) -> str | None:
-        if activation in ("softmax", "log_softmax"):
-            return (
-                f"after a {activation} exactly one label holds; declare it multiclass, or return one logit per label (or its "
-                "sigmoid)"
-            )
-        return None
+        return None  # it depends on pairs: see check
+
+    def decoded_shape(self, task: Task, height: int, width: int) -> tuple[int, ...]:
+        return (labels_of(task),)
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None
@@ -106,18 +117,39 @@ class Multilabel(Kind):
         }
 
 
+def labels_of(task: Task) -> int:
+    """Return how many labels there are; 0 if that is not known."""
+    return len(task.labels) or task.size // (2 if task.options.pairs else 1)
+
+
 def label_probabilities(task: Task, output: FloatArray, form: Outputs) -> FloatArray:
-    """Return ``(N, labels)``, of the same type, from the graph's output of that shape."""
+    """Return ``(N, labels)``, of the same type, from a graph's output of that shape, or of the network's own."""
     if form == "decoded":
         return output
-    with np.errstate(invalid="ignore"):
-        return probabilities(task.applied, output.reshape(-1, 1)).reshape(output.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if task.options.pairs:
+            found = probabilities(task.applied, output.reshape(-1, 2))[:, 1]
+        else:
+            found = probabilities(task.applied, output.reshape(-1, 1))
+    return found.reshape(len(output), -1)
 
 
 def thresholds(task: Task, count: int) -> npt.NDArray[np.float32]:
     """Return the probability from which each of ``count`` labels holds, ``(count,)``."""
     own = task.options.thresholds
     return np.array(own, np.float32) if own else np.full(count, task.threshold, np.float32)
+
+
+def _misfit(task: Task) -> str | None:
+    softmax = task.applied in ("softmax", "log_softmax")
+    if softmax and not task.options.pairs:
+        return (
+            f"after a {task.applied} exactly one label holds; declare it multiclass, or say pairs = true if it is over two values "
+            "for each label, or return one logit per label (or its sigmoid)"
+        )
+    if task.options.pairs and task.applied == "sigmoid":
+        return "two sigmoids are two answers about one label; return the second of each pair, without pairs"
+    return None
 
 
 def _label(prediction: Prediction, index: int) -> str:

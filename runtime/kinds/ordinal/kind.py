@@ -56,6 +56,7 @@ class Ordinal(Kind):
     takes = frozenset(("labels", "unit", "threshold"))
     options = OrdinalOptions
     of_classes = True
+    most_outputs = 0
     after_colon = "labels"
     example = "ordinal:small,medium,large"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,13 +15,16 @@ import wild
 from onnx import numpy_helper
 from PIL import Image
 
+from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.graph.expectation import is_expectation
 from mtl_deploy.calibration.int8.weighted import last_of_heads
 from mtl_deploy.export.cli import main as export
+from mtl_deploy.export.engines.check import _compare
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime import load
+from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cli import main as infer
 from mtl_deploy.runtime.errors import VerificationError
@@ -129,6 +133,39 @@ def test_a_graph_gives_the_angle_and_the_bins(hopenet: Path) -> None:
             shares = logits[("yaw", "pitch", "roll").index(name)].double().softmax(1).numpy()
             np.testing.assert_allclose(found[name][:, 0], shares @ BINS, atol=allowed)
             np.testing.assert_allclose(found[name][:, 1:], shares, atol=allowed)
+
+
+def test_an_engine_is_judged_by_the_number_and_by_the_bins_each_on_its_own_scale(around: Path) -> None:
+    bundle = open_bundle(around)
+    held = reference.read(bundle)
+    assert held is not None
+    signature = bundle.manifest.signature
+    for name, column in (("age", 0), ("direction", 1)):
+        task, truth, floors = signature.task(name), held.outputs[name], held.floors[name]
+        assert floors.shape[1] == {"age": 2, "direction": 3}[name]
+
+        def judged(
+            found: np.ndarray, task: Any = task, truth: np.ndarray = truth, floors: np.ndarray = floors
+        ) -> float:
+            row = _compare("x.trt", task, signature, found, truth, 0.01, None, floors, exact=False)
+            assert row.excess is not None
+            return row.excess
+
+        assert judged(truth) == 0
+        little, off, bins = truth.copy(), truth.copy(), truth.copy()
+        little[:, column] += 1e-4 * truth[:, column].std()
+        off[:, column] += 0.1 * truth[:, column].std()
+        bins[:, -5:] = np.roll(truth[:, -5:], 1, axis=1)
+        assert judged(little) < 0.1
+        assert judged(off) > 1
+        assert judged(bins) > 1
+
+
+@pytest.mark.extended
+def test_benchmarked_once_the_outputs_agree(around: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--starts", "0", "--no-where", "--duration", "0.1", "--threads", "1", "--quiet", "--isolation", "none"]
+    assert bench([str(around), *few, "--no-memory", "--json", "-"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["contestants"]) >= {"shared", "separate"}
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 import wild
+from onnx import numpy_helper
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
@@ -23,7 +24,7 @@ from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cli import main as infer
 from mtl_deploy.runtime.errors import TaskError, VerificationError
-from tests.export.kinds.verifying import node_called, verified
+from tests.export.kinds.verifying import constants, node_called, verified
 
 COUNT = 160
 
@@ -225,6 +226,78 @@ def test_labels_with_different_activations_are_refused(tmp_path: Path, capsys: p
         == 2
     )
     assert "different activations" in capsys.readouterr().err
+
+
+class Pairs(torch.nn.Module):
+    """Two values per label: a list of log-softmaxes, as networks for CelebA of multi-task learning have it, and other forms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.body = torch.nn.Conv2d(3, 16, 5, stride=4)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(16, 2) for _ in range(3))
+        for head in self.heads:
+            torch.nn.init.normal_(head.weight, std=4)
+
+    def forward(self, image: torch.Tensor) -> dict[str, object]:
+        found = self.body(image).relu().mean((2, 3))
+        logits = torch.stack([head(found) for head in self.heads], dim=1)
+        return {
+            "logs": [head(found).log_softmax(1) for head in self.heads],
+            "logits": logits.flatten(1),
+            "shares": logits.softmax(-1),
+            "across": logits.transpose(1, 2),
+        }
+
+
+PAIRS = "".join(
+    f'[[task]]\nname = "{name}"\nkind = "multilabel"\npairs = true\nlabels = ["a", "b", "c"]\n'
+    for name in ("logs", "logits", "shares")
+)
+
+
+def exported_pairs(folder: Path, tasks: str, *more: str) -> int:
+    torch.save(Pairs().state_dict(), folder / "x.pt")
+    (folder / "tasks.toml").write_text(tasks)
+    model = ["--model", "tests.export.kinds.test_multilabel:Pairs", "--tasks", str(folder / "tasks.toml")]
+    quiet = ["--image-size", "64x64", "--engine", "none", "--threads", "1", "-q", "-o", str(folder / "x.mtl")]
+    return export([str(folder / "x.pt"), *model, *quiet, *more])
+
+
+def test_two_values_per_label_in_each_form(tmp_path: Path) -> None:
+    assert exported_pairs(tmp_path, PAIRS) == 0
+    manifest = open_bundle(tmp_path / "x.mtl").manifest
+    assert [task.activation for task in manifest.tasks] == ["log_softmax", "none", "softmax"]
+    rows = [row for row in manifest.verification if row["artifact"] in ("fp32.onnx", "fp16.onnx")]
+    assert len(rows) == 6
+    assert all(row["logit_error"] is not None and row["agreement"] == 1.0 for row in rows)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        wanted = Pairs()(network_input(pixels, manifest.signature.preprocessing))["shares"][..., 1].numpy()
+    for path, allowed in (("fp32.onnx", 1e-5), ("separate/logs.onnx", 1e-5), ("fp16.onnx", 0.01)):
+        with load(tmp_path / "x.mtl" / path) as model:
+            for found in model(pixels).values():
+                np.testing.assert_allclose(found, wanted, atol=allowed)
+    signature = manifest.signature
+    graph = onnx.load(tmp_path / "x.mtl" / "fp32.onnx")
+
+    def forward(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = Pairs()(tensor)
+        return {**found, "logs": torch.cat(found["logs"], dim=1), "shares": found["shares"].flatten(1)}
+
+    verified(graph, signature, forward)
+    second = constants(graph)["decode.shares.second"]
+    second.CopyFrom(numpy_helper.from_array(np.array(0, np.int64), second.name))
+    with pytest.raises(VerificationError, match="shares"):
+        verified(graph, signature, forward)
+
+
+def test_pairs_that_do_not_lie_side_by_side_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = '[[task]]\nname = "across"\nkind = "multilabel"\npairs = true\n'
+    assert exported_pairs(tmp_path, tasks) == 2
+    assert "the two values of a label lie side by side" in capsys.readouterr().err
+    assert exported_pairs(tmp_path, PAIRS.replace("pairs = true\n", "")) == 2
+    assert "say pairs = true" in capsys.readouterr().err
 
 
 def test_labels_of_a_map_are_refused() -> None:

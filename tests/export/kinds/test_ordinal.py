@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import wild
 from onnx import numpy_helper
 from PIL import Image
 
+from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.int8.weighted import last_of_heads
@@ -26,11 +28,11 @@ from mtl_deploy.runtime.errors import VerificationError
 from tests.export.kinds.verifying import constants, verified
 
 COUNT = 160
-HIGHER = {"coral": 1, "given": 2}
+HIGHER = {"coral": 1, "given": 2, "heads": 3}
 
 
 class Ranks(torch.nn.Module):
-    """Five thresholds as CORN's logits and as their sigmoids, and two more for CORAL, which lie higher."""
+    """Five thresholds as CORN's logits and as their sigmoids, and for CORAL more that lie higher, the last ones as a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,9 +41,15 @@ class Ranks(torch.nn.Module):
         torch.nn.init.normal_(self.head.weight, std=5)
         torch.nn.init.constant_(self.head.bias, 1)
 
-    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, image: torch.Tensor) -> dict[str, Any]:
         found = self.head(self.body(image).relu().mean((2, 3)))
-        return {"corn": found, "shares": found.sigmoid(), "coral": found - 1, "given": (found - 2).sigmoid()}
+        return {
+            "corn": found,
+            "shares": found.sigmoid(),
+            "coral": found - 1,
+            "given": (found - 2).sigmoid(),
+            "heads": list((found - 3).split(1, 1)),
+        }
 
 
 TASKS = """
@@ -61,6 +69,9 @@ labels = ["a", "b", "c", "d", "e", "f"]
 output = "coral"
 [[task]]
 name = "given"
+kind = "ordinal"
+[[task]]
+name = "heads"
 kind = "ordinal"
 """
 
@@ -102,7 +113,7 @@ def pictures() -> np.ndarray:
 
 def test_every_precision_gives_the_probability_of_passing_each_threshold(ranks: Path) -> None:
     manifest = open_bundle(ranks).manifest
-    assert [task.activation for task in manifest.tasks] == ["none", "sigmoid", "none", "sigmoid"]
+    assert [task.activation for task in manifest.tasks] == ["none", "sigmoid", "none", "sigmoid", "none"]
     rows = [row for row in manifest.verification if row["artifact"] == "fp16.onnx"]
     assert all(row["logit_error"] is not None for row in rows)
     pixels = pictures()
@@ -160,6 +171,13 @@ def test_what_is_behind_the_last_layer_looks_like_no_layer_and_is_in_float32(ran
     assert not [n for node in behind for n in (*node.input, *node.output) if typed.get(n) == onnx.TensorProto.FLOAT16]
 
 
+@pytest.mark.extended
+def test_benchmarked_once_the_outputs_agree(ranks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--starts", "0", "--no-where", "--duration", "0.1", "--threads", "1", "--quiet", "--isolation", "none"]
+    assert bench([str(ranks), *few, "--no-memory", "--json", "-"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["contestants"]) >= {"shared", "separate"}
+
+
 def _off_by_one(graph: onnx.ModelProto) -> None:
     """Each product one threshold short."""
     table = constants(graph)["decode.corn.up_to"]
@@ -183,16 +201,21 @@ def _next_bias(graph: onnx.ModelProto) -> None:
             tensor.CopyFrom(numpy_helper.from_array((values + np.linspace(0, 0.1, 5)).astype(np.float32), tensor.name))
 
 
+def whole(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = Ranks()(tensor)
+    return {**found, "heads": torch.cat(found["heads"], dim=1)}
+
+
 @pytest.mark.parametrize("damage", [_off_by_one, _turned, _next_bias])
 def test_a_wrong_graph_does_not_pass(ranks: Path, damage: Callable[[onnx.ModelProto], None]) -> None:
     signature = open_bundle(ranks).manifest.signature
     graph = onnx.load(ranks / "fp32.onnx")
-    verified(graph, signature, Ranks())
+    verified(graph, signature, whole)
     before = graph.SerializeToString()
     damage(graph)
     assert graph.SerializeToString() != before
     with pytest.raises(VerificationError):
-        verified(graph, signature, Ranks())
+        verified(graph, signature, whole)
 
 
 def test_coral_is_calibrated_within_a_budget_in_years_and_compared(

@@ -70,7 +70,7 @@ TASK = '[[task]]\nname = "age"\nkind = "regression"\n'
         (TASK + "[[task]]\nkind = 'binary'\n", "task 2: field 'name' is missing"),
         (TASK + "colour = 'red'\n", "task 1: unknown field 'colour'"),
         (TASK + "labels = ['a', 'b']\n", "task 1: task 'age': a regression has a unit"),
-        (TASK.replace("regression", "detection"), "task 1: task 'age': unknown kind 'detection'"),
+        (TASK.replace("regression", "horoscope"), "task 1: task 'age': unknown kind 'horoscope'"),
         (TASK + "scale = 'big'\n", "task 1: scale: 'big' is not a number"),
         (TASK + TASK, "two tasks are called 'age'"),
         (TASK + "columns = [3]\n", "task 1: columns: a list of 1; expected 2"),

@@ -129,7 +129,10 @@ def test_a_task_goes_through_a_manifest_and_back() -> None:
     [
         ("a=distribution", "a distribution needs values"),
         ("a=distribution;values=0:10:0", "write start:stop:step, such as 0:101:1"),
-        ("a=distribution;values=0:10:-1", "values '0:10:-1' are 0; give 2 to"),
+        ("a=distribution;values=0:10:-1", "values '0:10:-1' are fewer than 2; give 2 to"),
+        ("a=distribution;values=0:1:1e-300", "are more than 65536; give 2 to 65536"),
+        ("a=distribution;values=0:inf:1", "write start:stop:step"),
+        ("a=distribution;values=0:1:2:3", "write start:stop:step"),
         ("a=distribution;values=0:x", "write start:stop:step"),
         ("a=distribution;values=1,x", "values cannot be '1,x'; write start:stop:step"),
         ("a=distribution;values=1", "values"),

@@ -46,6 +46,23 @@ def test_one_threshold_is_that_of_all_labels_and_logits_decode_as_the_graph_does
     assert decode(given_as_sigmoid, shares, "logits") == said(task, *shares.tolist())
 
 
+def test_of_pairs_the_second_is_what_holds() -> None:
+    logits = np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32)
+    powers = np.exp(logits.astype(np.float64)).reshape(30, 3, 2)
+    shares = powers / powers.sum(axis=2, keepdims=True)
+    task = parse_task("face=multilabel:Smiling,Young,Bald;pairs=true;thresholds=0.5,0.8,0.3").with_size(6)
+    given = {"none": logits, "softmax": shares.reshape(30, 6), "log_softmax": np.log(shares).reshape(30, 6)}
+    for activation, values in given.items():
+        of = Task.from_dict({**task.to_dict(), "activation": activation})
+        found = decode(of, values.astype(np.float32), "logits")
+        np.testing.assert_allclose([each.probabilities for each in found], shares[:, :, 1], atol=1e-6)
+        np.testing.assert_array_equal([each.value for each in found], shares[:, :, 1] >= (0.5, 0.8, 0.3))
+    signature = Signature((task,), Preprocessing(8, 8))
+    assert signature.sample_shape("face") == (3,)
+    assert Signature((task,), Preprocessing(8, 8), "logits").sample_shape("face") == (6,)
+    assert Signature.from_json(signature.to_json(), "x") == signature
+
+
 def test_predictions_read_well_in_words_and_json_and_are_equal_by_their_labels() -> None:
     found, none = said(FACE, [0.971, 0.85, 0.1], [0.1, 0.79, 0.2])
     assert str(found) == "Smiling (97.1 %), Young (85.0 %)"
@@ -105,7 +122,9 @@ def test_a_task_goes_through_a_manifest_and_back() -> None:
         ("a=multilabel:b,c;thresholds=0.5,x", "is not a number"),
         ("a=multilabel:b,c;threshold=0.4;thresholds=0.5,0.5", "threshold 0.4 and thresholds; give threshold for all"),
         ("a=multilabel;unit=years", "only a regression.* has a unit"),
-        ("a=multilabel;activation=softmax", "exactly one label holds; declare it multiclass"),
+        ("a=multilabel;activation=softmax", "exactly one label holds; declare it multiclass, or say pairs = true"),
+        ("a=multilabel;pairs=true;activation=sigmoid", "two answers about one label"),
+        ("a=multilabel;pairs=yes", "pairs cannot be 'yes'; write true or false"),
         ("a=multiclass:b,c;thresholds=0.5,0.5", "thresholds=0.5,0.5' is no field=value"),
     ],
 )
@@ -118,7 +137,13 @@ def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
     ("text", "size", "message"),
     [
         ("a=multilabel:b,c", 3, "has 2 labels but the network returns 3 values"),
-        ("a=multilabel:b,c", 4, "of two values per label return the difference"),
+        ("a=multilabel:b,c", 4, "if two values belong to each label, say pairs = true"),
+        ("a=multilabel;pairs=true", 5, "has pairs, but the network returns 5 values per sample, an odd number"),
+        (
+            "a=multilabel:b,c;pairs=true",
+            2,
+            "has 2 labels but the network returns 2 values per sample, and two are one label",
+        ),
         ("a=multilabel;thresholds=0.5,0.5", 40, "has 2 thresholds but the network returns 40"),
         ("a=binary", 40, "If they are 40 yes-or-no answers, declare it multilabel"),
     ],
