@@ -30,7 +30,7 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="CSV file with a column 'file' and one column per task; or a folder of maps; or boxes in COCO's format",
+        help="CSV file with a column 'file' and one column per task; or a folder of maps or pairs; or boxes in COCO's format",
     )
     group.add_argument(
         "--calibration-samples",

@@ -139,7 +139,7 @@ def compare_bundles(
     how = _How(images, labels, samples, seed, threads)
     one, data, said = _answered("first", first, chosen[0], how, progress)
     other, others, also_said = _answered("second", second, chosen[1], how, progress)
-    _require_same(data, others)
+    _require_same(data, others, first.manifest.tasks)
     differences = [
         _difference(task, one, other, chosen, seed)
         for task in first.manifest.tasks
@@ -202,8 +202,8 @@ def task_differences(first: Sequence[Task], second: Sequence[Task]) -> list[str]
             one, two = getattr(task, what), getattr(other, what)
             if one != two:
                 found.append(f"task {task.name!r} has {_differing(what, one, two)}")
-        if (task.kind, task.labels) == (other.kind, other.labels) and not kind_of(task).same_size(task, other):
-            found.append(f"task {task.name!r} has {task.size} outputs and {other.size}")
+        if (task.kind, task.labels) == (other.kind, other.labels) and (said := kind_of(task).mismatch(task, other)):
+            found.append(f"task {task.name!r} has {said}")
     return found
 
 
@@ -227,10 +227,14 @@ def _common(first: Bundle, second: Bundle) -> tuple[str, str]:
     )
 
 
-def _require_same(data: CalibrationData, others: CalibrationData) -> None:
+def _require_same(data: CalibrationData, others: CalibrationData, tasks: Sequence[Task]) -> None:
     """Refuse to compare where the two bundles did not read the same images."""
     same = len(data) == len(others) and set(data.skipped) == set(others.skipped)
-    same = same and all(np.array_equal(data.labels[name], others.labels[name], equal_nan=True) for name in data.labels)
+    kinds = {task.name: (task, kind_of(task)) for task in tasks}
+    for name, labels in data.labels.items():
+        task, kind = kinds[name]
+        one, other = (kind.comparable(task, each) for each in (labels, others.labels[name]))
+        same = same and np.array_equal(one, other, equal_nan=True)
     if not same:
         alone = sorted(set(data.skipped) ^ set(others.skipped))
         named = f"; only one bundle could use {', '.join(alone[:3])}: remove these files" if alone else ""

@@ -51,7 +51,7 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="CSV file with a column 'file' and one column per task; or a folder of maps; or boxes in COCO's format",
+        help="CSV file with a column 'file' and one column per task; or a folder of maps or pairs; or boxes in COCO's format",
     )
     made.add_argument(
         "--precision",

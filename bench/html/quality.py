@@ -8,8 +8,7 @@ from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Roster
 
 from .elements import Markup, by_batch, figure, join, paragraph, table, tag
-
-_METRICS = {"mae": "mean absolute error", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1"}
+from .metrics import described
 
 
 def accuracy(document: At) -> list[object]:
@@ -26,9 +25,13 @@ def accuracy(document: At) -> list[object]:
         own = [found.get((task, variant), missing) for variant in variants]
         first = next(cell for cell in own if cell)
         classes = any(cell["agreement"].value is not None for cell in own)
-        show, unit = ("share", "%") if classes else ("number", first["unit"].text())
-        for word in dict.fromkeys(word for cell in own for word, _ in cell["metrics"].items()):
-            label = f"{task}: {_METRICS.get(word, word)}{', ' if unit else ''}{unit}"
+        unit = "" if classes else first["unit"].text()
+        words = list(dict.fromkeys(word for cell in own for word, _ in cell["metrics"].items()))
+        for word in words:
+            name, form = described(word, classes=classes)
+            behind = "%" if form == "share" else unit if form == "unit" else ""
+            show = "share" if form == "share" else "number"
+            label = f"{task}: {name}{', ' if behind else ''}{behind}"
             metrics.append([label, *(figure(cell["metrics"][word], show) for cell in own)])
         if classes:
             metrics.append(
@@ -38,7 +41,8 @@ def accuracy(document: At) -> list[object]:
             label = f"{task}: mean difference from {variants[0]}{', ' if unit else ''}{unit}"
             metrics.append([label, *(figure(cell["mean_error"], "error") for cell in own)])
         if any(cell["drop"].value is not None for cell in own[1:]):
-            kind, word = ("points", "points") if classes else ("signed", first["unit"].text())
+            form = described(words[0], classes=classes)[1] if words else "share" if classes else "unit"
+            kind, word = ("points", "points") if form == "share" else ("signed", unit if form == "unit" else "")
             lost.append([task, word, *(_drop(cell, kind) for cell in own[1:])])
     samples = sorted({cell["samples"].value for cell in cells if cell["samples"]})
     count = (

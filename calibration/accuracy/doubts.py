@@ -116,7 +116,7 @@ def _of_rows(task: Task, rows: npt.NDArray[np.float64] | None, constant: bool, s
     if constant and (rows is None or len(rows) >= _SEVERAL):
         answered = "" if rows is None else kind.same_answer(task, rows)
         if answered is not None:
-            yield f"gives one value for all pixels of all images{answered}: its output does not depend on the image"
+            yield f"gives {kind.one_value}{answered}: its output does not depend on the image"
         return
     if rows is None or (usual := kind.usual_rows(task, rows)) is None:
         return

@@ -217,8 +217,9 @@ def _apart(
                 scale = max(scores[task.name].ignoring, kind.least) or 1.0
                 found[variant, task.name] = Apart(mean, largest, scale, scores[task.name].images)
                 continue
-            expected = outputs["fp32"][task.name].astype(np.float64)
-            difference = np.abs(outputs[variant][task.name] - expected)
+            weight = kind.weight(task, outputs["fp32"][task.name])
+            expected = outputs["fp32"][task.name].astype(np.float64) * weight
+            difference = np.abs(outputs[variant][task.name] * weight - expected)
             scale = float(np.mean(np.abs(expected - expected.mean(axis=0))))
             size = float(np.abs(expected).max())
             if kind.least and kind.bounded(task, decoded=signature.outputs == "decoded"):

@@ -190,7 +190,7 @@ def _cell(
         drop, low, high = 0.0, 0.0, 0.0
         if found is not expected:
             drop, low, high = paired_interval(losses[0], losses[1], shares=kind.right_or_wrong, seed=seed)
-    differences = kind.differences(task, found, expected, decoded)
+    differences = kind.differences_on(task, found, expected, labels, decoded)
     differences = np.where(np.isnan(differences), np.inf, differences)
     return Cell(
         task=task.name,
@@ -203,7 +203,7 @@ def _cell(
         agreement=kind.agreement(task, found, expected, decoded),
         mean_error=float(differences.mean()),
         max_error=float(differences.max()),
-        unit=kind.unit(task),
+        unit=kind.unit_of_differences(task, labels),
     )
 
 
@@ -236,7 +236,9 @@ def json_ready(value: Any) -> Any:
 
 
 def _unit(cell: Cell) -> str:
-    return "points" if _of_shares(cell) else cell.unit or ""
+    if _of_shares(cell):
+        return "points"
+    return cell.unit or "" if not cell.metrics or metric_of(next(iter(cell.metrics))).has_unit else ""
 
 
 def _of_shares(cell: Cell) -> bool:

@@ -88,7 +88,7 @@ def read_arrays(
         if not kind_of(task).labelled:
             raise ImageError(f"{source}: labels/{task.name}: a raw tensor has no labels; leave the array out")
         where = f"{source}: labels/{task.name}"
-        if array.ndim == 0 or len(array) != len(images):
+        if kind_of(task).each_image and (array.ndim == 0 or len(array) != len(images)):
             raise ImageError(f"{where}: shape {array.shape} for {len(images)} images; expected one label per image")
         if task.dense:
             array = cast("DenseKind", kind_of(task)).from_numbers(task, array, source)

@@ -106,7 +106,7 @@ def _of_labels(task: Task, values: Labels | None, images: int) -> list[str]:
     values = values[present]
     if not kind_of(task).chooses:
         if len(values) > 1 and values.dtype.kind == "f" and (values == values[0]).all():
-            found.append(f"{task.name}: all labels are {values.flat[0]:g}")
+            found.append(f"{task.name}: all labels are {f'{values.flat[0]:g}' if values.ndim == 1 else 'equal'}")
         return found + kind_of(task).label_warnings(task, values)
     number = kind_of(task).classes(task) or 0
     if missing := sorted(set(range(number)) - set(values.tolist())):

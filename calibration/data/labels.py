@@ -58,7 +58,9 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     titles, rows, numbers, comma = read_csv(file)
     named = _column(file, titles, "file")
     if named is None:
-        raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(titles)}")
+        pairs = [title.lower() for title in titles] == ["a", "b", "same"]
+        hint = "; pairs of images are read from TASK.csv in a folder: --labels FOLDER" if pairs else ""
+        raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(titles)}{hint}")
     held = {task.name: columns for task in tasks if (columns := _columns(file, titles, task, tasks))}
     if not held:
         raise OptionError(

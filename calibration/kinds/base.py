@@ -96,6 +96,7 @@ class CalibrationKind:
     Attributes:
         metrics: by key, the main one first: budgets are about it.
         labelled: whether there can be labels at all.
+        each_image: whether an array of labels has one entry per image.
         by_rows: whether it is a :class:`~mtl_deploy.calibration.kinds.rows.RowKind`.
         chooses: whether an answer is a class, so that agreement is a share of equal answers.
         right_or_wrong: whether :meth:`per_image` is 0 or 1, so that intervals are those of shares.
@@ -106,6 +107,7 @@ class CalibrationKind:
 
     metrics: ClassVar[Mapping[str, Metric]]
     labelled: ClassVar[bool] = True
+    each_image: ClassVar[bool] = True
     by_rows: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
     right_or_wrong: ClassVar[bool] = False
@@ -119,6 +121,10 @@ class CalibrationKind:
     def main(self) -> str:
         """Key of the main metric."""
         return next(iter(self.metrics))
+
+    def main_of(self, task: Task) -> str:
+        """Return the key of a task's main metric, where that depends on its fields; all that it may be are shares, or none is."""
+        return self.main
 
     @property
     def share(self) -> bool:
@@ -137,9 +143,17 @@ class CalibrationKind:
         """Return the unit of differences and of metrics that are no shares."""
         return task.unit
 
+    def unit_of_differences(self, task: Task, labels: Labels | None) -> str | None:
+        """Return the unit of :meth:`differences_on`, which stands beside the metrics of a cell too."""
+        return self.unit(task)
+
     def classes(self, task: Task) -> int | None:
         """Return the number of a task's classes; None if it is not known or there are none."""
         return len(task.labels) or task.size or None
+
+    def mismatch(self, task: Task, other: Task) -> str | None:
+        """Return how answers of two networks differ in what they are, to put behind "has"; None: they can be compared."""
+        return None if self.same_size(task, other) else f"{task.size} outputs and {other.size}"
 
     def same_size(self, task: Task, other: Task) -> bool:
         """Return whether answers of two networks mean the same, as far as sizes tell."""
@@ -200,6 +214,10 @@ class CalibrationKind:
             labels: ``(N, ...)``, known or not.
             placements: where each image lies in the network's input.
         """
+        return labels
+
+    def comparable(self, task: Task, labels: Labels) -> Labels:
+        """Return of labels what is the same for two networks that prepare the images in different ways."""
         return labels
 
     def from_files(
@@ -303,6 +321,16 @@ class CalibrationKind:
             return np.abs(found.astype(np.float64) - expected)
         apart = np.abs(self.values(task, found, decoded) - self.values(task, expected, decoded))
         return apart / self.scale(task, expected)
+
+    def differences_on(
+        self, task: Task, found: Outputs, expected: Outputs, labels: Labels | None, decoded: bool
+    ) -> Floats:
+        """Return :meth:`differences`, in a unit of the labels' where there are any."""
+        return self.differences(task, found, expected, decoded)
+
+    def weight(self, task: Task, expected: Outputs) -> Floats | float:
+        """Return what outputs are multiplied by before INT8 is checked against FP32: one for each value where units differ."""
+        return 1.0
 
     def changes(self, task: Task, found: Outputs, expected: Outputs, decoded: bool) -> Floats:
         """Return what stands for losses without labels, ``(N,)``: 1.0 where the class changed, or the mean distance."""

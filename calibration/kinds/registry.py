@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -23,6 +24,9 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.calibration.kinds.normals.kind",
     "mask": "mtl_deploy.calibration.kinds.mask.kind",
     "keypoints": "mtl_deploy.calibration.kinds.keypoints.kind",
+    "vector": "mtl_deploy.calibration.kinds.vector.kind",
+    "rotation": "mtl_deploy.calibration.kinds.rotation.kind",
+    "embedding": "mtl_deploy.calibration.kinds.embedding.kind",
     "raw": "mtl_deploy.calibration.kinds.raw.kind",
     "detection": "mtl_deploy.calibration.kinds.detection.kind",
 }
@@ -52,8 +56,12 @@ def kind_of(task: Task) -> CalibrationKind:
 
 
 def metric_of(key: str) -> Metric:
-    """Return what a metric is, by its key, whichever kind has it; of an unknown one its key is the name."""
+    """Return what a metric is, by its key, whichever kind has it; of an unknown one its key is the name.
+
+    ``KEY:PART`` is the metric ``KEY`` of a part of a task, such as one of its values.
+    """
+    word, _, part = key.partition(":")
     for name in KINDS:
-        if (found := named(name).metrics.get(key)) is not None:
-            return found
+        if (found := named(name).metrics.get(word)) is not None:
+            return replace(found, name=f"{found.name} of {part}") if part else found
     return Metric(key)

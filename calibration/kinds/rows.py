@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,14 @@ class Variation(Protocol):
 
 
 class RowKind(CalibrationKind):
-    """A kind of which each image becomes one row of numbers; the outputs themselves are not kept."""
+    """A kind of which each image becomes one row of numbers; the outputs themselves are not kept.
+
+    Attributes:
+        one_value: what a network gives whose answers are all alike, see :meth:`ends`.
+    """
 
     by_rows = True
+    one_value: ClassVar[str] = "one value for all pixels of all images"
 
     def answers(self, task: Task, output: Array, signature: Signature) -> list[Any]:
         """Return what a graph says for each image of a batch, decoded at the network's size."""
@@ -80,7 +85,7 @@ class RowKind(CalibrationKind):
     def same_answer(self, task: Task, rows: Floats) -> str | None:
         """Return, where a network gave all pixels of all images one value, what to say of it; None: it is right to.
 
-        The text is put behind "one value for all pixels of all images", such as `` ('sky')``; it may be empty.
+        The text is put behind :attr:`one_value`, such as `` ('sky')``; it may be empty.
         """
         return ""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mtl_deploy.calibration.accuracy.metrics import is_share, main_metric
+from mtl_deploy.calibration.accuracy.metrics import main_metric
+from mtl_deploy.calibration.kinds.registry import kind_of, metric_of
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 
@@ -65,7 +66,8 @@ def _in_all(times: float, images: int) -> int:
 
 
 def _figures(task: Task, shown: Shown) -> str:
-    points = is_share(main_metric(task))
-    scale, unit = (100, " points") if points else (1, f" {task.unit}" if task.unit else "")
+    metric = metric_of(main_metric(task))
+    own = kind_of(task).unit(task) if metric.has_unit else None
+    scale, unit = (100, " points") if metric.share else (1, f" {own}" if own else "")
     drop, low, high, budget = (f"{scale * value:.3g}" for value in (shown.drop, shown.low, shown.high, shown.budget))
     return f"{drop}{unit} (95 % interval {low} to {high}; budget {budget})"

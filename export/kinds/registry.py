@@ -23,6 +23,9 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.export.kinds.normals.kind",
     "mask": "mtl_deploy.export.kinds.mask.kind",
     "keypoints": "mtl_deploy.export.kinds.keypoints.kind",
+    "vector": "mtl_deploy.export.kinds.vector.kind",
+    "rotation": "mtl_deploy.export.kinds.rotation.kind",
+    "embedding": "mtl_deploy.export.kinds.embedding.kind",
     "raw": "mtl_deploy.export.kinds.raw.kind",
     "detection": "mtl_deploy.export.kinds.detection.kind",
 }

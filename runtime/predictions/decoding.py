@@ -33,7 +33,9 @@ class Prediction:
         task: the task's name.
         kind: the task's kind.
         value: for a regression the value in its unit (an array where the task has several), for classes the class's index, for
-            ``raw`` the network's own tensor for this image, float32. For
+            ``raw`` the network's own tensor for this image, float32, for ``vector`` its
+            :class:`~mtl_deploy.runtime.kinds.vector.values.Values`, for ``rotation`` a matrix ``(3, 3) float32``, for
+            ``embedding`` the vector ``(k,) float32``. For
             dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) uint8`` masks
             of 0 and 1, ``(H, W) float32`` depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not
             seen, because ``--fit crop`` cut them off, have the class ``unseen`` (masks too), depth NaN and zero normals. It may
@@ -147,6 +149,10 @@ class Kind(TaskKind):
     def marks(self, task: Task, prediction: Prediction) -> Sequence[Mark]:
         """Return what ``--show`` draws onto the image, in the image's own pixels; its words stand below it nevertheless."""
         return ()
+
+    def marks_on(self, task: Task, prediction: Prediction, image: Pixels) -> Sequence[Mark]:
+        """Return the same where the image ``(H, W, 3) uint8`` must be known, as for what is drawn at its middle."""
+        return self.marks(task, prediction)
 
 
 def kind_of(name: str) -> Kind:

@@ -57,7 +57,7 @@ def show(image: npt.NDArray[np.uint8], predictions: Mapping[str, Prediction], ta
     kinds = {task.name: kind_of(task.kind) for task in shown}
     own = {task.name: kinds[task.name].panel(task, predictions[task.name], image) for task in shown}
     lines = [f"{task.name}: {predictions[task.name]}" for task in shown if own[task.name] is None]
-    marks = [mark for task in shown for mark in kinds[task.name].marks(task, predictions[task.name])]
+    marks = [mark for task in shown for mark in kinds[task.name].marks_on(task, predictions[task.name], image)]
     beside = [(name, panel) for name, panel in own.items() if panel is not None]
     width, height = panel_size(image.shape[1], image.shape[0])
     unit = max(14, round(min(width, height) / 22))

@@ -141,7 +141,7 @@ def test_columns_and_raw_tensors_reach_the_runtime(tmp_path: Path) -> None:
     assert np.asarray(rotation.value).shape == (3, 3)
     np.testing.assert_allclose(np.asarray(rotation.value) @ np.asarray(rotation.value).T, np.eye(3), atol=1e-4)
     assert len(str(rotation)) < 80
-    assert rotation.to_dict()["shape"] == [3, 3]
+    assert np.shape(rotation.to_dict()["matrix"]) == (3, 3)
 
 
 def test_several_tasks_read_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ _ATTRIBUTES = """
     Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair
     Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
 """.split()  # noqa: SIM905 - as list_attr_celeba.txt has them
+_FIVE = ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"]
 _FACES = (("age", "regression"), ("gender", "binary"), ("race", "multiclass"))
 
 TASKS: dict[str, str] = {
@@ -36,16 +37,17 @@ TASKS: dict[str, str] = {
     ),
     "mivolo": _task("gender", "binary", 0, columns=[0, 2], labels=["male", "female"])
     + _task("age", "regression", 0, columns=[2, 3], unit="years", scale=94.0, offset=48.0),
-    "sixdrepnet": _task("rotation", "raw", 0),
-    "pfld": _task("landmarks", "raw", 1),
+    "sixdrepnet": _task("rotation", "rotation", 0),
+    "pfld": _task("landmarks", "vector", 1, order="pairs", frame="unit", normaliser=["60", "72"]),
     "coral": _task("age", "ordinal", 0, values="20:31:1", unit="years"),
     "ssrnet": _task("age", "regression", 0, unit="years") + _task("gender", "binary", 1, labels=["female", "male"]),
     "utkface": _task("age", "regression", "age", unit="years", scale=116.0)
     + _task("gender", "binary", "gender", labels=["male", "female"], activation="sigmoid")
     + _task("race", "multiclass", "race", labels=["White", "Black", "Asian", "Indian", "Other"]),
     "celeba": _task("attributes", "multilabel", "attributes", labels=_ATTRIBUTES)
-    + _task("landmarks", "raw", "landmarks"),
-    "gaze": _task("gaze", "raw", 0) + _task("blink", "binary", 1, labels=["open", "closed"]),
+    + _task("landmarks", "vector", "landmarks", names=_FIVE, order="pairs", frame="input"),
+    "gaze": _task("gaze", "vector", 0, names=["pitch", "yaw"], unit="radians")
+    + _task("blink", "binary", 1, labels=["open", "closed"]),
     "twinlitenet": _task("area", "mask", 0, labels=["other", "drivable"])
     + _task("lanes", "mask", 1, labels=["other", "lane"]),
     "refinenet": _task("segmentation", "segmentation", 0)

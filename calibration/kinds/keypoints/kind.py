@@ -23,6 +23,8 @@ from .coco import read_coco
 from .metrics import oks, pck
 from .truth import Floats, Truth, place_rows, rows_of
 
+_OF_PLACEMENT = 4  # numbers at the end of a row that say where the image lies in the input
+
 
 class Keypoints(CalibrationKind):
     """Outputs are kept as points, ``(N, 3 K)``: x, y in the network's input, score. Labels are rows, see :mod:`.truth`."""
@@ -73,6 +75,9 @@ class Keypoints(CalibrationKind):
 
     def placed(self, task: Task, labels: Labels, placements: Sequence[ImagePlacement]) -> Labels:
         return place_rows(task, cast("Floats", labels), placements)
+
+    def comparable(self, task: Task, labels: Labels) -> Labels:
+        return np.asarray(labels[:, :-_OF_PLACEMENT])
 
     # ---- answers
 

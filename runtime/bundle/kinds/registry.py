@@ -27,6 +27,9 @@ KINDS: dict[str, str] = {
     "normals": "mtl_deploy.runtime.kinds.normals.kind",
     "mask": "mtl_deploy.runtime.kinds.mask.kind",
     "keypoints": "mtl_deploy.runtime.kinds.keypoints.kind",
+    "vector": "mtl_deploy.runtime.kinds.vector.kind",
+    "rotation": "mtl_deploy.runtime.kinds.rotation.kind",
+    "embedding": "mtl_deploy.runtime.kinds.embedding.kind",
     "raw": "mtl_deploy.runtime.kinds.raw.kind",
     "detection": "mtl_deploy.runtime.kinds.detection.kind",
 }
@@ -57,6 +60,6 @@ def examples() -> str:
 
 
 def those_with(field: str) -> str:
-    """Return how messages call the kinds that take a field of :data:`SHARED`, such as ``a regression or depth``."""
+    """Return how messages call the kinds that take a field of :data:`SHARED`, such as ``a regression, depth or a vector``."""
     called = [kind.called for kind in map(task_kind, KINDS) if field in kind.takes]
     return " or ".join([", ".join(called[:-1]), called[-1]] if len(called) > 1 else called)

@@ -101,7 +101,9 @@ def test_the_main_metric_is_the_error_or_the_accuracy() -> None:
     dense = [Task("a", "segmentation", size=2), Task("b", "depth", size=1), Task("c", "normals", size=3)]
     assert [main_metric(task) for task in dense] == ["mean_iou", "rmse", "mean_angle"]
     keys = {key for name in KINDS for key in named(name).metrics}
-    assert {"mae", "rmse", "abs_rel", "mean_angle"} == {key for key in keys if lower_is_better(key)}
+    errors = {"mae", "rmse", "abs_rel", "mean_angle", "nme", "spread_error", "point_distance", "geodesic"}
+    errors |= {f"mae_{angle}" for angle in ("yaw", "pitch", "roll")}
+    assert errors == {key for key in keys if lower_is_better(key)}
 
 
 @pytest.mark.parametrize("decoded", [True, False])

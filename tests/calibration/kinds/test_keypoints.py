@@ -347,3 +347,10 @@ def test_a_public_network_goes_from_its_file_to_a_table_of_pck_and_oks(photos: P
     assert set(cell.metrics) == {"pck", "oks"}
     assert 0 < cell.metrics["oks"] < 1
     assert cell.samples == 6
+
+
+def test_labels_are_the_same_for_networks_of_other_sizes() -> None:
+    of, rows = task(), rows_of(np.concatenate([RANDOM.uniform(10, 60, (4, 3, 2)), np.ones((4, 3, 1))], axis=2))
+    one, other = placed(of, rows), placed(of, rows, fit="letterbox")
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(KIND.comparable(of, one), KIND.comparable(of, other))

@@ -172,7 +172,7 @@ def test_a_word_on_the_command_line_holds_the_kinds_own_fields() -> None:
         ("p=spot;grid=8,4;centre=top", "is not one of"),
         ("p=spot;grid=8,4;least=much", "least cannot be 'much'; write a probability"),
         ("p=spot;grid=8,4;least=2", "least 2 is no probability"),
-        ("p=spot;grid=8,4;scale=2", "only a regression or depth has scale and offset, this is spot"),
+        ("p=spot;grid=8,4;scale=2", "scale and offset, this is spot"),
         ("p=spot;grid=8,4;labels=a", "a spot has a unit, not labels"),
         ("p=spot;grid=8,4;argmax=true", "a spot has no argmax"),
         ("p=spot;grid=8,4;output=a,b,c", "a spot takes up to 2 outputs of the network"),

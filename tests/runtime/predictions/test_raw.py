@@ -82,7 +82,7 @@ def test_columns_are_written_in_one_word() -> None:
         ({"kind": "raw", "size": 5, "shape": (2, 2)}, "does not fit a raw tensor of 5 values"),
         ({"kind": "regression", "size": 4, "shape": (2, 2)}, "does not fit a regression"),
         ({"kind": "raw", "labels": ("a", "b")}, "a raw tensor has no labels"),
-        ({"kind": "raw", "scale": 2.0}, "only a regression or depth has scale"),
+        ({"kind": "raw", "scale": 2.0}, "only a regression"),
         ({"kind": "binary", "columns": (9, 7)}, r"columns \[9, 7\]"),
     ],
 )

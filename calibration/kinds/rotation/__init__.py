@@ -1,0 +1,1 @@
+"""The kind ``rotation``: rotation matrices, judged by the angle between them."""

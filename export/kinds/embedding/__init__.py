@@ -1,0 +1,1 @@
+"""The kind ``embedding``: unit length in the graph, on request."""

@@ -1,0 +1,1 @@
+"""The kind ``rotation``: six values made orthogonal in the graph."""

@@ -1,0 +1,1 @@
+"""The kind ``vector``: a factor and an offset for each value."""

@@ -1,0 +1,1 @@
+"""The kind ``embedding``: a vector that is compared with those of other images."""

@@ -1,0 +1,1 @@
+"""The kind ``rotation``: a rotation matrix, from nine values or from six."""
