@@ -123,12 +123,28 @@ class OpenLoopSection(BatchSection[LoadSettings]):
             *_highest(contestants, deadline, roster),
         ]
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        """Say which rates keep the deadline; without one, the p99 at the highest rate that each contestant sustained."""
+        contestants = [(name, at) for name, at in found["contestants"].items() if at["rates"]]
+        for sentence in _highest(contestants, found["deadline_ms"], roster):
+            return [*sentence.parts]
+        pieces: list[Piece] = []
+        for name, at in contestants:
+            known = [rate for rate in at["rates"] if rate["sustained"].value is not False and rate["latency_ms"]["p99"]]
+            for rate in sorted(known, key=lambda rate: rate["rate_per_s"].number())[-1:]:
+                pieces += [
+                    f"{', ' if pieces else ''}{roster.title(name)} p99 ",
+                    Figure(rate["latency_ms"]["p99"]["value"], "ms"),
+                ]
+                pieces += [" ms at ", Figure(rate["rate_per_s"], "rate"), " requests per second"]
+        return pieces
+
 
 def _latency(rate: At, word: str) -> Cell:
     return "grows" if rate["sustained"].value is False else Estimate(rate["latency_ms"][word], "ms")
 
 
-def _highest(contestants: list[tuple[str, At]], deadline: At, roster: Roster) -> list[Block]:
+def _highest(contestants: list[tuple[str, At]], deadline: At, roster: Roster) -> list[Sentence]:
     """Return the highest rates in a sentence; without those whose search was interrupted."""
     parts: list[Piece] = []
     for name, at in contestants if deadline else ():
