@@ -73,9 +73,10 @@ def _latency(document: At, batch: At) -> list[object]:
         ran = [
             "Measured in turn: ",
             figure(rounds, "count"),
-            " rounds in each of ",
+            " round" if rounds.value == 1 else " rounds",
+            " in " if processes.value == 1 else " over ",
             figure(processes, "count"),
-            " processes.",
+            " process." if processes.value == 1 else " processes.",
         ]
         content.append(paragraph(*ran, class_="note"))
     return content

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import Axis, for_times, linear
-from mtl_deploy.bench.blocks.kinds import shown
+from mtl_deploy.bench.blocks.kinds import counted, shown
 from mtl_deploy.bench.blocks.plots import IntervalPlot, LinePlot, Plot, StackPlot
 from mtl_deploy.bench.html.elements import Markup, join, svg_figure, tag
 
@@ -165,7 +165,7 @@ def distributions(ridges: Sequence[Ridge], *, title: str) -> Markup:
             listed.append(f"{word} {shown(found.value)} ms")
         mean = ridge.latency["mean"]["value"]
         listed += [f"mean {shown(mean.value)} ms"] if mean else []
-        words.append(f"{ridge.name}: {', '.join(listed)}, {len(ridge.samples):,} calls.")
+        words.append(f"{ridge.name}: {', '.join(listed)}, {counted(len(ridge.samples), 'call')}.")
     return canvas.figure(
         title,
         " ".join(words),

@@ -19,7 +19,7 @@ from mtl_deploy.bench.html import page as html
 from mtl_deploy.bench.html.style import DARK, LIGHT, SLOTS, style
 from tests.bench.documents import document
 
-_VOID = {"meta", "br", "hr", "img", "input", "link"}
+_VOID = {"meta", "wbr", "br", "hr", "img", "input", "link"}
 _SCALE = {
     "percent": 100,
     "percentage": 100,
@@ -28,6 +28,9 @@ _SCALE = {
     "share": 100,
     "MB": 1e-6,
     "file MB": 1e-6,
+    "GB": 1e-9,
+    "megabytes": 1e-6,
+    "gigabytes": 1e-9,
     "M": 1e-6,
     "G": 1e-9,
 }
@@ -99,7 +102,7 @@ def test_every_figure_is_the_results(result: dict[str, Any], page: Page) -> None
         expected = resolve(result, attributes["data-path"])
         value = attributes["value"] if "value" in attributes else attributes["data-value"]
         assert float(value) == expected, attributes
-        number = text.replace(",", "").replace("\u202f%", "")
+        number = text.replace(",", "").partition("\u202f")[0]
         places = len(number.partition("e")[0].partition(".")[2])
         exponent = int(number.partition("e")[2] or 0)
         half = 0.5000001 * 10.0 ** (exponent - places)
