@@ -8,7 +8,7 @@ import re
 _WORD = re.compile(r"\d[\d.,]* %|\S+")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\.(?:onnx|trt|mtl|json|html|csv|pt2?|pth|npy|toml|py|cache|engine|plan)\b")
-_SEPARATOR = re.compile(r"([/_-])(?=\w)|(?<=[\w)\]])(\.)(?=\w)")
+_SEPARATOR = re.compile(r"(?<=[\w)\]])([/_-])(?=\w)|(?<=[\w)\]])(\.)(?=\w)")
 
 
 def prose(text: str) -> str:

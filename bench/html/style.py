@@ -103,8 +103,8 @@ thead th{color:var(--soft);font-size:.8125rem;vertical-align:bottom;border-botto
 white-space:normal;min-width:4.5rem}
 .words td,.words thead th{text-align:left;white-space:normal}
 .words td{min-width:9rem;overflow-wrap:anywhere}
-.ci{color:var(--soft);font-size:.8125rem}
-td .ci{display:block}
+.ci{color:var(--soft);white-space:nowrap}
+td .ci{display:block;font-size:.8125rem}
 .whole{white-space:nowrap}
 .na{color:var(--soft)}
 .same{color:var(--soft)}
@@ -140,9 +140,9 @@ code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:
 footer{margin-top:3rem;padding-top:1rem;padding-bottom:3rem;color:var(--soft);font-size:.875rem}
 @media (min-width:44rem){.name{max-width:13rem}th,td{padding-left:1.5rem}}
 @media print{nav,.skip{display:none}body{font-size:10pt}header,main,footer{max-width:none;padding-left:0;padding-right:0}
-figure,tr,caption,.legend,.warnings,.tiles,.facts{break-inside:avoid}h2,h3,.lead,.legend,caption{break-after:avoid}
+figure,table,tr,.lead,.legend,.warnings,.tiles,.facts{break-inside:avoid}h2,h3,.lead,.legend,caption{break-after:avoid}
 thead{display:table-header-group}p{orphans:3;widows:3}.scroll{overflow:visible;background:none}
-table{font-size:8pt}th,td{padding-left:.75rem;white-space:normal}th:first-child{position:static}
+table{font-size:8pt}thead th,td .ci{font-size:7.5pt}th,td{padding-left:.75rem;white-space:normal}th:first-child{position:static}
 pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .segment,.area,.fill,.tiles div{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
