@@ -101,7 +101,7 @@ def test_json_has_the_figures_and_all_samples(
     arguments = [str(bundle), "--batch", "2", *QUICK]
     files = {name: tmp_path / f"result.{name}" for name in ("json", "csv")}
     assert main([*arguments, "--processes", "2", *(f"--{name}={file}" for name, file in files.items())]) == 0
-    assert "; 2 processes, " in capsys.readouterr().out
+    assert "2 processes" in capsys.readouterr().out
     found = read_result(files["json"])
     assert (found["schema"], found["schema_version"]) == ("mtl-bench", 2)
     assert found["bundle"] == {
@@ -462,13 +462,6 @@ def text(found: Report, *, details: bool = True) -> str:
     return render(document_of(Result(plan, [found], Sections({}, []))), details=details)
 
 
-def unsteady(found: Report, name: str) -> None:
-    """Make a contestant's starts differ, and its rounds."""
-    for start, rounds in enumerate(found.measurement.samples[name]):
-        for i in range(len(rounds)):
-            rounds[i] = rounds[i] * (1 + 0.2 * start) * (1.5 if i % 2 else 1)
-
-
 def test_the_answer_says_how_close_to_the_ideal_it_came(make_bundle: MakeBundle) -> None:
     found = report(make_bundle, [9, 10, 11], [28, 29, 30])
     assert found.ratios["separate"].value == pytest.approx(2.9)
@@ -504,7 +497,9 @@ def test_too_few_processes_or_rounds_are_a_warning(
 
 def test_a_machine_too_noisy_for_the_claim_is_a_warning(make_bundle: MakeBundle) -> None:
     found = report(make_bundle, [9, 10, 11], [28, 29, 30])
-    unsteady(found, "separate")
+    for start, rounds in enumerate(found.measurement.samples["separate"]):
+        for i in range(4 * start, len(rounds), 2):  # each start has fewer slow rounds than the one before
+            rounds[i] = rounds[i] * 1.5
     spread, rough = doubts.warnings(found)
     assert spread.startswith("the rounds of 3 separate in sequence spread by ")
     assert "too noisy, or the time too short, for more than a rough ratio of these" in rough
@@ -512,7 +507,9 @@ def test_a_machine_too_noisy_for_the_claim_is_a_warning(make_bundle: MakeBundle)
 
 def test_a_warning_about_another_contestant_does_not_stand_before_the_table(make_bundle: MakeBundle) -> None:
     found = report(make_bundle, [9, 10, 11], [28, 29, 30], others={"concurrent": [19, 20, 21]})
-    unsteady(found, "concurrent")
+    for start, rounds in enumerate(found.measurement.samples["concurrent"]):
+        for i in range(4 * start, len(rounds), 2):
+            rounds[i] = rounds[i] * 1.5
     assert doubts.answer_warnings(found) == []
     title = found.specs["concurrent"].title
     assert [title in warning for warning in doubts.warnings(found)] == [True, True]
