@@ -28,7 +28,7 @@ DARK = {
     "soft": "#a9b0ba",
     "grid": "#30353c",
     "rule": "#7b838e",
-    "edge": "#00000099",
+    "edge": "#eceef14d",
     "warn": "#f5bd63",
     "warn-panel": "#33270f",
     "c0": "#56b4e9",
@@ -85,7 +85,7 @@ border-radius:.375rem}
 .warnings li+li{margin-top:.25rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1rem;list-style:none;margin:1.5rem 0 0;padding:0;font-size:.9375rem}
 .scroll{overflow-x:auto;margin:1.125rem 0;border-radius:.25rem;
-background:linear-gradient(to left,var(--paper) 35%,transparent) right/3rem 100% no-repeat local,
+background:linear-gradient(var(--paper),var(--paper)) right/1.125rem 100% no-repeat local,
 linear-gradient(to left,var(--edge),transparent) right/1.125rem 100% no-repeat scroll,var(--paper)}
 .scroll::-webkit-scrollbar{height:.4375rem}
 .scroll::-webkit-scrollbar-track{background:var(--panel)}
