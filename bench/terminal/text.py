@@ -11,6 +11,7 @@ from mtl_deploy.bench.blocks.blocks import Block, Piece, Roster, Sentence
 from mtl_deploy.bench.blocks.kinds import counted
 from mtl_deploy.bench.results.tables import contestants, gathered_warnings, throughputs
 from mtl_deploy.bench.sections import registry
+from mtl_deploy.runtime.console.visible import visible
 
 from .sides import header, latency_line, memory_line, notes, sides
 
@@ -47,7 +48,7 @@ def _brief(at: At) -> list[str]:
         texts += terminal.render(throughputs(at, batches, roster))
     lines = list(_lines(at, batches, roster))
     width = max((len(title) for title, _ in lines), default=0)
-    listed = [f"{title.ljust(width)}  {''.join(terminal.render([Sentence(pieces)]))}" for title, pieces in lines]
+    listed = [f"{title.ljust(width)}  {visible(*terminal.render([Sentence(pieces)]))}" for title, pieces in lines]
     return [*texts, *(["\n".join(listed)] if listed else []), "Every table: --details here, --report FILE as a page."]
 
 

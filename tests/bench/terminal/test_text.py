@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -106,3 +107,10 @@ def test_a_machine_of_one_core_and_a_run_of_one_round_are_in_the_singular() -> N
     header = render(result).split("\n\n")[2]
     assert ", 1 image per call, 1 thread; 1 process, 1 round in turn\n" in header
     assert ", 1 core; " in header
+
+
+def test_a_name_of_two_lines_does_not_break_a_line() -> None:
+    result = json.loads(json.dumps(RESULTS["graphs"]).replace("head age", "head\\n\\u001b[31mage"))
+    (line,) = (line for line in render(result).splitlines() if line.startswith("where the time goes"))
+    assert "head gender" in line
+    assert "\x1b" not in line
