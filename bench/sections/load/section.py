@@ -125,18 +125,17 @@ class OpenLoopSection(BatchSection[LoadSettings]):
 
     def summary(self, found: At, roster: Roster) -> list[Piece]:
         """Say which rates keep the deadline; without one, the p99 at the highest rate that each contestant sustained."""
-        contestants = [(name, at) for name, at in found["contestants"].items() if at["rates"]]
-        for sentence in _highest(contestants, found["deadline_ms"], roster):
-            return [*sentence.parts]
-        pieces: list[Piece] = []
-        for name, at in contestants:
+        contestants, deadline = found["contestants"].items(), found["deadline_ms"]
+        kept = [(name, at["highest_rate_per_s"]) for name, at in contestants if deadline and at["highest_rate_per_s"]]
+        pieces: list[Piece] = ["p99 within ", Figure(deadline, "plain"), " ms: "] if kept else []
+        for place, (name, highest) in enumerate(kept):
+            pieces += [f"{', ' if place else ''}{roster.title(name)} up to ", Figure(highest, "rate"), " requests/s"]
+        for name, at in contestants if not kept else ():
             known = [rate for rate in at["rates"] if rate["sustained"].value is not False and rate["latency_ms"]["p99"]]
             for rate in sorted(known, key=lambda rate: rate["rate_per_s"].number())[-1:]:
-                pieces += [
-                    f"{', ' if pieces else ''}{roster.title(name)} p99 ",
-                    Figure(rate["latency_ms"]["p99"]["value"], "ms"),
-                ]
-                pieces += [" ms at ", Figure(rate["rate_per_s"], "rate"), " requests per second"]
+                p99 = Figure(rate["latency_ms"]["p99"]["value"], "ms")
+                pieces += [f"{', ' if pieces else ''}{roster.title(name)} p99 ", p99, " ms at "]
+                pieces += [Figure(rate["rate_per_s"], "rate"), " requests/s"]
         return pieces
 
 
@@ -144,7 +143,7 @@ def _latency(rate: At, word: str) -> Cell:
     return "grows" if rate["sustained"].value is False else Estimate(rate["latency_ms"][word], "ms")
 
 
-def _highest(contestants: list[tuple[str, At]], deadline: At, roster: Roster) -> list[Sentence]:
+def _highest(contestants: list[tuple[str, At]], deadline: At, roster: Roster) -> list[Block]:
     """Return the highest rates in a sentence; without those whose search was interrupted."""
     parts: list[Piece] = []
     for name, at in contestants if deadline else ():
