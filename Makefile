@@ -9,8 +9,8 @@ FRESH ?= .fresh
 BIN := $(VENV)/bin
 # what `make check` runs: tests that need no trained network and no export
 FAST := tests/test_house.py tests/runtime tests/calibration/accuracy tests/calibration/data tests/calibration/graph \
-	tests/calibration/observe tests/bench/blocks tests/bench/machine tests/bench/results tests/bench/statistics tests/export/options \
-	tests/export/targets tests/export/activation
+	tests/calibration/observe tests/bench/blocks tests/bench/figures tests/bench/machine tests/bench/results tests/bench/statistics \
+	tests/bench/terminal tests/export/options tests/export/targets tests/export/activation
 # pip keeps quiet but for errors; the steps below say what happens
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

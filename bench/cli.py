@@ -17,7 +17,7 @@ from . import compare_cli, report_cli
 from .options import add_operand, options_parser, read_options
 
 if TYPE_CHECKING:
-    from mtl_deploy.bench.results.result import Result
+    from mtl_deploy.bench.results.report import Result
 
     from .options import OutputOptions
 
@@ -48,11 +48,11 @@ def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def _deliver(result: Result, output: OutputOptions) -> None:
-    """Print the tables, or the document where it was asked for, and write every file that was asked for and can be written."""
+    """Print the text, or the document where it was asked for, and write every file that was asked for and can be written."""
     from mtl_deploy.bench.results.csv_samples import csv_samples
     from mtl_deploy.bench.results.document import document_of
     from mtl_deploy.bench.results.output_files import write_each
-    from mtl_deploy.bench.results.text import render as render_text
+    from mtl_deploy.bench.terminal.text import render as render_text
 
     document: dict[str, Any] = document_of(result)
 
@@ -72,4 +72,4 @@ def _deliver(result: Result, output: OutputOptions) -> None:
     try:
         write_each({option: (file, make) for option, file, make in made if file is not None}, force=output.force)
     finally:  # last: its reader may go away
-        sys.stdout.write(as_json() if output.json == "-" else render_text(document))
+        sys.stdout.write(as_json() if output.json == "-" else render_text(document, details=output.details))

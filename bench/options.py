@@ -64,12 +64,14 @@ class OutputOptions:
         csv: a file for the samples, or None.
         report: a file for the page, or None.
         force: whether files that exist are replaced.
+        details: whether the terminal gets every table, in place of one line for each part.
     """
 
     json: str | None
     csv: str | None
     report: str | None
     force: bool
+    details: bool
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def options_parser() -> argparse.ArgumentParser:
     peer_options.add_options(made)
     registry.add_options(made)
     results = made.add_argument_group("results")
-    results.add_argument("--json", metavar="FILE", help="all figures and samples; - for standard output, not the table")
+    results.add_argument(
+        "--details", action="store_true", help="print every table and warning, not one line for each part"
+    )
+    results.add_argument("--json", metavar="FILE", help="all figures and samples; - for standard output, not the text")
     results.add_argument("--csv", metavar="FILE", help="all samples, one call per line")
     results.add_argument("--report", metavar="FILE", help="a page for a browser, in one file")
     results.add_argument("-f", "--force", action="store_true", help="replace files that exist")
@@ -207,7 +212,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
         raise OptionError(f"--processes {arguments.processes}: use 1 to 1000")
     if arguments.seed < 0:
         raise OptionError(f"--seed {arguments.seed}: use 0 or more")
-    output = OutputOptions(arguments.json, arguments.csv, arguments.report, arguments.force)
+    output = OutputOptions(arguments.json, arguments.csv, arguments.report, arguments.force, arguments.details)
     files = {"--json": None if output.json == "-" else output.json, "--csv": output.csv, "--report": output.report}
     check_targets(
         {option: file for option, file in files.items() if file is not None},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mtl_deploy.bench.machine.environment import after_warnings, snapshot
-from mtl_deploy.bench.results.report import Report
-from mtl_deploy.bench.results.result import Result
+from mtl_deploy.bench.results.report import Report, Result
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.sections.base import RunContext, Sections, collect
 from mtl_deploy.runtime.console.command import INTERRUPTED, Progress

@@ -63,7 +63,7 @@ def prepare(folder: Path, depth: int) -> None:
 
 
 def results(folder: Path, name: str) -> list[str]:
-    return ["--json", str(folder / f"{name}.json"), "--report", str(folder / f"{name}.html"), "--force"]
+    return ["--details", "--json", str(folder / f"{name}.json"), "--report", str(folder / f"{name}.html"), "--force"]
 
 
 def run(room: str, arguments: list[str]) -> None:

@@ -201,7 +201,7 @@ def build(source: Path, target: Path, precision: str, options: list[str]) -> dic
 def bench(machine: Machine, precision: str, batches: str, options: list[str]) -> dict[str, Any]:
     """Run mtl-bench on a precision's shared engine; the last of two --duration options counts."""
     file = machine.out / f"bench-{precision}{'-plain' if '--no-cuda-graphs' in options else ''}.json"
-    options = ["--batch", batches, "--duration", "10", "--json", str(file), "--force", *options]
+    options = ["--batch", batches, "--duration", "10", "--details", "--json", str(file), "--force", *options]
     text = run_module("mtl_deploy.bench.cli", str(machine.bundle / machine.engine(precision)), *options)
     with (machine.out / "report.txt").open("a", encoding="utf-8") as report:
         report.write(f"\n$ mtl-bench {machine.engine(precision)} {' '.join(options)}\n{text}")

@@ -18,6 +18,17 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(0, places)}f}" if abs(value) >= 10_000 else f"{value:.{max(0, places)}f}"
 
 
+def counted(number: int, word: str, many: str | None = None) -> str:
+    """Write a number with what is counted, in the singular or the plural.
+
+    Args:
+        number: how many.
+        word: of one.
+        many: of several; None: the word with an s.
+    """
+    return f"{number:,} {word if number == 1 else many or f'{word}s'}"
+
+
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -60,6 +71,9 @@ SHOWS = {
     "joules": Show(1, significant, ".3g"),
     "MB": Show(1e-6, significant, ".0f"),
     "file MB": Show(1e-6, significant, ".1f"),
+    "GB": Show(1e-9, significant),
+    "megabytes": Show(1e-6, significant, unit="\u202fMB"),
+    "gigabytes": Show(1e-9, significant, unit="\u202fGB"),
     "M": Show(1e-6, significant, ".2f"),
     "G": Show(1e-9, significant, ".3f"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Roster
 from mtl_deploy.bench.html.svg.canvas import key
-from mtl_deploy.bench.html.svg.plots import Ridge, distributions, sampled
+from mtl_deploy.bench.html.svg.plots import Ridge, RidgePlot, draw, sampled
 from mtl_deploy.bench.results.tables import contestants, throughputs
 
 from .elements import Markup, by_batch, figure, interval, join, paragraph, table, tag
@@ -45,15 +45,7 @@ def latency(document: At) -> list[object]:
 def _latency(document: At, batch: At) -> list[object]:
     roster = Roster(document)
     contestants = batch["contestants"].items()
-    samples = {name: sampled(at["samples_ms"].value) for name, at in contestants}
-    ridges = [
-        Ridge(roster.title(name), samples[name], at["latency_ms"], roster.slot(name))
-        for name, at in contestants
-        if len(samples[name])
-    ]
-    content: list[object] = []
-    if ridges:
-        content.append(distributions(ridges, title=f"Latencies of single calls, batch {batch['batch'].text()}"))
+    content: list[object] = [draw(plot) for plot in ridges(batch, roster)]
     rows = [
         [
             key(roster.title(name), roster.slot(name)),
@@ -73,12 +65,24 @@ def _latency(document: At, batch: At) -> list[object]:
         ran = [
             "Measured in turn: ",
             figure(rounds, "count"),
-            " rounds in each of ",
+            " round" if rounds.value == 1 else " rounds",
+            " in " if processes.value == 1 else " over ",
             figure(processes, "count"),
-            " processes.",
+            " process." if processes.value == 1 else " processes.",
         ]
         content.append(paragraph(*ran, class_="note"))
     return content
+
+
+def ridges(batch: At, roster: Roster) -> list[RidgePlot]:
+    """Return the plot of how the calls of a batch size are spread; none where their samples are missing."""
+    samples = [(name, at, sampled(at["samples_ms"].value)) for name, at in batch["contestants"].items()]
+    rows = [
+        Ridge(roster.title(name), calls, at["latency_ms"], roster.slot(name))
+        for name, at, calls in samples
+        if len(calls)
+    ]
+    return [RidgePlot(rows, f"Latencies of single calls, batch {batch['batch'].text()}")] if rows else []
 
 
 def throughput(document: At) -> list[object]:

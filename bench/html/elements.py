@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.kinds import shown
 
+from .prose import prose
+
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -35,6 +37,11 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{' '.join(parts)}>{join(children)}</{name}>")
 
 
+def text(child: object) -> object:
+    """Return what is text as markup whose lines end where people would end them; anything else as it is."""
+    return Markup(prose(child)) if isinstance(child, str) and not isinstance(child, Markup) else child
+
+
 def join(children: Sequence[object] | Iterator[object], separator: str = "") -> Markup:
     """Return children one after the other, escaped."""
     texts = (one if isinstance(one, Markup) else html.escape(str(one)) for one in children if one is not None)
@@ -49,7 +56,7 @@ def figure(at: At, show: str = "number") -> Markup:
     if isinstance(value, Mapping) and "value" in value:
         return interval(at, show)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return tag("span", str(value))
+        return tag("span", text(str(value)))
     return tag("data", shown(value, show), value=repr(value), data_path=at.path, data_show=show)
 
 
@@ -78,8 +85,8 @@ def table(caption: str, columns: Sequence[object], rows: Sequence[Sequence[objec
     body = [
         tag(
             "tr",
-            tag("th", tag("div", row[0], class_="name"), scope="row"),
-            *(tag("td", "" if cell is None else cell) for cell in row[1:]),
+            tag("th", tag("div", text(row[0]), class_="name"), scope="row"),
+            *(tag("td", "" if cell is None else text(cell)) for cell in row[1:]),
         )
         for row in rows
     ]
@@ -90,12 +97,12 @@ def table(caption: str, columns: Sequence[object], rows: Sequence[Sequence[objec
 
 def paragraph(*children: object, class_: str | None = None) -> Markup:
     """Return a paragraph."""
-    return tag("p", *children, class_=class_)
+    return tag("p", *map(text, children), class_=class_)
 
 
 def bullets(texts: Sequence[object], class_: str | None = None) -> Markup | None:
     """Return a list; None of nothing."""
-    return tag("ul", *(tag("li", text) for text in texts), class_=class_) if texts else None
+    return tag("ul", *(tag("li", text(one)) for one in texts), class_=class_) if texts else None
 
 
 def by_batch(document: At, section: Callable[[At], Sequence[object] | None]) -> list[object]:

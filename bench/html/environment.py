@@ -10,8 +10,9 @@ from typing import Any
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Roster
 from mtl_deploy.bench.html.svg.canvas import key
+from mtl_deploy.bench.results.tables import gathered_warnings
 
-from .elements import Markup, bullets, figure, join, paragraph, table, tag
+from .elements import Markup, bullets, figure, join, paragraph, table, tag, text
 from .quality import words
 
 _WORDS = {
@@ -24,11 +25,12 @@ _WORDS = {
     "compute_capability": "compute capability",
 }
 _WIDE = ("machine", "GPU", "library")
+_GIGABYTE = 1e9
 _UNITS = (
     ("_mhz", ", MHz"),
     ("_celsius", ", \u00b0C"),
     ("_c", ", \u00b0C"),
-    ("_bytes", ", bytes"),
+    ("_bytes", ""),  # the figure has its unit
     ("_ms", ", ms"),
     ("_s", ", s"),
 )
@@ -61,7 +63,7 @@ def facts(document: At) -> Markup:
     return tag(
         "dl",
         *(
-            tag("div", tag("dt", name), tag("dd", value), class_="wide" if name in _WIDE else None)
+            tag("div", tag("dt", name), tag("dd", text(value)), class_="wide" if name in _WIDE else None)
             for name, value in found
             if value
         ),
@@ -71,16 +73,7 @@ def facts(document: At) -> Markup:
 
 def warnings(document: At) -> Markup | None:
     """Return what casts doubt on the figures; of each batch too."""
-    batches = list(document["batches"])
-    of_batch: dict[str, list[str]] = {}
-    for batch in batches:
-        for warning in batch["warnings"]:
-            of_batch.setdefault(warning.text(), []).append(batch["batch"].text())
-    texts = [warning.text() for warning in document["warnings"]]
-    for text, sizes in of_batch.items():
-        everywhere = len(sizes) == len(batches)
-        texts.append(text if everywhere else f"batch {', '.join(sizes)}: {text}")
-    texts = list(dict.fromkeys(texts))
+    texts = gathered_warnings(document, "warnings")
     if not texts:
         return None
     heading = "1 warning" if len(texts) == 1 else f"{len(texts)} warnings"
@@ -139,7 +132,7 @@ def command(document: At) -> list[object]:
         return []
     return [
         paragraph("This reproduces the measurement; one click or tap selects it.", class_="lead"),
-        tag("pre", tag("code", document["command"].text()), tabindex="0"),
+        tag("pre", tag("code", text(document["command"].text())), tabindex="0"),
     ]
 
 
@@ -184,4 +177,6 @@ def _value(at: At) -> object:
         return "yes" if value else "no"
     if isinstance(value, list):
         return join([_value(one) for one in at], ", ") if value else "none"
+    if at.path.endswith("_bytes"):
+        return figure(at, "gigabytes" if at.number() >= _GIGABYTE else "megabytes")
     return figure(at, "plain")

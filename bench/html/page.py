@@ -12,7 +12,7 @@ from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.sections.base import BatchSection, RunSection
 
 from . import comparison, environment, memory, quality
-from .elements import Markup, by_batch, figure, join, tag
+from .elements import Markup, by_batch, figure, join, tag, text
 from .from_blocks import rendered
 from .style import style
 
@@ -110,9 +110,10 @@ def _answers(at: At) -> list[Markup]:
     """Return the answer, large; of several batches the first one's, and the others' below."""
     batches = list(at["batches"])
     if len(batches) < 2:
-        return [tag("h1", at["answer"].text("No contestant was compared."))]
+        return [tag("h1", text(at["answer"].text("No contestant was compared.")))]
     first, *others = (
-        join([tag("strong", "Batch ", figure(one["batch"], "count"), ": "), one["answer"].text()]) for one in batches
+        join([tag("strong", "Batch ", figure(one["batch"], "count"), ": "), text(one["answer"].text())])
+        for one in batches
     )
     return [tag("h1", first), tag("ul", *(tag("li", other) for other in others), class_="answers")]
 

@@ -6,6 +6,7 @@ import math
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.blocks import Roster
+from mtl_deploy.bench.blocks.kinds import counted
 
 from .elements import Markup, by_batch, figure, join, paragraph, table, tag
 from .metrics import described
@@ -46,9 +47,9 @@ def accuracy(document: At) -> list[object]:
             lost.append([task, word, *(_drop(cell, kind) for cell in own[1:])])
     samples = sorted({cell["samples"].value for cell in cells if cell["samples"]})
     count = (
-        f"{samples[0]:,} images"
+        counted(samples[0], "image")
         if len(samples) == 1
-        else f"{samples[0]:,} to {samples[-1]:,} images"
+        else f"{samples[0]:,} to {counted(samples[-1], 'image')}"
         if samples
         else ""
     )

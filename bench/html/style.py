@@ -9,6 +9,7 @@ LIGHT = {
     "soft": "#565d66",
     "grid": "#dfe2e7",
     "rule": "#8a919b",
+    "edge": "#16191d38",
     "warn": "#8a4b00",
     "warn-panel": "#fff4e0",
     "c0": "#0072b2",
@@ -27,6 +28,7 @@ DARK = {
     "soft": "#a9b0ba",
     "grid": "#30353c",
     "rule": "#7b838e",
+    "edge": "#eceef14d",
     "warn": "#f5bd63",
     "warn-panel": "#33270f",
     "c0": "#56b4e9",
@@ -82,22 +84,28 @@ border-radius:.375rem}
 .warnings ul{margin:0;padding-left:1.125rem}
 .warnings li+li{margin-top:.25rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1rem;list-style:none;margin:1.5rem 0 0;padding:0;font-size:.9375rem}
-.scroll{overflow-x:auto;margin:1.125rem 0;border-radius:.25rem}
+.scroll{overflow-x:auto;margin:1.125rem 0;border-radius:.25rem;
+background:linear-gradient(var(--paper),var(--paper)) right/1.125rem 100% no-repeat local,
+linear-gradient(to left,var(--edge),transparent) right/1.125rem 100% no-repeat scroll,var(--paper)}
+.scroll::-webkit-scrollbar{height:.4375rem}
+.scroll::-webkit-scrollbar-track{background:var(--panel)}
+.scroll::-webkit-scrollbar-thumb{background:var(--rule);border-radius:.25rem}
+@supports not selector(::-webkit-scrollbar){.scroll{scrollbar-width:thin;scrollbar-color:var(--rule) var(--panel)}}
 .scroll:focus-visible{outline:2px solid var(--c0);outline-offset:2px}
 table{border-collapse:separate;border-spacing:0;min-width:100%;font-size:.90625rem;line-height:1.4}
 caption{text-align:left;color:var(--soft);font-size:.875rem;padding:0 0 .375rem}
 caption span{display:inline-block;position:sticky;left:0;max-width:calc(100vw - 2.25rem)}
-th,td{padding:.4375rem .75rem .4375rem 0;text-align:right;vertical-align:baseline;border-bottom:1px solid var(--grid);
+th,td{padding:.4375rem 0 .4375rem 1.125rem;text-align:right;vertical-align:baseline;border-bottom:1px solid var(--grid);
 font-weight:400;white-space:nowrap}
-th:last-child,td:last-child{padding-right:0}
-th:first-child{text-align:left;white-space:normal;position:sticky;left:0;background:var(--paper)}
+th:first-child{padding-left:0;text-align:left;white-space:normal;position:sticky;left:0;background:var(--paper)}
 .name{width:max-content;max-width:8.25rem;overflow-wrap:break-word}
 thead th{color:var(--soft);font-size:.8125rem;vertical-align:bottom;border-bottom-color:var(--rule);
 white-space:normal;min-width:4.5rem}
 .words td,.words thead th{text-align:left;white-space:normal}
 .words td{min-width:9rem;overflow-wrap:anywhere}
-.ci{color:var(--soft);font-size:.8125rem}
-td .ci{display:block}
+.ci{color:var(--soft);white-space:nowrap}
+td .ci{display:block;font-size:.8125rem}
+.whole{white-space:nowrap}
 .na{color:var(--soft)}
 .same{color:var(--soft)}
 .bad{color:var(--c1);font-weight:650}
@@ -130,9 +138,11 @@ font-variant-numeric:normal;line-height:1.5}
 pre code{-webkit-user-select:all;user-select:all}
 code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.92em}
 footer{margin-top:3rem;padding-top:1rem;padding-bottom:3rem;color:var(--soft);font-size:.875rem}
-@media (min-width:44rem){.name{max-width:13rem}}
+@media (min-width:44rem){.name{max-width:13rem}th,td{padding-left:1.5rem}}
 @media print{nav,.skip{display:none}body{font-size:10pt}header,main,footer{max-width:none;padding-left:0;padding-right:0}
-figure,table,.warnings,.tiles,.facts{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}
+figure,table,tr,.lead,.legend,.warnings,.tiles,.facts{break-inside:avoid}h2,h3,.lead,.legend,caption{break-after:avoid}
+thead{display:table-header-group}p{orphans:3;widows:3}.scroll{overflow:visible;background:none}
+table{font-size:8pt}thead th,td .ci{font-size:7.5pt}th,td{padding-left:.75rem;white-space:normal}th:first-child{position:static}
 pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .segment,.area,.fill,.tiles div{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

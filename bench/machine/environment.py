@@ -16,7 +16,7 @@ from mtl_deploy.runtime.cuda.gpu import find_gpu
 from mtl_deploy.runtime.errors import NoGpuError
 
 from .sysfs import ROOT, glob, read, read_int, read_table
-from .throttling import after_warnings, cgroup_folders, snapshot
+from .throttling import after_warnings, cgroup_folders, counts_others, snapshot
 
 __all__ = ["after_warnings", "environment", "snapshot", "usable_cores", "warnings"]
 
@@ -82,15 +82,19 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def warnings(described: Mapping[str, Any]) -> list[str]:
+def warnings(described: Mapping[str, Any], root: Path = ROOT) -> list[str]:
     """Return a warning for each sign that the machine was not quiet, or may not have been.
+
+    The load average of the last minute counts the command's own start as well. So it is looked at only where the processor time
+    of other processes cannot be told; where it can, :func:`after_warnings` says what they took.
 
     Args:
         described: see :func:`environment`; what is None there gives no warning.
+        root: of the file system that it was read from.
     """
     found = []
     load, cores = described["load_before"], described["usable_cores"]
-    if load is not None and load > _BUSY * cores:
+    if load is not None and load > _BUSY * cores and not counts_others(root):
         found.append(f"the machine was busy before the measurement (load {load:.1f} on {cores} cores)")
     governors: Mapping[str, int] = described.get("governors") or {}
     if len(governors) > 1:

@@ -169,6 +169,11 @@ def _kibibytes(value: int | None) -> int | None:
     return None if value is None else 1024 * value
 
 
+def counts_others(root: Path = ROOT) -> bool:
+    """Return whether the processor time of other processes can be told, by which :func:`after_warnings` calls a machine busy."""
+    return _processor_seconds(root) is not None
+
+
 def after_warnings(before: Snapshot, after: Snapshot) -> list[str]:
     """Return a warning for each thing between two snapshots that makes the figures measured there doubtful."""
     found = [*_heat(before, after), *_limits(before, after)]

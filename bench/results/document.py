@@ -13,9 +13,8 @@ from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.statistics.nested import process_spread, spread
 
 from . import saturation, wording
-from .doubts import warnings
-from .report import Report
-from .result import Result
+from .doubts import answer_warnings, warnings
+from .report import Report, Result
 from .result_file import SCHEMA, SCHEMA_VERSION
 
 
@@ -61,6 +60,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "accuracy": manifest.accuracy,
         "verification": list(manifest.verification),
         "warnings": [*result.warnings, *result.sections.all_warnings()],
+        "answer_warnings": list(result.warnings),
         "answer": saturation.answer(reports) if several else wording.answer(reports[0]),
     }
 
@@ -85,6 +85,7 @@ def batch_document(report: Report) -> dict[str, Any]:
         "of_ideal": None if main is None else main.value / report.ideal,
         **report.sections.to_dict(registry.batch_sections()),
         "warnings": warnings(report),
+        "answer_warnings": answer_warnings(report),
         "answer": wording.answer(report),
     }
 

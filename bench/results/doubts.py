@@ -1,7 +1,10 @@
-"""What casts doubt on the figures of a batch size, as warnings."""
+"""What casts doubt on the figures of a batch size, as warnings: on the answer first, then on what else was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mtl_deploy.bench.contestants.specs import CONCURRENT, ONE_GRAPH, SEPARATE, SHARED
 from mtl_deploy.bench.statistics.nested import ENOUGH_PROCESSES, spread
 
 from .report import Report
@@ -12,25 +15,40 @@ ENOUGH_ROUNDS = 3  # in one process: a single round has no interval
 
 
 def warnings(report: Report) -> list[str]:
-    """Return the warnings of a batch size, those of its sections last."""
-    found = [*report.notes, *_noise(report), *_unsettled(report), *_wide(report), *_few(report)]
-    return found + report.sections.all_warnings()
+    """Return the warnings of a batch size: first :func:`answer_warnings`, then those of other contestants and of sections."""
+    rest = [name for name in report.specs if name not in _of_answer(report)]
+    return [*answer_warnings(report), *_of(report, rest), *report.sections.all_warnings()]
 
 
-def _noise(report: Report) -> list[str]:
-    noise = {spec.title: spread(report.nested(name)) for name, spec in report.specs.items()}
+def answer_warnings(report: Report) -> list[str]:
+    """Return those that matter to the answer: of the machine, of how it was measured, and of the contestants that it names."""
+    return [*report.notes, *_of(report, _of_answer(report)), *_few(report)]
+
+
+def _of_answer(report: Report) -> list[str]:
+    forms = (SEPARATE, CONCURRENT, ONE_GRAPH) if report.pair.engines else ()
+    return [name for name in report.specs if name in (SHARED, report.main, *forms)]
+
+
+def _of(report: Report, names: Sequence[str]) -> list[str]:
+    """Return the warnings of some contestants."""
+    return [*_noise(report, names), *_unsettled(report, names), *_wide(report, names)]
+
+
+def _noise(report: Report, names: Sequence[str]) -> list[str]:
+    noise = {report.specs[name].title: spread(report.nested(name)) for name in names}
     noisy = [f"of {title} spread by {100 * share:.0f} %" for title, share in noise.items() if share > NOISY]
     return [f"the rounds {', '.join(noisy)}: something else ran on the machine, or its clock varied"] if noisy else []
 
 
-def _unsettled(report: Report) -> list[str]:
-    stable = {name: all(one.stable for one in report.measurement.warm_up[name]) for name in report.specs}
+def _unsettled(report: Report, names: Sequence[str]) -> list[str]:
+    stable = {name: all(one.stable for one in report.measurement.warm_up[name]) for name in names}
     unsettled = [report.specs[name].title for name, settled in stable.items() if not settled]
     return [f"not settled when the warm-up ended: {'; '.join(unsettled)}"] if unsettled else []
 
 
-def _wide(report: Report) -> list[str]:
-    half = {name: (one.high - one.low) / 2 / one.value for name, one in report.ratios.items()}
+def _wide(report: Report, names: Sequence[str]) -> list[str]:
+    half = {name: (one.high - one.low) / 2 / one.value for name, one in report.ratios.items() if name in names}
     wide = [f"{report.specs[name].title} ({100 * share:.0f} %)" for name, share in half.items() if share > WIDE]
     if not wide:
         return []

@@ -59,30 +59,30 @@ def check_targets(files: Mapping[str, str], *, force: bool, inputs: Iterable[Pat
         seen[real] = option
 
 
-def write_whole(option: str, file: str, text: str, *, force: bool) -> None:
+def write_whole(option: str, file: str, content: str | bytes, *, force: bool) -> None:
     """Write a file whole: beside it first, then renamed. A link stays, and what it leads to is written.
 
     Args:
         option: that names it, for messages.
         file: its path.
-        text: its content.
-        force: replace a file that is there. Without, one that has appeared since :func:`check_target` stays, and the text goes
+        content: text, written as UTF-8, or bytes.
+        force: replace a file that is there. Without, one that has appeared since :func:`check_target` stays, and the content goes
             beside it under a name of its own: it may have taken minutes to measure.
 
     Raises:
         OptionError: it cannot be written.
     """
     target = Path(os.path.realpath(file))
-    text = as_unicode(text)
+    content = content if isinstance(content, bytes) else as_unicode(content).encode()
     try:
         if target.exists() and not target.is_file():  # a pipe or device: there is nothing to rename
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(content)
             return
         number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         beside = Path(name)
         try:
-            with open(number, "w", encoding="utf-8") as opened:  # noqa: PTH123 - a descriptor
-                opened.write(text)
+            with open(number, "wb") as opened:  # noqa: PTH123 - a descriptor
+                opened.write(content)
             mask = os.umask(0)
             os.umask(mask)
             beside.chmod(0o666 & ~mask)

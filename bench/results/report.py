@@ -1,16 +1,18 @@
-"""The result of one batch size as data: what was measured, and the figures that follow from it."""
+"""The result as data, of one batch size and of the whole run: what was measured, and the figures that follow from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from mtl_deploy.bench.contestants.memory import Memory
 from mtl_deploy.bench.contestants.pair import Pair
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, Spec
 from mtl_deploy.bench.measurement.agreement import Agreement
 from mtl_deploy.bench.measurement.measure import Measurement
+from mtl_deploy.bench.plan import BenchmarkPlan
 from mtl_deploy.bench.sections.base import Sections
 from mtl_deploy.bench.sections.where.ideal import heads_share, ideal_multiply_adds, ideal_weights
 from mtl_deploy.bench.statistics.derived import mean, ratio
@@ -97,3 +99,24 @@ class Report:
     def throughput(self, name: str) -> float:
         """Return a contestant's images per second."""
         return 1000 * self.batch / self.means[name].value
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole measurement.
+
+    Attributes:
+        plan: what was measured.
+        reports: of each batch size, growing; one at least.
+        sections: of the whole run.
+        warnings: what casts doubt on the whole.
+        before: the machine's state when measuring began; see :func:`~mtl_deploy.bench.machine.environment.snapshot`.
+        after: likewise when it ended.
+    """
+
+    plan: BenchmarkPlan
+    reports: Sequence[Report]
+    sections: Sections
+    warnings: Sequence[str] = ()
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None

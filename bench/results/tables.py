@@ -1,4 +1,4 @@
-"""The tables of a result's latencies that a terminal and a page both show."""
+"""What of a result a terminal and a page both show: the tables of its latencies, and its warnings."""
 
 from __future__ import annotations
 
@@ -67,6 +67,30 @@ def milliseconds(document: At, batch: At) -> str:
     """Return how a terminal writes a latency: some calls take less than a millisecond."""
     mean = batch["contestants"]["shared"]["latency_ms"]["mean"]["value"].number()
     return "short ms" if document["backend"].value == "tensorrt" or mean < 1 else "ms"
+
+
+def gathered_warnings(document: At, word: str) -> list[str]:
+    """Return what casts doubt on the figures, of the whole run and of each batch size, each said once.
+
+    Args:
+        document: the whole result.
+        word: ``warnings``: all of them; ``answer_warnings``: those that matter to the answer. A result that does not tell these
+            apart gives all.
+    """
+    batches = list(document["batches"])
+    of_batch: dict[str, list[str]] = {}
+    for batch in batches:
+        for warning in _listed(batch, word):
+            of_batch.setdefault(warning.text(), []).append(batch["batch"].text())
+    texts = [warning.text() for warning in _listed(document, word)]
+    for text, sizes in of_batch.items():
+        everywhere = len(sizes) == len(batches)
+        texts.append(text if everywhere else f"batch {', '.join(sizes)}: {text}")
+    return list(dict.fromkeys(texts))
+
+
+def _listed(at: At, word: str) -> At:
+    return at["warnings"] if at[word].value is None else at[word]
 
 
 def throughputs(document: At, batches: Sequence[At], roster: Roster) -> list[Block]:

@@ -12,6 +12,7 @@ the contestants live) or of :class:`RunSection` (measured once, when all batch s
 3. ``KEY.schema.json`` is the JSON Schema of that place; ``python -m mtl_deploy.bench.results.schema`` puts it into the published
    schema.
 4. ``blocks`` describes its tables, sentences and plots from the JSON document. They are rendered as text and as a page.
+5. ``summary`` says in one line what it found: all that a terminal shows of it without ``--details``.
 
 ``section.py`` imports its measuring modules inside ``measure``: ``--help`` and the page need none of them.
 """
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.blocks import Block, Roster
+from mtl_deploy.bench.blocks.blocks import Block, Piece, Roster
 from mtl_deploy.runtime.errors import DeviceLostError, MtlError
 
 if TYPE_CHECKING:  # --help reads this file
@@ -138,6 +139,15 @@ class Section(ABC, Generic[S]):
 
         Raises:
             OptionError: one that cannot be used.
+        """
+
+    @abstractmethod
+    def summary(self, found: At, roster: Roster) -> Sequence[Piece]:
+        """Say in one line what it found, with the figures that matter most; nothing where there is nothing to say.
+
+        Args:
+            found: its place in the document.
+            roster: the contestants' titles.
         """
 
     def asked(self, settings: S) -> bool:  # noqa: ARG002 - some sections are never asked for by name

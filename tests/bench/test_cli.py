@@ -24,13 +24,12 @@ from mtl_deploy.bench.measurement.measure import Measurement, WarmUp
 from mtl_deploy.bench.plan import BenchmarkPlan
 from mtl_deploy.bench.results import doubts, wording
 from mtl_deploy.bench.results.document import batch_document, document_of
-from mtl_deploy.bench.results.report import Report
-from mtl_deploy.bench.results.result import Result
+from mtl_deploy.bench.results.report import Report, Result
 from mtl_deploy.bench.results.result_file import read_result
-from mtl_deploy.bench.results.text import render
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.sections.base import BatchContext, Sections
 from mtl_deploy.bench.sections.energy.section import EnergySection
+from mtl_deploy.bench.terminal.text import render
 from mtl_deploy.runtime.errors import RunError
 
 MakeBundle = Callable[..., Path]
@@ -63,7 +62,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 
 def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(make_bundle(work=20)), *QUICK]) == 0
+    assert main([str(make_bundle(work=20)), *QUICK, "--details"]) == 0
     out = capsys.readouterr().out
     for label in (
         "latency p50, ms",
@@ -76,7 +75,23 @@ def test_the_table_and_the_answer_have_the_figures(make_bundle: MakeBundle, caps
         assert label in out
     assert "3 separate" in out
     assert ", 1 image per call, 1 thread;" in out
-    assert "One shared pass" in out or "No difference" in out
+    assert out.startswith(("One shared pass", "No difference"))
+
+
+def test_without_details_it_is_the_answer_its_warnings_a_table_and_a_line_for_each_part(
+    make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [option for option in QUICK if option not in ("--no-where", "--starts", "0")]
+    assert main([str(make_bundle(work=20)), *options, "--starts", "1", "--contestants", "separate"]) == 0
+    answer, warned, header, table, lines, end = capsys.readouterr().out.split("\n\n")
+    assert answer.startswith(("One shared pass", "No difference"))
+    assert "\n" not in answer
+    assert "warning: the intervals come from one process and do not cover" in warned
+    assert ", 1 image per call, 1 thread; 1 process, " in header
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["shared", "3"]
+    titles = ["latency", "memory and size", "where the time goes", "cold start"]
+    assert [line[:19].strip() for line in lines.splitlines()] == titles
+    assert end == "Every table: --details here, --report FILE as a page.\n"
 
 
 def test_json_has_the_figures_and_all_samples(
@@ -214,7 +229,7 @@ def test_latencies_are_printed_where_memory_cannot_be_measured(
     failing.write_text("#!/bin/sh\necho out of memory >&2; exit 137\n")
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
-    assert main([str(make_bundle()), *QUICK, "--isolation", "none"]) == 0
+    assert main([str(make_bundle()), *QUICK, "--isolation", "none", "--details"]) == 0
     out = capsys.readouterr().out
     ended = "its process ended (exit code 137): out of memory"
     assert f"warning: measuring the memory of the shared side failed: {ended}" in out
@@ -367,7 +382,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(make_bundle: MakeBundle) -> None
     os.close(reader)
     assert process.returncode == 130
     assert "Traceback" not in out
-    assert "interrupted before its time" in out
+    assert "warning: interrupted before its time" in out
     assert "latency p50, ms" in out
 
 
@@ -405,21 +420,27 @@ def test_ctrl_c_in_a_later_batch_prints_the_earlier_ones(
 
 
 def report(
-    make_bundle: MakeBundle, shared: list[float], separate: list[float], *, rounds: int = 12, processes: int = 3
+    make_bundle: MakeBundle,
+    shared: list[float],
+    separate: list[float],
+    *,
+    others: dict[str, list[float]] | None = None,
+    rounds: int = 12,
+    processes: int = 3,
 ) -> Report:
     """A report on samples made by hand: the same ones in each round, 300 times over."""
     samples = {
         name: [[np.repeat(calls, 300) for _ in range(rounds)] for _ in range(processes)]
-        for name, calls in {"shared": shared, "separate": separate}.items()
+        for name, calls in ({"shared": shared, "separate": separate} | (others or {})).items()
     }
     measurement = Measurement(samples, {side: [WarmUp(10, stable=True)] * processes for side in samples})
     pair = find_pair(make_bundle(work=20), None, ("CPU",))
-    specs = {spec.name: spec for spec in default_specs(pair, Settings())[:2]}
+    specs = {spec.name: spec for spec in default_specs(pair, Settings()) if spec.name in samples}
     details = dict.fromkeys(specs, "a backend")
     return Report(pair, specs, 1, details, measurement, {}, [])
 
 
-def text(found: Report) -> str:
+def text(found: Report, *, details: bool = True) -> str:
     """What the command prints of one batch size."""
     specs = tuple(found.specs.values())
     plan = BenchmarkPlan(
@@ -438,7 +459,7 @@ def text(found: Report) -> str:
         environment=environment(),
         command="mtl-bench",
     )
-    return render(document_of(Result(plan, [found], Sections({}, []))))
+    return render(document_of(Result(plan, [found], Sections({}, []))), details=details)
 
 
 def test_the_answer_says_how_close_to_the_ideal_it_came(make_bundle: MakeBundle) -> None:
@@ -482,3 +503,18 @@ def test_a_machine_too_noisy_for_the_claim_is_a_warning(make_bundle: MakeBundle)
     spread, rough = doubts.warnings(found)
     assert spread.startswith("the rounds of 3 separate in sequence spread by ")
     assert "too noisy, or the time too short, for more than a rough ratio of these" in rough
+
+
+def test_a_warning_about_another_contestant_does_not_stand_before_the_table(make_bundle: MakeBundle) -> None:
+    found = report(make_bundle, [9, 10, 11], [28, 29, 30], others={"concurrent": [19, 20, 21]})
+    for start, rounds in enumerate(found.measurement.samples["concurrent"]):
+        for i in range(4 * start, len(rounds), 2):
+            rounds[i] = rounds[i] * 1.5
+    assert doubts.answer_warnings(found) == []
+    title = found.specs["concurrent"].title
+    assert [title in warning for warning in doubts.warnings(found)] == [True, True]
+    brief, whole = text(found, details=False), text(found)
+    assert "warning: " not in brief
+    assert "2 warnings about other parts: --details\n" in brief
+    assert whole.count("warning: ") == 2
+    assert "other parts" not in whole

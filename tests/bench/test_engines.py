@@ -108,7 +108,7 @@ def test_graphs_that_were_asked_for_are_measured_without_a_word_on_engines(
 def test_the_tables_name_every_form_and_every_part_of_a_call(
     gpu: Any, engine_bundle: EngineBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(engine_bundle()), *QUICK, "--batch", "2"]) == 0
+    assert main([str(engine_bundle()), *QUICK, "--batch", "2", "--details"]) == 0
     out = capsys.readouterr().out
     assert ": fp16, 2 images per call, CUDA graphs on;" in out
     assert "TensorRT 10.3.0, Simulated GPU" in out
@@ -120,7 +120,7 @@ def test_the_tables_name_every_form_and_every_part_of_a_call(
     )
     for text in (*FORMS.values(), *COLUMNS.values(), *ways, "GPU timings, median ms"):
         assert text in out
-    answer = out.splitlines()[-1]
+    answer = out.splitlines()[0]
     assert answer.startswith("One shared pass against three separate engines: in sequence ")
     assert all(form in answer for form in FORMS.values())
     assert answer.count("95 % interval") == 3
@@ -168,7 +168,7 @@ def test_several_batches_end_in_one_table_and_the_largest_throughputs(
     for name, largest in found["largest_throughput"].items():
         figures = [one["contestants"][name] for one in found["batches"]]
         assert largest["images_per_s"] == max(one["images_per_s"] for one in figures)
-    assert main([str(bundle), *QUICK, "--batch", "1,8"]) == 0
+    assert main([str(bundle), *QUICK, "--batch", "1,8", "--details"]) == 0
     out = capsys.readouterr().out
     assert out.count("One shared pass against three separate engines") == 3  # of each batch, and of both
     assert "ratio 3 separate as one CUDA graph" in out
@@ -346,7 +346,8 @@ def test_gpu_memory_is_a_row_and_the_batch_reaches_the_process(
     bundle = engine_bundle()
     measured = [argument for argument in QUICK if argument != "--no-memory"]
     assert main([str(bundle), *measured, "--batch", "4", "--no-cuda-graphs"]) == 0
-    assert "GPU memory, MB" in capsys.readouterr().out
+    assert "shared 400 MB of GPU memory" in (out := capsys.readouterr().out)
+    assert "; 3 separate 700 MB of GPU memory" in out
     assert asked == [
         [f"{bundle}/fp16.trt", side, "--batch", "4", "--threads=1", "--no-cuda-graphs", "--gpu"]
         for side in ("shared", "separate")

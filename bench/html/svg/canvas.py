@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import Axis
-from mtl_deploy.bench.html.elements import Markup, tag
+from mtl_deploy.bench.blocks.kinds import shown
+from mtl_deploy.bench.html.elements import Markup, join, svg_figure, tag
 from mtl_deploy.bench.html.style import SLOTS
 
 _WIDE = 1000  # units of a curve's own coordinates, stretched to the drawing's width
@@ -22,8 +25,27 @@ _MARKS = (
 )
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What a legend says of one part or line.
+
+    Attributes:
+        name: of it.
+        slot: its place in the palette.
+        line: whether it is a line, with its dashes and its mark; else a square.
+        joined: whether the line is drawn.
+        marks: whether the mark is drawn.
+    """
+
+    name: str
+    slot: int
+    line: bool = False
+    joined: bool = True
+    marks: bool = True
+
+
 class Canvas:
-    """A drawing under construction.
+    """A drawing under construction, for a page.
 
     Args:
         height: of the plot, in pixels, without what stands below the axis.
@@ -31,12 +53,18 @@ class Canvas:
         lines: whether it has a vertical axis, whose labels stand left of it.
     """
 
+    narrowest = 300
+    """Pixels that the plot may be wide."""
+    longest = 30
+    """Characters of a name that fit beside a figure."""
+
     def __init__(self, height: int, *, top: int = 6, lines: bool = False) -> None:
         self.height = height
         self.top = top
         self.lines = lines
-        self._below = 0
-        self._parts: list[Markup] = []
+        self.below = 0
+        self.parts: list[Markup] = []
+        self.entries: Sequence[Entry] = ()
 
     @property
     def bottom(self) -> int:
@@ -45,29 +73,33 @@ class Canvas:
 
     def add(self, part: Markup) -> None:
         """Add an element."""
-        self._parts.append(part)
+        self.parts.append(part)
 
     def x_axis(self, axis: Axis, title: str) -> None:
         """Draw a grid, ticks and a title below the plot."""
         for tick in axis.ticks:
-            x = percent(axis.place(tick))
-            self.add(tag("line", x1=x, x2=x, y1=self.top, y2=self.bottom, class_="grid"))
-            self.text(axis.place(tick), self.bottom + 16, axis.label(tick), class_="tick", anchor="middle")
-        self.add(tag("line", x1="0%", x2="100%", y1=self.bottom, y2=self.bottom, class_="base"))
+            x = axis.place(tick)
+            self.line(x, self.top, x, self.bottom, "grid")
+            self.text(x, self.bottom + 16, axis.label(tick), class_="tick", anchor="middle")
+        self.line(0, self.bottom, 1, self.bottom, "base")
         self.text(1, self.bottom + 33, title, class_="axis", anchor="end")
-        self._below = 40
+        self.below = 40
 
     def y_axis(self, axis: Axis, title: str) -> None:
         """Draw a grid, ticks and a title above the plot."""
         for tick in axis.ticks:
             y = self.y(axis, tick)
-            self.add(tag("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
+            self.line(0, y, 1, y, "grid")
             self.text(0, y + 4, axis.label(tick), class_="tick", anchor="end", dx=-8)
         self.text(0, self.top - 15, title, class_="axis", dx=-36)
 
     def y(self, axis: Axis, value: float) -> float:
         """Return a value's pixel on the vertical axis."""
         return round(self.bottom - self.height * axis.place(value), 2)
+
+    def number(self, at: At, show: str) -> object:
+        """Return a figure as a part of a text, with its place in the result."""
+        return tag("tspan", shown(at.value, show), **svg_figure(at, show))
 
     def text(
         self,
@@ -83,13 +115,33 @@ class Canvas:
         where = {"x": percent(x), "y": round(y, 2), "dx": dx, "text_anchor": anchor, "class_": class_}
         self.add(tag("text", text, **where))
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, class_: str) -> None:
-        """Draw a straight line."""
+    def line(self, x1: float, y1: float, x2: float, y2: float, kind: str, slot: int | None = None) -> None:
+        """Draw a straight line.
+
+        Args:
+            x1: where it begins, as a share of the width.
+            y1: the same in pixels.
+            x2: where it ends.
+            y2: the same in pixels.
+            kind: ``grid``, ``base``, ``reference`` or ``whisker``.
+            slot: of a whisker: its place in the palette.
+        """
+        class_ = kind if slot is None else f"{kind} {slot_class(slot)}"
         self.add(tag("line", x1=percent(x1), y1=y1, x2=percent(x2), y2=y2, class_=class_))
+
+    def bar(self, x1: float, x2: float, y: float, height: float, slot: int) -> None:
+        """Draw a part of a bar; its ends are shares of the width."""
+        where = {"x": percent(x1), "width": percent(max(0.0, x2 - x1)), "y": y, "height": height}
+        self.add(tag("rect", **where, class_=f"segment {slot_class(slot)}"))
 
     def mark(self, x: float, y: float, slot: int, *, hollow: bool = False, small: bool = False) -> None:
         """Draw the palette's mark."""
         self.add(mark(percent(x), y, slot, hollow=hollow, small=small))
+
+    def shape(self, x: float, y: float, path: str, slot: int) -> None:
+        """Draw a hollow shape around a point."""
+        inner = tag("path", d=path, class_=f"hollow {slot_class(slot)}")
+        self.add(tag("svg", inner, x=percent(x), y=y, overflow="visible"))
 
     def curve(self, points: Sequence[tuple[float, float]], slot: int) -> None:
         """Draw a line through points: shares of the width, and pixels."""
@@ -102,6 +154,10 @@ class Canvas:
         path = "M" + "L".join(f"{_WIDE * x:.1f} {y:.1f}" for x, y in points) + "Z"
         self._stretched(tag("path", d=path, class_=f"area {slot_class(slot)}"))
 
+    def legend(self, entries: Sequence[Entry]) -> None:
+        """Put a legend above the drawing."""
+        self.entries = entries
+
     def figure(self, title: str, words: str, *, caption: str | None = None) -> Markup:
         """Return the drawing.
 
@@ -111,9 +167,10 @@ class Canvas:
             caption: below it.
         """
         named = (tag("title", title), tag("desc", words))
-        drawing = tag("svg", *named, *self._parts, role="img", width="100%", height=self.bottom + self._below)
+        drawing = tag("svg", *named, *self.parts, role="img", width="100%", height=self.bottom + self.below)
         plot = tag("div", drawing, class_="plot lines" if self.lines else "plot")
-        return tag("figure", plot, tag("figcaption", caption) if caption else None)
+        made = tag("figure", plot, tag("figcaption", caption) if caption else None)
+        return join([_legend(self.entries), made]) if self.entries else made
 
     def _stretched(self, shape: Markup) -> None:
         height = self.bottom
@@ -136,13 +193,21 @@ def dash(slot: int) -> str | None:
     return _DASHES[slot % len(_DASHES)]
 
 
+def mark_path(slot: int) -> str:
+    """Return the outline of the palette's mark: a shape of its own for each colour, another one when colours are used again."""
+    return _MARKS[(slot + slot // SLOTS) % len(_MARKS)]
+
+
 def mark(x: object, y: object, slot: int, *, hollow: bool = False, small: bool = False) -> Markup:
-    """Return the palette's mark: a shape of its own for each colour, another one when colours are used again."""
-    shape = _MARKS[(slot + slot // SLOTS) % len(_MARKS)]
+    """Return the palette's mark."""
     kind = "hollow" if hollow else "fill"
     scale = "scale(.75)" if small else None
     return tag(
-        "svg", tag("path", d=shape, transform=scale, class_=f"{kind} {slot_class(slot)}"), x=x, y=y, overflow="visible"
+        "svg",
+        tag("path", d=mark_path(slot), transform=scale, class_=f"{kind} {slot_class(slot)}"),
+        x=x,
+        y=y,
+        overflow="visible",
     )
 
 
@@ -156,9 +221,10 @@ def swatch(slot: int, *, line: bool = False, joined: bool = True, marks: bool = 
     return tag("svg", *shapes, width=34, height=14, aria_hidden="true")
 
 
-def legend(entries: Sequence[tuple[Markup, str]]) -> Markup:
+def _legend(entries: Sequence[Entry]) -> Markup:
     """Return a legend of swatches and names."""
-    return tag("ul", *(tag("li", shape, tag("span", name)) for shape, name in entries), class_="legend")
+    shapes = [(swatch(one.slot, line=one.line, joined=one.joined, marks=one.marks), one.name) for one in entries]
+    return tag("ul", *(tag("li", shape, tag("span", name)) for shape, name in shapes), class_="legend")
 
 
 def key(name: object, slot: int, *, line: bool = False) -> Markup:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import Axis, for_times, linear
-from mtl_deploy.bench.blocks.kinds import shown
+from mtl_deploy.bench.blocks.kinds import counted, shown
 from mtl_deploy.bench.blocks.plots import IntervalPlot, LinePlot, Plot, StackPlot
-from mtl_deploy.bench.html.elements import Markup, join, svg_figure, tag
+from mtl_deploy.bench.html.elements import Markup, join
 
-from .canvas import Canvas, legend, percent, slot_class, swatch
+from .canvas import Canvas, Entry
 
 _ROW = 46  # pixels of a row of intervals
 _RIDGE = 78  # of a distribution
 _BINS = 200
 _RAREST = 12  # slowest calls that are drawn one by one
 _QUANTILES = ("p50", "p90", "p99")
-_LONGEST = 30  # characters beside a figure on a phone
+_SHAPES = (
+    "M4.5 0A4.5 4.5 0 1 1 -4.5 0A4.5 4.5 0 1 1 4.5 0Z",
+    "M0 -5.5L5.5 0L0 5.5L-5.5 0Z",
+    "M0 -5.5L5 4H-5Z",
+)  # of quantiles
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,39 @@ class Ridge:
     slot: int
 
 
-def draw(plot: Plot) -> Markup:
-    """Draw a plot."""
+@dataclass(frozen=True)
+class RidgePlot:
+    """How calls' latencies are spread, one row per contestant, on one axis.
+
+    Attributes:
+        rows: from the top; one at least.
+        title: what is shown.
+    """
+
+    rows: Sequence[Ridge]
+    title: str
+
+
+Drawing: TypeAlias = "Plot | RidgePlot"
+
+
+def draw(plot: Drawing, new: type[Canvas] = Canvas) -> Markup:
+    """Draw a plot.
+
+    Args:
+        plot: what is drawn.
+        new: what it is drawn on.
+    """
     if isinstance(plot, IntervalPlot):
-        return _intervals(plot)
-    return _stacks(plot) if isinstance(plot, StackPlot) else _lines(plot)
+        return _intervals(plot, new)
+    if isinstance(plot, RidgePlot):
+        return _ridges(plot, new)
+    return _stacks(plot, new) if isinstance(plot, StackPlot) else _lines(plot, new)
 
 
-def _intervals(plot: IntervalPlot) -> Markup:
+def _intervals(plot: IntervalPlot, new: type[Canvas]) -> Markup:
     rows, axis, show = plot.rows, plot.axis, plot.show
-    canvas = Canvas(_ROW * len(rows) + 6)
+    canvas = new(_ROW * len(rows) + 6)
     canvas.x_axis(axis, plot.unit)
     if plot.mark is not None:
         for place in range(len(rows)):  # behind the marks, not the words
@@ -54,22 +82,22 @@ def _intervals(plot: IntervalPlot) -> Markup:
     for place, row in enumerate(rows):
         y = canvas.top + _ROW * place + 16
         value, low, high = row.at.numbers()
-        canvas.text(0, y, _short(row.name))
+        canvas.text(0, y, _short(row.name, canvas.longest))
         texts = [(row.at[word], word) for word in ("value", "low", "high")]
-        spans = [tag("tspan", shown(each.value, show), **svg_figure(each, show)) for each, _ in texts if each]
+        spans = [canvas.number(each, show) for each, _ in texts if each]
         if len(spans) == 3:
             canvas.text(1, y, join([spans[0], " (", spans[1], " to ", spans[2], ")"]), anchor="end", class_="strong")
         if not math.isnan(value):
-            canvas.line(axis.place(low), y + 15, axis.place(high), y + 15, f"whisker {slot_class(row.slot)}")
+            canvas.line(axis.place(low), y + 15, axis.place(high), y + 15, "whisker", row.slot)
             for end in (low, high):
-                canvas.line(axis.place(end), y + 8, axis.place(end), y + 22, f"whisker {slot_class(row.slot)}")
+                canvas.line(axis.place(end), y + 8, axis.place(end), y + 22, "whisker", row.slot)
             canvas.mark(axis.place(value), y + 15, row.slot, small=True)
             numbers = f"{shown(value, show)}, 95 % interval {shown(low, show)} to {shown(high, show)}"
             words.append(f"{row.name}: {numbers}{', ' if row.remark else ''}{row.remark}.")
     return canvas.figure(plot.title, " ".join(words))
 
 
-def _stacks(plot: StackPlot) -> Markup:
+def _stacks(plot: StackPlot, new: type[Canvas]) -> Markup:
     bars, show = plot.bars, plot.show
     scale = 100 if show == "percent" else 1
     sums = [sum(_known(at.number()) for _, at, _ in parts) * scale for _, parts in bars]
@@ -77,35 +105,32 @@ def _stacks(plot: StackPlot) -> Markup:
     names: dict[str, int] = {}
     words = []
     row = 52 if len(bars) > 1 else 36
-    canvas = Canvas(row * len(bars) + 4)
+    canvas = new(row * len(bars) + 4)
     canvas.x_axis(axis, plot.unit)
     for place, (name, parts) in enumerate(bars):
         y = canvas.top + row * place
         if len(bars) > 1:
-            canvas.text(0, y + 12, _short(name))
+            canvas.text(0, y + 12, _short(name, canvas.longest))
             y += 18
         done = 0.0
         for part, at, slot in parts:
             names.setdefault(part, slot)
             value = _known(at.number()) * scale
             start, end = axis.place(done), axis.place(done + value)
-            where = {"x": percent(start), "width": percent(max(0.0, end - start)), "y": y, "height": 28}
-            canvas.add(tag("rect", **where, class_=f"segment {slot_class(slot)}"))
+            canvas.bar(start, end, y, 28, slot)
             text = shown(at.value, show) if at else ""
-            if (end - start) * 300 > 7.5 * len(text) + 6:
-                label = tag("tspan", text, **svg_figure(at, show))
-                canvas.text((start + end) / 2, y + 18, label, class_="on", anchor="middle")
+            if (end - start) * canvas.narrowest > 7.5 * len(text) + 6:
+                canvas.text((start + end) / 2, y + 18, canvas.number(at, show), class_="on", anchor="middle")
             done += value
         listed = ", ".join(f"{part} {shown(at.value, show)}" for part, at, _ in parts if at)
         words.append(f"{name}: {listed}{'' if show == 'percent' else ' ' + plot.unit}.")
-    return join(
-        [legend([(swatch(slot), name) for name, slot in names.items()]), canvas.figure(plot.title, " ".join(words))]
-    )
+    canvas.legend([Entry(name, slot) for name, slot in names.items()])
+    return canvas.figure(plot.title, " ".join(words))
 
 
-def _lines(plot: LinePlot) -> Markup:
+def _lines(plot: LinePlot, new: type[Canvas]) -> Markup:
     found, x_axis, y_axis, level = plot.lines, plot.x_axis, plot.y_axis, plot.level
-    canvas = Canvas(230, top=34, lines=True)
+    canvas = new(230, top=34, lines=True)
     canvas.y_axis(y_axis, plot.y)
     canvas.x_axis(x_axis, plot.x)
     words = []
@@ -119,7 +144,7 @@ def _lines(plot: LinePlot) -> Markup:
                 continue
             if not math.isnan(low):
                 ends = [canvas.y(y_axis, end) for end in (low, high)]
-                canvas.line(px, ends[0], px, ends[1], f"whisker {slot_class(line.slot)}")
+                canvas.line(px, ends[0], px, ends[1], "whisker", line.slot)
             canvas.mark(px, py, line.slot, hollow=index in line.hollow)
         listed = ", ".join(f"{shown(py)} at {shown(px, 'plain')}" for px, py, _, _ in points)
         words.append(f"{line.name}: {listed}.")
@@ -129,20 +154,21 @@ def _lines(plot: LinePlot) -> Markup:
         right = plot.level_right
         canvas.text(float(right), where - 6, level[1], dx=-6 if right else 6, anchor="end" if right else None)
     described = f"{plot.y} over {plot.x}. {' '.join(words)}"
-    entries = [(swatch(one.slot, line=True, joined=one.joined, marks=one.marks), one.name) for one in found]
-    drawn = canvas.figure(plot.title, described, caption=plot.caption)
-    return join([legend(entries), drawn]) if len(found) > 1 else drawn
+    if len(found) > 1:
+        canvas.legend([Entry(one.name, one.slot, line=True, joined=one.joined, marks=one.marks) for one in found])
+    return canvas.figure(plot.title, described, caption=plot.caption)
 
 
-def distributions(ridges: Sequence[Ridge], *, title: str) -> Markup:
-    """Plot how calls' latencies are spread, one row per contestant, on one axis.
+def _ridges(plot: RidgePlot, new: type[Canvas]) -> Markup:
+    """Draw distributions.
 
     A row is a histogram of all calls, as high as its fullest bin; the quantiles below it and the slowest calls as ticks are what
     a histogram hides.
     """
+    ridges = plot.rows
     extremes = [float(end) for one in ridges for end in (one.samples.min(), one.samples.max())]
     axis = for_times(extremes)
-    canvas = Canvas(_RIDGE * len(ridges) + 4)
+    canvas = new(_RIDGE * len(ridges) + 4)
     canvas.x_axis(axis, "latency of a call, ms" + (", logarithmic" if axis.log else ""))
     words = []
     for place, ridge in enumerate(ridges):
@@ -151,32 +177,24 @@ def distributions(ridges: Sequence[Ridge], *, title: str) -> Markup:
         canvas.area(_outline(ridge.samples, axis, base, 42), ridge.slot)
         slowest = np.sort(ridge.samples)[-_RAREST:] if len(ridge.samples) > 4 * _RAREST else ridge.samples[:0]
         for value in slowest:
-            canvas.line(
-                axis.place(float(value)), base - 6, axis.place(float(value)), base, f"whisker {slot_class(ridge.slot)}"
-            )
+            canvas.line(axis.place(float(value)), base - 6, axis.place(float(value)), base, "whisker", ridge.slot)
         canvas.line(0, base, 1, base, "base")
         listed = []
         for step, word in enumerate(_QUANTILES):
             found = ridge.latency[word]["value"]
             if not found:
                 continue
-            where = axis.place(found.number())
-            canvas.add(_quantile_mark(where, base, step, ridge.slot))
+            canvas.shape(axis.place(found.number()), base, _SHAPES[step], ridge.slot)
             listed.append(f"{word} {shown(found.value)} ms")
         mean = ridge.latency["mean"]["value"]
         listed += [f"mean {shown(mean.value)} ms"] if mean else []
-        words.append(f"{ridge.name}: {', '.join(listed)}, {len(ridge.samples):,} calls.")
+        words.append(f"{ridge.name}: {', '.join(listed)}, {counted(len(ridge.samples), 'call')}.")
     return canvas.figure(
-        title,
+        plot.title,
         " ".join(words),
         caption="Each row is a histogram of all calls, as high as its fullest bin. Circle: p50, diamond: p90, triangle: p99; "
         f"one that too few calls bound is left out. Upright ticks: the {_RAREST} slowest calls.",
     )
-
-
-def _quantile_mark(x: float, y: float, step: int, slot: int) -> Markup:
-    shape = ("M4.5 0A4.5 4.5 0 1 1 -4.5 0A4.5 4.5 0 1 1 4.5 0Z", "M0 -5.5L5.5 0L0 5.5L-5.5 0Z", "M0 -5.5L5 4H-5Z")[step]
-    return tag("svg", tag("path", d=shape, class_=f"hollow {slot_class(slot)}"), x=percent(x), y=y, overflow="visible")
 
 
 def _outline(samples: npt.NDArray[np.float64], axis: Axis, base: float, height: float) -> list[tuple[float, float]]:
@@ -201,7 +219,7 @@ def sampled(samples: object) -> npt.NDArray[np.float64]:
     return np.concatenate([np.asarray(calls, np.float64) for calls in rounds]) if rounds else np.empty(0)
 
 
-def _short(name: str, longest: int = _LONGEST) -> str:
+def _short(name: str, longest: int) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "\u2026"
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import at_values, linear
-from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Roster, Sentence, Table
+from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Piece, Roster, Sentence, Table
 from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
 
@@ -40,6 +40,10 @@ class BreakEvenSection(RunSection[None]):
         if len(batches) > 1:
             blocks += _ratios(batches, "batch", "images per call", log=True)
         return [*blocks, Sentence([found["answer"].text()])] if found["answer"] else blocks
+
+    def summary(self, found: At, roster: Roster) -> list[Piece]:  # noqa: ARG002
+        """Say from how many tasks, and from which batch, sharing pays."""
+        return [found["answer"].text()] if found["answer"] else []
 
 
 def _ratios(rows: list[At], word: str, unit: str, *, log: bool) -> list[Block]:

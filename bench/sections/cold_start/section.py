@@ -104,6 +104,19 @@ class ColdStartSection(RunSection[ColdStartSettings]):
         ]
         return [*blocks, _ratio(found["ratio"])] if found["ratio"] else blocks
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        """Say how long each contestant takes to its first prediction."""
+        pieces: list[Piece] = []
+        for name, at in found["contestants"].items():
+            pieces += [
+                f"{', ' if pieces else ''}{roster.title(name)} ",
+                Figure(at["total_ms"]["value"], "long ms"),
+                " ms",
+            ]
+        if found["ratio"]:
+            pieces += ["; ratio ", Figure(found["ratio"]["value"], "ratio"), " (", Ends(found["ratio"], "ratio"), ")"]
+        return pieces
+
 
 def _ratio(ratio: At) -> Sentence:
     _, low, high = ratio.numbers()

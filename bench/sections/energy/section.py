@@ -89,6 +89,17 @@ class EnergySection(BatchSection[EnergySettings]):
         """Describe a table for each meter."""
         return [block for meter in (found, *found["further"]) for block in _meter(meter, batch, roster)]
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        """Say what an image takes, by the first meter."""
+        pieces: list[Piece] = []
+        for name, at in found["contestants"].items():
+            pieces += [
+                f"{', ' if pieces else ''}{roster.title(name)} ",
+                Figure(at["joules_per_image"]["value"], "joules"),
+            ]
+            pieces.append(" J/image")
+        return [*pieces, f" ({found['source'].text()})"] if pieces else []
+
 
 def _meter(found: At, batch: At, roster: Roster) -> list[Block]:
     contestants = found["contestants"].items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Figure, Roster, Sentence, Table
+from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Figure, Piece, Roster, Sentence, Table
 from mtl_deploy.bench.sections.base import BatchContext, BatchSection, SectionFigures
 
 _DEFAULTS = {(True, False): " (trtexec 10)", (False, True): " (trtexec 11)"}
@@ -70,3 +70,16 @@ class EngineTimingsSection(BatchSection[None]):
         if found["graphs_off"]:
             blocks.append(Sentence([f"No CUDA graphs: {found['graphs_off'].text()}."], style="note", only="page"))
         return blocks
+
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        """Say how much of each side's latency on the GPU's clock its kernels take, called as deployments call it where it was."""
+        pieces: list[Piece] = []
+        for side, ways in found["sides"].items():
+            known = [way for way in ways.values() if way["transfers"].value]
+            for way in [*(way for way in known if way["cuda_graph"].value), *known][:1]:
+                kernels, whole = (
+                    Figure(way["median_ms"]["compute"], "short ms"),
+                    Figure(way["median_ms"]["latency"], "short ms"),
+                )
+                pieces += [f"{', ' if pieces else ''}{roster.title(side)} ", kernels, " ms of ", whole, " ms"]
+        return [*pieces, " are kernels, on the GPU's clock"] if pieces else []

@@ -123,6 +123,21 @@ class OpenLoopSection(BatchSection[LoadSettings]):
             *_highest(contestants, deadline, roster),
         ]
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        """Say which rates keep the deadline; without one, the p99 at the highest rate that each contestant sustained."""
+        contestants, deadline = found["contestants"].items(), found["deadline_ms"]
+        kept = [(name, at["highest_rate_per_s"]) for name, at in contestants if deadline and at["highest_rate_per_s"]]
+        pieces: list[Piece] = ["p99 within ", Figure(deadline, "plain"), " ms: "] if kept else []
+        for place, (name, highest) in enumerate(kept):
+            pieces += [f"{', ' if place else ''}{roster.title(name)} up to ", Figure(highest, "rate"), " requests/s"]
+        for name, at in contestants if not kept else ():
+            known = [rate for rate in at["rates"] if rate["sustained"].value is not False and rate["latency_ms"]["p99"]]
+            for rate in sorted(known, key=lambda rate: rate["rate_per_s"].number())[-1:]:
+                p99 = Figure(rate["latency_ms"]["p99"]["value"], "ms")
+                pieces += [f"{', ' if pieces else ''}{roster.title(name)} p99 ", p99, " ms at "]
+                pieces += [Figure(rate["rate_per_s"], "rate"), " requests/s"]
+        return pieces
+
 
 def _latency(rate: At, word: str) -> Cell:
     return "grows" if rate["sustained"].value is False else Estimate(rate["latency_ms"][word], "ms")

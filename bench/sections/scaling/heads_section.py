@@ -111,6 +111,15 @@ class HeadsSection(RunSection[HeadsSettings]):
         table = Table("Cost over the number of heads, with 95 % intervals", columns, cells)
         return [_plot(rows, found["fit"]), table, *([_fit(found["fit"])] if found["fit"] else [])]
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:  # noqa: ARG002
+        """Say how the ratio grows from the fewest heads to the most."""
+        rows = list(found["rows"])
+        pieces: list[Piece] = []
+        for row in [*rows[:1], *rows[1:][-1:]]:
+            pieces += [f"{', ' if pieces else 'ratio '}", Figure(row["ratio"]["value"], "ratio"), " with "]
+            pieces += [Figure(row["heads"], "count"), f" head{'' if row['heads'].value == 1 else 's'}"]
+        return pieces
+
 
 def _plot(rows: list[At], fit: At) -> LinePlot:
     counts = [row["heads"].number() for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import at_values, linear
-from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Roster, Table
+from mtl_deploy.bench.blocks.blocks import Block, Cell, Column, Estimate, Figure, Piece, Roster, Table
 from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
 from mtl_deploy.bench.sections.counts import parse_threads
@@ -107,3 +107,11 @@ class ThreadsSection(RunSection[ThreadsSettings]):
             Column("ratio", ends="95 % interval"),
         ]
         return [plot, Table("Latency and ratio over threads, with 95 % intervals", columns, cells)]
+
+    def summary(self, found: At, roster: Roster) -> list[Piece]:  # noqa: ARG002
+        """Say the ratio with each number of threads."""
+        pieces: list[Piece] = []
+        for row in found["rows"]:
+            pieces += [f"{', ' if pieces else 'ratio '}", Figure(row["ratio"]["value"], "ratio"), " with "]
+            pieces += [Figure(row["threads"], "count"), f" thread{'' if row['threads'].value == 1 else 's'}"]
+        return pieces

@@ -24,6 +24,7 @@ from mtl_deploy.bench.blocks.plots import StackPlot
 from mtl_deploy.bench.sections.base import BatchContext, BatchSection, SectionFigures
 
 _OPERATORS = 3  # named per part
+_PARTS = 4  # named in one line
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,14 @@ class WhereSection(BatchSection[WhereSettings]):
             said = f"The profile {'agrees' if agrees else 'does not agree'} with whole calls: they differ by up to "
             blocks.append(Sentence([said, difference, " of a call."], style=None if agrees else "bad", only="page"))
         return blocks
+
+    def summary(self, found: At, roster: Roster) -> list[Piece]:  # noqa: ARG002
+        """Say which parts take most of the time."""
+        pieces: list[Piece] = []
+        parts = sorted(found["parts"], key=lambda part: part["share"].number(), reverse=True)
+        for part in parts[:_PARTS]:
+            pieces += [f"{', ' if pieces else ''}{part['name'].text()} ", Figure(part["share"], "percent")]
+        return [*pieces, f", {len(parts) - _PARTS} more"] if len(parts) > _PARTS else pieces
 
 
 def _row(part: At, place: int, whole: dict[str, At]) -> list[Cell]:

@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtl_deploy.bench.cli import main as bench
 from mtl_deploy.bench.html import page as html
+from mtl_deploy.bench.html.elements import table
+from mtl_deploy.bench.html.prose import prose
 from mtl_deploy.bench.html.style import DARK, LIGHT, SLOTS, style
 from tests.bench.documents import document
 
-_VOID = {"meta", "br", "hr", "img", "input", "link"}
+_VOID = {"meta", "wbr", "br", "hr", "img", "input", "link"}
 _SCALE = {
     "percent": 100,
     "percentage": 100,
@@ -28,6 +31,9 @@ _SCALE = {
     "share": 100,
     "MB": 1e-6,
     "file MB": 1e-6,
+    "GB": 1e-9,
+    "megabytes": 1e-6,
+    "gigabytes": 1e-9,
     "M": 1e-6,
     "G": 1e-9,
 }
@@ -99,7 +105,7 @@ def test_every_figure_is_the_results(result: dict[str, Any], page: Page) -> None
         expected = resolve(result, attributes["data-path"])
         value = attributes["value"] if "value" in attributes else attributes["data-value"]
         assert float(value) == expected, attributes
-        number = text.replace(",", "").replace("\u202f%", "")
+        number = text.replace(",", "").partition("\u202f")[0]
         places = len(number.partition("e")[0].partition(".")[2])
         exponent = int(number.partition("e")[2] or 0)
         half = 0.5000001 * 10.0 ** (exponent - places)
@@ -389,10 +395,9 @@ def test_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium is installed")
-    rendered = html.render(RESULTS["batches"])
+    result = copy.deepcopy(RESULTS["batches"])
+    result["warnings"].append(" ".join(f"{place} as --option-{place}-has-it, 95 % of it" for place in range(40)))
+    rendered = html.render(result)
     assert "'unsafe-inline'\"" in rendered
     (tmp_path / "report.html").write_text(rendered.replace("default-src 'none'; ", ""), encoding="utf-8")
     script = (
@@ -403,23 +408,99 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
         "const pairs = [...d.querySelectorAll('svg[role=img]')].map(s => {"
         "const all = [...s.querySelectorAll('text')].map(t => t.getBoundingClientRect());"
         "return all.filter((a, i) => all.some((b, j) => j > i && hit(a, b))).length}).reduce((a, b) => a + b, 0);"
-        "document.title = [d.documentElement.scrollWidth, d.querySelectorAll('svg[role=img]').length, over, pairs].join(' ')"
+        "const ends = r => [...r.querySelectorAll('td')].map(c => c.querySelector('.ci')).filter(Boolean);"
+        "const rows = [...d.querySelectorAll('tr')].map(r => ends(r).map(c => {"
+        "const range = d.createRange(); range.selectNodeContents(c); return range.getBoundingClientRect()}));"
+        "const near = rows.flatMap(r => r.slice(1).filter((b, i) => b.left - r[i].right < 14)).length;"
+        "const broken = [...d.querySelectorAll('.whole')].filter(e => e.getClientRects().length > 1).length;"
+        "const plots = d.querySelectorAll('svg[role=img]').length;"
+        "document.title = [d.documentElement.scrollWidth, plots, over, pairs, near, broken].join(' ')"
     )
     (tmp_path / "frame.html").write_text(
         f'<!DOCTYPE html><title>.</title><iframe src="report.html" style="border:0;width:{width}px;height:900px"></iframe>'
         f"<script>onload = () => {{{script}}}</script>",
         encoding="utf-8",
     )
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--hide-scrollbars"]
-    folder = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [browser, *flags, folder, "--window-size=1400,1000", "--dump-dom", (tmp_path / "frame.html").as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    match = re.search(r"<title>(\d+) (\d+) (\d+) (\d+)</title>", found)
+    found = browse(tmp_path, "--window-size=1400,1000", "--dump-dom", (tmp_path / "frame.html").as_uri())
+    match = re.search(r"<title>(\d+) (\d+) (\d+) (\d+) (\d+) (\d+)</title>", found)
     assert match, found[:300]
     assert int(match[1]) == width
     assert int(match[2]) >= 8
     assert int(match[3]) == 0, "a plot's words leave the window"
     assert int(match[4]) == 0, "a plot's words cover one another"
+    assert int(match[5]) == 0, "intervals of neighbouring columns touch"
+    assert int(match[6]) == 0, "an option or a percentage is broken at the end of a line"
+
+
+def test_a_table_that_is_wider_than_its_frame_has_a_shadow_at_its_edge(tmp_path: Path) -> None:
+    made = [table("One", [f"column {place}" for place in range(count)], [["12"] * count]) for count in (2, 30)]
+    page = f"<!DOCTYPE html><style>{style()}.scroll{{width:400px}}body{{margin:0}}</style>{''.join(made)}"
+    (tmp_path / "tables.html").write_text(page, encoding="utf-8")
+    shot = tmp_path / "shot.png"
+    browse(tmp_path, "--window-size=600,400", f"--screenshot={shot}", (tmp_path / "tables.html").as_uri())
+    with Image.open(shot) as image:
+        pixels = np.asarray(image.convert("L"))
+    shaded = [
+        y for y in range(pixels.shape[0]) if pixels[y, 398] < 235 and pixels[y, 392] < 250 and pixels[y, 402] > 250
+    ]
+    empty = next(y for y in range(60, 400) if (pixels[y : y + 8] > 250).all())  # between the two tables
+    assert len([y for y in shaded if y > empty]) > 30
+    assert len([y for y in shaded if y < empty]) < 4  # the lines of the one that fits
+
+
+def browse(tmp_path: Path, *options: str) -> str:
+    """Run a headless Chromium."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--hide-scrollbars"]
+    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            "a --duration, --processes.",
+            'a <span class="whole">--duration</span>, <span class="whole">--processes</span>.',
+        ),
+        ("(--force)", '(<span class="whole">--force</span>)'),
+        ("multiply-adds", "multiply-adds"),
+        ("about 95 % of 3", 'about <span class="whole">95 %</span> of 3'),
+        ("a/fp16.rtx.trt: x", "a/<wbr>fp16<wbr>.rtx<wbr>.trt: x"),
+        ("/tmp/some_long-name/model.mtl", "/tmp/<wbr>some_<wbr>long-<wbr>name/<wbr>model<wbr>.mtl"),
+        ("n/a images/s 2.93", "n/a images/s 2.93"),
+        ("<b>&a/b.onnx", "&lt;b&gt;&amp;a/<wbr>b<wbr>.onnx"),
+        ("", ""),
+    ],
+)
+def test_lines_end_where_people_would_end_them(given: str, expected: str) -> None:
+    assert prose(given) == expected
+
+
+def test_numbers_of_one_are_in_the_singular_and_memory_has_a_unit() -> None:
+    result = copy.deepcopy(RESULTS["graphs"])
+    result["batches"][0] |= {"processes": 1, "rounds": 1}
+    result["accuracy"]["cells"] = [cell | {"samples": 1} for cell in result["accuracy"]["cells"]]
+    result["environment"] |= {"memory_bytes": 24_600_000_000, "memory_available_bytes": 812_000_000}
+    text = Page(html.render(result)).text()
+    assert "Measured in turn: 1 round in 1 process." in text
+    assert "manifest, 1 image." in text
+    assert "memory24.6\u202fGB" in text
+    assert "memory available812\u202fMB" in text
+    assert not re.search(r"(?<![\d.,])1 (processes|rounds|images|calls|threads|warnings)\b", text)
+    result["batches"][0]["contestants"]["shared"]["memory_bytes"]["peak"] = 12_300_000_000
+    found = Page(html.render(result))
+    assert "peak, GB" in [title for _, title in found.all("th")]
+    assert "for models, MB" in [title for _, title in found.all("th")]
+
+
+def test_headings_stay_with_what_they_head_on_paper() -> None:
+    """What a browser does with these is looked at by eye; they must at least be there."""
+    paper = style().partition("@media print")[2]
+    assert "h2,h3,.lead,.legend,caption{break-after:avoid}" in paper
+    assert "thead{display:table-header-group}" in paper
 
 
 def test_warnings_of_all_batches_are_said_once() -> None:

@@ -50,6 +50,18 @@ def test_a_machine_that_tells_nothing_is_described_and_warned_of_nothing(tmp_pat
     assert after_warnings(state, state) == []
 
 
+def test_a_load_that_the_command_s_own_start_may_have_caused_is_no_warning(tmp_path: Path) -> None:
+    """The load average is believed only where nothing tells what other processes took; where it can be told, that decides."""
+    found = quiet(tmp_path) | {"load_before": 0.9, "usable_cores": 2}
+    assert warnings(found, tmp_path) == ["the machine was busy before the measurement (load 0.9 on 2 cores)"]
+    assert warnings(found | {"load_before": 0.4}, tmp_path) == []
+    write(tmp_path, {"proc/stat": "cpu  1000 0 0 9000 0 0 0 0 0 0"})
+    assert warnings(found, tmp_path) == []
+    assert between(tmp_path, {}, {"proc/stat": "cpu  1100 0 0 9900 0 0 0 0 0 0"}) == []
+    taken = between(tmp_path, {}, {"proc/stat": "cpu  1600 0 0 10400 0 0 0 0 0 0"})
+    assert taken == ["other processes took 50 % of the processor's time during the measurement"]
+
+
 def test_files_that_are_no_text_or_no_number_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path, {f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "<unknown>", "proc/stat": "cpu x", "proc/loadavg": "?"})
     (tmp_path / "sys/class/thermal/thermal_zone0").mkdir(parents=True)

@@ -90,7 +90,7 @@ def test_graphs_with_every_section(
     ]
     options += ["--isolation", "none", "--starts", "1", "--json", str(file), "--report", str(tmp_path / "report.html")]
     options += ["--contestants", "separate,shared:age,shared:gender,shared:race,openvino", "--peers", "openvino"]
-    assert main([str(make_bundle(work=3)), *options, *QUICK, "--threads", "1,2", "--provider", "CPU"]) == 0
+    assert main([str(make_bundle(work=3)), *options, *QUICK, "--threads", "1,2", "--provider", "CPU", "--details"]) == 0
     out = capsys.readouterr().out
     found = read_result(file)
     assert problems(found) == []
@@ -105,7 +105,7 @@ def test_graphs_with_every_section(
         "Sharing ",
     ):
         assert text in out
-    assert out.splitlines()[-1] == found["answer"]
+    assert out.splitlines()[0] == found["answer"]
     assert found["environment"]["before"]["processor_s"]["all"] < found["environment"]["after"]["processor_s"]["all"]
     assert list(found["batches"][0]["open_loop"]["contestants"]) == ["shared", "separate"]
     assert set(found["batches"][0]["energy"]["contestants"]) == {"shared", "separate", "openvino"}

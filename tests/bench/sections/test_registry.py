@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mtl_deploy.bench import whole
+from mtl_deploy.bench.blocks import terminal
 from mtl_deploy.bench.blocks.at import At
-from mtl_deploy.bench.blocks.blocks import Block, Column, Estimate, Figure, Roster, Sentence, Table
+from mtl_deploy.bench.blocks.blocks import Block, Column, Estimate, Figure, Piece, Roster, Sentence, Table
 from mtl_deploy.bench.cli import main
 from mtl_deploy.bench.machine import power_meters
 from mtl_deploy.bench.machine.power_meters import Meters
@@ -27,6 +29,7 @@ from mtl_deploy.bench.sections.base import BatchContext, BatchSection, RunContex
 from mtl_deploy.bench.sections.scaling.heads_section import HeadsSection, HeadsSettings
 from mtl_deploy.bench.sections.scaling.threads_section import ThreadsSection, ThreadsSettings
 from mtl_deploy.runtime.errors import OptionError, WorkError
+from tests.bench.documents import document
 
 MakeBundle = Callable[..., Path]
 QUICK = ["--duration", "0.1", "--threads", "1", "--quiet", "--processes", "1", "--provider", "CPU"]
@@ -157,6 +160,9 @@ class Rain(BatchSection[RainSettings]):
         table = Table("Rain", [Column("rain"), Column("drops", ends="between")], [["here", Estimate(found["drops"])]])
         return [table, Sentence(["It rained ", Figure(found["drops"]["value"]), " drops."])]
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        return [Figure(found["drops"]["value"]), " drops"]
+
 
 def test_a_section_is_added_by_one_line_of_the_registry(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -167,6 +173,8 @@ def test_a_section_is_added_by_one_line_of_the_registry(
     assert main([*options, "--rain", "-1"]) == 2
     assert "--rain -1: use 0 or more" in capsys.readouterr().err
     assert main([*options, "--rain", "3", "--json", str(file)]) == 0
+    assert "\nrain on the machine  41.5 drops\n" in capsys.readouterr().out
+    assert main([*options, "--rain", "3", "--json", str(file), "--details", "--force"]) == 0
     out = capsys.readouterr().out
     assert (
         "rain  drops  between\n----  -----  ------------\nhere   41.5  40.0 to 44.0\n\nIt rained 41.5 drops.\n" in out
@@ -185,6 +193,27 @@ def test_a_section_is_added_by_one_line_of_the_registry(
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--rain" in capsys.readouterr().out
+
+
+def test_a_section_that_does_not_say_what_it_found_in_one_line_cannot_be_made() -> None:
+    silent = type("Silent", (BatchSection,), {name: getattr(Rain, name) for name in ("settings", "measure", "blocks")})
+    with pytest.raises(TypeError, match="summary"):
+        silent()
+
+
+@pytest.mark.parametrize("kind", ["graphs", "engines"])
+def test_each_section_says_in_one_line_what_it_found(kind: str) -> None:
+    made = At(document(engines=kind == "engines", calls=40))
+    (batch,), roster = made["batches"], Roster(made)
+    for section in registry.SECTIONS:
+        found = (batch if isinstance(section, BatchSection) else made).down(section.place)
+        if found:
+            (line,) = terminal.render([Sentence(section.summary(found, roster))])
+            assert 10 < len(line) < 140
+            assert "\n" not in line
+            assert "n/a" not in line
+            assert section.key == "break_even" or re.search(r"\d", line)
+        assert "".join(map(str, section.summary(At({}), roster))) == ""
 
 
 class Half(Rain):
@@ -206,12 +235,17 @@ class Later(RunSection[None]):
     def blocks(self, found: At, roster: Roster) -> list[Block]:
         return []
 
+    def summary(self, found: At, roster: Roster) -> list[Piece]:
+        return []
+
 
 def test_a_section_that_was_interrupted_ends_the_run_with_what_there_is(
     make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "SECTIONS", (Half(), *registry.SECTIONS, Later()))
-    assert main([str(make_bundle()), "--batch", "1,2", *QUICK, "--isolation", "none", "--no-memory"]) == 130
+    assert (
+        main([str(make_bundle()), "--batch", "1,2", *QUICK, "--isolation", "none", "--no-memory", "--details"]) == 130
+    )
     out = capsys.readouterr().out
     assert "It rained 41.5 drops." in out
     assert "warning: it may be the dew" in out
