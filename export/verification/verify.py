@@ -17,6 +17,7 @@ from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.errors import RunError, VerificationError
 
 from .expected import Expected, held, with_log_odds
 from .rows import require_passed
@@ -118,7 +119,7 @@ def _judge_once(
     for number, (images, expected) in enumerate(samples):
         start = 0
         for piece in _batches(images, batch, most):
-            actual = backend.run({INPUT_NAME: graph_input(piece, signature.preprocessing)}, names)
+            actual = _run(backend, piece, signature, names)
             for first in range(0, len(piece), size):
                 some = {name: array[first : first + size] for name, array in actual.items()}
                 place = start + first
@@ -127,6 +128,26 @@ def _judge_once(
                     errors[task.name].add(with_log_odds(task, some), expected, place, stop, number)
             start += len(piece)
     return [errors[task.name].judged(path, tolerance, precision) for task in signature.tasks]
+
+
+def _run(backend: Backend, images: Images, signature: Signature, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Run a graph.
+
+    Raises:
+        VerificationError: it takes images of the default size only, although sizes are free.
+    """
+    preprocessing = signature.preprocessing
+    try:
+        return backend.run({INPUT_NAME: graph_input(images, preprocessing)}, names)
+    except RunError as error:
+        height, width = images.shape[1:3]
+        if (height, width) == (preprocessing.height, preprocessing.width):
+            raise
+        raise VerificationError(
+            f"the graph does not take images of {height}x{width}, beside the default size of "
+            f"{preprocessing.height}x{preprocessing.width}: {error}. The exporter has fixed a size there, as it does for adaptive "
+            "pooling to more than one place; leave out --dynamic-size, or replace that layer"
+        ) from error
 
 
 def graph_input(images: Images, preprocessing: Preprocessing) -> npt.NDArray[Any]:

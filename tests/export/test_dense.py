@@ -211,11 +211,17 @@ def test_maps_without_channels_twin_shapes_and_vectors_live_side_by_side(export:
             "the output is 30x41 for 96x64, which is not one whole stride",
         ),
         ("FixedSize", ["--task", "a=segmentation", "--task", "b=depth", "--dynamic-size"], 1, "--dynamic-size"),
+        (
+            "Pooled",
+            ["--task", "a=regression", "--task", "b=depth", "--dynamic-size"],
+            1,
+            "does not take images of 128x32, beside the default size of 96x64",
+        ),
         ("Scenes", ["--dynamic-size", "40"], 2, "must be multiples of 40"),
         ("Scenes", ["--task", "a=multiclass", "--task", "b=depth", "--task", "c=normals"], 2, "a map of 24x16"),
         ("Scenes", [], 2, "--task seg=segmentation --task depth=depth --task normals=normals"),
     ],
-    ids=["stride", "fixed", "multiple", "kind", "proposal"],
+    ids=["stride", "fixed", "pooled", "multiple", "kind", "proposal"],
 )
 def test_what_does_not_fit_is_said(
     tmp_path: Path, capsys: Any, network: str, arguments: list[str], code: int, message: str

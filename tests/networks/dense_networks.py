@@ -63,6 +63,18 @@ class FixedSize(Scenes):
         return self.segmentation(maps) + flat[:, :5, None, None], self.depth(maps)
 
 
+class Pooled(Scenes):
+    """Pools to more than one place, which the exporter writes with fixed sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.age = nn.Linear(16 * 4 * 4, 1)
+
+    def forward(self, x: torch.Tensor) -> object:
+        maps = self.features(x)
+        return self.age(functional.adaptive_avg_pool2d(maps, 4).flatten(1)), self.depth(maps)
+
+
 class Odd(Scenes):
     """Gives maps of a size that no whole stride leads to."""
 
