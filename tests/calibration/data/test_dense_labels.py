@@ -158,3 +158,19 @@ def test_folders_without_any_label_are_refused(folder: Path) -> None:
     (folder / "other" / "depth").mkdir(parents=True)
     with pytest.raises(OptionError, match="no label file for any of the 6 images"):
         load_data(folder / "images", SIZE, TASKS, labels=folder / "other")
+
+
+def test_a_table_of_other_things_beside_label_files_is_left_out_and_said(folder: Path) -> None:
+    for tasks, said in (
+        ((SEGMENTATION, DEPTH), "no task of this network has its labels in a table"),
+        ((SEGMENTATION, Task("age", "regression", size=1)), "no column is named after a task"),
+    ):
+        data = load_data(folder / "images", SIZE, tasks, labels=folder / "labels")
+        assert "segmentation" in data.dense
+        assert [said in warning for warning in data.warnings].count(True) == 1
+        with pytest.raises(OptionError, match=said):  # where the table is all there is, it was meant
+            load_data(folder / "images", SIZE, tasks, labels=folder / "labels" / "labels.csv")
+    (folder / "alone").mkdir()
+    (folder / "labels" / "labels.csv").rename(folder / "alone" / "labels.csv")
+    with pytest.raises(OptionError, match="no task of this network has its labels in a table"):
+        load_data(folder / "images", SIZE, (SEGMENTATION,), labels=folder / "alone")
