@@ -332,6 +332,24 @@ def test_a_bundle_is_calibrated_and_judged(tmp_path: Path, outputs: str, capsys:
     assert compared["points"]["first"]["pck"] == 1.0
 
 
+def test_bundles_that_fit_images_their_own_way_are_compared(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(Pose().state_dict(), tmp_path / "pose.pt")
+    model = [str(tmp_path / "pose.pt"), "--model", "pose_networks:Pose", "--image-size", "64x64"]
+    tasks = ["--task", "points=keypoints", "--task", "stands=binary", "--precision", "fp32"]
+    for fit in ("stretch", "letterbox"):
+        common = ["--fit", fit, "--engine", "none", "--no-separate", "-q", "-o", str(tmp_path / f"{fit}.mtl")]
+        assert export([*model, *tasks, *common]) == 0
+    names = [f"points.{point}.{axis}" for point in range(5) for axis in "xy"]
+    lines = [f"{path.name},{','.join(map(str, range(10, 60, 5)))}" for path in sorted(photos.iterdir())]
+    (tmp_path / "labels.csv").write_text("\n".join([f"file,{','.join(names)}", *lines]))
+    data = ["--calibration-data", str(photos), "--labels", str(tmp_path / "labels.csv"), "--json"]
+    capsys.readouterr()
+    assert calibrate(["compare", str(tmp_path / "stretch.mtl"), str(tmp_path / "letterbox.mtl"), *data]) == 0
+    assert {row["task"] for row in json.loads(capsys.readouterr().out)["tasks"]} == {"points"}
+
+
 def test_a_public_network_goes_from_its_file_to_a_table_of_pck_and_oks(photos: Path) -> None:
     """Simple Baselines with COCO's JSON as labels."""
     folder = photos.parent
