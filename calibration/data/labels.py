@@ -148,6 +148,12 @@ def _columns(file: Path, titles: Sequence[str], task: Task, tasks: Sequence[Task
     if most[0] > 0:
         shown = ", ".join(most[1][:_SHOWN]) + (", ..." if len(most[1]) > _SHOWN else "")
         raise OptionError(f"{file}: columns of task {task.name!r} are missing: {shown}")
+    start = f"{task.name.lower()}."
+    meant = [name for names in kind_of(task).column_forms(task) for name in names if name.lower().startswith(start)]
+    strange = [title for title in titles if title.lower().startswith(start)]
+    if meant and strange:
+        those, own = (", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN) for names in (strange, meant))
+        raise OptionError(f"{file}: task {task.name!r} has no columns called {those}; its columns are {own}")
     return []
 
 

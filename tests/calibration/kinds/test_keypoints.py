@@ -209,6 +209,9 @@ def test_labels_in_a_table(photos: Path) -> None:
     file.write_text("file,p.nose.x,p.nose.y\n000.png,1,2\n")
     with pytest.raises(OptionError, match=r"columns of task 'p' are missing: p\.left\.x"):
         load_data(photos, Preprocessing(64, 64), [of], labels=file)
+    file.write_text("file,age,p.0.x,p.0.y,p.1.x,p.1.y,p.2.x,p.2.y\n000.png,4,1,2,3,4,5,6\n")
+    with pytest.raises(OptionError, match=r"no columns called p\.0\.x, .* its columns are p\.nose\.x, p\.nose\.y"):
+        load_data(photos, Preprocessing(64, 64), [of, Task("age", "regression", size=1)], labels=file)
     assert KIND.columns(Task("q", "keypoints", size=2)) == ("q.0.x", "q.0.y", "q.1.x", "q.1.y")
 
 
