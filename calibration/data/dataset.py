@@ -20,7 +20,7 @@ from .arrays import EXPECTED, read_arrays
 from .checks import data_warnings
 from .dense_labels import find_label_files
 from .images import find_images, read_images
-from .labels import FileLabels, Labels, csv_labels, known
+from .labels import FileLabels, Labels, NoColumnError, csv_labels, known
 from .stored import Images
 from .strata import stratified
 from .utkface import utkface_labels
@@ -198,11 +198,19 @@ def _from_files(
     coco = labels is not None and labels.suffix.lower() == ".json" and not labels.is_dir()
     if coco:
         file = None
+    beside = False
     if labels is not None and labels.is_dir():
         file = labels / "labels.csv" if (labels / "labels.csv").is_file() else None
-        if file is None and not any(_in_folder(labels, task) for task in tasks):
-            raise OptionError(f"{labels}: has neither labels.csv nor a folder named after a dense task")
-    truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
+        beside = any(_in_folder(labels, task) for task in tasks)
+        if file is None and not beside:
+            raise OptionError(f"{labels}: has neither labels.csv nor a file or folder named after a task")
+    try:
+        truth = utkface_labels(paths, vectors) if file is None else csv_labels(file, source, paths, vectors)
+    except NoColumnError as error:
+        if not beside:
+            raise
+        # the table may serve other networks
+        truth = FileLabels(warnings=(f"{error}; the other labels of the folder are used",))
     truth = truth or FileLabels()
     usable = [path for path in paths if path not in truth.malformed]
     if not usable:
@@ -231,7 +239,13 @@ def _from_files(
     if labels is not None and (coco or labels.is_dir()):
         dense, noted = find_label_files(labels, source, loaded.paths, tasks, preprocessing)
     if coco and not dense and not values:
-        raise OptionError(f"{labels}: no task of this network has labels in COCO's format; give a CSV file or a folder")
+        reason = f"{labels}: no task of this network has labels in COCO's format; give a CSV file or a folder"
+        raise OptionError("; ".join(noted) or reason)
+    if labels is not None and file is None and not dense and not columns:
+        raise OptionError(
+            f"{labels}: holds no labels that a task of this network reads: maps are in a folder TASK, boxes and points in "
+            "COCO's format in a file TASK.json, others in labels.csv"
+        )
     left_out = f", {len(skipped)} files left out" if skipped else ""
     described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
     return CalibrationData(

@@ -18,9 +18,13 @@ from mtl_deploy.runtime.errors import OptionError
 from .cells import read_csv
 from .names import folded
 
-__all__ = ["FileLabels", "Labels", "array_labels", "csv_labels", "known", "parse_labels"]
+__all__ = ["FileLabels", "Labels", "NoColumnError", "array_labels", "csv_labels", "known", "parse_labels"]
 
 _SHOWN = 3  # items that a warning lists
+
+
+class NoColumnError(OptionError):
+    """No column of a table holds labels of a task of the network."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,13 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
         tasks: the tasks to read labels for; other columns are ignored.
 
     Raises:
+        NoColumnError: it has no column of any of the tasks.
         OptionError: the file cannot be read, lacks a column, contradicts itself, or nothing in it can be used.
     """
+    if not tasks:
+        raise NoColumnError(
+            f"{file}: no task of this network has its labels in a table; give a folder, or boxes in COCO's format"
+        )
     titles, rows, numbers, comma = read_csv(file)
     named = _column(file, titles, "file")
     if named is None:
@@ -63,7 +72,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
         raise OptionError(f"{file}: no column 'file'; the columns are {', '.join(titles)}{hint}")
     held = {task.name: columns for task in tasks if (columns := _columns(file, titles, task, tasks))}
     if not held:
-        raise OptionError(
+        raise NoColumnError(
             f"{file}: no column is named after a task; the tasks are {', '.join(task.name for task in tasks)}, the columns "
             f"{', '.join(titles)}"
         )
@@ -139,6 +148,12 @@ def _columns(file: Path, titles: Sequence[str], task: Task, tasks: Sequence[Task
     if most[0] > 0:
         shown = ", ".join(most[1][:_SHOWN]) + (", ..." if len(most[1]) > _SHOWN else "")
         raise OptionError(f"{file}: columns of task {task.name!r} are missing: {shown}")
+    start = f"{task.name.lower()}."
+    meant = [name for names in kind_of(task).column_forms(task) for name in names if name.lower().startswith(start)]
+    strange = [title for title in titles if title.lower().startswith(start)]
+    if meant and strange:
+        those, own = (", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN) for names in (strange, meant))
+        raise OptionError(f"{file}: task {task.name!r} has no columns called {those}; its columns are {own}")
     return []
 
 

@@ -168,6 +168,10 @@ class ExportKind:
         """Return a tensor in the form in which errors are measured: ``(N, K)`` or ``(N, K, h, w)`` with K columns."""
         return array
 
+    def fixed(self, task: Task) -> int:
+        """Return how many of the last columns of a viewed raw output are the same for all images, whatever the network learned."""
+        return 0
+
     def has_log_odds(self, task: Task) -> bool:
         """Return whether logits are recovered from probabilities that the network gives itself, to be judged as well."""
         return False

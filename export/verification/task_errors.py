@@ -103,6 +103,8 @@ class TaskErrors:
         own = output.judged(tolerance, precision)
         behind = [tensor.judged(tolerance, precision) for tensor in self._behind]
         scaled = behind[0] if output.absolute and behind else own  # what is judged by its spread
+        raw = scaled is not own or self._margins is not None or self._signature.outputs == "logits"
+        learned = scaled.constant[: len(scaled.constant) - (kind_of(self._task).fixed(self._task) if raw else 0)]
         excess = [verdict.each for verdict in (own, *behind)]
         if self._margins is not None:
             margins = self._margins.judged(behind[0].allowed, precision)
@@ -128,7 +130,7 @@ class TaskErrors:
             excess=float(np.max([np.max(per_image), overall])),
             floor=scaled.floor if self._truth else None,
             spread=None if output.absolute and not behind else scaled.spread,
-            constant=bool(scaled.constant.any()),
+            constant=bool(learned.any()),
             truth="float64" if self._truth else "float32",
         )
         tensors = {id(tensor): tensor for tensor in (output, *self._behind)}.values()

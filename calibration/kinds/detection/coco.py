@@ -149,7 +149,9 @@ def coco_boxes(
         raise OptionError(f"{file}: none of its {len(entries)} images is one of the {len(images)} in {root}{first}")
     boxes: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in used}
     left: dict[str, int] = {}
-    malformed = 0
+    malformed = outside = 0
+    listed_ids = {entry["id"]: entry for entry in entries}
+    stray = [entry["image_id"] for entry in document["annotations"] if entry["image_id"] not in listed_ids]
     for entry in document["annotations"]:
         if entry["image_id"] not in boxes:
             continue
@@ -158,6 +160,8 @@ def coco_boxes(
             left[name] = left.get(name, 0) + 1
         elif entry["bbox"][2] <= 0 or entry["bbox"][3] <= 0:
             malformed += 1
+        elif _outside(entry["bbox"], listed_ids[entry["image_id"]]):
+            outside += 1
         else:
             boxes[entry["image_id"]].append(entry)
     truths = tuple(
@@ -172,7 +176,20 @@ def coco_boxes(
         warnings.append(f"{file.name}: {sum(left.values())} boxes of other categories are left out ({_some(listed)})")
     if malformed:
         warnings.append(f"{file.name}: {malformed} boxes without an area are left out")
+    if outside:
+        warnings.append(
+            f"{file.name}: {outside} boxes outside their image are left out; bbox is x, y, width and height in pixels of an image "
+            "of the width and height that the file gives"
+        )
+    if stray:
+        ids = _some([repr(number) for number in dict.fromkeys(stray)])
+        warnings.append(f"{file.name}: {len(stray)} boxes are of images that it does not list (image_id {ids})")
     return BoxLabels(truths), tuple(warnings)
+
+
+def _outside(bbox: Sequence[float], image: Mapping[str, Any]) -> bool:
+    left, top, width, height = bbox
+    return left >= image["width"] or top >= image["height"] or left + width <= 0 or top + height <= 0
 
 
 def _document(file: Path) -> Any:

@@ -46,15 +46,16 @@ class Mask(DenseKind):
     def from_pixels(self, task: Task, pixels: Picture, file: Path) -> Picture:
         if pixels.dtype == np.bool_:
             return pixels
-        odd = pixels[(pixels > 1) & (pixels != UNKNOWN)]
-        if pixels.ndim == 2 and odd.size:
-            raise ImageError(
-                f"{file}: holds {int(odd.flat[0])}; a mask's picture holds 0 and 1 with 255 where it is not known, or 0 and 255"
-            )
-        return _marked(pixels, file) if pixels.ndim == 2 else pixels
+        if pixels.ndim != 2:
+            return pixels
+        _require_two(pixels, f"{file}: holds", "picture")
+        return _marked(pixels, file)
 
     def from_numbers(self, task: Task, numbers: Array, file: Path) -> Array:
-        return _marked(numbers, file) if numbers.dtype.kind in "iu" else numbers
+        if numbers.dtype.kind not in "iu":
+            return numbers
+        _require_two(numbers, f"{file}: task {task.name!r} holds", "array")
+        return _marked(numbers, file)
 
     def checked(self, task: Task, truth: Picture, where: str) -> tuple[Picture, Any]:
         require_form(task, truth, (), "iub", "0 and 1", where)
@@ -108,6 +109,14 @@ class Mask(DenseKind):
         found = np.stack([true, pixels, true, pixels], axis=1)
         room = 1 - self.measured(task, found)["iou"]
         return Usual(f"calling every pixel {_called(task)}", found, room, "IoU", " points")
+
+
+def _require_two(values: Array, holds: str, form: str) -> None:
+    odd = values[(values > 1) & (values != UNKNOWN)]
+    if odd.size:
+        raise ImageError(
+            f"{holds} {int(odd.flat[0])}; a mask's {form} holds 0 and 1 with 255 where it is not known, or 0 and 255"
+        )
 
 
 def _called(task: Task) -> str:

@@ -99,6 +99,9 @@ class Detection(ExportKind):
     def view(self, task: Task, array: Outputs) -> Outputs:
         return np.moveaxis(array, -1, 1)[..., None]
 
+    def fixed(self, task: Task) -> int:
+        return options_of(task).priors
+
     def by_margin(self, task: Task) -> bool:
         return options_of(task).nms == "graph"
 

@@ -68,8 +68,11 @@ def option_readers(kind: TaskKind) -> dict[str, tuple[Callable[[str], Any], str]
     """Return by name of a kind's own field how its text is read, and what to write where that fails."""
     found = {}
     for each in () if kind.options is None else fields(kind.options):
-        read = each.metadata["read"] or _BY_TYPE.get(str(each.metadata["schema"].get("type")), str)
-        found[each.name] = (read, each.metadata["form"] or "see the documentation of this kind")
+        schema = each.metadata["schema"]
+        of_numbers = schema.get("type") == "array" and schema["items"].get("type") in ("number", "integer")
+        read = each.metadata["read"] or (_numbers if of_numbers else _BY_TYPE.get(str(schema.get("type")), str))
+        form = _FORMS.get(str(schema.get("type")), "see the documentation of this kind")
+        found[each.name] = (read, each.metadata["form"] or form)
     return found
 
 
@@ -85,14 +88,18 @@ def truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _numbers(text: str) -> list[float]:
+    return [int(part) if part.strip().lstrip("+-").isdecimal() else float(part) for part in text.split(",")]
+
+
 def _items(text: str) -> list[Any]:
-    parts = [part.strip() for part in text.split(",")]
     try:
-        return [int(part) if part.lstrip("+-").isdecimal() else float(part) for part in parts]
+        return _numbers(text)
     except ValueError:
-        return parts
+        return [part.strip() for part in text.split(",")]
 
 
+_FORMS = {"integer": "write a whole number", "number": "write a number", "boolean": "write true or false"}
 _BY_TYPE: Mapping[str, Callable[[str], Any]] = {
     "integer": int,
     "number": float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mtl_deploy.calibration.data.dense_labels import LabelFiles, at_size
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError, OptionError
+from mtl_deploy.runtime.kinds.detection.options import DetectionOptions
 
 SEGMENTATION = Task("segmentation", "segmentation", labels=("floor", "wall", "box"), size=3, stride=4)
 DEPTH = Task("depth", "depth", unit="metres", size=1, stride=4)
@@ -158,3 +160,31 @@ def test_folders_without_any_label_are_refused(folder: Path) -> None:
     (folder / "other" / "depth").mkdir(parents=True)
     with pytest.raises(OptionError, match="no label file for any of the 6 images"):
         load_data(folder / "images", SIZE, TASKS, labels=folder / "other")
+
+
+def test_a_table_of_other_things_beside_label_files_is_left_out_and_said(folder: Path) -> None:
+    for tasks, said in (
+        ((SEGMENTATION, DEPTH), "no task of this network has its labels in a table"),
+        ((SEGMENTATION, Task("age", "regression", size=1)), "no column is named after a task"),
+    ):
+        data = load_data(folder / "images", SIZE, tasks, labels=folder / "labels")
+        assert "segmentation" in data.dense
+        assert [said in warning for warning in data.warnings].count(True) == 1
+        with pytest.raises(OptionError, match=said):  # where the table is all there is, it was meant
+            load_data(folder / "images", SIZE, tasks, labels=folder / "labels" / "labels.csv")
+    (folder / "alone").mkdir()
+    (folder / "labels" / "labels.csv").rename(folder / "alone" / "labels.csv")
+    with pytest.raises(OptionError, match="no task of this network has its labels in a table"):
+        load_data(folder / "images", SIZE, (SEGMENTATION,), labels=folder / "alone")
+
+
+def test_labels_that_no_task_reads_are_an_error_with_the_way_on(folder: Path) -> None:
+    cars = Task("cars", "detection", labels=("car", "bus"), options=DetectionOptions(classes=2, input_size=(24, 32)))
+    (folder / "empty" / "cars").mkdir(parents=True)
+    with pytest.raises(OptionError, match=r"holds no labels that a task .* in a file TASK.json"):
+        load_data(folder / "images", SIZE, (cars,), labels=folder / "empty")
+    images = [{"id": 1, "file_name": "a/0.jpg", "width": 64, "height": 48}]
+    ships = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "ship"}]}
+    (folder / "ships.json").write_text(json.dumps(ships))
+    with pytest.raises(OptionError, match="they are ship, the classes car, bus"):
+        load_data(folder / "images", SIZE, (cars, WEIGHT), labels=folder / "ships.json")

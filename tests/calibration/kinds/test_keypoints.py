@@ -209,6 +209,9 @@ def test_labels_in_a_table(photos: Path) -> None:
     file.write_text("file,p.nose.x,p.nose.y\n000.png,1,2\n")
     with pytest.raises(OptionError, match=r"columns of task 'p' are missing: p\.left\.x"):
         load_data(photos, Preprocessing(64, 64), [of], labels=file)
+    file.write_text("file,age,p.0.x,p.0.y,p.1.x,p.1.y,p.2.x,p.2.y\n000.png,4,1,2,3,4,5,6\n")
+    with pytest.raises(OptionError, match=r"no columns called p\.0\.x, .* its columns are p\.nose\.x, p\.nose\.y"):
+        load_data(photos, Preprocessing(64, 64), [of, Task("age", "regression", size=1)], labels=file)
     assert KIND.columns(Task("q", "keypoints", size=2)) == ("q.0.x", "q.0.y", "q.1.x", "q.1.y")
 
 
@@ -330,6 +333,24 @@ def test_a_bundle_is_calibrated_and_judged(tmp_path: Path, outputs: str, capsys:
     assert calibrate(["compare", str(tmp_path / "a.mtl"), str(target), *data, "--json"]) == 0
     compared = {row["task"]: row for row in json.loads(capsys.readouterr().out)["tasks"]}
     assert compared["points"]["first"]["pck"] == 1.0
+
+
+def test_bundles_that_fit_images_their_own_way_are_compared(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(Pose().state_dict(), tmp_path / "pose.pt")
+    model = [str(tmp_path / "pose.pt"), "--model", "pose_networks:Pose", "--image-size", "64x64"]
+    tasks = ["--task", "points=keypoints", "--task", "stands=binary", "--precision", "fp32"]
+    for fit in ("stretch", "letterbox"):
+        common = ["--fit", fit, "--engine", "none", "--no-separate", "-q", "-o", str(tmp_path / f"{fit}.mtl")]
+        assert export([*model, *tasks, *common]) == 0
+    names = [f"points.{point}.{axis}" for point in range(5) for axis in "xy"]
+    lines = [f"{path.name},{','.join(map(str, range(10, 60, 5)))}" for path in sorted(photos.iterdir())]
+    (tmp_path / "labels.csv").write_text("\n".join([f"file,{','.join(names)}", *lines]))
+    data = ["--calibration-data", str(photos), "--labels", str(tmp_path / "labels.csv"), "--json"]
+    capsys.readouterr()
+    assert calibrate(["compare", str(tmp_path / "stretch.mtl"), str(tmp_path / "letterbox.mtl"), *data]) == 0
+    assert {row["task"] for row in json.loads(capsys.readouterr().out)["tasks"]} == {"points"}
 
 
 def test_a_public_network_goes_from_its_file_to_a_table_of_pck_and_oks(photos: Path) -> None:

@@ -18,7 +18,8 @@ from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.accuracy.row_metrics import drop_interval
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.data.arrays import read_arrays
-from mtl_deploy.calibration.data.dense_labels import LabelArray, find_label_files
+from mtl_deploy.calibration.data.dataset import load_data
+from mtl_deploy.calibration.data.dense_labels import LabelArray, LabelFiles, find_label_files
 from mtl_deploy.calibration.kinds.mask.kind import KIND
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.export.cli import main as export
@@ -195,6 +196,18 @@ def test_pictures_that_hold_something_else(folder: Path, pixels: np.ndarray, mes
     Image.fromarray(pixels.astype(np.uint8)).save(folder / "labels" / "lane" / "0.png")
     with pytest.raises(ImageError, match=message):
         read(folder)
+
+
+def test_arrays_of_classes_are_no_masks(folder: Path) -> None:
+    classes = np.tile(np.array([[-1, 0, 1, 2]] * 4, np.int16), (2, 1, 1))
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    np.savez(folder / "classes.npz", images=images, **{"labels/lane": classes})
+    np.save(folder / "labels" / "lane" / "1.npy", classes[0])
+    message = "holds 2; a mask's array holds 0 and 1 with 255 where it is not known, or 0 and 255"
+    with pytest.raises(ImageError, match=f"'lane' {message}"):
+        load_data(folder / "classes.npz", Preprocessing(4, 4), [TASK])
+    with pytest.raises(ImageError, match=message):
+        LabelFiles(TASK, (folder / "labels" / "lane" / "1.npy",), Preprocessing(4, 4)).read(0)
 
 
 def test_kinds_of_one_channel_and_two_can_be_compared() -> None:

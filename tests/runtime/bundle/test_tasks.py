@@ -244,3 +244,18 @@ def test_a_record_that_is_no_object_is_refused(text: str) -> None:
 def test_preprocessing_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         Preprocessing(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("f=multilabel:a,b;thresholds=0.1,x", "thresholds cannot be '0.1,x'; write one probability per label"),
+        ("d=detection:a;strides=8,x", "strides cannot be '8,x'; write 8,16,32"),
+        ("d=detection:a;top_k=many", "top_k cannot be 'many'; write a whole number"),
+        ("d=detection:a;score_threshold=low", "score_threshold cannot be 'low'; write a number"),
+        ("d=detection:a;normalized=yes", "normalized cannot be 'yes'; write true or false"),
+    ],
+)
+def test_a_field_that_is_malformed_is_told_by_what_is_wrong_in_it(text: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        parse_task(text)

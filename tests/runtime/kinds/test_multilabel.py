@@ -119,7 +119,7 @@ def test_a_task_goes_through_a_manifest_and_back() -> None:
     [
         ("a=multilabel:b,c;thresholds=0.5", "1 thresholds for 2 labels; give one per label, or threshold"),
         ("a=multilabel:b,c;thresholds=0.5,1.5", "thresholds: 1.5 is not between 0 and 1"),
-        ("a=multilabel:b,c;thresholds=0.5,x", "is not a number"),
+        ("a=multilabel:b,c;thresholds=0.5,x", "write one probability per label"),
         ("a=multilabel:b,c;threshold=0.4;thresholds=0.5,0.5", "threshold 0.4 and thresholds; give threshold for all"),
         ("a=multilabel;unit=years", "only a regression.* has a unit"),
         ("a=multilabel;activation=softmax", "exactly one label holds; declare it multiclass, or say pairs = true"),

@@ -137,3 +137,19 @@ def test_boxes_without_an_area_are_left_out(tmp_path: Path) -> None:
     found, warnings = read(tmp_path, document(annotations=bad))
     assert len(found.read(1) or ()) == 1
     assert "1 boxes without an area are left out" in warnings[0]
+
+
+def test_boxes_outside_their_image_are_left_out(tmp_path: Path) -> None:
+    beyond = [[200, 0, 5, 5], [0, 100, 5, 5], [-9, 0, 9, 5], [0, -9, 5, 9], [195, 95, 9, 9]]  # the last one reaches in
+    bad = [{"image_id": 5, "category_id": 3, "bbox": bbox} for bbox in beyond]
+    found, warnings = read(tmp_path, document(annotations=bad))
+    assert [len(found.read(place) or ()) for place in range(3)] == [1, 0, 0]
+    assert "4 boxes outside their image are left out" in warnings[0]
+
+
+def test_boxes_of_images_that_are_not_listed_are_said(tmp_path: Path) -> None:
+    stray = [{"image_id": number, "category_id": 3, "bbox": [0, 0, 9, 9]} for number in (8, 8, "x")]
+    _, warnings = read(tmp_path, document(annotations=document()["annotations"] + stray))
+    assert "3 boxes are of images that it does not list (image_id 8, 'x')" in warnings[0]
+    _, warnings = read(tmp_path, document(), names=("two.jpg",))
+    assert not warnings  # listed, but not among the images that are read
