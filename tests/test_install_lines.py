@@ -114,7 +114,7 @@ def test_the_pages_install_lines_are_pips(checkout: Path) -> None:
     assert built.returncode == 0, built.stderr
     wheels = {word for word in ours if ".whl" in word}
     for words in (ours - wheels, wheels):
-        result = dry_run(checkout, *sorted(words))
+        result = dry_run(checkout, "--force-reinstall", *sorted(words))  # the tests' own environment has it already
         assert result.returncode == 0, result.stderr
         assert "Would install mtl-deploy" in result.stdout
 

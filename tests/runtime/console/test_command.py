@@ -62,6 +62,7 @@ def test_signals_end_a_command_the_tidy_way(name: str, times: int) -> None:
     code = f"""
 import os, signal, sys, time
 from mtl_deploy.runtime.console.command import run_command
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 def work():
     try:
         os.kill(os.getpid(), signal.{name})
@@ -114,6 +115,7 @@ def test_a_terminal_that_goes_away_ends_a_command_tidily() -> None:
     code = """
 import os, signal, sys, time
 from mtl_deploy.runtime.console.command import Progress, run_command
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 def work():
     progress = Progress()
     try:
