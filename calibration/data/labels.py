@@ -62,7 +62,8 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     """
     if not tasks:
         raise NoColumnError(
-            f"{file}: no task of this network has its labels in a table; give a folder, or boxes in COCO's format"
+            f"{file}: no task of this network has its labels in a table; give a folder (pairs of images are read from TASK.csv in "
+            "it), or boxes in COCO's format"
         )
     titles, rows, numbers, comma = read_csv(file)
     named = _column(file, titles, "file")

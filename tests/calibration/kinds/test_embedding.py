@@ -179,7 +179,7 @@ def test_pairs_are_read_from_a_folder_of_labels(tmp_path: Path) -> None:
     assert len(found) == 4
     assert np.count_nonzero(found.known) == 3
     assert "face.csv: 1 of 3 pairs lack an image (gone.png)" in data.warnings
-    with pytest.raises(OptionError, match=r"read from TASK\.csv in a folder"):
+    with pytest.raises(OptionError, match=r"give a folder \(pairs of images are read from TASK\.csv in it\)"):
         load_data(tmp_path, Preprocessing(8, 8), [TASK], labels=tmp_path / "face.csv")
 
 
