@@ -76,7 +76,7 @@ check: $(VENV)/dev.stamp lint types  ## lint, types and the fast tests (under 3 
 	@echo "==> Fast tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not extended' $(FAST)
 
-test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 15 minutes on 2 cores)
+test: $(VENV)/dev.stamp lint types pytest  ## lint, types and tests (about 20 minutes on 2 cores)
 
 lint: $(VENV)/dev.stamp  ## ruff's rules and format, and which room may import which
 	@echo "==> Lint"
@@ -95,7 +95,7 @@ pytest: $(VENV)/dev.stamp  ## the tests
 fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weights, three seeds each (about 40 minutes)
 	@$(BIN)/python examples/fresh_networks.py --out $(FRESH)
 
-test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes or fetch a tool (about 5 more)
+test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes or fetch a tool (about 15 more)
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
