@@ -15,10 +15,10 @@ from mtl_deploy.runtime.bundle.preprocessing import Interpolation, Preprocessing
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import ImageError
 
+from .array_resize import resize_array
 from .channels import as_rgb, hint, in_network_channels, pixels_of_array, pixels_of_array_file
 from .files import ARRAY_SUFFIX, failing_as, opened_image
 from .fit import ImagePlacement, place
-from .resize import resize
 from .stacks import shares
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 _MOST_PIXELS = 1 << 27  # pixels that an image may have before it is cropped: a strip of 1x5000 would become 256x1280000
-_MOST_WEIGHTS = 1 << 27  # along one axis, pixels before times after, where numpy resizes: 1 GB
 
 
 @dataclass(frozen=True)
@@ -234,13 +233,7 @@ def _several(images: tuple[Any, ...], preprocessing: Preprocessing) -> tuple[Pix
 
 def _from_pixels(image: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, ImagePlacement]:
     placement = _placed(image.shape[0], image.shape[1], preprocessing)
-    sides = zip(image.shape, placement.box[2:], strict=False)
-    if any(one != other and one * other > _MOST_WEIGHTS for one, other in sides):
-        raise ImageError(
-            f"an array of {image.shape[0]}x{image.shape[1]} is too long to resize to {placement.box[2]}x{placement.box[3]} "
-            "with numpy; pass it as a file or as a Pillow image, or resize it yourself"
-        )
-    pixels = resize(image, *placement.box[2:], preprocessing.interpolation)
+    pixels = resize_array(image, *placement.box[2:], preprocessing.interpolation)
     return _boxed(pixels, placement, preprocessing), placement
 
 
