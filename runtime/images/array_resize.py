@@ -1,4 +1,4 @@
-"""Arrays resized by the fastest exact resizer at hand: Pillow, which releases the GIL, or numpy where it is not installed."""
+"""Arrays resized by Pillow, which releases the GIL, or by numpy where it is not installed; and colours made gray."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from . import resize as without_pillow
 Pixels = npt.NDArray[np.uint8]
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBX"}  # no RGBA: Pillow weights the colours of that by their alpha
+_LUMA, _HALF = (19595, 38470, 7471), 1 << 15  # over 2**16; Pillow's src/libImaging/Convert.c, L24
 
 
 def resize_array(image: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
@@ -33,6 +34,19 @@ def resize_array(image: Pixels, height: int, width: int, interpolation: Interpol
         for part in _parts(image.shape[2])
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def luma(image: Pixels, colours: tuple[int, ...]) -> Pixels:
+    """Return the gray ``(..., H, W, 1)`` of colours ``(..., H, W, 3 or 4) uint8``: Pillow's ``L``, the luma of ITU-R 601.
+
+    Args:
+        image: with an alpha behind the colours or without.
+        colours: which channels are red, green and blue.
+    """
+    sums = np.full(image.shape[:-1], _HALF, np.uint32)
+    for channel, weight in zip(colours, _LUMA, strict=True):
+        sums += np.multiply(image[..., channel], weight, dtype=np.uint32)
+    return (sums >> 16).astype(np.uint8)[..., None]
 
 
 def _parts(channels: int) -> list[slice]:
