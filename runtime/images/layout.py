@@ -71,7 +71,7 @@ def frame_of(array: npt.NDArray[Any], preprocessing: Preprocessing, layout: Layo
     given = samples.shape[-1] if samples.ndim == 3 + batch else 0
     colours = given in (3, 4) and layout != "gray"
     fits = (colours or given == 1) if count in (1, 3) else given == count and layout == "rgb"
-    if not fits or array.dtype not in (np.uint8, np.uint16) or not array.size:
+    if not fits or not holds_pixels(array) or not array.size:
         raise ImageError(
             f"got {array.dtype} of shape {array.shape}; expected {expected_array(preprocessing, layout, batch=batch)}"
             f"{hint(array, count, layout)}"
@@ -85,6 +85,11 @@ def frame_of(array: npt.NDArray[Any], preprocessing: Preprocessing, layout: Layo
     if given == 1:
         return Frame(samples, (0, 0, 0))
     return Frame(samples, None if given == 3 and layout == "rgb" else _COLOURS[layout])
+
+
+def holds_pixels(array: npt.NDArray[Any]) -> bool:
+    """Return whether an array is of a type that pixels have: ``uint8``, or ``uint16`` of any byte order."""
+    return array.dtype.kind == "u" and array.dtype.itemsize <= 2
 
 
 def expected_array(preprocessing: Preprocessing, layout: Layout, *, batch: bool = False) -> str:
@@ -117,7 +122,7 @@ def hint(array: npt.NDArray[Any], count: int, layout: Layout) -> str:
         array = array[0] if len(array) else array[:, 0]
     last = array.shape[2] if array.ndim == 3 else 0
     hints = []
-    if array.dtype not in (np.uint8, np.uint16) and array.ndim in (2, 3):
+    if not holds_pixels(array) and array.ndim in (2, 3):
         hints.append("give the values as uint8, 0 to 255, without normalisation")
     if array.ndim == 3 and array.shape[0] == count != last and not (count in (1, 3) and last in (1, 3, 4)):
         way = "images.transpose(0, 2, 3, 1)" if batch else "image.transpose(1, 2, 0)"

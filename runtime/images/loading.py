@@ -21,7 +21,7 @@ from .array_resize import resize_array
 from .channels import as_rgb, in_network_channels
 from .files import ARRAY_SUFFIX, MOST_BYTES, failing_as, opened_encoded, opened_image
 from .fit import ImagePlacement, place
-from .layout import Frame, Layout, expected_array, frame_of, hint
+from .layout import Frame, Layout, expected_array, frame_of, hint, holds_pixels
 from .parallel import each
 from .stacks import shares
 from .tensors import PreparedImages, ready, stacked, tensor_of, whole_batch
@@ -134,7 +134,7 @@ def _expected(preprocessing: Preprocessing, layout: Layout) -> str:
 
 def _from_array(array: Array, preprocessing: Preprocessing, layout: Layout) -> PreparedImages:
     channels = preprocessing.channel_count
-    if array.dtype in (np.uint8, np.uint16):
+    if holds_pixels(array):
         if array.ndim != 4:
             return stacked([load_pixels(array, preprocessing, layout)], preprocessing, single=True)
         frame = frame_of(array, preprocessing, layout, batch=True)
