@@ -18,6 +18,7 @@ from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
 from mtl_deploy.runtime.images.batches import pieces
+from mtl_deploy.runtime.images.crops import prepare_boxes
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.images.loading import prepare, prepare_all
@@ -131,7 +132,15 @@ class Model:
         array: Array = make(batch, size)
         return array
 
-    def predict(self, images: Images, tasks: Sequence[str] | None = None, *, layout: str | None = None) -> Any:
+    def predict(
+        self,
+        images: Images,
+        tasks: Sequence[str] | None = None,
+        *,
+        layout: str | None = None,
+        boxes: Sequence[Sequence[float]] | None = None,
+        margin: float = 0.0,
+    ) -> Any:
         """Run on any number of images and decode.
 
         Args:
@@ -139,19 +148,30 @@ class Model:
                 batches; so are images of several sizes, where sizes are free.
             tasks: which to compute; None: all of :attr:`tasks`.
             layout: of arrays: ``rgb``, ``bgr`` (OpenCV's frames) or ``gray``; None: :attr:`layout`.
+            boxes: to cut out of one image and to predict each by itself, such as faces: ``(x, y, width, height)`` in the image's
+                pixels, upright by its EXIF orientation. They run as one batch. None: the whole image.
+            margin: that is cut out around each box, on each side: a share of its width and height.
 
         Returns:
             For one image a dict, by task a :class:`~mtl_deploy.runtime.predictions.decoding.Prediction`; for a list or a batch
             a list of such dicts. (Which of the two depends on an array's dimensions, so types cannot tell.) Values of dense
-            tasks are arrays at each image's original size.
+            tasks are arrays at each image's original size. With boxes a list, one dict per box, in the image's own coordinates:
+            points and boxes in its pixels, dense values at its size, where pixels around the box count as not seen.
 
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
             TaskError: a task does not exist, or was left out at loading.
-            OptionError: there is no such layout.
+            OptionError: there is no such layout, or the margin is none.
             RunError: the backend failed.
         """
-        prepared = prepare_all(images, self._preprocessing, self._layout(layout))
+        if boxes is None:
+            if margin:
+                raise OptionError(
+                    f"margin {margin!r} is cut out around boxes, and there are none; pass boxes, or leave it out"
+                )
+            prepared = prepare_all(images, self._preprocessing, self._layout(layout))
+        else:
+            prepared = prepare_boxes(images, boxes, margin, self._preprocessing, self._layout(layout))
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         predictions: dict[int, dict[str, Prediction]] = {}
         for tensor, positions in prepared.batches:

@@ -84,10 +84,10 @@ def prepare_all(images: Images, preprocessing: Preprocessing, layout: Layout = "
     Raises:
         ImageError: an image cannot be read, or has another dtype or shape; names what was expected and received.
     """
-    images = _as_array(images)
+    images = as_array(images)
     if isinstance(images, np.ndarray):
         return _from_array(images, preprocessing, layout)
-    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or _is_pillow(images):
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or is_pillow(images):
         return stacked([load_pixels(images, preprocessing, layout)], preprocessing, single=True)
     if is_on_device(images):
         return _on_device(images, preprocessing, layout)
@@ -102,7 +102,7 @@ def _loaded(images: Sequence[Any] | Array, preprocessing: Preprocessing, layout:
     """Load several images at once, into one batch where they all get one size."""
     for image in images:
         for part in image if isinstance(image, tuple) else (image,):
-            if _is_pillow(part):  # its decoder must not run in two threads, and one image may be given twice
+            if is_pillow(part):  # its decoder must not run in two threads, and one image may be given twice
                 with failing_as("the image"):
                     part.load()
     if preprocessing.multiple or len(images) == 1:
@@ -117,7 +117,7 @@ def _loaded(images: Sequence[Any] | Array, preprocessing: Preprocessing, layout:
     return whole_batch(batch, each(load, len(images)), preprocessing)
 
 
-def _as_array(image: Any) -> Any:
+def as_array(image: Any) -> Any:
     """Return a memoryview of several dimensions as the array that it is, and anything else as it is."""
     if not isinstance(image, memoryview) or (image.ndim == 1 and image.itemsize == 1):
         return image
@@ -205,21 +205,21 @@ def load_pixels(
     Raises:
         ImageError: it cannot be read, has other channels than the network takes, or is something else.
     """
-    image = _as_array(image)
+    image = as_array(image)
     if isinstance(image, tuple):
-        return _several(tuple(map(_as_array, image)), preprocessing, layout, out)
+        return _several(tuple(map(as_array, image)), preprocessing, layout, out)
     if isinstance(image, np.ndarray):
-        return _from_frame(frame_of(image, preprocessing, layout), preprocessing, out)
+        return fitted(frame_of(image, preprocessing, layout), preprocessing, out)
     if isinstance(image, (str, os.PathLike)):
         if os.fspath(image).lower().endswith(ARRAY_SUFFIX):
             with failing_as(os.fspath(image)):
-                return _from_frame(_frame_of_file(image, preprocessing, layout), preprocessing, out)
+                return fitted(frame_of_file(image, preprocessing, layout), preprocessing, out)
         with opened_image(image, channels=preprocessing.channel_count) as opened:
             return _from_pillow(opened, preprocessing, out)
     if isinstance(image, (bytes, bytearray, memoryview)):
         with opened_encoded(image, channels=preprocessing.channel_count) as opened:
             return _from_pillow(opened, preprocessing, out)
-    if _is_pillow(image):
+    if is_pillow(image):
         with failing_as("the image"):
             return _from_pillow(image, preprocessing, out)
     raise ImageError(f"got {type(image).__name__}; {_expected(preprocessing, layout)}")
@@ -242,14 +242,21 @@ def _several(
     return np.concatenate([pixels for pixels, _ in parts], axis=-1, out=out), placement
 
 
-def _frame_of_file(path: str | os.PathLike[str], preprocessing: Preprocessing, layout: Layout = "rgb") -> Frame:
+def frame_of_file(path: str | os.PathLike[str], preprocessing: Preprocessing, layout: Layout = "rgb") -> Frame:
+    """Read an array as an image from an ``.npy`` file.
+
+    Raises:
+        ImageError: it holds none.
+        OSError: it cannot be read.
+    """
     try:
         return frame_of(read_array(Path(path), MOST_BYTES), preprocessing, layout)
     except DocumentError as error:
         raise ImageError(error.problem) from error
 
 
-def _from_frame(frame: Frame, preprocessing: Preprocessing, out: Pixels | None) -> tuple[Pixels, ImagePlacement]:
+def fitted(frame: Frame, preprocessing: Preprocessing, out: Pixels | None) -> tuple[Pixels, ImagePlacement]:
+    """Return a frame at the network's size, in ``out`` where there is one, and where it lies in it."""
     placement = _placed(frame.samples.shape[0], frame.samples.shape[1], preprocessing)
     pixels = resize_array(frame.samples, *placement.box[2:], preprocessing.interpolation)
     return _boxed(frame.arranged(pixels), placement, preprocessing, out), placement
@@ -281,7 +288,7 @@ def _from_pillow(
 ) -> tuple[Pixels, ImagePlacement]:
     upright = in_network_channels(image, preprocessing)
     if isinstance(upright, np.ndarray):  # Pillow would weight the other channels by the fourth, an alpha to it
-        return _from_frame(Frame(upright), preprocessing, out)
+        return fitted(Frame(upright), preprocessing, out)
     placement = _placed(upright.height, upright.width, preprocessing)
     pixels = _resized(upright, *placement.box[2:], preprocessing.interpolation)
     return _boxed(pixels, placement, preprocessing, out), placement
@@ -300,7 +307,7 @@ def original_pixels(path: str | os.PathLike[str], preprocessing: Preprocessing |
     """
     if os.fspath(path).lower().endswith(ARRAY_SUFFIX):
         with failing_as(os.fspath(path)):
-            frame = _frame_of_file(path, preprocessing or Preprocessing())
+            frame = frame_of_file(path, preprocessing or Preprocessing())
             pixels = frame.arranged(frame.samples)
             return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
     with opened_image(path) as image:
@@ -314,5 +321,6 @@ def _resized(image: PillowImage.Image, height: int, width: int, interpolation: I
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _is_pillow(value: object) -> bool:
+def is_pillow(value: object) -> bool:
+    """Return whether a value is a PIL image, without importing Pillow."""
     return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(value).__mro__)
