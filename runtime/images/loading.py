@@ -100,21 +100,34 @@ def prepare_all(images: Images, preprocessing: Preprocessing, layout: Layout = "
 
 def _loaded(images: Sequence[Any] | Array, preprocessing: Preprocessing, layout: Layout) -> PreparedImages:
     """Load several images at once, into one batch where they all get one size."""
-    for image in images:
-        for part in image if isinstance(image, tuple) else (image,):
-            if is_pillow(part):  # its decoder must not run in two threads, and one image may be given twice
-                with failing_as("the image"):
-                    part.load()
-    if preprocessing.multiple or len(images) == 1:
-        return stacked(
-            each(lambda index: load_pixels(images[index], preprocessing, layout), len(images)), preprocessing
-        )
-    batch = np.empty((len(images), preprocessing.height, preprocessing.width, preprocessing.channel_count), np.uint8)
+    count, threads = len(images), _independent(images)
+    if preprocessing.multiple or count == 1:
+        loaded = each(lambda index: load_pixels(images[index], preprocessing, layout), count, threads=threads)
+        return stacked(loaded, preprocessing)
+    batch = np.empty((count, preprocessing.height, preprocessing.width, preprocessing.channel_count), np.uint8)
 
     def load(index: int) -> ImagePlacement:
         return load_pixels(images[index], preprocessing, layout, out=batch[index])[1]
 
-    return whole_batch(batch, each(load, len(images)), preprocessing)
+    return whole_batch(batch, each(load, count, threads=threads), preprocessing)
+
+
+def _independent(images: Sequence[Any] | Array) -> bool:
+    """Return whether images can be loaded in several threads; PIL images are decoded for that.
+
+    An application's own sequence may make its images as they are read, one by one. What PIL images read lazily is not guarded: the
+    same one must not be read in two threads, nor two that share a file.
+    """
+    if not isinstance(images, (list, tuple)):
+        return isinstance(images, np.ndarray)
+    parts = [part for image in images for part in (image if isinstance(image, tuple) else (image,))]
+    pictures = [part for part in parts if is_pillow(part)]
+    if len({id(picture) for picture in pictures}) < len(pictures):
+        return False
+    for picture in pictures:
+        with failing_as("the image"):
+            picture.load()
+    return True
 
 
 def as_array(image: Any) -> Any:
