@@ -43,6 +43,13 @@ def luma(image: Pixels, colours: tuple[int, ...]) -> Pixels:
         image: with an alpha behind the colours or without.
         colours: which channels are red, green and blue.
     """
+    pillow = _pillow()
+    if pillow is not None and image.ndim == 3:
+        raw = "RGB" if colours == (0, 1, 2) else "BGR"
+        size = image.shape[1], image.shape[0]
+        picture = pillow.frombuffer("RGB", size, np.ascontiguousarray(image[..., :3]), "raw", raw, 0, 1)
+        gray: Pixels = np.asarray(picture.convert("L"))
+        return gray[..., None]
     sums = np.full(image.shape[:-1], _HALF, np.uint32)
     for channel, weight in zip(colours, _LUMA, strict=True):
         sums += np.multiply(image[..., channel], weight, dtype=np.uint32)

@@ -65,17 +65,8 @@ def frame_of(array: npt.NDArray[Any], preprocessing: Preprocessing, layout: Layo
         ImageError: the array has another dtype, shape or number of channels.
     """
     count = preprocessing.channel_count
-    samples = array
-    if array.ndim == 2 and not batch and count in (1, 3):
-        samples = array[..., None]
-    given = samples.shape[-1] if samples.ndim == 3 + batch else 0
-    colours = given in (3, 4) and layout != "gray"
-    fits = (colours or given == 1) if count in (1, 3) else given == count and layout == "rgb"
-    if not fits or not holds_pixels(array) or not array.size:
-        raise ImageError(
-            f"got {array.dtype} of shape {array.shape}; expected {expected_array(preprocessing, layout, batch=batch)}"
-            f"{hint(array, count, layout)}"
-        )
+    given = checked(array, preprocessing, layout, batch=batch)
+    samples = array if array.ndim == 3 + batch else array[..., None]
     if samples.dtype != np.uint8:
         samples = (samples >> 8).astype(np.uint8)
     if count == 1:
@@ -85,6 +76,32 @@ def frame_of(array: npt.NDArray[Any], preprocessing: Preprocessing, layout: Layo
     if given == 1:
         return Frame(samples, (0, 0, 0))
     return Frame(samples, None if given == 3 and layout == "rgb" else _COLOURS[layout])
+
+
+def checked(array: npt.NDArray[Any], preprocessing: Preprocessing, layout: Layout, *, batch: bool = False) -> int:
+    """Return the number of channels that an array holds.
+
+    Args:
+        array: an image, or a batch of them, as :func:`frame_of` takes it.
+        preprocessing: the graph's.
+        layout: of the array.
+        batch: whether it is a batch.
+
+    Raises:
+        ImageError: the array has another dtype, shape or number of channels.
+    """
+    count = preprocessing.channel_count
+    given = int(array.shape[-1]) if array.ndim == 3 + batch else 0
+    if array.ndim == 2 and not batch and count in (1, 3):
+        given = 1
+    colours = given in (3, 4) and layout != "gray"
+    fits = (colours or given == 1) if count in (1, 3) else given == count and layout == "rgb"
+    if not fits or not holds_pixels(array) or not array.size:
+        raise ImageError(
+            f"got {array.dtype} of shape {array.shape}; expected {expected_array(preprocessing, layout, batch=batch)}"
+            f"{hint(array, count, layout)}"
+        )
+    return given
 
 
 def holds_pixels(array: npt.NDArray[Any]) -> bool:

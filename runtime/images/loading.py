@@ -21,7 +21,7 @@ from .array_resize import resize_array
 from .channels import as_rgb, in_network_channels
 from .files import ARRAY_SUFFIX, MOST_BYTES, failing_as, opened_encoded, opened_image
 from .fit import ImagePlacement, place
-from .layout import Frame, Layout, expected_array, frame_of, hint, holds_pixels
+from .layout import Frame, Layout, checked, expected_array, frame_of, hint, holds_pixels
 from .parallel import each
 from .stacks import shares
 from .tensors import PreparedImages, ready, stacked, tensor_of, whole_batch
@@ -150,11 +150,12 @@ def _from_array(array: Array, preprocessing: Preprocessing, layout: Layout) -> P
     if holds_pixels(array):
         if array.ndim != 4:
             return stacked([load_pixels(array, preprocessing, layout)], preprocessing, single=True)
-        frame = frame_of(array, preprocessing, layout, batch=True)
+        checked(array, preprocessing, layout, batch=True)
         if preprocessing.multiple:
             _check_sides(array.shape, array.shape[1:3], preprocessing)
         elif array.shape[1:3] != (preprocessing.height, preprocessing.width):
             return _loaded(array, preprocessing, layout)
+        frame = frame_of(array, preprocessing, layout, batch=True)
         pixels = np.ascontiguousarray(frame.arranged(frame.samples))
         return ready(tensor_of(pixels, preprocessing), array.shape[1:3])
     expected = ", ".join(_sides(preprocessing))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -26,6 +25,8 @@ def each(work: Callable[[int], Result], count: int, *, threads: bool = True) -> 
     workers = min(count, _cores(), _MOST_THREADS)
     if workers < 2 or not threads:
         return [work(index) for index in range(count)]
+    from concurrent.futures import ThreadPoolExecutor  # only here: importing the runtime stays quick
+
     with ThreadPoolExecutor(workers, thread_name_prefix="mtl-images") as pool:
         return list(pool.map(work, range(count)))
 

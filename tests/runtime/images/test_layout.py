@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,6 @@ def test_a_network_of_gray_gets_pillows_l_of_colours(channels: int, layout: Any)
     colours = given[..., [2, 1, 0]] if layout == "bgr" else given[..., :3]
     expected = Image.fromarray(np.ascontiguousarray(colours)).convert("L")
     np.testing.assert_array_equal(load_pixels(given, GRAY, layout)[0], load_pixels(expected, GRAY)[0])
-    np.testing.assert_array_equal(array_resize.luma(colours, (0, 1, 2))[..., 0], np.asarray(expected))
     batch = np.stack([given[:12, :10]] * 2)
     np.testing.assert_array_equal(prepare(batch, GRAY, layout)[0][1, ..., 0], np.asarray(expected)[:12, :10])
 
@@ -92,7 +92,11 @@ def test_every_colour_has_pillows_luma() -> None:
     levels = np.arange(0, 256, 3, dtype=np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(86, -1, 3)
     expected = np.asarray(Image.fromarray(colours).convert("L"))
-    np.testing.assert_array_equal(array_resize.luma(colours, (0, 1, 2))[..., 0], expected)
+    for blue_first in (False, True):
+        given = colours[..., ::-1] if blue_first else colours
+        places = (2, 1, 0) if blue_first else (0, 1, 2)
+        np.testing.assert_array_equal(array_resize.luma(given, places)[..., 0], expected)
+        np.testing.assert_array_equal(array_resize.luma(given[None], places)[0, ..., 0], expected)  # by numpy
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (30, 20, 1), (30, 20, 3), (30, 20, 4), (2, 12, 10, 3)], ids=str)
@@ -258,3 +262,27 @@ def test_an_array_on_the_gpu_is_not_reordered(monkeypatch: pytest.MonkeyPatch) -
     assert prepare_all(OnDevice(), taking("rgb")).batches[0][0].shape == (1, 12, 10, 3)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="reorder it to RGB"):
         prepare_all(OnDevice(), taking("rgb"), "bgr")  # type: ignore[arg-type]
+
+
+class OneByOne(Sequence[np.ndarray]):
+    """Makes its images as they are read, which only its own thread may do."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self.images = images
+        self.readers: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.readers.append(threading.get_ident())
+        return self.images[index]
+
+
+def test_an_applications_own_sequence_is_read_once_in_its_own_thread() -> None:
+    images = [frame(30 + index, 20, 3) for index in range(5)]
+    own = OneByOne(images)
+    found, single = prepare(own, taking("rgb"))  # type: ignore[arg-type]
+    assert not single
+    np.testing.assert_array_equal(found, prepare(images, taking("rgb"))[0])
+    assert own.readers == [threading.get_ident()] * 5
