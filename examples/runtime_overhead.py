@@ -1,4 +1,4 @@
-"""What the runtime adds to the time of an ONNX Runtime call, and what importing it takes.
+"""What the runtime adds to the time of an ONNX Runtime call, with a ready batch and a camera's frame, and what importing takes.
 
     python examples/runtime_overhead.py model.mtl
 
@@ -17,14 +17,22 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
-from mtl_deploy.runtime import load
+from mtl_deploy.runtime import Model, load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.console.command import table
+from mtl_deploy.runtime.images.fit import place
+from mtl_deploy.runtime.images.loading import prepare_all
+from mtl_deploy.runtime.images.resize import resize
 from mtl_deploy.runtime.selection import select
 
 ROUNDS = 300
+FRAME_ROUNDS = 60
+FRAMES = ((480, 640), (720, 1280), (1080, 1920))
 IMPORTS = 7
+Run = Callable[[object], object]
 
 
 def main() -> None:
@@ -34,27 +42,70 @@ def main() -> None:
     arguments = parser.parse_args()
     print(calls(arguments.bundle, arguments.threads))
     print()
+    print(frames(arguments.bundle, arguments.threads))
+    print()
     print(imports())
 
 
 def calls(path: Path, threads: int) -> str:
     """Compare ``model(batch)`` with the session's own ``run`` on the same graph and batch."""
-    bundle = open_bundle(path)
-    content = bundle.read(select(bundle, providers=["CPU"]).artifact)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    preprocessing = bundle.manifest.signature.preprocessing
-    batch = np.random.default_rng(0).integers(0, 256, (1, preprocessing.height, preprocessing.width, 3), dtype=np.uint8)
+    preprocessing, run = bare_session(path, threads)
+    batch = pixels(preprocessing.height, preprocessing.width)[None]
     with load(path, providers=["CPU"], threads=threads) as model:
-        bare, ours = in_turn(lambda: session.run(names, {"image": batch}), lambda: model(batch), ROUNDS)
+        bare, ours = in_turn(lambda: run(batch), lambda: model(batch), ROUNDS)
         added = statistics.median(b - a for a, b in zip(bare, ours, strict=True))
     rows = [
         ["InferenceSession.run", f"{statistics.median(bare):.1f}"],
         ["model(batch)", f"{statistics.median(ours):.1f}"],
     ]
     return f"{table(['call', 'median, microseconds'], rows)}\nadded, median of {ROUNDS} pairs: {added:.1f} microseconds"
+
+
+def frames(path: Path, threads: int) -> str:
+    """Compare ``predict(frame)`` of a camera's BGR frame with the session on a ready batch, by the time of Pillow's own resize.
+
+    Each time is the fastest round's: what other programs add to a round would count as the runtime's.
+    """
+    preprocessing, run = bare_session(path, threads)
+    with load(path, providers=["CPU"], threads=threads, layout="bgr") as model:
+        rows = [ratios(pixels(*size), model, run, preprocessing) for size in FRAMES]
+    head = ["frame", "Pillow's resize, ms", "predict adds, times that", "numpy's resize, times that"]
+    return table([*head, "four at once, of one by one"], rows)
+
+
+def ratios(frame: np.ndarray, model: Model, run: Run, preprocessing: Preprocessing) -> list[str]:
+    height, width = frame.shape[:2]
+    high, wide = place(height, width, preprocessing).box[2:]
+    kind, picture = preprocessing.interpolation, Image.fromarray(frame)
+    method = Image.Resampling[kind.upper()]
+    ready, _ = prepare_all(frame, preprocessing).batches[0]
+    bare, ours = in_turn(lambda: run(ready), lambda: model.predict(frame), FRAME_ROUNDS)
+    pillow, numpy = in_turn(
+        lambda: picture.resize((wide, high), method), lambda: resize(frame, high, wide, kind), FRAME_ROUNDS
+    )
+    alone, together = in_turn(
+        lambda: [prepare_all(frame, preprocessing) for _ in range(4)],
+        lambda: prepare_all([frame] * 4, preprocessing),
+        FRAME_ROUNDS,
+    )
+    unit = min(pillow)
+    found = ((min(ours) - min(bare)) / unit, min(numpy) / unit, min(together) / min(alone))
+    return [f"{width}x{height}", f"{unit / 1e3:.1f}", *(f"{ratio:.2f}" for ratio in found)]
+
+
+def bare_session(path: Path, threads: int) -> tuple[Preprocessing, Run]:
+    """Return how images are prepared for a bundle's graph, and its session's own ``run`` on a ready batch."""
+    bundle = open_bundle(path)
+    content = bundle.read(select(bundle, providers=["CPU"]).artifact)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return bundle.manifest.signature.preprocessing, lambda batch: session.run(names, {"image": batch})
+
+
+def pixels(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def imports() -> str:

@@ -23,6 +23,7 @@ from mtl_deploy.runtime.bundle.manifest import (
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
 from mtl_deploy.runtime.files.reading import describe, read_bytes
+from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
@@ -46,6 +47,7 @@ def load(
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
+    layout: str = "rgb",
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
@@ -71,13 +73,18 @@ def load(
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
 
+        layout: the colours of the arrays that the application passes: ``rgb``, ``bgr``, as OpenCV reads images, or ``gray``. It is
+            independent of the network's own order, which the bundle knows. A call may say otherwise.
+
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
+        OptionError: there is no such layout.
         DeviceMemoryError: the GPU's memory is full.
     """
+    arrays = layout_of(layout)
     return _of_one_bundle(
         path,
         lambda: _load(
@@ -93,6 +100,7 @@ def load(
             cuda_graphs=cuda_graphs,
             runtime_cache=runtime_cache,
             verify_key=verify_key,
+            layout=arrays,
         ),
     )
 
@@ -123,6 +131,7 @@ def _load(
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
+    layout: Layout,
 ) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
     if verify_key is not None:
@@ -164,7 +173,7 @@ def _load(
             found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
         )
     try:
-        return Model(runner, _signature(runner, found), artifact, tasks)
+        return Model(runner, _signature(runner, found), artifact, tasks, layout=layout)
     except BaseException:
         runner.close()
         raise

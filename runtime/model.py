@@ -18,7 +18,9 @@ from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
 from mtl_deploy.runtime.images.batches import pieces
+from mtl_deploy.runtime.images.crops import prepare_boxes
 from mtl_deploy.runtime.images.fit import ImagePlacement
+from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.images.loading import prepare, prepare_all
 from mtl_deploy.runtime.predictions.decoding import Prediction, decode
 
@@ -36,15 +38,23 @@ class Model:
         signature: its tasks, preprocessing and form of its outputs.
         artifact: its entry in the bundle's manifest; None for a lone graph.
         tasks: the tasks that it computes, in the order of the network's outputs.
+        layout: the colours of the arrays that it is given, where a call does not say otherwise.
     """
 
     def __init__(
-        self, backend: Backend, signature: Signature, artifact: Artifact | None, tasks: Sequence[str] | None = None
+        self,
+        backend: Backend,
+        signature: Signature,
+        artifact: Artifact | None,
+        tasks: Sequence[str] | None = None,
+        *,
+        layout: str = "rgb",
     ) -> None:
         """Use :func:`load`; this takes a backend that is ready to run."""
         self.backend = backend
         self.signature = signature
         self.artifact = artifact
+        self.layout = layout_of(layout)
         self.tasks: tuple[Task, ...] = (signature if tasks is None else signature.subset(unique_names(tasks))).tasks
         self._outputs = {task.name: task for task in self.tasks}
         self._batch_min, self._batch_max = (1, None) if artifact is None else (artifact.batch_min, artifact.batch_max)
@@ -59,6 +69,7 @@ class Model:
         tasks: Sequence[str] | None = None,
         out: Mapping[str, Any] | None = None,
         *,
+        layout: str | None = None,
         stream: Any = None,
         on_device: bool = False,
     ) -> dict[str, Any]:
@@ -74,6 +85,8 @@ class Model:
             out: arrays to write to, by task, of the result's shapes and types, C-contiguous, writable. The result holds the same
                 arrays. ONNX Runtime writes straight into them. With an engine they may be on the GPU, at addresses that are
                 multiples of 256.
+            layout: of arrays: ``rgb``, ``bgr`` or ``gray``; None: :attr:`layout`. Only ``rgb`` goes to the backend without a
+                copy, and for a network of gray, one channel.
             stream: for an engine, the CUDA stream to work on: its handle as an integer, or a stream of PyTorch, CuPy, pycuda or
                 cuda.core. None: the runtime's own, which waits for the input's producer, and which the call waits for.
             on_device: leave an engine's outputs on the GPU, as :class:`~mtl_deploy.runtime.DeviceArray`. With a ``stream`` the
@@ -87,10 +100,11 @@ class Model:
         Raises:
             ImageError: images or buffers have another shape or dtype than expected, or there are too many.
             TaskError: a task does not exist, or was left out at loading.
+            OptionError: there is no such layout.
             RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` distinguish the GPU's failures.
             BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs on ONNX Runtime.
         """
-        tensor, _ = prepare(images, self._preprocessing)
+        tensor, _ = prepare(images, self._preprocessing, self._layout(layout))
         self._check_batch(tensor.shape[0])
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         if out:
@@ -118,25 +132,46 @@ class Model:
         array: Array = make(batch, size)
         return array
 
-    def predict(self, images: Images, tasks: Sequence[str] | None = None) -> Any:
+    def predict(
+        self,
+        images: Images,
+        tasks: Sequence[str] | None = None,
+        *,
+        layout: str | None = None,
+        boxes: Sequence[Sequence[float]] | None = None,
+        margin: float = 0.0,
+    ) -> Any:
         """Run on any number of images and decode.
 
         Args:
             images: see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. More images than one batch holds are run in several
                 batches; so are images of several sizes, where sizes are free.
             tasks: which to compute; None: all of :attr:`tasks`.
+            layout: of arrays: ``rgb``, ``bgr`` (OpenCV's frames) or ``gray``; None: :attr:`layout`.
+            boxes: to cut out of one image and to predict each by itself, such as faces: ``(x, y, width, height)`` in the image's
+                pixels, upright by its EXIF orientation. They run as one batch. None: the whole image.
+            margin: that is cut out around each box, on each side: a share of its width and height.
 
         Returns:
             For one image a dict, by task a :class:`~mtl_deploy.runtime.predictions.decoding.Prediction`; for a list or a batch
             a list of such dicts. (Which of the two depends on an array's dimensions, so types cannot tell.) Values of dense
-            tasks are arrays at each image's original size.
+            tasks are arrays at each image's original size. With boxes a list, one dict per box, in the image's own coordinates:
+            points and boxes in its pixels, dense values at its size, where pixels around the box count as not seen.
 
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
             TaskError: a task does not exist, or was left out at loading.
+            OptionError: there is no such layout, or the margin is none.
             RunError: the backend failed.
         """
-        prepared = prepare_all(images, self._preprocessing)
+        if boxes is None:
+            if margin:
+                raise OptionError(
+                    f"margin {margin!r} is cut out around boxes, and there are none; pass boxes, or leave it out"
+                )
+            prepared = prepare_all(images, self._preprocessing, self._layout(layout))
+        else:
+            prepared = prepare_boxes(images, boxes, margin, self._preprocessing, self._layout(layout))
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         predictions: dict[int, dict[str, Prediction]] = {}
         for tensor, positions in prepared.batches:
@@ -174,6 +209,9 @@ class Model:
     def __repr__(self) -> str:
         what = "lone graph" if self.artifact is None else self.artifact.path
         return f"<Model {what}: {', '.join(self._outputs)}; {self.backend.details}>"
+
+    def _layout(self, layout: str | None) -> Layout:
+        return self.layout if layout is None else layout_of(layout)
 
     def _check_batch(self, count: int) -> None:
         if count < self._batch_min or (self._batch_max is not None and count > self._batch_max):

@@ -73,6 +73,7 @@ def test_the_overhead_example_prints_its_figures(make_bundle: Callable[..., Path
     command = [sys.executable, ROOT / "examples" / "runtime_overhead.py", make_bundle()]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"added, median of \d+ pairs: -?[\d.]+ microseconds", result.stdout)
+    assert re.search(r"1280x720 +[\d.]+ +-?[\d.]+ +[\d.]+ +[\d.]+", result.stdout)
     assert "mtl_deploy.runtime" in result.stdout
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ ARRAY_SUFFIX = ".npy"
 """Of an image that is an array; looked for in a folder where there are no pictures, or where pictures cannot hold the channels."""
 PICTURE_CHANNELS = 4
 """Channels that Pillow reads from a picture at most; of a TIFF with more it drops the rest without a word."""
+ENCODED = "the encoded image"
+"""How errors call an image that came as bytes."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such a file begins
 MOST_BYTES = 1 << 30
 """Bytes of an image file. Its pixels are bounded by ``PIL.Image.MAX_IMAGE_PIXELS``, 89,478,485 unless an application sets it."""
@@ -78,32 +81,55 @@ def opened_image(path: str | os.PathLike[str], *, channels: int = 3) -> Iterator
         channels: that the image must have; more than a picture file can hold is an error.
     """
     name = os.fspath(path)
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise ImageError(f"{name}: reading files needs Pillow: pip install 'mtl-deploy[images]'") from None
+    _require_pillow(name, "reading files")
     with failing_as(name), open_file(path) as stream:
-        if os.fstat(stream.fileno()).st_size > MOST_BYTES:
-            raise ImageError(f"{name}: larger than {MOST_BYTES >> 20} MiB; shrink it first")
-        if channels > PICTURE_CHANNELS:
+        yield from _opened(stream, os.fstat(stream.fileno()).st_size, name, channels)
+
+
+@contextmanager
+def opened_encoded(content: bytes | bytearray | memoryview, *, channels: int = 3) -> Iterator[PillowImage.Image]:
+    """Open an image that is encoded in memory, as :func:`opened_image` opens a file.
+
+    Args:
+        content: a whole file of one of :data:`FORMATS`.
+        channels: as for a file.
+    """
+    _require_pillow(ENCODED, "decoding images")
+    with failing_as(ENCODED), io.BytesIO(content) as stream:
+        yield from _opened(stream, len(content), ENCODED, channels)
+
+
+def _require_pillow(name: str, what: str) -> None:
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise ImageError(f"{name}: {what} needs Pillow: pip install 'mtl-deploy[images]'") from None
+
+
+def _opened(stream: BinaryIO, size: int, name: str, channels: int) -> Iterator[PillowImage.Image]:
+    from PIL import Image, UnidentifiedImageError
+
+    if size > MOST_BYTES:
+        raise ImageError(f"{name}: larger than {MOST_BYTES >> 20} MiB; shrink it first")
+    if channels > PICTURE_CHANNELS:
+        raise ImageError(
+            f"{name}: the network takes {channels} channels, and pictures, TIFF too, are read with {PICTURE_CHANNELS} at most; "
+            f"save the array (H, W, {channels}) uint8 as .npy"
+        )
+    try:
+        opened = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        if stream.read(4) in _TIFF:
             raise ImageError(
-                f"{name}: the network takes {channels} channels, and pictures, TIFF too, are read with {PICTURE_CHANNELS} at most; "
-                f"save the array (H, W, {channels}) uint8 as .npy"
-            )
-        try:
-            opened = Image.open(stream, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            stream.seek(0)
-            if stream.read(4) in _TIFF:
-                raise ImageError(
-                    f"{name}: a damaged TIFF, or one with more channels or other numbers than Pillow reads ({PICTURE_CHANNELS} of "
-                    f"8 bits at most); save the array (H, W, {channels}) uint8 as .npy"
-                ) from error
-            raise ImageError(f"{name}: not an image in a supported format ({', '.join(FORMATS)})") from error
-        with opened as image:
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS))
-            yield image
+                f"{name}: a damaged TIFF, or one with more channels or other numbers than Pillow reads ({PICTURE_CHANNELS} of "
+                f"8 bits at most); save the array (H, W, {channels}) uint8 as .npy"
+            ) from error
+        raise ImageError(f"{name}: not an image in a supported format ({', '.join(FORMATS)})") from error
+    with opened as image:
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise ImageError(_too_many(name, Image.MAX_IMAGE_PIXELS))
+        yield image
 
 
 @contextmanager

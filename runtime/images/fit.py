@@ -19,11 +19,15 @@ class ImagePlacement:
         input: height and width of the network's input.
         box: top, left, height and width of the image in that input; what is around it is a border. The box of a cropped
             image reaches beyond the input: its top and left are negative.
+        frame: height and width of the frame that the image was cut out of, whose coordinates results have; None: of none.
+        origin: top and left of the image in that frame.
     """
 
     original: tuple[int, int]
     input: tuple[int, int]
     box: tuple[int, int, int, int]
+    frame: tuple[int, int] | None = None
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -40,6 +44,11 @@ class ImagePlacement:
         """Whether parts of the image lie outside the input, so that the network has not seen them."""
         top, left, height, width = self.box
         return top < 0 or left < 0 or top + height > self.input[0] or left + width > self.input[1]
+
+    @property
+    def partial(self) -> bool:
+        """Whether the network has not seen all pixels that results are for: of a cropped image, or of a frame around a box."""
+        return self.cropped or self.frame is not None
 
     def paste(self, image: npt.NDArray[Any], canvas: npt.NDArray[Any]) -> None:
         """Copy an image into a canvas of the input's size, as far as it lies inside.

@@ -7,6 +7,7 @@ Networks are trained on images that Pillow has resized (torchvision's ``Resize``
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,30 @@ Weights = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _UNIT = 2.0**22  # Pillow's weights are integers over this
-_ROWS = 256  # at a time, so that a large photograph does not become a large float array
+_VALUES = (
+    1 << 18
+)  # doubles at a time: they stay in the processor's cache, and a photograph does not become one large array
+_WORK = (
+    1 << 18
+)  # multiplications of one product: beyond, OpenBLAS starts threads, and images are resized in threads already
+_SPAN = 48  # source pixels of one product, about: wide enough for BLAS, narrow enough that few weights in it are 0
+_USUAL = 1 << 15  # pixels along an axis, before and after together, up to which weights are kept: some MB each
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the filter's width, in pixels of the larger image
 _CUBIC = -0.5  # Keys' parameter, as Pillow has it
+
+
+class _Band(NamedTuple):
+    """Neighbouring target pixels, and the source pixels that they are made of.
+
+    Attributes:
+        source: the source pixels.
+        target: the target pixels.
+        weights: ``(target, source)``, the share of each source pixel.
+    """
+
+    source: slice
+    target: slice
+    weights: Weights
 
 
 def resize(image: Image, height: int, width: int, interpolation: Interpolation = "bilinear") -> Image:
@@ -31,6 +53,9 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
     in between. The sums are exact: they are integers over 2**22 that fit a double. Along one axis the result equals Pillow's to
     the bit. Along both it equals that of Pillow 13, which resizes rows first where that saves work; releases that always start
     with columns differ there, by at most one level of 255 with bilinear. ``nearest`` equals Pillow's to the bit.
+
+    Each target pixel is made of few source pixels, so that the matrix of all weights is 0 but for a band along its diagonal: it is
+    cut into small products along that band.
     """
     if interpolation == "nearest":
         rows, columns = nearest_pixels(image.shape[0], height), nearest_pixels(image.shape[1], width)
@@ -40,45 +65,77 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
     if across and not rows_first:
         image = _across(image, width, interpolation)
     if image.shape[0] != height:
-        flat = image.reshape(len(image), -1).astype(np.float64)
-        image = _rounded(_weights(image.shape[0], height, interpolation) @ flat).reshape(height, *image.shape[1:])
+        image = _down(image, height, interpolation)
     if across and rows_first:
         image = _across(image, width, interpolation)
     return np.ascontiguousarray(image)
 
 
 def _across(image: Image, width: int, interpolation: Interpolation) -> Image:
-    weights = _weights(image.shape[1], width, interpolation)
-    return np.concatenate([_along_columns(image[top : top + _ROWS], weights) for top in range(0, len(image), _ROWS)])
+    """Resize along the width, plane by plane, some rows at a time."""
+    high, wide, channels = image.shape
+    resized = np.empty((high, width, channels), np.uint8)
+    bands = _bands(wide, width, interpolation)
+    step = max(1, min(_VALUES // max(wide, width), _WORK // max(band.weights.size for band in bands)))
+    sums = np.empty((min(step, high), width))
+    for top in range(0, high, step):
+        for channel in range(channels):
+            rows = image[top : top + step, :, channel].astype(np.float64)
+            found = sums[: len(rows)]
+            for band in bands:
+                np.matmul(rows[:, band.source], band.weights.T, out=found[:, band.target])
+            resized[top : top + step, :, channel] = _rounded(found)
+    return resized
 
 
-def _along_columns(rows: Image, weights: Weights) -> Image:
-    columns = rows.transpose(1, 0, 2).reshape(rows.shape[1], -1).astype(np.float64)
-    return _rounded(weights @ columns).reshape(len(weights), len(rows), rows.shape[2]).transpose(1, 0, 2)
+def _down(image: Image, height: int, interpolation: Interpolation) -> Image:
+    """Resize along the height, some columns at a time; channels are columns."""
+    flat = image.reshape(len(image), -1)
+    resized = np.empty((height, flat.shape[1]), np.uint8)
+    for band in _bands(len(image), height, interpolation):
+        step = max(1, min(_VALUES // max(band.weights.shape), _WORK // band.weights.size))
+        for left in range(0, flat.shape[1], step):
+            columns = flat[band.source, left : left + step].astype(np.float64)
+            resized[band.target, left : left + step] = _rounded(band.weights @ columns)
+    return resized.reshape(height, *image.shape[1:])
 
 
 def _rounded(values: Weights) -> Image:
-    rounded: Image = np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-    return rounded
+    """Return values to the nearest integer in 0..255; they are overwritten."""
+    values += 0.5
+    np.clip(values, 0, 255, out=values)
+    return values.astype(np.uint8)  # which rounds down
 
 
-@lru_cache(maxsize=32)
-def _weights(size: int, target: int, interpolation: Interpolation) -> Weights:
-    """Return the ``(target, size)`` matrix whose rows hold the share of each source pixel."""
+def _bands(size: int, target: int, interpolation: Interpolation) -> tuple[_Band, ...]:
+    """Return the products that resize ``size`` pixels to ``target``, in order; those of usual sizes are kept."""
+    return (_kept if size + target <= _USUAL else _made)(size, target, interpolation)
+
+
+def _made(size: int, target: int, interpolation: Interpolation) -> tuple[_Band, ...]:
     scale = size / target
     stretch = max(scale, 1.0)
     support = _SUPPORT[interpolation] * stretch
-    centre = (np.arange(target)[:, None] + 0.5) * scale
-    first = np.maximum((centre - support + 0.5).astype(int), 0)
-    last = np.minimum((centre + support + 0.5).astype(int), size)
-    pixel = np.arange(size)
-    distance = np.abs((pixel - centre + 0.5) * (1 / stretch))
-    weights: Weights = np.maximum(1 - distance, 0) if interpolation == "bilinear" else _cubic(distance)
-    weights[(pixel < first) | (pixel >= last)] = 0
-    weights = weights / weights.sum(axis=1, keepdims=True) * _UNIT
-    weights = np.trunc(weights + np.copysign(0.5, weights)) / _UNIT
-    weights.flags.writeable = False
-    return weights
+    centre = (np.arange(target) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(np.intp), 0)
+    last = np.minimum((centre + support + 0.5).astype(np.intp), size)
+    many = max(1, min(int(_SPAN / scale), _SPAN))
+    bands = []
+    for start in range(0, target, many):
+        part = slice(start, min(start + many, target))
+        source = slice(int(first[part].min()), int(last[part].max()))
+        pixel = np.arange(source.start, source.stop)
+        distance = np.abs((pixel - centre[part, None] + 0.5) * (1 / stretch))
+        weights: Weights = np.maximum(1 - distance, 0) if interpolation == "bilinear" else _cubic(distance)
+        weights[(pixel < first[part, None]) | (pixel >= last[part, None])] = 0
+        weights = weights / weights.sum(axis=1, keepdims=True) * _UNIT
+        weights = np.trunc(weights + np.copysign(0.5, weights)) / _UNIT
+        weights.flags.writeable = False
+        bands.append(_Band(source, part, weights))
+    return tuple(bands)
+
+
+_kept = lru_cache(maxsize=32)(_made)
 
 
 def _cubic(x: Weights) -> Weights:

@@ -39,7 +39,7 @@ class DenseKind(Kind):
         raise NotImplementedError
 
     def unseen(self, task: Task, value: Array) -> float:
-        """Return what pixels have that the network has not seen, because a crop cut them off."""
+        """Return what pixels have that the network has not seen: a crop cut them off, or they lie around a box in its frame."""
         raise NotImplementedError
 
     def prediction(self, task: Task, value: Array, placement: ImagePlacement) -> Prediction:
@@ -52,7 +52,7 @@ class DenseKind(Kind):
         return size if self.plane(task) else (task.size, *size)
 
     def values(self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement]) -> list[Array]:
-        """Return each image's map at the image's own size; what a crop left out has :meth:`unseen`.
+        """Return each image's map at the image's own size, or that of its frame; what was not seen has :meth:`unseen`.
 
         A map that already has that size is not copied.
 
@@ -72,8 +72,16 @@ class DenseKind(Kind):
             value = self.value(task, sample, form, sampling)
             if sampling.unseen is not None:
                 value[sampling.unseen] = self.unseen(task, value)
-            values.append(value)
+            values.append(value if placement.frame is None else self._in_frame(task, value, placement))
         return values
+
+    def _in_frame(self, task: Task, value: Array, placement: ImagePlacement) -> Array:
+        """Put an image's map where the image was cut out of its frame."""
+        assert placement.frame is not None
+        whole = np.full((*placement.frame, *value.shape[2:]), self.unseen(task, value), value.dtype)
+        (top, left), (height, width) = placement.origin, value.shape[:2]
+        whole[top : top + height, left : left + width] = value
+        return whole
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None

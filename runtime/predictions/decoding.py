@@ -38,8 +38,8 @@ class Prediction:
             ``embedding`` the vector ``(k,) float32``. For
             dense kinds an array of the original image's size: ``(H, W) uint8`` (or ``int32``) class indices, ``(H, W) uint8`` masks
             of 0 and 1, ``(H, W) float32`` depth in its unit, ``(H, W, 3) float32`` unit normals. Pixels that the network has not
-            seen, because ``--fit crop`` cut them off, have the class ``unseen`` (masks too), depth NaN and zero normals. It may
-            share memory with other images of its batch.
+            seen, because ``--fit crop`` cut them off or they lie around one of ``boxes``, have the class ``unseen`` (masks too),
+            depth NaN and zero normals. It may share memory with other images of its batch.
             Of a multilabel task ``(labels,) bool``: which hold. Of an ordinal task the rank's value in its unit, or the rank.
             A kind whose predictions have several parts has a frozen dataclass of its own here.
         label: the class's name, or its index as text where the task has no labels; None for a regression and dense kinds.

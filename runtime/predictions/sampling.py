@@ -34,6 +34,7 @@ class Sampling:
         identity: whether the grid's pixels are the image's.
         unseen: ``(H, W) bool``, which pixels of the image have their centres outside the network's input; None where none do.
             What :meth:`nearest` and :meth:`bilinear` return for them is meaningless.
+        partial: whether a map needs a value for pixels that the network has not seen, in the image or in the frame around it.
     """
 
     def __init__(self, grid: tuple[int, int], placement: ImagePlacement) -> None:
@@ -42,6 +43,7 @@ class Sampling:
         sides = zip(grid, placement.original, placement.input, placement.box[:2], placement.box[2:], strict=True)
         self._sides = tuple(sides)
         self.shape = placement.original
+        self.partial = placement.partial
         self.unseen: npt.NDArray[np.bool_] | None = None
         if placement.cropped:
             rows, columns = (_inside(*side[1:]) for side in self._sides)

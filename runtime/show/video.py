@@ -248,7 +248,7 @@ def _play(
             )
         with nullcontext() if output is None else closing(output):
             for frame in frames:
-                predictions: Mapping[str, Prediction] = model.predict(_as_picture(frame) if channels == 1 else frame)
+                predictions: Mapping[str, Prediction] = model.predict(frame, layout="rgb")
                 meter.tick()
                 count += 1
                 told(count, predictions, meter.rate)
@@ -260,13 +260,6 @@ def _play(
     if count == 0:
         raise ImageError(f"{source}: no frame could be read from it")
     return count
-
-
-def _as_picture(frame: Pixels) -> Any:
-    """Return a frame as a Pillow image, which is converted to gray where an array is not."""
-    from PIL import Image
-
-    return Image.fromarray(frame)
 
 
 def _opencv(what: str) -> Any:

@@ -158,8 +158,14 @@ def test_a_network_trained_on_bgr_takes_rgb_images(form: str, export: Export, tm
         expected = wild.trained("tied")(normalised)["age"].numpy()
     with load(bundle) as model:
         np.testing.assert_allclose(model(images)["age"], expected, atol=2e-5)
+        np.testing.assert_allclose(model(images[..., ::-1], layout="bgr")["age"], expected, atol=2e-5)
+        predicted = model.predict(list(images[..., ::-1]), layout="bgr")  # as OpenCV reads them
+        assert [one["age"].value for one in predicted] == pytest.approx(expected[:, 0], abs=2e-5)
         if form == "float":  # ready planes are in the network's own order
             np.testing.assert_allclose(model(normalised.numpy())["age"], expected, atol=2e-5)
+    with load(bundle, layout="bgr") as model:
+        np.testing.assert_allclose(model(images[..., ::-1])["age"], expected, atol=2e-5)
+        np.testing.assert_allclose(model(images, layout="rgb")["age"], expected, atol=2e-5)
     options = Options(
         tmp_path / "model.pt", model="wild:tied", tasks=signature.tasks, preprocessing=signature.preprocessing
     )

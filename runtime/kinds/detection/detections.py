@@ -102,7 +102,8 @@ def in_image(rows: Floats, layout: Layout, placement: ImagePlacement, names: tup
     """Return what was kept in the frame of the original image.
 
     Boxes are cut at the image's edges; one of which nothing is left, since it lies in the border of a letterbox, is dropped.
-    Parts of an image that a crop left out are still the image's, so boxes may reach into them.
+    Parts of an image that a crop left out are still the image's, so boxes may reach into them. Of an image that was cut out of a
+    frame, they are in the frame's pixels, and stay inside the part that was cut out.
 
     Args:
         rows: ``(K, layout.kept_size)``, in pixels of the network's input; what has a score of 0 is padding. Rows of a graph that is
@@ -125,13 +126,14 @@ def in_image(rows: Floats, layout: Layout, placement: ImagePlacement, names: tup
     landmarks, keypoints, coefficients = np.split(
         rows[:, len(KEPT) :], [2 * layout.landmarks, 2 * layout.landmarks + 3 * layout.keypoints], axis=1
     )
-    found_landmarks = (landmarks.reshape(len(rows), -1, 2) - start) / scale if layout.landmarks else None
+    origin = np.array(placement.origin[::-1], np.float32)
+    found_landmarks = (landmarks.reshape(len(rows), -1, 2) - start) / scale + origin if layout.landmarks else None
     found_keypoints = None
     if layout.keypoints:
         found_keypoints = keypoints.reshape(len(rows), -1, 3).copy()
-        found_keypoints[..., :2] = (found_keypoints[..., :2] - start) / scale
+        found_keypoints[..., :2] = (found_keypoints[..., :2] - start) / scale + origin
     return Detections(
-        boxes=corners.reshape(-1, 4),
+        boxes=(corners + origin).reshape(-1, 4),
         scores=rows[:, 4],
         classes=rows[:, 5].astype(np.int64),
         names=names,

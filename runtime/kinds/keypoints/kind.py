@@ -133,7 +133,7 @@ def _prediction(task: Task, row: Array, raw: Array, spot: ImagePlacement | None)
     points = row[:, :2].astype(np.float32)
     if spot is not None:
         (rows, columns), (top, left) = spot.scale, spot.box[:2]
-        points = ((points - (left, top)) / (columns, rows)).astype(np.float32)
+        points = ((points - (left, top)) / (columns, rows) + spot.origin[::-1]).astype(np.float32)
     value = Keypoints(points, row[:, 2].astype(np.float32))
     return Prediction(task.name, task.kind, value, labels=task.labels, finite=is_finite(raw))
 

@@ -78,7 +78,7 @@ class Mask(DenseKind):
         return UNSEEN
 
     def prediction(self, task: Task, value: Array, placement: ImagePlacement) -> Prediction:
-        unseen = UNSEEN if placement.cropped else None
+        unseen = UNSEEN if placement.partial else None
         return Prediction(task.name, task.kind, value, labels=task.labels, unseen=unseen)
 
     def words(self, prediction: Prediction) -> str:

@@ -21,7 +21,7 @@ from mtl_deploy.runtime.predictions.summary import class_shares, with_share
 from .legend import class_panel
 
 UNSEEN_CLASS = 255
-"""The class index of pixels that a crop left out, as data sets call what has no class; -1 where indices are int32."""
+"""The class index of pixels that the network has not seen, as data sets call what has no class; -1 where indices are int32."""
 NAMED = 3  # classes that a line names
 
 
@@ -55,7 +55,7 @@ class Segmentation(DenseKind):
         return np.dtype(np.int32 if task.size > MANY_CLASSES else np.uint8)
 
     def value(self, task: Task, sample: Array, form: Outputs, sampling: Sampling) -> Array:
-        most = MANY_CLASSES if sampling.unseen is None else UNSEEN_CLASS
+        most = UNSEEN_CLASS if sampling.partial else MANY_CLASSES
         dtype = np.dtype(np.int32 if task.size > most else np.uint8)
         if form == "decoded" and task.argmax:
             return sampling.nearest(cast("Labels", sample)).astype(dtype, copy=False)
@@ -65,7 +65,7 @@ class Segmentation(DenseKind):
         return unseen_class(value)
 
     def prediction(self, task: Task, value: Array, placement: ImagePlacement) -> Prediction:
-        unseen = unseen_class(value) if placement.cropped else None
+        unseen = unseen_class(value) if placement.partial else None
         return Prediction(task.name, task.kind, value, labels=task.labels, unseen=unseen)
 
     def words(self, prediction: Prediction) -> str:

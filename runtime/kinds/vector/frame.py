@@ -21,7 +21,8 @@ def way_back(frame: str, placement: ImagePlacement) -> Floats:
     top, left = placement.box[:2]
     down, along = placement.scale
     height, width = placement.input if frame == "unit" else (1, 1)
-    return np.array([width / along, -left / along, height / down, -top / down])
+    above, before = placement.origin
+    return np.array([width / along, before - left / along, height / down, above - top / down])
 
 
 def in_image(task: Task, values: Floats, way: Floats) -> Floats:
