@@ -184,8 +184,9 @@ class Model:
 
         Args:
             every: by task, the frames of a source from one computation to the next: ``{"race": 10}`` computes it for every
-                tenth; results between have its last value. On ONNX Runtime the graph that is cut to the due tasks runs (the first
-                call for each set of due tasks makes a session for it); an engine computes all.
+                tenth; results between have its last value. On ONNX Runtime the graph that is cut to the due tasks runs, with a
+                session for each set of tasks that are due together (those for all tasks, and for those of every frame, are made
+                now, others when they are first needed); an engine computes all.
             queue: the most frames of one source that wait to be prepared.
             drop: what happens to one more: the ``"oldest"`` that waits is dropped, or the ``"newest"``, which is this one, or
                 :meth:`~mtl_deploy.runtime.streams.stream.Stream.submit` has to ``"wait"``.
@@ -211,6 +212,9 @@ class Model:
         most = MOST_BATCH if self._batch_max is None else self._batch_max
         together = most if batch is None or batch > most else batch
         options = StreamOptions(names, dict(every or {}), queue, drop, together, results, hooks, callback)
+        if (warm := getattr(self.backend, "warm", None)) is not None:
+            for due in options.usual_tasks:
+                warm(due)
         return Stream(Steps(self._prepare_frame, self._run_frames, self._decode), options)
 
     @property

@@ -60,6 +60,12 @@ class StreamOptions:
             if callable(hooks) or not all(callable(hook) for hook in hooks):
                 raise OptionError("hooks= takes a list of callables, or one list for each source in a dict")
 
+    @property
+    def usual_tasks(self) -> list[tuple[str, ...]]:
+        """The sets of tasks that will be due for most frames: all of them, and those that are for every frame."""
+        often = tuple(name for name in self.tasks if self.every.get(name, 1) == 1)
+        return [self.tasks, often] if 0 < len(often) < len(self.tasks) else [self.tasks]
+
     def hooks_of(self, source: Hashable) -> Sequence[Hook]:
         """Return the hooks of a source, in order."""
         return self.hooks.get(source, ()) if isinstance(self.hooks, Mapping) else self.hooks

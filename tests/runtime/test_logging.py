@@ -33,8 +33,10 @@ def test_loading_is_logged(make_bundle: MakeBundle, caplog: pytest.LogCaptureFix
     assert "ONNX Runtime" in text
 
 
-def test_a_fall_back_is_logged_as_well_as_warned_of(engine_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.warns(FallbackWarning) as warned, load_model(engine_bundle):
+def test_a_fall_back_is_logged_as_well_as_warned_of(
+    trt: object, engine_bundle: MakeBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.warns(FallbackWarning) as warned, load_model(engine_bundle(plans=lambda graph: b"NOPLAN")):
         pass
     ((level, text),) = messages(caplog, "mtl_deploy.loading")
     assert level == "WARNING"

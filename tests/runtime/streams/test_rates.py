@@ -60,6 +60,26 @@ def test_the_graph_that_runs_is_cut_to_what_is_due(make_bundle: MakeBundle) -> N
         assert set(model.backend._sessions) == {frozenset(ALL), frozenset(("gender",)), frozenset(("gender", "race"))}
 
 
+def test_the_usual_graphs_are_there_before_the_first_frame(make_bundle: MakeBundle) -> None:
+    with load_model(make_bundle()) as model, model.stream(every={"race": 10}):
+        assert isinstance(model.backend, OnnxRuntimeBackend)
+        assert set(model.backend._sessions) == {frozenset(ALL), frozenset(("age", "gender"))}
+
+
+def test_an_engine_computes_all_tasks_and_gives_what_is_due(trt: object, engine_bundle: MakeBundle) -> None:
+    with load_model(engine_bundle()) as model:
+        assert model.backend.name == "tensorrt"
+        expected = model.predict(IMAGES[:4])
+        with model.stream(every={"race": 3}, drop="wait") as stream:
+            for image in IMAGES[:4]:
+                stream.submit(image)
+            stream.finish()
+            results = list(stream)
+    assert ["race" in result.fresh for result in results] == [True, False, False, True]
+    assert [result["race"] for result in results] == [expected[number]["race"] for number in (0, 0, 0, 3)]
+    assert [result["age"] for result in results] == [row["age"] for row in expected]
+
+
 def test_a_frame_for_which_nothing_is_due_does_not_run(make_bundle: MakeBundle) -> None:
     with gated(make_bundle()) as (model, gate), model.stream(every=dict.fromkeys(ALL, 2), drop="wait") as stream:
         for image in IMAGES[:4]:
