@@ -2,8 +2,8 @@
 
     python examples/stream_rates.py model.mtl --slow race
 
-Both streams get the same frames and run in turn, round by round, so that changes of the machine's speed affect both equally. A stream
-has no more frames than it can take (``drop="wait"``), so the figures are milliseconds of work per frame, at the full rate.
+Both streams get the same frames and run in turn, round by round, so that changes of the machine's speed affect both equally. A
+stream has no more frames than it can take (``drop="wait"``), so the figures are milliseconds of work per frame, at the full rate.
 """
 
 from __future__ import annotations
