@@ -23,15 +23,17 @@ stream = model.stream()
 child = os.fork()
 if not child:
 {child}
-signal.alarm(60)  # a child that hangs ends the test with this signal's status
 _, status = os.waitpid(child, 0)
 print("parent", before == model.predict(images)["age"].value, os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
 def run(bundle: Path, *lines: str) -> list[str]:
-    """Run the lines in a forked child, which then ends as Python does; returns what both printed."""
-    code = PARENT.replace("{child}", "\n".join(f"    {line}" for line in (*lines, "sys.exit(7)")))
+    """Run the lines in a forked child, which then ends as Python does; returns what both printed.
+
+    A child that hangs is ended by its alarm, and the status is -14.
+    """
+    code = PARENT.replace("{child}", "\n".join(f"    {line}" for line in ("signal.alarm(30)", *lines, "sys.exit(7)")))
     result = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, timeout=100)
     assert result.stderr == ""
     assert result.returncode == 0
