@@ -33,8 +33,9 @@ class Origin:
         self._instead = instead
         self._made_in = os.getpid()
         self._forks = _Forks.count
+        _Forks.used = True
         if held is not None:
-            _Forks.held.add(held)
+            _Forks.held[id(held)] = held
 
     @property
     def forked(self) -> bool:
@@ -55,26 +56,33 @@ class Origin:
 
 
 class _Forks:
-    """How often this process and its parents forked since it was first imported, and what must not be freed in a child."""
+    """What is known about this process's past.
 
-    count = 0
-    held: ClassVar[weakref.WeakSet[object]] = weakref.WeakSet()
+    Attributes:
+        count: how many forks lie between the process that imported this module and this one.
+        used: whether anything was ever made here; otherwise a child is none of our business.
+        held: what must not be freed in a child, by its identity, as it may not be hashable.
+    """
+
+    count: ClassVar[int] = 0
+    used: ClassVar[bool] = False
+    held: ClassVar[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
 
 
 def _in_child() -> None:
     _Forks.count += 1
-    for held in list(_Forks.held):
+    for held in list(_Forks.held.values()):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))  # it is never freed, not even when the interpreter ends
     _Forks.held.clear()
-    if "onnxruntime" in sys.modules:
+    if _Forks.used and "onnxruntime" in sys.modules:
         _end_without_destructors()
 
 
 def _end_without_destructors() -> None:
     """Let the C library skip what is registered to run at the exit: a destructor of ONNX Runtime waits there for its own thread.
 
-    What Python runs at exit is unaffected, as it comes before. The status is kept. glibc alone has ``on_exit``; elsewhere nothing
-    changes.
+    What Python runs at exit is unaffected, as it comes before. The status is kept. glibc alone has ``on_exit`` (its manual,
+    "Cleanups on Exit"); elsewhere nothing changes.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

@@ -210,8 +210,9 @@ class Model:
         chosen = list(self._outputs) if tasks is None else self._chosen(tasks)
         names = tuple(name for name in self._outputs if name in chosen)
         most = MOST_BATCH if self._batch_max is None else self._batch_max
-        together = most if batch is None or batch > most else batch
-        options = StreamOptions(names, dict(every or {}), queue, drop, together, results, hooks, callback)
+        rates: Mapping[str, int] = {} if every is None else every
+        options = StreamOptions(names, rates, queue, drop, most if batch is None else batch, results, hooks, callback)
+        options = replace(options, batch=min(options.batch, most), every=dict(rates))
         if (warm := getattr(self.backend, "warm", None)) is not None:
             for due in options.usual_tasks:
                 warm(due)

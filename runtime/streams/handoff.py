@@ -25,6 +25,12 @@ class Handoff(Generic[T]):
         self._ended = False
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody will take anything any more."""
+        with self._signal.reading():
+            return self._closed
+
     def put(self, thing: T) -> bool:
         """Pass a thing on; returns whether it will be taken: not once this is closed."""
         self._signal.wait(lambda: Found(True) if self._closed or len(self._things) < max(1, self._room) else None)

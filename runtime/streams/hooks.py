@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.predictions.decoding import Prediction, kind_of
+from mtl_deploy.runtime.predictions.decoding import Kind, Prediction, kind_of
 
 from .result import StreamResult
 
@@ -59,17 +59,18 @@ class ExponentialSmoother:
         self._state: dict[tuple[Hashable, str], _Smoothed] = {}
 
     def __call__(self, result: StreamResult) -> StreamResult:
-        """Return the result with smoothed values."""
-        smoothed = {
-            name: self._smooth(result, prediction)
-            for name, prediction in result.predictions.items()
-            if (self._tasks is None or name in self._tasks) and kind_of(prediction.kind).averages
-        }
+        """Return the result with smoothed values.
+
+        Raises:
+            OptionError: ``tasks`` names one whose values cannot be averaged.
+        """
+        fitting = _fitting(result, self._tasks, lambda kind: kind.averages, "values that cannot be averaged")
+        smoothed = {name: self._smooth(result, prediction) for name, prediction in fitting.items()}
         return replace(result, predictions={**result.predictions, **smoothed})
 
     def forget(self, source: Hashable) -> None:
         """Begin anew with the next value of a source, as after a cut to another scene."""
-        self._state = {key: state for key, state in self._state.items() if key[0] != source}
+        _forget(self._state, source)
 
     def _smooth(self, result: StreamResult, prediction: Prediction) -> Prediction:
         key = result.source, prediction.task
@@ -113,17 +114,18 @@ class MajorityVote:
         self._votes: dict[tuple[Hashable, str], deque[tuple[Any, str | None]]] = {}
 
     def __call__(self, result: StreamResult) -> StreamResult:
-        """Return the result with the classes that won."""
-        decided = {
-            name: self._decide(result, prediction)
-            for name, prediction in result.predictions.items()
-            if (self._tasks is None or name in self._tasks) and kind_of(prediction.kind).one_class
-        }
+        """Return the result with the classes that won.
+
+        Raises:
+            OptionError: ``tasks`` names one that does not choose one class.
+        """
+        fitting = _fitting(result, self._tasks, lambda kind: kind.one_class, "no single class to vote for")
+        decided = {name: self._decide(result, prediction) for name, prediction in fitting.items()}
         return replace(result, predictions={**result.predictions, **decided})
 
     def forget(self, source: Hashable) -> None:
         """Begin anew with the next class of a source, as after a cut to another scene."""
-        self._votes = {key: votes for key, votes in self._votes.items() if key[0] != source}
+        _forget(self._votes, source)
 
     def _decide(self, result: StreamResult, prediction: Prediction) -> Prediction:
         if not prediction.finite:
@@ -135,6 +137,29 @@ class MajorityVote:
         most = max(counts.values())
         value, label = next(vote for vote in reversed(votes) if counts[vote] == most)
         return replace(prediction, value=value, label=label)
+
+
+def _fitting(
+    result: StreamResult, tasks: frozenset[str] | None, fits: Callable[[Kind], bool], otherwise: str
+) -> dict[str, Prediction]:
+    """Return the predictions that a hook is for; one that was named and does not fit is an error."""
+    found = {}
+    for name, prediction in result.predictions.items():
+        if tasks is not None and name not in tasks:
+            continue
+        if fits(kind_of(prediction.kind)):
+            found[name] = prediction
+        elif tasks is not None:
+            raise OptionError(
+                f"task {name!r} is {prediction.kind}, with {otherwise}; leave it out of the hook's tasks="
+            )
+    return found
+
+
+def _forget(state: dict[tuple[Hashable, str], Any], source: Hashable) -> None:
+    for key in list(state):
+        if key[0] == source:
+            state.pop(key, None)
 
 
 def _names(tasks: Sequence[str] | None) -> frozenset[str] | None:

@@ -50,6 +50,10 @@ class StreamOptions:
                 raise OptionError(f"{name}={number!r}: use a whole number, 1 or more")
         if self.drop not in get_args(Drop):
             raise OptionError(f"drop={self.drop!r}: use {', '.join(map(repr, get_args(Drop)))}")
+        if self.callback is not None and not callable(self.callback):
+            raise OptionError(f"callback={self.callback!r} cannot be called; pass a function that takes a result")
+        if not isinstance(self.every, Mapping):
+            raise OptionError(f"every={self.every!r}: name the tasks, as in {{{self.tasks[0]!r}: 10}}")
         for name, frames in self.every.items():
             if name not in self.tasks:
                 raise TaskError(f"every= names {name!r}; this stream computes {', '.join(self.tasks)}")
@@ -57,7 +61,7 @@ class StreamOptions:
                 raise OptionError(f"every={{{name!r}: {frames!r}}}: use a whole number of frames, 1 or more")
         listed = self.hooks.values() if isinstance(self.hooks, Mapping) else [self.hooks]
         for hooks in listed:
-            if callable(hooks) or not all(callable(hook) for hook in hooks):
+            if not isinstance(hooks, Sequence) or not all(callable(hook) for hook in hooks):
                 raise OptionError("hooks= takes a list of callables, or one list for each source in a dict")
 
     @property

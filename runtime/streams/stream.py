@@ -43,7 +43,7 @@ class StreamCounts:
 
 
 class Stream:
-    """Frames in, results out, in the order in which the frames were taken. Made by :meth:`~mtl_deploy.runtime.Model.stream`.
+    """Frames in, results out; those of a source come in its frames' order. Made by :meth:`~mtl_deploy.runtime.Model.stream`.
 
     Safe to use from several threads. In a ``with`` block: at its end :meth:`finish` and :meth:`join` where there is a callback,
     :meth:`close` otherwise and after an exception.
@@ -199,7 +199,7 @@ class Stream:
         try:
             self.close()
         except Exception:
-            _LOGGER.exception("an error of the stream's callback, behind another error")
+            _LOGGER.exception("an error of the stream or its callback, behind another error")
 
     def _check(self, source: Hashable) -> None:
         self._origin.check()
@@ -249,6 +249,8 @@ class Stream:
         self._results.end()
 
     def _deliver(self, result: StreamResult) -> None:
+        if self._results.closed:
+            return
         self._delivered += 1
         if result.error is not None:
             self._failed += 1

@@ -75,7 +75,7 @@ class Waiting:
         found = self._signal.wait(lambda: self._add(image, source, tag, submitted), timeout)
         if found is None:
             with self._signal.changing():
-                self._lose(source)
+                self._refuse(source)
             return False
         return found.value
 
@@ -116,9 +116,7 @@ class Waiting:
             if self._drop == "wait":
                 return None
             if self._drop == "newest":
-                next(self._numbers)
-                self.submitted += 1
-                self._lose(source)
+                self._refuse(source)
                 return Found(False)
             self._frames[source].popleft()
             self._lose(source)
@@ -137,6 +135,12 @@ class Waiting:
             if waiting:
                 self._frames[source] = waiting  # behind the others
         return Found(frames)
+
+    def _refuse(self, source: Hashable) -> None:
+        """Count a frame that was submitted and not taken."""
+        next(self._numbers)
+        self.submitted += 1
+        self._lose(source)
 
     def _lose(self, source: Hashable) -> None:
         """Count a frame that is dropped, and log the first, the second, the fourth, the eighth and so on of a source."""

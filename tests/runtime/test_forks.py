@@ -77,6 +77,62 @@ def test_a_child_may_close_what_it_inherited_and_load_its_own(make_bundle: MakeB
     assert lines == ["same True", "results 1", "parent True 7"]
 
 
+def test_a_child_of_a_process_that_closed_its_model_ends_too(make_bundle: MakeBundle) -> None:
+    code = """
+import os, signal, sys
+from mtl_deploy.runtime import load
+load(sys.argv[1]).close()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(make_bundle())], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert (result.stdout, result.stderr) == ("3\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_processes_of_multiprocessing_end_and_use_the_model_or_say_why_not(
+    make_bundle: MakeBundle, tmp_path: Path, method: str
+) -> None:
+    (tmp_path / "pool.py").write_text("""
+import multiprocessing, sys
+import numpy as np
+from mtl_deploy.runtime import MtlError, load
+
+def work(model):
+    try:
+        return model.predict(np.zeros((8, 8, 3), np.uint8))["age"].value
+    except MtlError as error:
+        return str(error)
+
+def inherited(_):
+    return work(MODEL)
+
+if __name__ == "__main__":
+    MODEL = load(sys.argv[1])
+    with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
+        print(pool.map(work, [MODEL])[0] == work(MODEL))
+        if sys.argv[2] == "fork":
+            print(pool.map(inherited, [0])[0])
+        pool.close()
+        pool.join()
+""")
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "pool.py"), str(make_bundle()), method],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0] == "True"  # passed as an argument, it was pickled
+    assert ["forked from it" in line for line in lines[1:]] == [True] * (method == "fork")
+
+
 def test_what_python_runs_at_exit_still_runs_in_a_child(make_bundle: MakeBundle) -> None:
     lines = run(make_bundle(), "import atexit", "atexit.register(print, 'at exit')", "sys.stdout.write('buffered\\n')")
     assert lines == ["buffered", "at exit", "parent True 7"]

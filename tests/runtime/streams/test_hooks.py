@@ -132,6 +132,18 @@ def test_tasks_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        (ExponentialSmoother(0.5, tasks=["race"]), "'race' is multiclass, with values that cannot be averaged"),
+        (MajorityVote(3, tasks=["race", "age"]), "'age' is regression, with no single class to vote for"),
+    ],
+)
+def test_a_task_that_is_named_and_does_not_fit_is_an_error(hook: Any, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        hook(result(age(1.0), race(1)))
+
+
+@pytest.mark.parametrize(
     "make",
     [
         lambda: ExponentialSmoother(),

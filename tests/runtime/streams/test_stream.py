@@ -122,8 +122,12 @@ def test_whoever_submits_can_wait_for_room(make_bundle: MakeBundle, tmp_path: Pa
         gate.open.set()
         thread.join(WAIT)
         stream.finish()
-        assert [result.tag for result in stream] == [0, 1, 2, 3, 4]
-        assert taken == [True]
+        results = list(stream)
+        counts = stream.counts
+    assert [result.tag for result in results] == [0, 1, 2, 3, 4]
+    assert [result.number for result in results] == [0, 1, 2, 3, 5]
+    assert (counts.submitted, counts.delivered, counts.dropped) == (6, 5, {None: 1})
+    assert taken == [True]
 
 
 def test_an_error_is_the_result_of_its_frame_alone(make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -221,6 +225,32 @@ def test_closing_from_a_callback_and_twice(make_bundle: MakeBundle) -> None:
     assert seen == [0]
 
 
+def test_a_closed_stream_delivers_nothing_more_of_a_batch_either(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def callback(result: StreamResult) -> None:
+        seen.append(result.tag)
+        if result.tag == 2:
+            stream.close()
+
+    with gated(make_bundle()) as (model, gate):
+        stream = model.stream(callback=callback, queue=1)
+        gate.open.clear()
+        stream.submit(IMAGES[0], tag=0)
+        assert gate.begun.acquire(timeout=WAIT)
+        second = Watched(picture(tmp_path))
+        stream.submit(second, tag=1)
+        assert second.seen.wait(WAIT)
+        for tag, source in ((2, "a"), (3, "b"), (4, "c")):
+            stream.submit(IMAGES[tag], source=source, tag=tag)
+        stream.finish()
+        gate.open.set()
+        stream.join()
+        assert [count for count, _ in gate.calls] == [1, 1, 3]
+    assert seen == [0, 1, 2]
+    assert stream.counts.delivered == 3
+
+
 def test_what_no_frame_can_be_blamed_for_ends_the_stream_with_an_error(make_bundle: MakeBundle) -> None:
     with gated(make_bundle()) as (model, gate):
         gate.failing = lambda call: SystemExit("stop")
@@ -287,6 +317,10 @@ def test_images_of_several_channels_files_and_tuples_are_frames_too(make_bundle:
         ({"hooks": print}, OptionError, "list of callables"),
         ({"hooks": [3]}, OptionError, "list of callables"),
         ({"hooks": {"a": print}}, OptionError, "list of callables"),
+        ({"hooks": 3}, OptionError, "list of callables"),
+        ({"every": 10}, OptionError, "every=10: name the tasks, as in {'age': 10}"),
+        ({"batch": "all"}, OptionError, "batch='all'"),
+        ({"callback": 3}, OptionError, "cannot be called"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
