@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.backends.specs import check_specs
@@ -30,6 +32,7 @@ from .errors import BackendError, BundleError, FallbackWarning, OptionError
 from .model import Model, unique_names
 from .selection import BACKENDS, select
 
+_LOGGER = logging.getLogger("mtl_deploy.loading")
 _ATTEMPTS = 100  # while a bundle keeps being replaced
 
 
@@ -84,25 +87,27 @@ def load(
         OptionError: there is no such layout.
         DeviceMemoryError: the GPU's memory is full.
     """
-    arrays = layout_of(layout)
-    return _of_one_bundle(
-        path,
-        lambda: _load(
-            path,
-            precision=precision,
-            backend=backend,
-            providers=providers,
-            tasks=tasks,
-            threads=threads,
-            spinning=spinning,
-            device=device,
-            contexts=contexts,
-            cuda_graphs=cuda_graphs,
-            runtime_cache=runtime_cache,
-            verify_key=verify_key,
-            layout=arrays,
-        ),
-    )
+    options: dict[str, Any] = {
+        "precision": precision,
+        "backend": backend,
+        "providers": providers,
+        "tasks": tasks,
+        "threads": threads,
+        "spinning": spinning,
+        "device": device,
+        "contexts": contexts,
+        "cuda_graphs": cuda_graphs,
+        "runtime_cache": runtime_cache,
+        "verify_key": verify_key,
+        "layout": layout_of(layout),
+    }
+    again = (_load_again, (str(Path(path).absolute()), options))
+    return _of_one_bundle(path, lambda: _load(path, again=again, **options))
+
+
+def _load_again(path: str, options: Mapping[str, Any]) -> Model:
+    """Load as :func:`load` did in the process that pickled a model."""
+    return load(path, **options)
 
 
 def _of_one_bundle(path: str | os.PathLike[str], read: Callable[[], Model]) -> Model:
@@ -132,6 +137,7 @@ def _load(
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
     layout: Layout,
+    again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
     if verify_key is not None:
@@ -165,6 +171,7 @@ def _load(
             artifact = choice.artifact
             found = replace(found, artifact=artifact)
     if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
+        _LOGGER.warning("%s; running %s on ONNX Runtime", misfit, found.where)
         warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
@@ -173,7 +180,9 @@ def _load(
             found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
         )
     try:
-        return Model(runner, _signature(runner, found), artifact, tasks, layout=layout)
+        model = Model(runner, _signature(runner, found), artifact, tasks, layout=layout, again=again)
+        _LOGGER.info("loaded %s: %s", found.where, model)
+        return model
     except BaseException:
         runner.close()
         raise

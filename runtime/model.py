@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from types import TracebackType
@@ -14,6 +14,7 @@ from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.schema import MOST_BATCH
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
@@ -22,16 +23,24 @@ from mtl_deploy.runtime.images.crops import prepare_boxes
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.images.loading import prepare, prepare_all
+from mtl_deploy.runtime.images.tensors import PreparedImages
 from mtl_deploy.runtime.predictions.decoding import Prediction, decode
 
 from .errors import ImageError, OptionError, RunError, TaskError
+from .forks import Origin
 
 if TYPE_CHECKING:
     from mtl_deploy.runtime.images.loading import Images
+    from mtl_deploy.runtime.streams.options import Drop, Hooks
+    from mtl_deploy.runtime.streams.result import StreamResult
+    from mtl_deploy.runtime.streams.stream import Stream
 
 
 class Model:
     """A loaded network. Safe to call from several threads at once; made by :func:`load`.
+
+    A child that is forked after it was loaded cannot use it (:class:`RunError`). Pickling it, as :mod:`multiprocessing` does to
+    pass it to another process, loads it again there, from the same path with the same options.
 
     Attributes:
         backend: what runs it.
@@ -49,9 +58,12 @@ class Model:
         tasks: Sequence[str] | None = None,
         *,
         layout: str = "rgb",
+        again: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
     ) -> None:
-        """Use :func:`load`; this takes a backend that is ready to run."""
+        """Use :func:`load`; this takes a backend that is ready to run, and for pickling a function with arguments that loads it."""
         self.backend = backend
+        self._again = again
+        self._origin = Origin("the model", "load it in the child, or start processes by spawn", backend)
         self.signature = signature
         self.artifact = artifact
         self.layout = layout_of(layout)
@@ -104,6 +116,7 @@ class Model:
             RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` distinguish the GPU's failures.
             BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs on ONNX Runtime.
         """
+        self._origin.check()
         tensor, _ = prepare(images, self._preprocessing, self._layout(layout))
         self._check_batch(tensor.shape[0])
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
@@ -123,6 +136,7 @@ class Model:
         Raises:
             OptionError: this model runs on ONNX Runtime.
         """
+        self._origin.check()
         make = getattr(self.backend, "pinned", None)
         if make is None:
             raise OptionError("page-locked memory is for engines only; this model runs on ONNX Runtime: use any array")
@@ -164,6 +178,7 @@ class Model:
             OptionError: there is no such layout, or the margin is none.
             RunError: the backend failed.
         """
+        self._origin.check()
         if boxes is None:
             if margin:
                 raise OptionError(
@@ -178,12 +193,61 @@ class Model:
             done = 0
             for piece in self._pieces(tensor):
                 part = positions[done : done + piece.shape[0]]  # without the padding of the last batch
-                outputs = self.backend.run({INPUT_NAME: piece}, names)
-                self._check_outputs(outputs, piece.shape)
+                outputs = self._run(piece, names)
                 rows = self._decode(outputs, [prepared.placements[position] for position in part])
                 predictions |= zip(part, rows, strict=True)
                 done += len(part)
         return predictions[0] if prepared.single else [predictions[position] for position in range(len(predictions))]
+
+    def stream(
+        self,
+        every: Mapping[str, int] | None = None,
+        *,
+        queue: int = 2,
+        drop: Drop = "oldest",
+        tasks: Sequence[str] | None = None,
+        batch: int | None = None,
+        results: int = 8,
+        hooks: Hooks = (),
+        callback: Callable[[StreamResult], object] | None = None,
+    ) -> Stream:
+        """Open a stream: frames are submitted, their results come in order; preparing, running and decoding overlap.
+
+        Args:
+            every: by task, the frames of a source from one computation to the next: ``{"race": 10}`` computes it for every
+                tenth; results between have its last value. On ONNX Runtime the graph that is cut to the due tasks runs, with a
+                session for each set of tasks that are due together (those for all tasks, and for those of every frame, are made
+                now, others when they are first needed); an engine computes all.
+            queue: the most frames of one source that wait to be prepared.
+            drop: what happens to one more: the ``"oldest"`` that waits is dropped, or the ``"newest"``, which is this one, or
+                :meth:`~mtl_deploy.runtime.streams.stream.Stream.submit` has to ``"wait"``.
+            tasks: which to compute; None: all of :attr:`tasks`.
+            batch: the most frames of several sources that run together; None: as many as the artifact takes.
+            results: the most results that wait to be collected; with more, the stream pauses.
+            hooks: callables that get and return each result before it is delivered, in this order, see
+                :mod:`mtl_deploy.runtime.streams.hooks`; or a dict with such a list for each source.
+            callback: gets each result, one at a time, in the stream's own thread. None: collect them from the stream.
+
+        Raises:
+            OptionError: a number is out of range, or a word is unknown.
+            TaskError: a task does not exist, or was left out at loading.
+            RunError: this is a forked child.
+        """
+        from mtl_deploy.runtime.streams.options import StreamOptions
+        from mtl_deploy.runtime.streams.stages import Steps
+        from mtl_deploy.runtime.streams.stream import Stream
+
+        self._origin.check()
+        chosen = list(self._outputs) if tasks is None else self._chosen(tasks)
+        names = tuple(name for name in self._outputs if name in chosen)
+        most = MOST_BATCH if self._batch_max is None else self._batch_max
+        rates: Mapping[str, int] = {} if every is None else every
+        options = StreamOptions(names, rates, queue, drop, most if batch is None else batch, results, hooks, callback)
+        options = replace(options, batch=min(options.batch, most), every=dict(rates))
+        if (warm := getattr(self.backend, "warm", None)) is not None:
+            for due in options.usual_tasks:
+                warm(due)
+        return Stream(Steps(self._prepare_frame, self._run_frames, self._decode), options)
 
     @property
     def batch_range(self) -> str:
@@ -195,8 +259,16 @@ class Model:
         return f"{self._batch_min} to {self._batch_max}"
 
     def close(self) -> None:
-        """Free the backend. A closed model cannot run; closing twice is allowed."""
-        self.backend.close()
+        """Free the backend. A closed model cannot run; closing twice is allowed. In a forked child nothing is freed."""
+        if not self._origin.forked:
+            self.backend.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self._again is None:
+            raise OptionError(
+                "this model was not made by load(), so it cannot be pickled: load it in the other process"
+            )
+        return self._again
 
     def __enter__(self) -> Model:
         return self
@@ -209,6 +281,20 @@ class Model:
     def __repr__(self) -> str:
         what = "lone graph" if self.artifact is None else self.artifact.path
         return f"<Model {what}: {', '.join(self._outputs)}; {self.backend.details}>"
+
+    def _prepare_frame(self, frame: Any) -> PreparedImages:
+        """Prepare one frame of a stream; a tuple is several images that are one input."""
+        return prepare_all([frame] if isinstance(frame, tuple) else frame, self._preprocessing, self.layout)
+
+    def _run_frames(self, tensor: Any, names: Sequence[str]) -> Mapping[str, Any]:
+        """Run up to the largest batch, filled up to the smallest."""
+        (piece,) = self._pieces(tensor)
+        return self._run(piece, names)
+
+    def _run(self, piece: Any, names: Sequence[str]) -> dict[str, Any]:
+        outputs = self.backend.run({INPUT_NAME: piece}, names)
+        self._check_outputs(outputs, piece.shape)
+        return outputs
 
     def _layout(self, layout: str | None) -> Layout:
         return self.layout if layout is None else layout_of(layout)

@@ -106,9 +106,11 @@ class Kind(TaskKind):
 
     Attributes:
         one_class: whether a prediction's value is the index of a class, whose probability is at that place.
+        averages: whether the mean of two predictions' values means something: numbers on one scale, a float or an array.
     """
 
     one_class: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
 
     def decode(
         self, task: Task, output: Array, form: Outputs, placements: Sequence[ImagePlacement] | None

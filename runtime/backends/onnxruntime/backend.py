@@ -115,6 +115,15 @@ class OnnxRuntimeBackend:
                 ) from error
             raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
 
+    def warm(self, outputs: Sequence[str]) -> None:
+        """Make the session for these outputs now, so that the first :meth:`run` that asks for them need not.
+
+        Raises:
+            RunError: the backend is closed.
+            BundleError: ONNX Runtime cannot load the graph; :class:`DeviceMemoryError`: there is no memory for another session.
+        """
+        self._session_for(frozenset(outputs))
+
     def close(self) -> None:
         """Free the sessions."""
         self._sessions = {}

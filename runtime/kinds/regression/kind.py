@@ -21,6 +21,7 @@ class Regression(Kind):
     called = "a regression"
     takes = frozenset(("unit", "scale", "offset"))
     of_values = True
+    averages = True
     example = "regression:years"
 
     def decode(
