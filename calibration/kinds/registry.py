@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from importlib import import_module
-from typing import Any
 
+from mtl_deploy.runtime.bundle.kinds.registry import held
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 
@@ -33,11 +31,6 @@ KINDS: dict[str, str] = {
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
 
 
-@lru_cache(maxsize=64)
-def _held(path: str) -> Any:
-    return import_module(path).KIND
-
-
 def named(name: str) -> CalibrationKind:
     """Return a kind by its name.
 
@@ -46,7 +39,7 @@ def named(name: str) -> CalibrationKind:
     """
     if name not in KINDS:
         raise TaskError(f"tasks of kind {name!r} cannot be calibrated; known kinds: {', '.join(KINDS)}")
-    found: CalibrationKind = _held(KINDS[name])
+    found: CalibrationKind = held(KINDS[name])
     return found
 
 

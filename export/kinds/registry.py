@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import import_module
-from typing import Any
-
+from mtl_deploy.runtime.bundle.kinds.registry import held
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import TaskError
 
@@ -32,11 +29,6 @@ KINDS: dict[str, str] = {
 """By name of a kind, the module that holds it as ``KIND``. It is imported when it is first asked for."""
 
 
-@lru_cache(maxsize=64)
-def _held(path: str) -> Any:
-    return import_module(path).KIND
-
-
 def kind_of(task: Task) -> ExportKind:
     """Return the kind of a task.
 
@@ -47,5 +39,5 @@ def kind_of(task: Task) -> ExportKind:
         raise TaskError(
             f"task {task.name!r}: tasks of kind {task.kind!r} cannot be exported; known kinds: {', '.join(KINDS)}"
         )
-    found: ExportKind = _held(KINDS[task.kind])
+    found: ExportKind = held(KINDS[task.kind])
     return found

@@ -37,7 +37,8 @@ KINDS: dict[str, str] = {
 
 
 @lru_cache(maxsize=64)
-def _held(path: str) -> Any:
+def held(path: str) -> Any:
+    """Return the kind that a module holds as ``KIND``, for the registries of all rooms. The module is imported the first time."""
     return import_module(path).KIND
 
 
@@ -49,7 +50,7 @@ def task_kind(name: str) -> TaskKind:
     """
     if name not in KINDS:
         raise TaskError(f"unknown kind {name!r}; known kinds: {', '.join(KINDS)}")
-    found: TaskKind = _held(KINDS[name])
+    found: TaskKind = held(KINDS[name])
     return found
 
 
