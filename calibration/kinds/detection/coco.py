@@ -25,6 +25,7 @@ from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json
 from mtl_deploy.runtime.images.fit import place
 
 from .matching import Truth
+from .sizes import misshapen
 
 MOST_FILE = 2 << 30
 """Bytes; the annotations of COCO's own training images take 0.5 GiB."""
@@ -147,6 +148,10 @@ def coco_boxes(
     if not used:
         first = f"; the first one is {entries[0]['file_name']!r}" if entries else ""
         raise OptionError(f"{file}: none of its {len(entries)} images is one of the {len(images)} in {root}{first}")
+    wrong = misshapen(images, [None if place is None else entries[place] for place in found])
+    if len(wrong) == sum(place is not None for place in found):
+        raise OptionError(f"{file}: its boxes were drawn on images of other shapes: {next(iter(wrong.values()))}")
+    found = [None if position in wrong else place for position, place in enumerate(found)]
     boxes: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in used}
     left: dict[str, int] = {}
     malformed = outside = 0
@@ -169,7 +174,13 @@ def coco_boxes(
         for place in found
     )
     warnings = []
-    if missing := [image.name for image, place in zip(images, found, strict=True) if place is None]:
+    if wrong:
+        warnings.append(
+            f"{file.name}: the boxes of {len(wrong)} images are left out, as they were drawn on other shapes "
+            f"({_some(list(wrong.values()))})"
+        )
+    left_out = enumerate(zip(images, found, strict=True))
+    if missing := [image.name for position, (image, place) in left_out if place is None and position not in wrong]:
         warnings.append(f"{file.name}: does not list {len(missing)} of {len(images)} images ({_some(missing)})")
     if left:
         listed = [f"{name} {count}" for name, count in sorted(left.items(), key=lambda pair: -pair[1])]

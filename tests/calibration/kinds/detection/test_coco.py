@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtl_deploy.calibration.kinds.detection.coco import BoxLabels, coco_boxes
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
@@ -153,3 +154,27 @@ def test_boxes_of_images_that_are_not_listed_are_said(tmp_path: Path) -> None:
     assert "3 boxes are of images that it does not list (image_id 8, 'x')" in warnings[0]
     _, warnings = read(tmp_path, document(), names=("two.jpg",))
     assert not warnings  # listed, but not among the images that are read
+
+
+def picture(path: Path, width: int, height: int, *, turned: bool = False) -> None:
+    path.parent.mkdir(exist_ok=True)
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+    Image.new("RGB", (width, height)).save(path, exif=exif)
+
+
+def test_boxes_that_were_drawn_on_another_shape_are_left_out(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "one.jpg", 100, 50)  # shrunk since: boxes still fit
+    picture(tmp_path / "two.jpg", 50, 100, turned=True)  # the file says what it was unturned
+    found, (warning,) = read(tmp_path, document())
+    assert found.known.tolist() == [True, False, True]
+    assert "boxes of 1 images are left out" in warning
+    assert "two.jpg is 100x50, turned by its EXIF orientation, the file says 50x100" in warning
+
+
+def test_a_file_that_was_made_for_other_images_is_refused(tmp_path: Path) -> None:
+    for name, size in (("a/one.jpg", (64, 64)), ("two.jpg", (90, 100)), ("empty.jpg", (64, 48))):
+        picture(tmp_path / name, *size)
+    with pytest.raises(OptionError, match=r"other shapes: one\.jpg is 64x64, the file says 200x100"):
+        read(tmp_path, document())
