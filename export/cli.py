@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtl_deploy.calibration.command_line import add_calibration_arguments, budget_exit_code, int8_options
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
+from mtl_deploy.export.packages.cli import add_package_arguments, package
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
@@ -53,6 +54,8 @@ examples:
       engines built ahead of time, without a GPU
   mtl-export model.mtl --batch 1:8:32
       on the device: builds engines for its GPU from the graphs of a bundle, without PyTorch
+  mtl-export model.mtl --package ort model.ortpackage
+      the bundle as ONNX Runtime's model package, a variant for each execution provider
   mtl-export model.pt --check-target jetpack-6.0,tensorrt-10.3
       fails if a target's TensorRT could not read the graphs, and says what to change
 
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verification_arguments(made)
     add_calibration_arguments(made.add_argument_group("INT8 (needs --calibration-data)"))
     add_engine_arguments(made)
+    add_package_arguments(made)
     return made
 
 
@@ -181,10 +185,15 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     path = arguments.checkpoint
     if (path / MANIFEST).is_file() or path.name == MANIFEST:
         require_bundle_options(arguments, parsed)
+        if arguments.package:
+            sys.stdout.write(package(arguments, _precisions(arguments)))
+            return 0
         _print(_update(arguments), arguments)
         return 0
     if arguments.verify:
         raise OptionError(f"--verify runs the engines of a bundle, and {path} is not one; an export is always verified")
+    if arguments.package:
+        raise OptionError(f"--package packs a bundle, and {path} is not one; export it first, then package NAME.mtl")
     options = _options(arguments)
     if not options.checkpoint.exists():  # said before PyTorch takes its seconds to start
         raise OptionError(

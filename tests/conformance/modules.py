@@ -109,7 +109,7 @@ def _folders(module: Module) -> Iterator[Path]:
         pytest.importorskip(module.name or "cuda.bindings", exc_type=ImportError)
         return
     for wheel in module.wheels:
-        yield _fetch(wheel)
+        yield fetched(wheel)
 
 
 def _libraries(module: Module) -> Iterator[Path]:
@@ -122,7 +122,7 @@ def _libraries(module: Module) -> Iterator[Path]:
             yield from sorted(folder.glob("*_libs/libnvinfer_lean.so.*"))
 
 
-def _fetch(wheel: str) -> Path:
+def fetched(wheel: str) -> Path:
     """Return the folder that a wheel is unpacked in; nothing of it is installed."""
     target = CACHE / f"{wheel}-py{sys.version_info[0]}{sys.version_info[1]}"
     with _alone():

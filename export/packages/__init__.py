@@ -1,0 +1,1 @@
+"""Bundles in the formats of other engines."""
