@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtl_deploy.calibration.command_line import add_calibration_arguments, budget_exit_code, int8_options
 from mtl_deploy.export.engines.cli import add_engine_arguments, engine_options, require_bundle_options, targets
-from mtl_deploy.export.packages.cli import add_package_arguments, package
+from mtl_deploy.export.packages.cli import add_package_arguments, package, repository
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
@@ -187,13 +187,17 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         require_bundle_options(arguments, parsed)
         if arguments.package:
             sys.stdout.write(package(arguments, _precisions(arguments)))
+        if arguments.triton:
+            sys.stdout.write(repository(arguments, _precisions(arguments)))
+        if arguments.package or arguments.triton:
             return 0
         _print(_update(arguments), arguments)
         return 0
     if arguments.verify:
         raise OptionError(f"--verify runs the engines of a bundle, and {path} is not one; an export is always verified")
-    if arguments.package:
-        raise OptionError(f"--package packs a bundle, and {path} is not one; export it first, then package NAME.mtl")
+    if arguments.package or arguments.triton:
+        option = "--package" if arguments.package else "--triton"
+        raise OptionError(f"{option} packs a bundle, and {path} is not one; export it first, then pack NAME.mtl")
     options = _options(arguments)
     if not options.checkpoint.exists():  # said before PyTorch takes its seconds to start
         raise OptionError(

@@ -189,15 +189,31 @@ class Model:
             prepared = prepare_boxes(images, boxes, margin, self._preprocessing, self._layout(layout))
         names = list(self._outputs) if tasks is None else self._chosen(tasks)
         predictions: dict[int, dict[str, Prediction]] = {}
+        for positions, _, rows in self.computed(prepared, names):
+            predictions |= zip(positions, rows, strict=True)
+        return predictions[0] if prepared.single else [predictions[position] for position in range(len(predictions))]
+
+    def computed(
+        self, prepared: PreparedImages, tasks: Sequence[str]
+    ) -> Iterator[tuple[tuple[int, ...], dict[str, Array], list[dict[str, Prediction]]]]:
+        """Run images that are prepared, batch by batch, and decode: for servers, which give both.
+
+        Args:
+            prepared: by :func:`~mtl_deploy.runtime.images.loading.prepare_all`.
+            tasks: which to compute.
+
+        Yields:
+            of each batch the positions of its images, the outputs as :meth:`__call__` returns them (with rows of padding behind
+            those of the images, where the artifact takes no smaller batch), and the predictions of each image.
+        """
+        self._origin.check()
         for tensor, positions in prepared.batches:
             done = 0
             for piece in self._pieces(tensor):
                 part = positions[done : done + piece.shape[0]]  # without the padding of the last batch
-                outputs = self._run(piece, names)
-                rows = self._decode(outputs, [prepared.placements[position] for position in part])
-                predictions |= zip(part, rows, strict=True)
+                outputs = self._run(piece, tasks)
+                yield part, outputs, self._decode(outputs, [prepared.placements[position] for position in part])
                 done += len(part)
-        return predictions[0] if prepared.single else [predictions[position] for position in range(len(predictions))]
 
     def stream(
         self,

@@ -21,6 +21,29 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the shared graphs as ONNX Runtime's model package (for 1.32 and later), with a variant for each execution "
         "provider; with --precision int8 those that run it get INT8",
     )
+    group.add_argument(
+        "--triton",
+        type=Path,
+        metavar="DIR",
+        help="write a model repository for Triton Inference Server: each precision's graph and engine, and a model that takes "
+        "encoded images; --precision chooses",
+    )
+
+
+def repository(arguments: argparse.Namespace, precisions: Sequence[str]) -> str:
+    """Write a bundle as a Triton model repository, and return what was written.
+
+    Raises:
+        BundleError: there is no readable bundle.
+        OptionError: the folder cannot be written.
+    """
+    from .triton import write_repository
+
+    if arguments.output is not None:
+        raise OptionError("--triton names its own folder; leave --output out")
+    made = write_repository(arguments.checkpoint, arguments.triton, precisions, force=arguments.force)
+    lines = [f"wrote {arguments.triton}: {', '.join(made.models)}", *made.left_out]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def package(arguments: argparse.Namespace, precisions: Sequence[str]) -> str:
