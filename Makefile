@@ -113,5 +113,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .ray .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .ray .kserve .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

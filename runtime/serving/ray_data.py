@@ -149,7 +149,7 @@ class Worker:
     """
 
     def __init__(self, bundle: str, output: str, options: dict[str, Any]) -> None:
-        self._model = load(bundle, **options)
+        self._model = load(bundle, spinning=False, **options)
         self._names = [task.name for task in self._model.tasks]
         self._output = Path(output)
         of = self._model.signature.preprocessing

@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mtl_deploy.runtime.errors import DeviceLostError, ImageError, MtlError, OptionError, RunError, TaskError
+from mtl_deploy.runtime.files.json_schema import check
+from mtl_deploy.runtime.files.reading import DocumentError, parse_json
 from mtl_deploy.runtime.loading import load
 
-from .answers import Answer, answers
+from .answers import Answer, answers, chosen, image_bytes
 
 _BATCH = 8
 _WAIT_S = 0.005
@@ -46,7 +48,7 @@ class Predictor:
         threads: int | None = None,
         warm: bool = True,
     ) -> None:
-        self._model = load(bundle, precision=precision, backend=backend, threads=threads)
+        self._model = load(bundle, precision=precision, backend=backend, threads=threads, spinning=False)
         self._names = tuple(task.name for task in self._model.tasks)
         self._failures = 0
         self._lost: str | None = None
@@ -71,17 +73,23 @@ class Predictor:
             raise RunError(self._lost or f"the last {self._failures} batches failed")
 
     async def __call__(self, request: Request) -> Response:
-        """Answer HTTP: the body is an image file, ``?tasks=age,gender`` names the tasks. 400 where a request cannot be answered."""
-        named = request.query_params.get("tasks")
+        """Answer HTTP: the body is an image file, or JSON: ``{"images": [base64, ...], "tasks": ["age"]}``.
+
+        ``?tasks=age,gender`` names the tasks of an image file. JSON is answered with a list, where an image that cannot be read has
+        ``{"error": "..."}``: several images in a request save Ray's own work for each. 400 where a request cannot be answered.
+        """
+        content = await request.body()
         try:
-            found = await self.predict(await request.body(), None if named is None else named.split(","))
-        except (ImageError, TaskError) as error:
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return JSONResponse(await self.predict(content, request.query_params.get("tasks")))
+            images, tasks = _asked(content)
+            return JSONResponse(await self.predict_many(images, tasks))
+        except (ImageError, TaskError, OptionError) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except MtlError as error:
             return JSONResponse({"error": str(error)}, status_code=500)
-        return JSONResponse(found)
 
-    async def predict(self, image: bytes, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+    async def predict(self, image: bytes, tasks: str | Sequence[str] | None = None) -> dict[str, Any]:
         """Return the predictions of one image, JSON-ready, by task; for handles.
 
         Args:
@@ -93,15 +101,17 @@ class Predictor:
             TaskError: there is no such task.
             RunError: the backend failed.
         """
-        answer: Answer = await self._answered((image, self._chosen(tasks)))
+        answer: Answer = await self._answered((image, chosen(self._names, tasks)))
         if answer.error is not None:
             raise answer.error
         return {name: value.to_dict() for name, value in answer.predictions.items()}
 
-    async def predict_many(self, images: Sequence[bytes], tasks: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    async def predict_many(
+        self, images: Sequence[bytes], tasks: str | Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Return the predictions of several images: one that cannot be read has ``{"error": "..."}``."""
-        chosen = self._chosen(tasks)
-        found = await asyncio.to_thread(self._run, images, chosen)
+        names = chosen(self._names, tasks)
+        found = await asyncio.to_thread(self._run, images, names)
         return [
             {"error": str(answer.error)}
             if answer.error is not None
@@ -133,15 +143,19 @@ class Predictor:
         self._failures = 0
         return found
 
-    def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
-        if tasks is None:
-            return self._names
-        wanted = [name.strip() for name in tasks]
-        if missing := [name for name in wanted if name not in self._names]:
-            raise TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(self._names)}")
-        return tuple(name for name in self._names if name in wanted)
+
+def _asked(content: bytes) -> tuple[list[bytes], list[str] | None]:
+    """Return the images and tasks of a request in JSON."""
+    try:
+        given = parse_json(content)
+        check(given, _REQUEST)
+    except DocumentError as error:
+        raise OptionError(f"the request: {error}") from error
+    return [image_bytes(image) for image in given["images"]], given.get("tasks")
 
 
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_REQUEST = {"type": "object", "required": ["images"], "properties": {"images": _TEXTS, "tasks": _TEXTS}}
 _MODEL = ("precision", "backend")
 _NUMBERS = {"threads": int, "max_batch_size": int, "batch_wait_timeout_s": float}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,10 @@ def main(bundle: str, port: str, files: list[str]) -> None:
         "one task": posted(images[0], tasks="age"),
         "unknown task": posted(images[0], tasks="nose"),
         "damaged image": posted(b"no image"),
+        "json": httpx.post(
+            url, json={"images": [base64.b64encode(image).decode() for image in images], "tasks": ["race"]}
+        ).json(),
+        "malformed": [(found := httpx.post(url, json={"image": 1})).status_code, found.json()],
         "handle": handle.predict.remote(images[0], ["race"]).result(),
         "many": handle.predict_many.remote([*images, b"no image"]).result(),
         "status": str(status.status),

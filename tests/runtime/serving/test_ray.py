@@ -20,7 +20,7 @@ from tests.runtime.serving import environments
 from tests.runtime.serving.environments import ROOT, CannotBeMadeError
 
 HERE = Path(__file__).parent
-_NEEDED = ("ray[data,serve]==2.60.0", "pyarrow>=15", "onnxruntime>=1.20", "pillow>=10.1", "psutil>=5.9", "httpx>=0.27")
+NEEDED = ("ray[data,serve]==2.60.0", "pyarrow>=15", "onnxruntime>=1.20", "pillow>=10.1", "psutil>=5.9", "httpx>=0.27")
 COUNT = 120
 
 pytestmark = pytest.mark.extended
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.extended
 @pytest.fixture(scope="module")
 def python() -> Path:
     try:
-        return environments.make(ROOT / ".ray", _NEEDED)
+        return environments.make(ROOT / ".ray", NEEDED)
     except CannotBeMadeError as error:
         pytest.skip(f"no Ray: {error}")
 
@@ -165,6 +165,9 @@ def test_a_deployment_answers_as_the_runtime_does(python: Path, folder: Path, ma
     code, found = said["damaged image"]
     assert code == 400
     assert "not an image" in found["error"]
+    assert [set(one) for one in said["json"]] == [{"race"}] * 2
+    assert said["malformed"][0] == 400
+    assert "images" in said["malformed"][1]["error"]
     assert set(said["handle"]) == {"race"}
     assert ["error" in one for one in said["many"]] == [False, False, True]
     assert said["replicas"] == {"RUNNING": 2}

@@ -38,11 +38,13 @@ class Server:
         http: its address for HTTP.
         grpc: for gRPC.
         metrics: for Prometheus.
+        process: its number.
     """
 
     http: str
     grpc: str
     metrics: str
+    process: int
 
 
 def make() -> Path:
@@ -89,7 +91,7 @@ def serving(repository: Path, log: Path) -> Iterator[Server]:
         repository: the folder.
         log: a file for what the server prints.
     """
-    ports = _free_ports(3)
+    ports = free_ports(3)
     names = [f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
     addresses = ("--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1")
     command = [str(PLACE / "server" / "bin" / "tritonserver"), f"--model-repository={repository}"]
@@ -98,9 +100,9 @@ def serving(repository: Path, log: Path) -> Iterator[Server]:
         "LD_LIBRARY_PATH": str(PLACE / "libraries"),
         "PATH": f"{PLACE / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
-    server = Server(*(f"127.0.0.1:{port}" for port in ports))
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        server = Server(*(f"127.0.0.1:{port}" for port in ports), process.pid)
         try:
             _await(server, process, log)
             yield server
@@ -124,7 +126,8 @@ def _await(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"the server is not ready after {_SECONDS} seconds:\n{log.read_text()}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
