@@ -100,7 +100,7 @@ test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
 triton: $(VENV)/dev.stamp  ## make .triton: a Triton server with the Python backend, for a processor, and an environment for it (2 minutes)
-	@$(BIN)/python -m tests.runtime.serving.place
+	@$(BIN)/python -m tests.runtime.serving.triton_place
 
 attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)
 	@$(BIN)/python -m tests.attacks --scale 1
@@ -113,5 +113,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .ray .kserve .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

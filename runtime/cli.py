@@ -35,6 +35,8 @@ examples:
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
       on its engine, or not at all; without the option, a graph runs where no engine fits, with a warning
+  mtl-infer model.mtl photos/ --ray --output labels/
+      all images on a Ray cluster, one column per task in Parquet files
   mtl-infer model.mtl street.jpg --show overlay.png
       a picture: classes with their legend, depth with its scale, normals, and the other tasks in words; of a folder: to a folder
   mtl-infer model.mtl street.mp4 --show out.mp4
@@ -66,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("-f", "--force", action="store_true", help="replace existing files at --show; never an input")
     made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
+    made.add_argument(
+        "--ray",
+        action="store_true",
+        help="label a folder of images, or Parquet files with them, on a Ray cluster; goes on where an earlier run was (extra ray)",
+    )
+    made.add_argument("--output", type=Path, metavar="DIR", help="with --ray: the folder for the Parquet files")
+    made.add_argument(
+        "--workers", type=int, metavar="N", help="with --ray: how many (default: as many as the cluster allows)"
+    )
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
     made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
@@ -81,6 +92,8 @@ def _infer(arguments: argparse.Namespace) -> int:
     if videos and len(arguments.images) > 1:
         raise OptionError(f"{videos[0]}: pass a video or camera by itself")
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
+    if arguments.ray:
+        return _label(arguments, tasks)
     with load(
         arguments.model,
         precision=arguments.precision,
@@ -95,6 +108,30 @@ def _infer(arguments: argparse.Namespace) -> int:
         if videos:
             return _video(model, str(videos[0]), targets[0], as_json=arguments.json, force=arguments.force)
         return _images(model, files, targets, as_json=arguments.json, force=arguments.force)
+
+
+def _label(arguments: argparse.Namespace, tasks: Sequence[str] | None) -> int:
+    from .serving.ray_data import BROKEN, label
+
+    if len(arguments.images) != 1 or arguments.output is None:
+        raise OptionError("--ray labels one folder or Parquet file and needs a place for the results: --output DIR")
+    if arguments.show or arguments.json:
+        raise OptionError("--ray writes Parquet files; leave --show and --json out")
+    done = label(
+        Path(arguments.model),
+        arguments.images[0],
+        arguments.output,
+        tasks=tasks,
+        precision=arguments.precision,
+        backend=arguments.backend,
+        workers=arguments.workers,
+        threads=arguments.threads or 1,
+    )
+    earlier = f", {done.resumed} of them from an earlier run" if done.resumed else ""
+    sys.stdout.write(f"{done.images} images in {done.parts} files{earlier}: {arguments.output}\n")
+    if done.broken:
+        sys.stderr.write(f"{done.broken} images cannot be read: see {arguments.output / BROKEN}\n")
+    return ImageError.exit_code if done.broken else 0
 
 
 def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], *, as_json: bool, force: bool) -> int:
