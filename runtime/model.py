@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mtl_deploy.runtime.streams.options import Drop, Hooks
     from mtl_deploy.runtime.streams.result import StreamResult
     from mtl_deploy.runtime.streams.stream import Stream
+    from mtl_deploy.runtime.streams.submission import Submission
 
 
 class Model:
@@ -241,7 +242,8 @@ class Model:
             batch: the most frames of several sources that run together; None: as many as the artifact takes.
             results: the most results that wait to be collected; with more, the stream pauses.
             hooks: callables that get and return each result before it is delivered, in this order, see
-                :mod:`mtl_deploy.runtime.streams.hooks`; or a dict with such a list for each source.
+                :mod:`mtl_deploy.runtime.streams.hooks`; or a dict with such a list for each source, and for ``(source, key)``
+                where an object in boxes has hooks of its own.
             callback: gets each result, one at a time, in the stream's own thread. None: collect them from the stream.
 
         Raises:
@@ -298,14 +300,17 @@ class Model:
         what = "lone graph" if self.artifact is None else self.artifact.path
         return f"<Model {what}: {', '.join(self._outputs)}; {self.backend.details}>"
 
-    def _prepare_frame(self, frame: Any) -> PreparedImages:
-        """Prepare one frame of a stream; a tuple is several images that are one input."""
-        return prepare_all([frame] if isinstance(frame, tuple) else frame, self._preprocessing, self.layout)
+    def _prepare_frame(self, frame: Any, how: Submission) -> PreparedImages:
+        """Prepare one frame of a stream, or the boxes in it; a tuple is several images that are one input."""
+        layout = self._layout(how.layout)
+        if how.boxes is not None:
+            return prepare_boxes(frame, how.boxes, how.margin, self._preprocessing, layout)
+        return prepare_all([frame] if isinstance(frame, tuple) else frame, self._preprocessing, layout)
 
-    def _run_frames(self, tensor: Any, names: Sequence[str]) -> Mapping[str, Any]:
-        """Run up to the largest batch, filled up to the smallest."""
-        (piece,) = self._pieces(tensor)
-        return self._run(piece, names)
+    def _run_frames(self, tensor: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Run batches of what the artifact takes, the last one filled up to the smallest."""
+        for piece in self._pieces(tensor):
+            yield self._run(piece, names)
 
     def _run(self, piece: Any, names: Sequence[str]) -> dict[str, Any]:
         outputs = self.backend.run({INPUT_NAME: piece}, names)
