@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mtl_deploy.runtime.console.command import parser, run_command
-from mtl_deploy.runtime.console.visible import unread, visible
+from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.files.output_file import placed
 from mtl_deploy.runtime.images.files import images_in
+from mtl_deploy.runtime.live.command import play_command
+from mtl_deploy.runtime.live.options import NAMES, add_live_options, play_options
+from mtl_deploy.runtime.live.sources import Source, source_of, told_apart
 from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
-from mtl_deploy.runtime.show.video import CAMERA, is_video
 
-from .cli_output import Document, PredictionTable
+from .cli_output import Box, Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
 from .model import Model
 
 _DESCRIPTION = """\
-Predict all tasks of a bundle on images, with one pass of the network per image, and show them in a picture. Video files and cameras
-are read through OpenCV (pip install 'mtl-deploy[video]')."""
+Predict all tasks of a bundle on images, with one pass of the network per image, and show them in a picture. Videos, cameras and
+network streams are read through OpenCV (pip install 'mtl-deploy[video]')."""
 
 _EPILOG = """\
 examples:
@@ -40,6 +42,10 @@ examples:
   mtl-infer model.mtl street.mp4 --show out.mp4
   mtl-infer model.mtl camera:0 --show window
       a video or a camera, with the frame rate on each frame; q ends it
+  mtl-infer model.mtl rtsp://10.0.0.7/front http://10.0.0.8/back.mjpg --every race=10 --output - --stats 10
+      several cameras in one batch, as JSON lines; one that is lost is opened again
+  ffmpeg -i IN -f rawvideo -pix_fmt bgr24 - | mtl-infer model.mtl - --raw 1280x720:bgr
+      raw frames from a pipe
 
 An image that cannot be read is named on standard error and left out; the others are predicted one by one.
 exit codes: 0 done; 1 the work failed; 2 input that cannot be used, even a single image; 130 interrupted
@@ -57,15 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "images",
         nargs="+",
-        type=Path,
         metavar="IMAGE",
-        help="an image file, a folder of them, a video file, or camera:N",
+        help="an image file, a folder of them, or a video file; live: camera:N, /dev/videoN, rtsp:// or http://, a GStreamer "
+        "pipeline, or - for raw frames",
     )
     made.add_argument(
         "--show", metavar="PATH", help="draw the predictions: to an image file, a folder, a video file, or window"
     )
     made.add_argument("-f", "--force", action="store_true", help="replace existing files at --show; never an input")
-    made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
+    made.add_argument(
+        "--json", action="store_true", help="print a JSON document instead of a table; of frames, JSON lines"
+    )
+    made.add_argument(
+        "--output", metavar="FILE", help="JSON lines, one for each frame, to this file, or - (standard output)"
+    )
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
     made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
@@ -73,14 +84,35 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's execution providers, in order of preference"
     )
     made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one per core)")
+    made.add_argument(
+        "--box",
+        action="append",
+        type=_box,
+        metavar="X,Y,W,H",
+        help="cut this box out of each image or frame, in its pixels; may be given several times",
+    )
+    made.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="of a box's size, cut out around it")
+    made.add_argument("--layout", metavar="NAME", help="rgb, bgr or gray: the colours in .npy files (default: rgb)")
+    add_live_options(made)
     return made
 
 
+def _box(text: str) -> Box:
+    try:
+        found = tuple(map(float, text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) != 4 or not all(map(math.isfinite, found)) or min(found[2:]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: write X,Y,WIDTH,HEIGHT in pixels, such as 420,96,180,210")
+    return found
+
+
 def _infer(arguments: argparse.Namespace) -> int:
-    videos = [path for path in arguments.images if is_video(path)]
-    if videos and len(arguments.images) > 1:
-        raise OptionError(f"{videos[0]}: pass a video or camera by itself")
+    sources = _sources(arguments.images)
+    _check_options(arguments, sources)
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
+    show = None if arguments.show is None else Path(arguments.show)
+    options = play_options(arguments, show, arguments.box)
     with load(
         arguments.model,
         precision=arguments.precision,
@@ -88,16 +120,62 @@ def _infer(arguments: argparse.Namespace) -> int:
         providers=arguments.provider,
         tasks=tasks,
         threads=arguments.threads,
+        layout=arguments.layout or "rgb",
     ) as model:
         channels = model.signature.preprocessing.channel_count
-        files = [] if videos else list(_files(arguments.images, channels))
+        files = [] if sources else list(_files(map(Path, arguments.images), channels))
+        videos = [Path(source.text) for source in sources]
         targets = show_targets(arguments.show, files, videos, force=arguments.force)
-        if videos:
-            return _video(model, str(videos[0]), targets[0], as_json=arguments.json, force=arguments.force)
-        return _images(model, files, targets, as_json=arguments.json, force=arguments.force)
+        if sources:
+            return play_command(model, sources, options, output=arguments.output, as_json=arguments.json)
+        return _images(
+            model,
+            files,
+            targets,
+            arguments.box,
+            arguments.margin,
+            as_json=arguments.json,
+            force=arguments.force,
+        )
 
 
-def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], *, as_json: bool, force: bool) -> int:
+def _sources(images: Sequence[str]) -> list[Source]:
+    """Return the videos and live sources; either all that is named is of these, or nothing."""
+    found = [source_of(text) for text in images]
+    sources = [source for source in found if source is not None]
+    if sources and len(sources) < len(found):
+        raise OptionError(f"{sources[0].label}: pass it by itself, without images beside it")
+    return told_apart(sources)
+
+
+def _check_options(arguments: argparse.Namespace, sources: Sequence[Source]) -> None:
+    """Refuse options that would have no effect."""
+    if not (math.isfinite(arguments.margin) and arguments.margin >= 0):
+        raise OptionError(f"--margin {arguments.margin:g}: give a share of a box's size, 0 or more, such as 0.2")
+    if arguments.box is not None and arguments.show is not None:
+        raise OptionError("--show: draws predictions of whole images; leave --box out, or --show")
+    if arguments.margin and arguments.box is None:
+        raise OptionError(f"--margin {arguments.margin:g}: is cut out around boxes, and there are none; give --box")
+    if sources and arguments.layout is not None:
+        raise OptionError(
+            f"--layout {arguments.layout}: for .npy files; of a pipe it is part of --raw, a video says its own"
+        )
+    if not sources:
+        given = next((name for name in (*NAMES, "output") if getattr(arguments, name) is not None), None)
+        if given is not None:
+            raise OptionError(f"--{given}: for videos and live sources; {arguments.images[0]} is taken for images")
+
+
+def _images(
+    model: Model,
+    files: Sequence[Path],
+    targets: Sequence[Path | None],
+    cut: Sequence[Box] | None,
+    margin: float,
+    *,
+    as_json: bool,
+    force: bool,
+) -> int:
     """Predict image by image, and free each before the next: maps are large."""
     artifact = None if model.artifact is None else model.artifact.path
     names = [task.name for task in model.tasks]
@@ -107,11 +185,15 @@ def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None],
     try:
         for file, target in zip(files, targets, strict=True):
             try:
+                if cut is not None:
+                    rows: list[dict[str, Prediction]] = model.predict(file, boxes=cut, margin=margin)
+                    output.add_boxes(file, cut, rows)
+                    continue
                 predictions = model.predict(file)
                 if target is not None:
                     _draw(model, file, predictions, target, force=force)
                 output.add(file, predictions)
-            except ImageError as error:  # noqa: PERF203 - one bad image must not end the run
+            except ImageError as error:
                 bad += 1
                 output.leave_out(file, str(error))
                 sys.stderr.write(f"left out: {visible(str(error))}\n")
@@ -136,36 +218,6 @@ def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: 
             raise OptionError(f"--show {target}: {error}") from error
 
 
-class _NobodyReadsError(Exception):
-    """Ends a camera whose predictions nobody reads, and which nothing else would end."""
-
-
-def _video(model: Model, source: str, target: Path | None, *, as_json: bool, force: bool) -> int:
-    """Predict every frame and print one line per frame, so that another program can follow."""
-    from mtl_deploy.runtime.show.video import play
-
-    def told(number: int, predictions: Mapping[str, Prediction], rate: float) -> None:
-        if as_json:
-            tasks = {name: prediction.to_dict() for name, prediction in predictions.items()}
-            entry = {"frame": number, "frames_per_s": round(rate, 2), "tasks": tasks}
-            line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
-        else:
-            said = "; ".join(f"{name} {prediction}" for name, prediction in predictions.items())
-            line = visible(f"frame {number}, {rate:.1f} per second: {said}")
-        sys.stdout.write(line + "\n")
-        if unread(sys.stdout) and endless:
-            raise _NobodyReadsError
-
-    endless = target is None and source.startswith(CAMERA)
-    try:
-        count = play(model, source, target, told, force=force)
-    except _NobodyReadsError:
-        return 0
-    if not as_json:
-        sys.stdout.write(f"{count} frames\n")
-    return 0
-
-
-def _files(paths: Sequence[Path], channels: int) -> Iterator[Path]:
+def _files(paths: Iterable[Path], channels: int) -> Iterator[Path]:
     for path in paths:
         yield from images_in(path, channels) if path.is_dir() else [path]

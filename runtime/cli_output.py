@@ -14,6 +14,8 @@ from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
 JSON_VERSION = 1
+Box = tuple[float, ...]
+"""``x, y, width, height`` in pixels of the image."""
 _NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\]")  # a line break is never inside a text: there it is escaped
 _WIDTHS_FROM = 64  # rows that set the columns' widths; later ones are printed one by one
 
@@ -35,7 +37,15 @@ class PredictionTable:
 
     def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
         """Print an image's predictions."""
-        row = [str(file), *(str(predictions[name]) for name in self._names)]
+        self._add(str(file), predictions)
+
+    def add_boxes(self, file: Path, boxes: Sequence[Box], rows: Sequence[Mapping[str, Prediction]]) -> None:
+        """Print the predictions of boxes in an image, a row for each."""
+        for box, predictions in zip(boxes, rows, strict=True):
+            self._add(f"{file} [{','.join(f'{number:g}' for number in box)}]", predictions)
+
+    def _add(self, name: str, predictions: Mapping[str, Prediction]) -> None:
+        row = [name, *(str(predictions[name]) for name in self._names)]
         if self._widths is None:
             self._rows.append(row)
             if len(self._rows) == _WIDTHS_FROM:
@@ -84,8 +94,15 @@ class Document:
 
     def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
         """Write an image's predictions."""
-        tasks = {name: prediction.to_dict() for name, prediction in predictions.items()}
-        self._out.write(_entry({"image": str(file), "tasks": tasks}, first=not self._count))
+        self._add({"image": str(file), "tasks": _tasks(predictions)})
+
+    def add_boxes(self, file: Path, boxes: Sequence[Box], rows: Sequence[Mapping[str, Prediction]]) -> None:
+        """Write the predictions of boxes in an image."""
+        found = [{"box": list(box), "tasks": _tasks(row)} for box, row in zip(boxes, rows, strict=True)]
+        self._add({"image": str(file), "boxes": found})
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._out.write(_entry(entry, first=not self._count))
         self._count += 1
 
     def leave_out(self, file: Path, reason: str) -> None:
@@ -109,6 +126,10 @@ class Document:
             self._out.write(f',\n  "stopped": {_dump(stopped)}')
         self._out.write("\n}\n")
         self._out.flush()
+
+
+def _tasks(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    return {name: prediction.to_dict() for name, prediction in predictions.items()}
 
 
 def _entry(value: dict[str, Any], *, first: bool) -> str:
