@@ -15,6 +15,7 @@ from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.signals import unfinished
 
 from .options import RunOptions
 from .peer_options import peer_contestants, peer_notes
@@ -35,7 +36,7 @@ def planned(options: RunOptions, command: str, progress: Progress) -> Iterator[B
         BundleError: the bundle has not what is to be compared.
     """
     plan = make_plan(options, command)
-    with TemporaryDirectory(prefix="mtl-bench-") as folder:
+    with TemporaryDirectory(prefix="mtl-bench-") as folder, unfinished(Path(folder)):
         if options.peers.builds > 1:
             bundles = make_builds(plan.pair.bundle.path, plan.pair.shared, options.peers.builds, Path(folder), progress)
             plan = replace(plan, builds=tuple(built_specs(plan.specs, bundle) for bundle in bundles))

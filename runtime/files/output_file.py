@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.signals import unfinished
 
 from . import disk
 from .reading import describe
@@ -61,7 +62,8 @@ def placed(option: str, target: Path, *, force: bool) -> Iterator[Path]:
     """
     beside = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
     try:
-        yield beside
+        with unfinished(beside):
+            yield beside
         if not beside.exists():  # nothing was to be written
             return
         disk.sync(beside)

@@ -15,6 +15,7 @@ from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
 from mtl_deploy.bench.sections.counts import parse_numbers
 from mtl_deploy.runtime.errors import WorkError
+from mtl_deploy.runtime.signals import unfinished
 
 MOST = 8
 
@@ -73,7 +74,7 @@ class HeadsSection(RunSection[HeadsSettings]):
         from .heads import measure_heads
         from .synthetic import make_heads
 
-        with TemporaryDirectory(prefix="mtl-bench-") as folder:
+        with TemporaryDirectory(prefix="mtl-bench-") as folder, unfinished(Path(folder)):
             with context.progress.step("Making networks of synthetic heads"):
                 made = make_heads(pair.bundle.path, settings.counts, pair.shared.precision, Path(folder))
             names = {path: f"{count} head{'s' if count > 1 else ''}" for count, path in made.items()}
