@@ -66,15 +66,15 @@ def replace_file(file: Path, content: bytes) -> None:
     """Replace a file's content, whole or not at all, and wait until it is on the disk. A link stays a link."""
     real = Path(os.path.realpath(file))
     beside = real.with_name(f".{real.name}.{os.getpid()}.partial")
-    try:
-        with unfinished(beside):
+    with unfinished(beside):
+        try:
             write_new(beside, content)
             sync(beside)
             rename(beside, real)
-    except BaseException:
-        with suppress(OSError):
-            remove(beside)
-        raise
+        except BaseException:
+            with suppress(OSError):
+                remove(beside)
+            raise
 
 
 def copy(source: Path, target: Path) -> None:
