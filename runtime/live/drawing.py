@@ -15,6 +15,8 @@ from mtl_deploy.runtime.show.picture import show as draw
 from mtl_deploy.runtime.show.video import WINDOW, Screen, VideoWriter
 from mtl_deploy.runtime.streams.result import StreamResult
 
+from .colours import rgb
+
 Pixels = npt.NDArray[np.uint8]
 
 _USUAL_RATE = 25.0  # frames per second of a recording whose source does not say
@@ -37,8 +39,8 @@ class Drawing:
 
         Args:
             result: of it.
-            pixels: ``(H, W, 3)`` or ``(H, W) uint8``.
-            layout: of the pixels.
+            pixels: the frame, as it was read.
+            layout: of it.
             rate: frames per second so far, which are written on it.
             nominal: frames per second of the source, at which a recording will play; 0.0: it does not say.
 
@@ -53,7 +55,7 @@ class Drawing:
             window = str(self._show) == WINDOW
             made = Screen(label) if window else VideoWriter(self._show, nominal or _USUAL_RATE, "the video")
             output = self._outputs[label] = made
-        picture = draw(_rgb(pixels, layout), result.predictions, self._tasks)
+        picture = draw(rgb(pixels, layout), result.predictions, self._tasks)
         caption(picture, f"{rate:.1f} frames per second" if rate else "")
         return output.write(np.asarray(picture))
 
@@ -65,9 +67,3 @@ class Drawing:
     ) -> None:
         for output in self._outputs.values():
             output.close()
-
-
-def _rgb(pixels: Pixels, layout: str) -> Pixels:
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., ::-1]) if layout == "bgr" else pixels

@@ -18,6 +18,7 @@ from mtl_deploy.runtime.show.video import WINDOW, FrameRate
 from mtl_deploy.runtime.streams.result import StreamResult
 
 from .capture import TIMEOUT, Frames
+from .colours import taken
 from .drawing import Drawing
 from .feed import Feed, Opened
 from .notify import Notifier
@@ -70,7 +71,7 @@ class Shot:
     Attributes:
         number: in its source, from 1; frames that were dropped have numbers too.
         time: of the system's clock, in seconds since 1970.
-        pixels: ``(H, W, 3)`` or ``(H, W) uint8``; None where nothing is drawn.
+        pixels: the frame as it was read; None where nothing is drawn.
         layout: of the pixels.
     """
 
@@ -218,11 +219,12 @@ class _Player:
         feed = next(one for one in self._feeds if one.source is source)
         shot = Shot(feed.frames, time.time(), None if self._show is None else frame, opened.layout)
         boxes = self._options.boxes
+        image, layout = taken(frame, opened.layout, self._model.signature.preprocessing)
         self._stream.submit(
-            frame,
+            image,
             source=source.label,
             tag=shot,
-            layout=opened.layout,
+            layout=layout,
             boxes=boxes,
             margin=self._options.margin,
             keys=None if boxes is None else range(len(boxes)),

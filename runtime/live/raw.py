@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.errors import ImageError, MtlWarning, OptionError
-from mtl_deploy.runtime.show.video import opencv
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -57,24 +56,6 @@ class RawFormat:
         return {"gray": (self.height, self.width), "yuyv": (self.height, self.width, 2)}.get(
             self.name, (self.height, self.width, 3)
         )
-
-    @property
-    def layout(self) -> str:
-        """Of the pictures that :meth:`picture` returns."""
-        return self.name if self.name in ("bgr", "rgb", "gray") else "rgb"
-
-    def picture(self, frame: Pixels) -> Pixels:
-        """Return a frame as a picture of :attr:`layout`: colours of NV12 and YUYV are converted by OpenCV (BT.601, limited range).
-
-        Raises:
-            ImageError: OpenCV is needed and not installed.
-        """
-        if self.name not in ("nv12", "yuyv"):
-            return frame
-        cv2 = opencv(f"--raw {self}")
-        code = cv2.COLOR_YUV2RGB_NV12 if self.name == "nv12" else cv2.COLOR_YUV2RGB_YUYV
-        converted: Pixels = cv2.cvtColor(frame, code)
-        return converted
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}:{self.name}"
@@ -121,11 +102,11 @@ class RawFrames:
         self, descriptor: int, form: RawFormat, name: str, stopped: Callable[[], bool] = lambda: False
     ) -> None:
         self._descriptor, self._form, self._name, self._stopped = descriptor, form, name, stopped
-        self.layout = form.layout
+        self.layout = form.name
         _enlarge(descriptor)
 
     def __iter__(self) -> Iterator[Pixels]:
-        """Yield pictures, each an array of its own: ``(H, W, 3)`` or ``(H, W) uint8``.
+        """Yield frames of the format's shape, each an array of its own.
 
         Warns:
             CutFrameWarning: the last frame is not whole; it is left out.
@@ -139,7 +120,7 @@ class RawFrames:
             got = self._fill(memoryview(frame.data))
             if got == len(frame):
                 count += 1
-                yield self._form.picture(frame.reshape(self._form.shape))
+                yield frame.reshape(self._form.shape)
                 continue
             if not self._stopped():
                 self._tell(got, len(frame), count)
