@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtl_deploy.runtime.console.command import parser, run_command
 from mtl_deploy.runtime.console.visible import visible
@@ -113,15 +114,16 @@ def _infer(arguments: argparse.Namespace) -> int:
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
     show = None if arguments.show is None else Path(arguments.show)
     options = play_options(arguments, show, arguments.box)
-    with load(
-        arguments.model,
-        precision=arguments.precision,
-        backend=arguments.backend,
-        providers=arguments.provider,
-        tasks=tasks,
-        threads=arguments.threads,
-        layout=arguments.layout or "rgb",
-    ) as model:
+    named = {} if arguments.layout is None else {"layout": arguments.layout}
+    loading: dict[str, Any] = {
+        "precision": arguments.precision,
+        "backend": arguments.backend,
+        "providers": arguments.provider,
+        "tasks": tasks,
+        "threads": arguments.threads,
+        **named,
+    }
+    with load(arguments.model, **loading) as model:
         channels = model.signature.preprocessing.channel_count
         files = [] if sources else list(_files(map(Path, arguments.images), channels))
         videos = [Path(source.text) for source in sources]
