@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.bulk.predicting import Box, Outcome, outcomes
+from mtl_deploy.runtime.bulk.writing import JsonLines, Writer, check_suffix, writer_of
+from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.visible import visible
-from mtl_deploy.runtime.files.output_file import placed
+from mtl_deploy.runtime.files.output_file import check_outputs, placed
 from mtl_deploy.runtime.images.files import images_in
-from mtl_deploy.runtime.live.command import play_command
+from mtl_deploy.runtime.live.command import STANDARD_OUTPUT, play_command
 from mtl_deploy.runtime.live.options import NAMES, add_live_options, play_options
 from mtl_deploy.runtime.live.sources import Source, source_of, told_apart
 from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
 
-from .cli_output import Box, Document, PredictionTable
+from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
 from .model import Model
@@ -130,15 +134,7 @@ def _infer(arguments: argparse.Namespace) -> int:
         targets = show_targets(arguments.show, files, videos, force=arguments.force)
         if sources:
             return play_command(model, sources, options, output=arguments.output, as_json=arguments.json)
-        return _images(
-            model,
-            files,
-            targets,
-            arguments.box,
-            arguments.margin,
-            as_json=arguments.json,
-            force=arguments.force,
-        )
+        return _images(model, files, targets, arguments)
 
 
 def _sources(images: Sequence[str]) -> list[Source]:
@@ -163,52 +159,79 @@ def _check_options(arguments: argparse.Namespace, sources: Sequence[Source]) -> 
             f"--layout {arguments.layout}: for .npy files; of a pipe it is part of --raw, a video says its own"
         )
     if not sources:
-        given = next((name for name in (*NAMES, "output") if getattr(arguments, name) is not None), None)
+        given = next((name for name in NAMES if getattr(arguments, name) is not None), None)
         if given is not None:
             raise OptionError(f"--{given}: for videos and live sources; {arguments.images[0]} is taken for images")
+        if arguments.output not in (None, STANDARD_OUTPUT):
+            check_suffix(Path(arguments.output))
 
 
-def _images(
-    model: Model,
-    files: Sequence[Path],
-    targets: Sequence[Path | None],
-    cut: Sequence[Box] | None,
-    margin: float,
-    *,
-    as_json: bool,
-    force: bool,
-) -> int:
-    """Predict image by image, and free each before the next: maps are large."""
-    artifact = None if model.artifact is None else model.artifact.path
-    names = [task.name for task in model.tasks]
-    output = Document(sys.stdout, artifact, model.backend.details) if as_json else PredictionTable(sys.stdout, names)
-    bad = 0
-    stopped: str | None = "interrupted"
-    try:
-        for file, target in zip(files, targets, strict=True):
-            try:
-                if cut is not None:
-                    rows: list[dict[str, Prediction]] = model.predict(file, boxes=cut, margin=margin)
-                    output.add_boxes(file, cut, rows)
-                    continue
-                predictions = model.predict(file)
-                if target is not None:
-                    _draw(model, file, predictions, target, force=force)
-                output.add(file, predictions)
-            except ImageError as error:
-                bad += 1
-                output.leave_out(file, str(error))
-                sys.stderr.write(f"left out: {visible(str(error))}\n")
-        stopped = None
-    except MtlError as error:
-        stopped = str(error)
-        raise
-    finally:
-        output.finish(stopped)
+def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], arguments: argparse.Namespace) -> int:
+    """Predict images, and print or write each as it comes: maps are large."""
+    boxes: Sequence[Box] | None = arguments.box
+    began = time.perf_counter()
+    found = outcomes(model, files, boxes, arguments.margin)
+    with _images_output(model, files, arguments) as (output, to_file), closing(found):
+        progress = Progress(quiet=not to_file)
+        done = bad = 0
+        stopped: str | None = "interrupted"
+        try:
+            for outcome in found:
+                target = targets[done]
+                done += 1
+                shown = outcome if target is None else _drawn(model, outcome, target, force=arguments.force)
+                output.add(shown)
+                if shown.error is not None:
+                    bad += 1
+                    sys.stderr.write(f"left out: {visible(str(shown.error))}\n")
+                rate = done / (time.perf_counter() - began)
+                if done % 10 == 0 or done == len(files):
+                    progress.update(f"{done} of {len(files)} images, {rate:.1f} per second")
+                del outcome, shown  # maps are large: free them before the next are made
+            stopped = None
+        except MtlError as error:
+            stopped = str(error)
+            raise
+        finally:
+            progress.update("")
+            output.finish(stopped)
+    if to_file:
+        rate = len(files) / (time.perf_counter() - began)
+        sys.stdout.write(f"{len(files)} images, {bad} left out, {rate:.1f} per second\n")
     return ImageError.exit_code if bad else 0
 
 
-def _draw(model: Model, file: Path, predictions: dict[str, Prediction], target: Path, *, force: bool) -> None:
+@contextmanager
+def _images_output(
+    model: Model, files: Sequence[Path], arguments: argparse.Namespace
+) -> Iterator[tuple[Writer | Document | PredictionTable, bool]]:
+    """Yield where predictions go, and whether that is a file; it is put in its place once it is whole."""
+    boxes: Sequence[Box] | None = arguments.box
+    if arguments.output not in (None, STANDARD_OUTPUT):
+        path = Path(arguments.output)
+        check_outputs("--output", [path], files, force=arguments.force)
+        with placed("--output", path, force=arguments.force) as beside:
+            yield writer_of(beside, model.tasks, boxes), True
+    elif arguments.output is not None:
+        yield JsonLines(sys.stdout, boxes, own=False), False
+    elif arguments.json:
+        artifact = None if model.artifact is None else model.artifact.path
+        yield Document(sys.stdout, artifact, model.backend.details, boxes), False
+    else:
+        yield PredictionTable(sys.stdout, [task.name for task in model.tasks], boxes), False
+
+
+def _drawn(model: Model, outcome: Outcome, target: Path, *, force: bool) -> Outcome:
+    """Draw an image, unless it has no predictions."""
+    if outcome.error is None:
+        try:
+            _draw(model, outcome.file, outcome.predictions, target, force=force)
+        except ImageError as error:
+            return Outcome(outcome.file, {}, error=error)
+    return outcome
+
+
+def _draw(model: Model, file: Path, predictions: Mapping[str, Prediction], target: Path, *, force: bool) -> None:
     from mtl_deploy.runtime.images.loading import original_pixels
     from mtl_deploy.runtime.show.picture import show
 

@@ -6,16 +6,14 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
+from mtl_deploy.runtime.bulk.predicting import Box, Outcome
 from mtl_deploy.runtime.console.command import is_number, table
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
 JSON_VERSION = 1
-Box = tuple[float, ...]
-"""``x, y, width, height`` in pixels of the image."""
 _NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\]")  # a line break is never inside a text: there it is escaped
 _WIDTHS_FROM = 64  # rows that set the columns' widths; later ones are printed one by one
 
@@ -26,23 +24,25 @@ class PredictionTable:
     Args:
         out: where to write.
         names: of the tasks.
+        boxes: that were cut out of every image; None: images were taken whole.
     """
 
-    def __init__(self, out: TextIO, names: Sequence[str]) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, names: Sequence[str], boxes: Sequence[Box] | None = None) -> None:
+        self._out, self._boxes = out, boxes
         self._names = list(names)
         self._rows: list[list[str]] = []
         self._widths: list[int] | None = None
         self._right: list[bool] = []
 
-    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Print an image's predictions."""
-        self._add(str(file), predictions)
-
-    def add_boxes(self, file: Path, boxes: Sequence[Box], rows: Sequence[Mapping[str, Prediction]]) -> None:
-        """Print the predictions of boxes in an image, a row for each."""
-        for box, predictions in zip(boxes, rows, strict=True):
-            self._add(f"{file} [{','.join(f'{number:g}' for number in box)}]", predictions)
+    def add(self, outcome: Outcome) -> None:
+        """Print an image's predictions, or a row for each box; one that was left out is named on standard error."""
+        if outcome.error is not None:
+            return
+        if self._boxes is None:
+            self._add(str(outcome.file), outcome.predictions)
+            return
+        for box, predictions in zip(self._boxes, outcome.boxes or (), strict=True):
+            self._add(f"{outcome.file} [{','.join(f'{number:g}' for number in box)}]", predictions)
 
     def _add(self, name: str, predictions: Mapping[str, Prediction]) -> None:
         row = [name, *(str(predictions[name]) for name in self._names)]
@@ -55,9 +55,6 @@ class PredictionTable:
         self._out.write(
             "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in cells).rstrip() + "\n"
         )
-
-    def leave_out(self, file: Path, reason: str) -> None:
-        """Note an image that was not predicted; standard error names it."""
 
     def finish(self, stopped: str | None = None) -> None:  # noqa: ARG002 - standard error names it
         """Print what is left."""
@@ -82,33 +79,29 @@ class Document:
         out: where to write.
         artifact: path of the artifact that runs; None: a lone graph.
         backend: what runs it.
+        boxes: as for :class:`PredictionTable`.
     """
 
-    def __init__(self, out: TextIO, artifact: str | None, backend: str) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, artifact: str | None, backend: str, boxes: Sequence[Box] | None = None) -> None:
+        self._out, self._boxes = out, boxes
         head = _dump({"schema_version": JSON_VERSION, "artifact": artifact, "backend": backend})
         self._out.write(head.removesuffix("\n}") + ',\n  "predictions": [')
         self._count = 0
         self._left_out: TextIO = tempfile.SpooledTemporaryFile(1 << 20, "w+", encoding="utf-8")  # type: ignore[assignment] # noqa: SIM115
         self._left_count = 0
 
-    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Write an image's predictions."""
-        self._add({"image": str(file), "tasks": _tasks(predictions)})
-
-    def add_boxes(self, file: Path, boxes: Sequence[Box], rows: Sequence[Mapping[str, Prediction]]) -> None:
-        """Write the predictions of boxes in an image."""
-        found = [{"box": list(box), "tasks": _tasks(row)} for box, row in zip(boxes, rows, strict=True)]
-        self._add({"image": str(file), "boxes": found})
+    def add(self, outcome: Outcome) -> None:
+        """Write an image's predictions, or note that it has none."""
+        entry = outcome.to_dict(self._boxes)
+        if outcome.error is None:
+            self._add(entry)
+            return
+        self._left_out.write(_entry({"image": entry["image"], "reason": entry["error"]}, first=not self._left_count))
+        self._left_count += 1
 
     def _add(self, entry: dict[str, Any]) -> None:
         self._out.write(_entry(entry, first=not self._count))
         self._count += 1
-
-    def leave_out(self, file: Path, reason: str) -> None:
-        """Note an image that was not predicted."""
-        self._left_out.write(_entry({"image": str(file), "reason": reason}, first=not self._left_count))
-        self._left_count += 1
 
     def finish(self, stopped: str | None = None) -> None:
         """Write the rest.
@@ -126,10 +119,6 @@ class Document:
             self._out.write(f',\n  "stopped": {_dump(stopped)}')
         self._out.write("\n}\n")
         self._out.flush()
-
-
-def _tasks(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
-    return {name: prediction.to_dict() for name, prediction in predictions.items()}
 
 
 def _entry(value: dict[str, Any], *, first: bool) -> str:
