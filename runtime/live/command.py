@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -65,5 +65,8 @@ def _opened(output: str | None, sources: Sequence[Source], *, force: bool) -> It
         raise OptionError(f"--output {output}: exists; pass --force to replace it, or name another place") from error
     except OSError as error:
         raise OptionError(f"--output {output}: {describe(error)}") from error
-    with file:
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # each line is flushed, and whoever wrote it was told
+            file.close()
