@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+_PATIENCE = 2.0  # seconds that a manager may be too busy to listen
+
 
 class Notifier:
     """Tells the service manager how the process is; does nothing where no manager has asked, by ``NOTIFY_SOCKET``.
@@ -41,6 +43,8 @@ class Notifier:
     def close(self) -> None:
         """Say that the service ends."""
         self._stopped.set()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(1.0)  # a sign of life that comes later than the end would confuse
         self._send("STOPPING=1")
 
     def __enter__(self) -> Notifier:
@@ -64,7 +68,7 @@ class Notifier:
         name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-                connection.setblocking(False)
+                connection.settimeout(_PATIENCE)
                 connection.sendto(message.encode(), name)
         except OSError:  # nobody listens any more; the work is more important
             return

@@ -159,9 +159,9 @@ class _Player:
     def play(self) -> int:
         """Run until all sources have ended, and return the number of frames that were predicted."""
         with ExitStack() as stack:
-            notifier = stack.enter_context(Notifier(self._alive))
             drawing = None if self._show is None else stack.enter_context(Drawing(self._show, self._model.tasks))
             stack.callback(self._end)
+            notifier = stack.enter_context(Notifier(self._alive))
             for feed in self._feeds:
                 feed.start()
             stack.enter_context(_repeated(self._options.stats, partial(self._say, notifier)))

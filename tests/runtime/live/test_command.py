@@ -82,6 +82,16 @@ def test_raw_frames_come_from_a_pipe(make_bundle: MakeBundle, name: str) -> None
     assert found[0]["latency_ms"] > 0
 
 
+def test_a_slow_task_says_how_old_its_value_is(make_bundle: MakeBundle) -> None:
+    ended = run(make_bundle(), "-", "--raw=12x8:rgb", "--output=-", "--every=race=2", given=FRAMES.tobytes())
+    first, second, third = (json.loads(each) for each in ended.stdout.splitlines())
+    assert "ages" not in first
+    assert second["ages"]["race"]["frames"] == 1
+    assert second["ages"]["race"]["seconds"] >= 0
+    assert second["tasks"]["race"] == first["tasks"]["race"]
+    assert "ages" not in third
+
+
 def test_a_last_frame_that_is_cut_off_is_said(make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     ended = run(bundle, "-", "--raw", "12x8:rgb", given=FRAMES.tobytes()[:-5])
@@ -194,7 +204,7 @@ def test_statistics_are_printed(make_bundle: MakeBundle) -> None:
 
 
 def test_systemd_is_told(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, Camera(frames=6, hangs=True) as camera:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, Camera() as camera:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(WAIT)
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}

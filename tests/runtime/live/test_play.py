@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import pytest
 
 from mtl_deploy.runtime import OptionError, RunError, load
 from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.live import play as player
 from mtl_deploy.runtime.live.play import PlayOptions, Shot, play
 from mtl_deploy.runtime.live.raw import raw_format
 from mtl_deploy.runtime.streams import StreamResult
 from tests.clips import clip, frames_of, source
 from tests.runtime.live.servers import Camera
+from tests.runtime.streams.gated import gated
 
 pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
 
@@ -144,6 +149,50 @@ def test_several_cameras_have_results_of_their_own(make_bundle: MakeBundle) -> N
         numbers = [shot.number for one, shot in zip(told.results, told.shots, strict=True) if one.source == label]
         assert numbers == sorted(numbers)
         assert numbers[0] == 1
+
+
+def test_the_watchdog_is_not_fed_while_the_model_hangs(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "_HANGS", 0.3)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+
+    def heard(manager: socket.socket, seconds: float) -> list[str]:
+        until, found = time.monotonic() + seconds, []
+        while (left := until - time.monotonic()) > 0:
+            manager.settimeout(left)
+            with suppress(TimeoutError):
+                found.append(manager.recv(4096).decode())
+        return found
+
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        gated(make_bundle()) as (model, gate),
+        Camera() as camera,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        told = Told(lambda results: len(results) > 40)
+        gate.open.clear()
+
+        def work() -> None:
+            with pytest.raises(Told.EnoughError):
+                play(model, [source(camera.url)], told)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert gate.begun.acquire(timeout=60)
+        heard(manager, 1.0)  # until it is taken to hang
+        assert heard(manager, 0.5) == []
+        gate.open.set()
+        manager.settimeout(60)
+        found = [manager.recv(4096).decode()]
+        while found[-1] != "STOPPING=1":
+            found.append(manager.recv(4096).decode())
+        thread.join()
+        assert heard(manager, 0.1) == []  # nothing behind the end
+    assert "WATCHDOG=1" in found
 
 
 def test_boxes_are_cut_out_of_each_frame(tmp_path: Path, make_bundle: MakeBundle) -> None:
