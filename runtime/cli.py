@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtl_deploy.runtime.bulk.predicting import Box, Outcome, outcomes
+from mtl_deploy.runtime.bulk.box_file import boxes_by_file
+from mtl_deploy.runtime.bulk.predicting import Box, Boxes, Outcome, outcomes
 from mtl_deploy.runtime.bulk.writing import JsonLines, Writer, check_suffix, writer_of
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.visible import visible
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X,Y,W,H",
         help="cut this box out of each image or frame, in its pixels; may be given several times",
     )
+    made.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help='cut out of each image the boxes that this file has for it: JSON lines, {"image": "a.jpg", "boxes": [[x, y, width, '
+        "height]]}, or CSV with the columns image,x,y,width,height",
+    )
     made.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="of a box's size, cut out around it")
     made.add_argument("--layout", metavar="NAME", help="rgb, bgr or gray: the colours in .npy files (default: rgb)")
     add_live_options(made)
@@ -150,10 +157,17 @@ def _check_options(arguments: argparse.Namespace, sources: Sequence[Source]) -> 
     """Refuse options that would have no effect."""
     if not (math.isfinite(arguments.margin) and arguments.margin >= 0):
         raise OptionError(f"--margin {arguments.margin:g}: give a share of a box's size, 0 or more, such as 0.2")
-    if arguments.box is not None and arguments.show is not None:
+    if arguments.box is not None and arguments.boxes is not None:
+        raise OptionError("--box and --boxes: give one of the two")
+    boxed = arguments.box is not None or arguments.boxes is not None
+    if boxed and arguments.show is not None:
         raise OptionError("--show: draws predictions of whole images; leave --box out, or --show")
-    if arguments.margin and arguments.box is None:
+    if arguments.margin and not boxed:
         raise OptionError(f"--margin {arguments.margin:g}: is cut out around boxes, and there are none; give --box")
+    if sources and arguments.boxes is not None:
+        raise OptionError(
+            f"--boxes {arguments.boxes}: of images; a video or live source takes --box, the same for all frames"
+        )
     if sources and arguments.layout is not None:
         raise OptionError(
             f"--layout {arguments.layout}: for .npy files; of a pipe it is part of --raw, a video says its own"
@@ -168,9 +182,8 @@ def _check_options(arguments: argparse.Namespace, sources: Sequence[Source]) -> 
 
 def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], arguments: argparse.Namespace) -> int:
     """Predict images, and print or write each as it comes: maps are large."""
-    boxes: Sequence[Box] | None = arguments.box
     began = time.perf_counter()
-    found = outcomes(model, files, boxes, arguments.margin)
+    found = outcomes(model, files, _boxes(files, arguments), arguments.margin)
     with _images_output(model, files, arguments) as (output, to_file), closing(found):
         progress = Progress(quiet=not to_file)
         done = bad = 0
@@ -206,19 +219,26 @@ def _images_output(
     model: Model, files: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[tuple[Writer | Document | PredictionTable, bool]]:
     """Yield where predictions go, and whether that is a file; it is put in its place once it is whole."""
-    boxes: Sequence[Box] | None = arguments.box
     if arguments.output not in (None, STANDARD_OUTPUT):
         path = Path(arguments.output)
         check_outputs("--output", [path], files, force=arguments.force)
         with placed("--output", path, force=arguments.force) as beside:
-            yield writer_of(beside, model.tasks, boxes), True
+            yield writer_of(beside, model.tasks, boxed=arguments.box is not None or arguments.boxes is not None), True
     elif arguments.output is not None:
-        yield JsonLines(sys.stdout, boxes, own=False), False
+        yield JsonLines(sys.stdout, own=False), False
     elif arguments.json:
         artifact = None if model.artifact is None else model.artifact.path
-        yield Document(sys.stdout, artifact, model.backend.details, boxes), False
+        yield Document(sys.stdout, artifact, model.backend.details), False
     else:
-        yield PredictionTable(sys.stdout, [task.name for task in model.tasks], boxes), False
+        yield PredictionTable(sys.stdout, [task.name for task in model.tasks]), False
+
+
+def _boxes(files: Sequence[Path], arguments: argparse.Namespace) -> Boxes | None:
+    """Return what gives the boxes in an image: those of a file, or the same for all."""
+    if arguments.boxes is not None:
+        return boxes_by_file(Path(arguments.boxes), files)
+    given: Sequence[Box] | None = arguments.box
+    return None if given is None else lambda _: given
 
 
 def _drawn(model: Model, outcome: Outcome, target: Path, *, force: bool) -> Outcome:

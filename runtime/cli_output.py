@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from mtl_deploy.runtime.bulk.predicting import Box, Outcome
+from mtl_deploy.runtime.bulk.predicting import Outcome
 from mtl_deploy.runtime.console.command import is_number, table
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
@@ -24,11 +24,10 @@ class PredictionTable:
     Args:
         out: where to write.
         names: of the tasks.
-        boxes: that were cut out of every image; None: images were taken whole.
     """
 
-    def __init__(self, out: TextIO, names: Sequence[str], boxes: Sequence[Box] | None = None) -> None:
-        self._out, self._boxes = out, boxes
+    def __init__(self, out: TextIO, names: Sequence[str]) -> None:
+        self._out = out
         self._names = list(names)
         self._rows: list[list[str]] = []
         self._widths: list[int] | None = None
@@ -38,10 +37,10 @@ class PredictionTable:
         """Print an image's predictions, or a row for each box; one that was left out is named on standard error."""
         if outcome.error is not None:
             return
-        if self._boxes is None:
+        if outcome.cut is None:
             self._add(str(outcome.file), outcome.predictions)
             return
-        for box, predictions in zip(self._boxes, outcome.boxes or (), strict=True):
+        for box, predictions in zip(outcome.cut, outcome.boxes, strict=True):
             self._add(f"{outcome.file} [{','.join(f'{number:g}' for number in box)}]", predictions)
 
     def _add(self, name: str, predictions: Mapping[str, Prediction]) -> None:
@@ -79,11 +78,10 @@ class Document:
         out: where to write.
         artifact: path of the artifact that runs; None: a lone graph.
         backend: what runs it.
-        boxes: as for :class:`PredictionTable`.
     """
 
-    def __init__(self, out: TextIO, artifact: str | None, backend: str, boxes: Sequence[Box] | None = None) -> None:
-        self._out, self._boxes = out, boxes
+    def __init__(self, out: TextIO, artifact: str | None, backend: str) -> None:
+        self._out = out
         head = _dump({"schema_version": JSON_VERSION, "artifact": artifact, "backend": backend})
         self._out.write(head.removesuffix("\n}") + ',\n  "predictions": [')
         self._count = 0
@@ -92,7 +90,7 @@ class Document:
 
     def add(self, outcome: Outcome) -> None:
         """Write an image's predictions, or note that it has none."""
-        entry = outcome.to_dict(self._boxes)
+        entry = outcome.to_dict()
         if outcome.error is None:
             self._add(entry)
             return

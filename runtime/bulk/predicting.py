@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Box = tuple[float, ...]
 """``x, y, width, height`` in pixels of the image."""
+Boxes = Callable[[Path], Sequence[Box]]
+"""Gives the boxes in an image."""
 
 _BATCH = 16  # images that run together, where the artifact takes so many
 
@@ -29,27 +31,25 @@ class Outcome:
     Attributes:
         file: the image.
         predictions: by task; empty where there is an error, or boxes were cut out.
-        boxes: by box, in the order that they were given; None: the image was taken whole.
+        cut: the boxes that were cut out; None: the image was taken whole.
+        boxes: the predictions of each box.
         error: why it has no predictions; None: it has.
     """
 
     file: Path
     predictions: Mapping[str, Prediction]
-    boxes: Sequence[Mapping[str, Prediction]] | None = None
+    cut: Sequence[Box] | None = None
+    boxes: Sequence[Mapping[str, Prediction]] = ()
     error: ImageError | None = None
 
-    def to_dict(self, boxes: Sequence[Box] | None) -> dict[str, Any]:
-        """Return it ready for JSON: ``image`` with ``tasks``, or with ``boxes``, or with its ``error``.
-
-        Args:
-            boxes: that were cut out.
-        """
+    def to_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON: ``image`` with ``tasks``, or with ``boxes``, or with its ``error``."""
         entry: dict[str, Any] = {"image": str(self.file)}
         if self.error is not None:
             return entry | {"error": str(self.error)}
-        if boxes is None:
+        if self.cut is None:
             return entry | {"tasks": _tasks(self.predictions)}
-        rows = zip(boxes, self.boxes or (), strict=True)
+        rows = zip(self.cut, self.boxes, strict=True)
         return entry | {"boxes": [{"box": list(box), "tasks": _tasks(row)} for box, row in rows]}
 
 
@@ -58,7 +58,7 @@ def _tasks(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
 
 
 def outcomes(
-    model: Model, files: Sequence[Path], boxes: Sequence[Box] | None = None, margin: float = 0.0
+    model: Model, files: Sequence[Path], boxes: Boxes | None = None, margin: float = 0.0
 ) -> Generator[Outcome, None, None]:
     """Predict files and yield what came of each, in order.
 
@@ -68,7 +68,7 @@ def outcomes(
     Args:
         model: predicts.
         files: images.
-        boxes: to cut out of each image; None: it is taken whole.
+        boxes: gives those to cut out of an image; None: images are taken whole.
         margin: around each box.
 
     Raises:
@@ -83,24 +83,27 @@ def outcomes(
         for result in stream:
             if result.error is not None and not isinstance(result.error, ImageError):
                 raise result.error
-            rows = None if result.boxes is None else [one.predictions for one in result.boxes]
-            yield Outcome(result.tag, result.predictions, rows, result.error)
+            file, cut = result.tag
+            yield Outcome(file, result.predictions, cut, [one.predictions for one in result.boxes or ()], result.error)
 
 
-def _submit_all(stream: Stream, files: Sequence[Path], boxes: Sequence[Box] | None, margin: float) -> None:
+def _submit_all(stream: Stream, files: Sequence[Path], boxes: Boxes | None, margin: float) -> None:
     """Submit all files. Each source has one frame that waits, so that they run in order, as many together as there are sources."""
     try:
         for number, file in enumerate(files):
-            stream.submit(file, source=number % _BATCH, tag=file, boxes=boxes, margin=margin)
+            cut = None if boxes is None else boxes(file)
+            around = margin if cut is not None else 0.0
+            stream.submit(file, source=number % _BATCH, tag=(file, cut), boxes=cut, margin=around)
         stream.finish()
     except RunError:  # closed meanwhile
         return
 
 
-def _one(model: Model, file: Path, boxes: Sequence[Box] | None, margin: float) -> Outcome:
+def _one(model: Model, file: Path, boxes: Boxes | None, margin: float) -> Outcome:
+    cut = None if boxes is None else boxes(file)
     try:
-        if boxes is None:
+        if cut is None:
             return Outcome(file, model.predict(file))
-        return Outcome(file, {}, model.predict(file, boxes=boxes, margin=margin))
+        return Outcome(file, {}, cut, model.predict(file, boxes=cut, margin=margin))
     except ImageError as error:
-        return Outcome(file, {}, error=error)
+        return Outcome(file, {}, cut, error=error)

@@ -9,7 +9,7 @@ from typing import Any
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.predictions.decoding import Prediction, json_number, kind_of
 
-from .predicting import Box, Outcome
+from .predicting import Outcome
 
 NUMBER, TEXT = "number", "text"
 _SIDES = ("x", "y", "width", "height")
@@ -23,16 +23,16 @@ class Rows:
 
     Args:
         tasks: the model's.
-        boxes: cut out of every image, each of which is a row of its own; None: an image is a row.
+        boxed: whether boxes were cut out, each of which is a row of its own; an image without any then has none.
 
     Attributes:
         columns: names with :data:`NUMBER` or :data:`TEXT`, in order.
     """
 
-    def __init__(self, tasks: Sequence[Task], boxes: Sequence[Box] | None) -> None:
-        self._tasks, self._boxes = tasks, boxes
+    def __init__(self, tasks: Sequence[Task], *, boxed: bool) -> None:
+        self._tasks = tasks
         self.columns = {"image": TEXT}
-        if boxes is not None:
+        if boxed:
             self.columns |= dict.fromkeys(_SIDES, NUMBER)
         for task in tasks:
             self.columns[task.name] = NUMBER if _is_number(task) else TEXT
@@ -46,10 +46,10 @@ class Rows:
         empty["image"] = str(outcome.file).encode("utf-8", "backslashreplace").decode()
         if outcome.error is not None:
             yield empty | {"error": str(outcome.error)}
-        elif self._boxes is None:
+        elif outcome.cut is None:
             yield empty | self._cells(outcome.predictions)
         else:
-            for box, predictions in zip(self._boxes, outcome.boxes or (), strict=True):
+            for box, predictions in zip(outcome.cut, outcome.boxes, strict=True):
                 yield empty | dict(zip(_SIDES, box, strict=True)) | self._cells(predictions)
 
     def _cells(self, predictions: Mapping[str, Prediction]) -> dict[str, Any]:

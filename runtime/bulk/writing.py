@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import OptionError
 
-from .predicting import Box, Outcome
+from .predicting import Outcome
 from .rows import NUMBER, Rows
 
 _GROUP = 4096  # rows of a Parquet file that are held until they are written together
@@ -38,16 +38,15 @@ class JsonLines:
 
     Args:
         out: where to.
-        boxes: that were cut out of every image.
         own: whether it is closed at the end.
     """
 
-    def __init__(self, out: TextIO, boxes: Sequence[Box] | None, *, own: bool) -> None:
-        self._out, self._boxes, self._own = out, boxes, own
+    def __init__(self, out: TextIO, *, own: bool) -> None:
+        self._out, self._own = out, own
 
     def add(self, outcome: Outcome) -> None:
         """Write one line, at once."""
-        text = json.dumps(outcome.to_dict(self._boxes), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(outcome.to_dict(), ensure_ascii=False, allow_nan=False)
         self._out.write((text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()) + "\n")
         self._out.flush()
 
@@ -122,19 +121,19 @@ class Parquet:
         self._held = []
 
 
-def _lines(path: Path, _: Sequence[Task], boxes: Sequence[Box] | None) -> Writer:
-    return JsonLines(path.open("w", encoding="utf-8"), boxes, own=True)
+def _lines(path: Path, tasks: Sequence[Task], boxed: bool) -> Writer:  # noqa: ARG001 - one form for all
+    return JsonLines(path.open("w", encoding="utf-8"), own=True)
 
 
-def _csv(path: Path, tasks: Sequence[Task], boxes: Sequence[Box] | None) -> Writer:
-    return Csv(path, Rows(tasks, boxes))
+def _csv(path: Path, tasks: Sequence[Task], boxed: bool) -> Writer:
+    return Csv(path, Rows(tasks, boxed=boxed))
 
 
-def _parquet(path: Path, tasks: Sequence[Task], boxes: Sequence[Box] | None) -> Writer:
-    return Parquet(path, Rows(tasks, boxes))
+def _parquet(path: Path, tasks: Sequence[Task], boxed: bool) -> Writer:
+    return Parquet(path, Rows(tasks, boxed=boxed))
 
 
-_BY_SUFFIX: dict[str, Callable[[Path, Sequence[Task], Sequence[Box] | None], Writer]] = {
+_BY_SUFFIX: dict[str, Callable[[Path, Sequence[Task], bool], Writer]] = {
     ".jsonl": _lines,
     ".ndjson": _lines,
     ".csv": _csv,
@@ -153,6 +152,6 @@ def check_suffix(path: Path) -> None:
         raise OptionError(f"--output {path}: the suffix says the format: {', '.join(SUFFIXES)}; or - for JSON lines")
 
 
-def writer_of(path: Path, tasks: Sequence[Task], boxes: Sequence[Box] | None) -> Writer:
-    """Return what writes a file, by its suffix."""
-    return _BY_SUFFIX[path.suffix.lower()](path, tasks, boxes)
+def writer_of(path: Path, tasks: Sequence[Task], *, boxed: bool) -> Writer:
+    """Return what writes a file, by its suffix; see :class:`~mtl_deploy.runtime.bulk.rows.Rows`."""
+    return _BY_SUFFIX[path.suffix.lower()](path, tasks, boxed)

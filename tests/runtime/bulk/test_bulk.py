@@ -151,6 +151,65 @@ def test_boxes_are_rows_of_their_own(
     assert capsys.readouterr().err.count("left out: ") == 3
 
 
+@pytest.mark.parametrize("name", ["boxes.jsonl", "boxes.csv"])
+def test_each_image_has_boxes_of_its_own(
+    make_bundle: MakeBundle, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    given = {"000.png": [[0, 0, 10, 10], [3, 2, 4.5, 6]], "002.png": [[1, 1, 5, 5]], "absent.png": [[0, 0, 1, 1]]}
+    file = photos[0].parent / name  # which names the images of its own folder
+    if name.endswith("csv"):
+        lines = [f"{image},{','.join(map(str, box))}" for image, boxes in given.items() for box in boxes]
+        file.write_text("\n".join(["image,x,y,width,height", *lines]))
+    else:
+        lines = [json.dumps({"image": image, "boxes": [box]}) for image, boxes in given.items() for box in boxes]
+        file.write_text("\n".join([*lines, "", json.dumps({"image": "001.png", "boxes": []})]))
+    command = [str(make_bundle()), *map(str, photos[:3]), "--boxes", str(file), "--margin", "0.2"]
+    assert main([*command, "--output", "-"]) == 0
+    printed = capsys.readouterr()
+    assert "it also names 1 image beside those that are predicted, such as absent.png" in printed.err
+    entries = [json.loads(line) for line in printed.out.splitlines()]
+    assert [[box["box"] for box in entry["boxes"]] for entry in entries] == [given["000.png"], [], given["002.png"]]
+    with gated(tmp_path / "tiny.mtl") as (model, _):
+        expected = model.predict(photos[0], boxes=given["000.png"], margin=0.2)
+    found = [box["tasks"]["age"]["value"] for box in entries[0]["boxes"]]
+    assert found == pytest.approx([row["age"].value for row in expected], rel=1e-5)
+    assert main([*command, "--output", str(tmp_path / "a.csv")]) == 0
+    assert [row["image"] for row in rows_of(tmp_path / "a.csv")] == [str(photos[place]) for place in (0, 0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "image,x,y,w,h\n", "no column width"),
+        ("a.csv", "image,x,y,width,height\n000.png,1,2,3,zero\n", "line 2: a box is four numbers"),
+        ("a.csv", "image,x,y,width,height\n000.png,1,2,3\n", "line 2: a box is four numbers"),
+        ("a.jsonl", '{"image": "000.png", "boxes": [[1, 2, 3, 0]]}', "line 1: a box is four numbers"),
+        ("a.jsonl", '{"image": "000.png", "boxes": ["1234"]}', "line 1: a box is four numbers"),
+        ("a.jsonl", '{"image": "000.png"}', "line 1: boxes is null"),
+        ("a.jsonl", "[1, 2]", "line 1: an object with the name"),
+        ("a.jsonl", "{", "line 1: "),
+        ("a.jsonl", '{"image": "x.png", "boxes": []}', "names none of the images"),
+        ("a.jsonl", None, "No such file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_boxes_is_said(
+    make_bundle: MakeBundle,
+    photos: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str | None,
+    words: str,
+) -> None:
+    file = photos[0].parent / name
+    if content is not None:
+        file.write_text(content)
+    assert main([str(make_bundle()), str(photos[0]), "--boxes", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --boxes {file}: ")
+    assert words in error
+    assert len(error.splitlines()) == 1
+
+
 def test_json_lines_hold_broken_images_too(
     make_bundle: MakeBundle, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
