@@ -221,7 +221,7 @@ with Progress().step("Working") as say:
     assert "Working: all of it; 0.0 s" in text
 
 
-@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench"])
+@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench", "runtime.doctor"])
 def test_commands_print_their_completion(room: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 
