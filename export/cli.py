@@ -16,12 +16,13 @@ from mtl_deploy.export.packages.cli import add_package_arguments, package, repos
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
-from mtl_deploy.runtime.bundle.kinds.registry import examples
+from mtl_deploy.runtime.bundle.kinds.registry import KINDS, examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.errors import OptionError
 
 from .options.constants import parse_constants
@@ -128,7 +129,7 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "values with commas between; may be repeated",
     )
     network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with one [[task]] table per task")
-    network.add_argument(
+    task = network.add_argument(
         "--task",
         action="append",
         metavar=FORM,
@@ -137,6 +138,7 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "none, sigmoid, softmax or log_softmax; found in its graph if left out), scale, offset, threshold, valid_range, upsample, "
         "argmax or a field of the kind's own (docs/kinds.md)",
     )
+    offer(task, tuple(KINDS), sign="=")
 
 
 def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
@@ -157,12 +159,13 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 if 17 cannot express the graph"
     )
-    graphs.add_argument(
+    precision = graphs.add_argument(
         "--precision",
         metavar="LIST",
-        help=f"default: {','.join(DEFAULT_PRECISIONS)}, and int8 with --calibration-data; for a bundle: the graphs that get "
-        "engines",
+        help=f"of {', '.join(PRECISIONS)} (which makes int8.onnx and int8-cpu.onnx); default: {','.join(DEFAULT_PRECISIONS)}, and "
+        "int8 with --calibration-data; for a bundle: the graphs that get engines",
     )
+    offer(precision, PRECISIONS, sign=",")
     graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mtl_deploy.runtime.bundle.manifest import PRECISIONS
 from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.console.visible import unread, visible
 from mtl_deploy.runtime.files.output_file import placed
 from mtl_deploy.runtime.images.files import images_in
@@ -20,6 +22,7 @@ from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
 from .model import Model
+from .selection import BACKENDS, PROVIDERS
 
 _DESCRIPTION = """\
 Predict all tasks of a bundle on images, with one pass of the network per image, and show them in a picture. Video files and cameras
@@ -67,11 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("-f", "--force", action="store_true", help="replace existing files at --show; never an input")
     made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
-    made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
-    made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
-    made.add_argument(
+    precision = made.add_argument(
+        "--precision",
+        metavar="NAME",
+        help=f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}; int8 is int8-cpu on a processor (default: the faster of fp32 and "
+        "fp16 here)",
+    )
+    offer(precision, PRECISIONS)
+    backend = made.add_argument(
+        "--backend", metavar="NAME", help=f"{' or '.join(BACKENDS)} (default: an engine where one fits, else a graph)"
+    )
+    offer(backend, BACKENDS)
+    provider = made.add_argument(
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's execution providers, in order of preference"
     )
+    offer(provider, PROVIDERS)
     made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one per core)")
     return made
 

@@ -11,6 +11,8 @@ from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from .errors import BackendError
 
 BACKENDS = ("tensorrt", "onnxruntime")  # in order of preference
+PROVIDERS = ("CPU", "CUDA", "Tensorrt", "OpenVINO", "Dml", "CoreML", "Xnnpack")
+"""Execution providers of ONNX Runtime, without their suffix, that completion offers; each build has some of them."""
 
 
 @dataclass(frozen=True)

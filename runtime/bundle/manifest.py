@@ -28,6 +28,8 @@ SIGNATURE_FILE = f"{MANIFEST}.sig"
 UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
 FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
 SUFFIX = ".mtl"
+PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
+"""Of artifacts, in the order of tables: ``int8`` is TensorRT's style, ``int8-cpu`` the one that processors run fastest."""
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
 
 

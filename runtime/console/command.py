@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mtl_deploy import __version__
-from mtl_deploy.runtime.errors import MtlError, MtlWarning, OptionError
+from mtl_deploy.runtime.errors import MtlError, MtlWarning
 
+from .completion import script
+from .help import HelpFormatter
 from .interrupts import noting
 from .visible import terminal, visible, visible_output
 
@@ -24,9 +26,7 @@ _NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?( [^\s\d]+)*")
 
 def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Return a parser with what every command has: ``--version``, ``--print-completion`` and examples in its help."""
-    made = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(prog=prog, description=description, epilog=epilog, formatter_class=HelpFormatter)
     made.add_argument("--version", action="version", version=f"{prog} {__version__}")
     made.add_argument(
         "--print-completion",
@@ -45,11 +45,7 @@ class _Completion(argparse.Action):
         values: object,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        try:
-            import shtab
-        except ImportError:
-            raise OptionError("completion scripts need shtab: pip install 'mtl-deploy[completion]'") from None
-        print(shtab.complete(parser, shell=str(values)))  # noqa: T201
+        print(script(parser, str(values)))  # noqa: T201
         parser.exit(0)
 
 
