@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         help="sign the bundle with this Ed25519 private key in PEM; load(verify_key=...) checks it",
     )
     made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+    made.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress lines (in a log there is one at most every ten seconds)"
+    )
 
     _add_network_arguments(made)
     add_preprocessing_arguments(made)
@@ -240,19 +242,15 @@ def _print(bundle: Bundle, arguments: argparse.Namespace) -> None:
         json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        sys.stdout.write(_report(bundle))
+        from .report import report
+
+        sys.stdout.write(report(bundle, arguments.images or arguments.calibration_data, arguments.labels))
 
 
 def _require_libraries() -> None:
     for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
         if find_spec(name) is None:
             raise OptionError(f"mtl-export needs {name}, which is not installed: pip install 'mtl-deploy[export]'")
-
-
-def _report(bundle: Bundle) -> str:
-    from .report import report
-
-    return report(bundle)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mtl_deploy import __version__
@@ -17,7 +16,10 @@ from mtl_deploy.runtime.errors import MtlError, MtlWarning
 from .completion import script
 from .help import HelpFormatter
 from .interrupts import noting
-from .visible import terminal, visible, visible_output
+from .progress import Progress
+from .visible import visible, visible_output
+
+__all__ = ["INTERRUPTED", "Progress", "is_number", "parser", "run_command", "table"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -92,37 +94,6 @@ def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
         _say(f"warning: {' '.join(str(message).split())}")
 
     return show
-
-
-class Progress:
-    """Progress lines on standard error: shown on a terminal, silent when piped."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-
-    @contextmanager
-    def step(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show ``text`` while the block runs, then its seconds; yield a function that adds a result to the line."""
-        started = time.perf_counter()
-        text = visible(text)
-        results: list[str] = []
-        self._write(f"{text} ...", end="")
-        try:
-            yield results.append
-        except BaseException:
-            self._write(f"\r\033[K{text}: failed")
-            raise
-        seconds = time.perf_counter() - started
-        self._write(f"\r\033[K{text}: {'; '.join([*map(visible, results), f'{seconds:.1f} s'])}")
-
-    def update(self, text: str) -> None:
-        """Replace the current line; for counters inside a step."""
-        self._write(f"\r\033[K{visible(text)}", end="")
-
-    def _write(self, text: str, end: str = "\n") -> None:
-        if self._shown:
-            with suppress(OSError):  # a terminal that went away
-                print(text, end=end, file=terminal(sys.stderr), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
