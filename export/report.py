@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.export.engines.bundle_engines import describe_layers
+from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Bundle
 from mtl_deploy.runtime.console.command import table
@@ -60,7 +61,7 @@ def report(bundle: Bundle, images: Path | None = None, labels: Path | None = Non
         against = f"Each file against {truth}{seen_images}:\n{verified}\n{_parts(manifest.verification)}\n"
     following = "".join(f"  {line}\n" for line in next_commands(bundle, images, labels))
     return (
-        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"
         f"Next:\n{following}"
     )
@@ -102,6 +103,12 @@ def _int8(bundle: Bundle) -> str:
     from mtl_deploy.calibration.report import report as int8_report
 
     return int8_report(bundle) + "\n"
+
+
+def _targets(bundle: Bundle) -> str:
+    """Return which targets of ``--check-target`` read the graphs."""
+    graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.backend == "onnxruntime"]
+    return describe_targets(bundle.manifest.provenance.get("targets", []), graphs)
 
 
 def _half(bundle: Bundle) -> str:

@@ -18,6 +18,7 @@ from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
 from mtl_deploy.runtime.show.video import CAMERA, is_video
 
+from .cli_operands import check_operands
 from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
@@ -59,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl), or a graph or engine in one")
     made.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="IMAGE",
-        help="an image file, a folder of them, a video file, or camera:N",
+        help="an image file, a folder of them, a video file, or camera:N; one or more",
     )
     made.add_argument(
         "--show", metavar="PATH", help="draw the predictions: to an image file, a folder, a video file, or window"
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _infer(arguments: argparse.Namespace) -> int:
+    check_operands(arguments.model, arguments.images)
     videos = [path for path in arguments.images if is_video(path)]
     if videos and len(arguments.images) > 1:
         raise OptionError(f"{videos[0]}: pass a video or camera by itself")

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mtl_deploy.export.options.engines import EngineOptions
-from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.export.targets.check import check_targets, read_by
 from mtl_deploy.export.targets.linter import Target
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest, open_bundle
 from mtl_deploy.runtime.bundle.signing import load_signer
@@ -100,10 +100,10 @@ def update_bundle(
     builder = "" if verify else find_builder(options)
     if isinstance(builder, str) and not verify and signer is None:
         if targets and options.library in ("none", "auto"):
-            return replace(bundle, manifest=_noted(bundle.manifest, notes))
+            return replace(bundle, manifest=_noted(bundle.manifest, notes, targets))
         raise OptionError(builder or f"{source} is already a bundle; say with --engine how to build engines for it")
     with updating(source, output, force=force) as (bundle, claim), claim.writing() as folder:
-        manifest = _noted(bundle.manifest, notes)
+        manifest = _noted(bundle.manifest, notes, targets)
         copy_files(bundle, folder, share=claim.update)
         if isinstance(builder, str) and verify:
             engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
@@ -118,7 +118,11 @@ def update_bundle(
     return Bundle(claim.target, manifest)
 
 
-def _noted(manifest: Manifest, notes: Sequence[str]) -> Manifest:
+def _noted(manifest: Manifest, notes: Sequence[str], targets: Sequence[Target]) -> Manifest:
     earlier = manifest.provenance.get("notes", [])
     added = [*earlier, *(note for note in notes if note not in earlier)]
-    return replace(manifest, provenance=manifest.provenance | {"notes": added})
+    checked = {record["name"]: record for record in manifest.provenance.get("targets", [])}
+    graphs = [artifact for artifact in manifest.artifacts if artifact.backend == "onnxruntime"]
+    checked |= {record["name"]: record for record in read_by(targets, graphs)}
+    more = {"targets": list(checked.values())} if checked else {}
+    return replace(manifest, provenance=manifest.provenance | {"notes": added} | more)

@@ -26,6 +26,9 @@ from .operators import (
     quantized_type,
 )
 
+INT8_OPSET = "mtl-calibrate BUNDLE --calibration-data PHOTOS/ --opset 17"
+"""What makes INT8 graphs that TensorRT 8.6 reads."""
+
 _INT32 = 2**31
 
 
@@ -155,7 +158,10 @@ class _Linter:
         if nodes:
             more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
             problem += f", and {nodes[0]}{more} has a definition of opset {changed[nodes[0].op_type]} or later"
-        yield self._finding(f"opset {has}", problem, f"export again with --opset {min(reads, HIGHEST)}")
+        remedy = f"export again with --opset {min(reads, HIGHEST)}"
+        if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in self.model.all_nodes()):
+            remedy = f"make the INT8 graphs for it: {INT8_OPSET}, or mtl-export with --calibration-data and --opset 17"
+        yield self._finding(f"opset {has}", problem, remedy)
 
     def _uses(
         self, graph: OnnxGraph, outer: Mapping[str, OnnxTensor | None], outer_ranks: Mapping[str, int]

@@ -18,6 +18,7 @@ from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes, shown
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
+from .mistaken import no_bundle
 from .schema import MANIFEST as MANIFEST_SCHEMA
 from .signature import Signature
 from .tasks import Task
@@ -228,9 +229,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     try:
         data = parse_json(_content_of(folder))
     except FileNotFoundError as error:
-        raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except NotADirectoryError as error:
-        raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except OSError as error:
         raise BundleError(f"{file}: {describe(error)}") from error
     except DocumentError as error:
