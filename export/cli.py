@@ -18,6 +18,7 @@ from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
 from mtl_deploy.runtime.bundle.kinds.registry import KINDS, examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
+from mtl_deploy.runtime.bundle.mistaken import no_bundle
 from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
@@ -57,6 +58,8 @@ examples:
       on the device: builds engines for its GPU from the graphs of a bundle, without PyTorch
   mtl-export model.mtl --package ort model.ortpackage
       the bundle as ONNX Runtime's model package, a variant for each execution provider
+  mtl-export old.mtl --upgrade
+      a bundle of an earlier release, with its manifest in today's form
   mtl-export model.pt --check-target jetpack-6.0,tensorrt-10.3
       fails if a target's TensorRT could not read the graphs, and says what to change
 
@@ -93,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="KEY",
         help="sign the bundle with this Ed25519 private key in PEM; load(verify_key=...) checks it",
+    )
+    made.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="MODEL is a bundle of an earlier release: write its manifest as this release does, and change nothing else",
     )
     made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
     made.add_argument(
@@ -190,6 +198,8 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     path = arguments.checkpoint
     if (path / MANIFEST).is_file() or path.name == MANIFEST:
         require_bundle_options(arguments, parsed)
+        if arguments.upgrade and (arguments.package or arguments.triton or arguments.verify or arguments.check_target):
+            raise OptionError("--upgrade is a step of its own: upgrade the bundle first, then do the rest with another call")
         if arguments.package:
             sys.stdout.write(package(arguments, _precisions(arguments)))
         if arguments.triton:
@@ -198,6 +208,8 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             return 0
         _print(_update(arguments), arguments)
         return 0
+    if arguments.upgrade:
+        raise OptionError(f"--upgrade is for bundles; {no_bundle(path)}")
     if arguments.verify:
         raise OptionError(f"--verify runs the engines of a bundle, and {path} is not one; an export is always verified")
     if arguments.package or arguments.triton:
@@ -220,9 +232,19 @@ def _update(arguments: argparse.Namespace) -> Bundle:
     """Build engines for an existing bundle, or verify those it has; this needs neither torch nor onnx."""
     from mtl_deploy.export.engines.stage import update_bundle
 
+    from .upgrade import upgrade_bundle
+
     output = arguments.output
     if output is not None and output.suffix != SUFFIX:
         output = output / arguments.checkpoint.resolve().name
+    if arguments.upgrade:
+        return upgrade_bundle(
+            arguments.checkpoint,
+            output=output,
+            force=arguments.force,
+            sign=arguments.sign,
+            progress=Progress(quiet=arguments.quiet),
+        )
     return update_bundle(
         arguments.checkpoint,
         engine_options(arguments, _precisions(arguments) or None),

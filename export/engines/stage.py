@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from mtl_deploy.export.options.engines import EngineOptions
@@ -15,6 +14,7 @@ from mtl_deploy.runtime.bundle.signing import load_signer
 from mtl_deploy.runtime.bundle.writing import check_target, copy_files, updating, write_file, write_manifest
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.files.dates import created
 
 from .bundle_engines import Builder, build_engines, find_builder
 from .check import verify_engines
@@ -41,8 +41,7 @@ def add_engines(
     size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
     for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress, size):
         write_file(folder, engine.path, plan)
-        built = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        engines.append(replace(engine, details=engine.details | {"built": built}))
+        engines.append(replace(engine, details=engine.details | {"built": created()}))
     paths = {engine.path for engine in engines}
     kept = [artifact for artifact in manifest.artifacts if artifact.path not in paths]
     return _verified(Bundle(folder, replace(manifest, artifacts=(*kept, *engines))), engines, tolerances, progress)
