@@ -89,7 +89,7 @@ def _quantizes(bundle: Bundle) -> bool:
 def _stands_out(row: dict[str, Any]) -> bool:
     """Return whether a tensor's range fits badly enough to look at it: most tensors of most networks are at -35 dB or below."""
     noise = row.get("noise_db")
-    return (noise is not None and noise > _NOISY_DB) or row["clipped"] > _CLIPPED or row["unused"] > _UNUSED
+    return bool((noise is not None and noise > _NOISY_DB) or row["clipped"] > _CLIPPED or row["unused"] > _UNUSED)
 
 
 def _coverage(rows: list[dict[str, Any]]) -> str:
