@@ -18,12 +18,12 @@ from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
 from mtl_deploy.runtime.bundle.kinds.registry import KINDS, examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
-from mtl_deploy.runtime.bundle.mistaken import no_bundle
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.completion import offer
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import OptionError
 
 from .cli_text import DESCRIPTION, EPILOG

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.runtime.bundle.manifest import ENGINE_SUFFIXES, MANIFEST
-from mtl_deploy.runtime.bundle.mistaken import address_of, is_picture
+from mtl_deploy.runtime.console.mistaken import address_of, is_picture
 
 from .errors import OptionError
 

@@ -22,9 +22,9 @@ from mtl_deploy.runtime.bundle.manifest import (
     manifest_state,
     open_bundle,
 )
-from mtl_deploy.runtime.bundle.mistaken import no_bundle
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.onnx_format.check import check_graph

@@ -73,6 +73,9 @@ def test_the_wheel_holds_all_rooms_and_no_tests(wheel: Path) -> None:
     }
     assert ours == expected | {"mtl_deploy/__init__.py", "mtl_deploy/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    data = {f"mtl_deploy/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room).rglob("*.json")}
+    assert len(data) > 5
+    assert data <= set(names)
 
 
 def test_the_version_stands_in_one_place(wheel: Path) -> None:

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import BundleError, IntegrityError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes, shown
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
-from .mistaken import no_bundle
 from .schema import MANIFEST as MANIFEST_SCHEMA
 from .signature import Signature
 from .tasks import Task

@@ -15,10 +15,10 @@ from PIL import Image
 
 from mtl_deploy.runtime import OptionError, TaskError, load
 from mtl_deploy.runtime.backends.onnxruntime.backend import available_providers
-from mtl_deploy.runtime.bundle import mistaken
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.writing import write_manifest
 from mtl_deploy.runtime.cli import main
+from mtl_deploy.runtime.console import mistaken
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError
 from mtl_deploy.runtime.images import files
