@@ -14,7 +14,10 @@ from typing import Any
 from mtl_deploy.runtime.bulk.box_file import boxes_by_file
 from mtl_deploy.runtime.bulk.predicting import Box, Boxes, Outcome, outcomes
 from mtl_deploy.runtime.bulk.writing import JsonLines, Writer, check_suffix, writer_of
-from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.bundle.manifest import PRECISIONS
+from mtl_deploy.runtime.console.command import parser, run_command
+from mtl_deploy.runtime.console.completion import offer
+from mtl_deploy.runtime.console.progress import Progress
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.files.output_file import check_outputs, placed
 from mtl_deploy.runtime.images.files import images_in
@@ -24,10 +27,12 @@ from mtl_deploy.runtime.live.sources import Source, source_of, told_apart
 from mtl_deploy.runtime.predictions.decoding import Prediction
 from mtl_deploy.runtime.show.targets import show_targets
 
+from .cli_operands import check_operands
 from .cli_output import Document, PredictionTable
 from .errors import ImageError, MtlError, OptionError
 from .loading import load
 from .model import Model
+from .selection import BACKENDS, PROVIDERS
 
 _DESCRIPTION = """\
 Predict all tasks of a bundle on images, with one pass of the network per image, and show them in a picture. Videos, cameras and
@@ -68,10 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("model", metavar="MODEL", help="a bundle (NAME.mtl), or a graph or engine in one")
     made.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         metavar="IMAGE",
-        help="an image file, a folder of them, or a video file; live: camera:N, /dev/videoN, rtsp:// or http://, a GStreamer "
-        "pipeline, or - for raw frames",
+        help="an image file, a folder of them, or a video file, one or more; live: camera:N, /dev/videoN, rtsp:// or http://, a "
+        "GStreamer pipeline, or - for raw frames",
     )
     made.add_argument(
         "--show", metavar="PATH", help="draw the predictions: to an image file, a folder, a video file, or window"
@@ -84,11 +89,21 @@ def _parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", help="JSON lines, one for each frame, to this file, or - (standard output)"
     )
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
-    made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
-    made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
-    made.add_argument(
+    precision = made.add_argument(
+        "--precision",
+        metavar="NAME",
+        help=f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}; int8 is int8-cpu on a processor (default: the faster of fp32 and "
+        "fp16 here)",
+    )
+    offer(precision, PRECISIONS)
+    backend = made.add_argument(
+        "--backend", metavar="NAME", help=f"{' or '.join(BACKENDS)} (default: an engine where one fits, else a graph)"
+    )
+    offer(backend, BACKENDS)
+    provider = made.add_argument(
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's execution providers, in order of preference"
     )
+    offer(provider, PROVIDERS)
     made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one per core)")
     made.add_argument(
         "--box",
@@ -120,7 +135,7 @@ def _box(text: str) -> Box:
 
 
 def _infer(arguments: argparse.Namespace) -> int:
-    sources = _sources(arguments.images)
+    sources = _sources(arguments.model, arguments.images)
     _check_options(arguments, sources)
     tasks = None if arguments.tasks is None else [name.strip() for name in arguments.tasks.split(",")]
     show = None if arguments.show is None else Path(arguments.show)
@@ -144,8 +159,9 @@ def _infer(arguments: argparse.Namespace) -> int:
         return _images(model, files, targets, arguments)
 
 
-def _sources(images: Sequence[str]) -> list[Source]:
+def _sources(model: str, images: Sequence[str]) -> list[Source]:
     """Return the videos and live sources; either all that is named is of these, or nothing."""
+    check_operands(model, images)
     found = [source_of(text) for text in images]
     sources = [source for source in found if source is not None]
     if sources and len(sources) < len(found):

@@ -24,11 +24,13 @@ from mtl_deploy.runtime.bundle.manifest import (
 )
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.images.layout import Layout, layout_of
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .load_options import check_load_options
 from .model import Model, unique_names
 from .selection import BACKENDS, select
 
@@ -101,6 +103,7 @@ def load(
         "verify_key": verify_key,
         "layout": layout_of(layout),
     }
+    check_load_options(options)
     again = (_load_again, (str(Path(path).absolute()), options))
     return _of_one_bundle(path, lambda: _load(path, again=again, **options))
 
@@ -235,7 +238,7 @@ def _find(
     if backend not in (None, *BACKENDS):
         raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
     if not file.is_file():
-        raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
+        raise BundleError(no_bundle(file))
     if precision is not None:
         raise OptionError(
             f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
@@ -251,7 +254,7 @@ def _find(
             "can run code); pass its path there"
         )
     if file.suffix != ".onnx":
-        raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
+        raise BundleError(no_bundle(file, "a bundle or an .onnx graph"))
     return _Found(None, None, None, file)
 
 

@@ -241,6 +241,10 @@ def _from_files(
     if coco and not dense and not values:
         reason = f"{labels}: no task of this network has labels in COCO's format; give a CSV file or a folder"
         raise OptionError("; ".join(noted) or reason)
+    if file is not None and columns and not values and not dense:
+        drawn = f" of the {len(loaded.paths)} images that were drawn; use more with --calibration-samples"
+        none = drawn if len(loaded.paths) < len(usable) else f" of {source}: its cells are empty"
+        raise OptionError(f"{labels}: no label of any task is of an image{none}, or leave --labels out")
     if labels is not None and file is None and not dense and not columns:
         raise OptionError(
             f"{labels}: holds no labels that a task of this network reads: maps are in a folder TASK, boxes and points in "

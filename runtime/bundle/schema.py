@@ -182,6 +182,9 @@ _PROVENANCE: Schema = _object(
     left_out=_map(_TEXT),
     verification_images=_TEXT,
     stress=_list(_STRESS),
+    targets=_list(
+        _object("name library version graphs", name=_TEXT, library=_TEXT, version=_TEXT, graphs=_list(_PATH))
+    ),
 )
 _REFERENCE: Schema = _object("", **_FILE, images=_COUNT)
 _COVERAGE: Schema = _object(

@@ -78,7 +78,7 @@ def test_hidden_files_of_a_folder_are_passed_over(
         (["absent.mtl", "x.png"], "no such file or bundle"),
         (["{bundle}", "{empty}"], "no image in this folder"),
         (["{bundle}", "x.png", "--tasks", "height"], "no task is called 'height'"),
-        (["{bundle}", "x.png", "--precision", "int8"], "no artifact for int8"),
+        (["{bundle}", "x.png", "--precision", "int8"], "has no int8 artifact; it has fp32.onnx"),
     ],
     ids=["bundle", "folder", "task", "precision"],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_deploy.runtime.console.command import Progress, run_command, table
+from mtl_deploy.runtime.console.command import run_command, table
 from mtl_deploy.runtime.console.interrupts import PATIENCE, held
 from mtl_deploy.runtime.errors import MtlError, OptionError, VerificationError
 from tests.pipes import without_a_reader
@@ -268,29 +268,7 @@ def test_tables_align_numbers_to_the_right() -> None:
     assert table(["task"], []).splitlines() == ["task", "----"]
 
 
-def test_progress_is_silent_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress().step("Working") as say:
-        say("done")
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_progress_shows_each_step_with_its_result_on_a_terminal() -> None:
-    leader, follower = os.openpty()
-    code = """
-from mtl_deploy.runtime.console.command import Progress
-with Progress().step("Working") as say:
-    say("all of it")
-"""
-    subprocess.run([sys.executable, "-c", code], stderr=follower, check=True)
-    os.close(follower)
-    text = os.read(leader, 4096).decode()
-    os.close(leader)
-    assert "Working ..." in text
-    assert "Working: all of it; 0.0 s" in text
-
-
-@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench"])
+@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench", "runtime.doctor"])
 def test_commands_print_their_completion(room: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 
