@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def source_of(text: str) -> Source | None:
 def _kind_of(text: str) -> Kind | None:
     if text == PIPE:
         return "pipe"
+    if os.path.lexists(text) and not _is_device(text):  # whatever it is called like
+        return "file" if Path(text).suffix.lower() in SUFFIXES else None
     if " ! " in text:
         return "pipeline"
     if text.startswith(CAMERA):
