@@ -29,7 +29,7 @@ def check_operands(model: str, images: Sequence[str]) -> None:
         raise OptionError(no_bundle(model))
     bundles = [path for path in map(Path, images) if _is_bundle(path)]
     if bundles and is_picture(model):
-        others = [model, *(str(path) for path in images if path != bundles[0])]
+        others = [model, *(path for path in images if Path(path) != bundles[0])]
         raise OptionError(
             f"{model} is no bundle and {bundles[0]} is one, which comes first: write mtl-infer "
             f"{shlex.join([str(bundles[0]), *others])}"
