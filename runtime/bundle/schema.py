@@ -102,6 +102,11 @@ PREPROCESSING: Schema = _object(
         "description": "RGB, BGR, gray or the number of other channels",
         "anyOf": [{"enum": ["RGB", "BGR", "gray", "rgb", "bgr"]}, _whole(1, MOST_CHANNELS)],
     },
+    source=_nullable(
+        _object(
+            "height width layout", height=_whole(1, MOST_SIDE), width=_whole(1, MOST_SIDE), layout=_TEXT, colour=_nullable(_TEXT)
+        )
+    ),
 )
 
 SIGNATURE: Schema = _object(
