@@ -47,7 +47,11 @@ def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> 
     _check_spec(spec, dtype, (None, *shape), where)
     batch = spec.shape[0] or 1
     if not 1 <= batch <= MOST_BATCH or batch * prod(preprocessing.input_shape) * dtype.itemsize > _MOST_INPUT:
-        size = f"{preprocessing.height}x{preprocessing.width}" if preprocessing.source is None else preprocessing.source.size
+        size = (
+            f"{preprocessing.height}x{preprocessing.width}"
+            if preprocessing.source is None
+            else preprocessing.source.size
+        )
         raise BundleError(
             f"{where}: takes batches of {batch} images of {size}, more than {_MOST_INPUT >> 20} MiB; export it for smaller batches"
         )

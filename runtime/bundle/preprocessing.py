@@ -120,7 +120,9 @@ class Preprocessing:
                 "a source with free sizes: the graph resizes frames to one size; leave the free sizes out, or the source"
             )
         if self.input != "uint8":
-            raise OptionError(f"a source with input {self.input!r}: frames are uint8; use that, or leave the source out")
+            raise OptionError(
+                f"a source with input {self.input!r}: frames are uint8; use that, or leave the source out"
+            )
         if self.channel_count not in (1, 3):
             raise OptionError(
                 f"a source for a network of {self.channel_count} channels: frames have colours or gray, so it must take rgb, bgr "
@@ -207,7 +209,7 @@ class Preprocessing:
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocessing:
         """Read :meth:`to_dict`'s result back; KeyError, TypeError or ValueError where it is malformed.
 
-        Records of earlier releases have no ``fit``, ``multiple``, ``resize_to``, ``channels`` or ``source``: the defaults are meant.
+        Earlier releases wrote no ``fit``, ``multiple``, ``resize_to``, ``channels`` or ``source``: the defaults are meant.
         """
         return cls(
             height=int(data["height"]),

@@ -63,7 +63,9 @@ class Source:
             raise OptionError(f"source colour {self.colour!r}: choose {', '.join(COLOURS)}")
         if self.width % 2 or (self.layout == "nv12" and self.height % 2):
             sides = "both sides" if self.layout == "nv12" else "the width"
-            raise OptionError(f"source {self.size} with layout {self.layout}: pixels share their chroma, so {sides} must be even")
+            raise OptionError(
+                f"source {self.size} with layout {self.layout}: pixels share their chroma, so {sides} must be even"
+            )
 
     @property
     def size(self) -> str:
@@ -93,7 +95,9 @@ class Source:
             OptionError: the values do not fit together; a record of luma and chroma must name its colour.
         """
         if data["layout"] in CHROMA and data.get("colour") is None:
-            raise OptionError(f"source of layout {data['layout']} without its colour: one of {', '.join(COLOURS)} is needed")
+            raise OptionError(
+                f"source of layout {data['layout']} without its colour: one of {', '.join(COLOURS)} is needed"
+            )
         return cls(int(data["height"]), int(data["width"]), data["layout"], data.get("colour"))
 
 

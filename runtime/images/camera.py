@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
-from mtl_deploy.runtime.bundle.source import CHROMA, LAYOUTS, Source, SourceColour, shape_of
+from mtl_deploy.runtime.bundle.source import CHROMA, LAYOUTS, Source, SourceColour
 from mtl_deploy.runtime.errors import ImageError, OptionError
 
 from .layout import layout_of
@@ -82,7 +82,8 @@ def unpacked(frame: Pixels, source: Source) -> Pixels:
     bright = np.maximum(luma.astype(np.int32) - of.black, 0) * of.luma + (1 << POINT - 1)
     u, v = (chroma[..., plane].astype(np.int32) - MIDDLE for plane in (0, 1))
     planes = [bright + of_v * v + of_u * u for of_v, of_u in of.chroma]
-    return np.clip(np.stack(planes, axis=-1) >> POINT, 0, 255).astype(np.uint8)
+    colours: Pixels = np.clip(np.stack(planes, axis=-1) >> POINT, 0, 255).astype(np.uint8)
+    return colours
 
 
 def packed(pixels: Pixels, source: Source) -> Pixels:
@@ -96,18 +97,19 @@ def packed(pixels: Pixels, source: Source) -> Pixels:
         return np.ascontiguousarray(pixels[..., ::-1] if source.layout == "bgr" else pixels)
     of = to_colours(source.colour)
     matrix = np.array([(of.luma, of_u, of_v) for of_v, of_u in of.chroma]) / 2**POINT
-    values = pixels.astype(np.float32) @ np.linalg.inv(matrix).T.astype(np.float32)
+    values: npt.NDArray[np.floating[Any]] = pixels.astype(np.float32) @ np.linalg.inv(matrix).T.astype(np.float32)
     luma = _bytes(values[..., 0] + of.black)
     chroma = values[..., 1:] + MIDDLE
-    chroma = (chroma[:, ::2] + chroma[:, 1::2]) / 2
+    chroma = chroma[:, ::2] / 2 + chroma[:, 1::2] / 2
     if source.layout == "yuyv":
         return np.stack([luma, _bytes(chroma).reshape(source.height, source.width)], axis=-1)
-    chroma = (chroma[::2] + chroma[1::2]) / 2
+    chroma = chroma[::2] / 2 + chroma[1::2] / 2
     return np.concatenate([luma, _bytes(chroma).reshape(source.height // 2, source.width)])
 
 
-def _bytes(values: npt.NDArray[np.float32]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _bytes(values: npt.NDArray[np.floating[Any]]) -> Pixels:
+    rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def picture_for(preprocessing: Preprocessing) -> Preprocessing:
@@ -137,7 +139,9 @@ def checked_frame(array: npt.NDArray[Any], source: Source) -> Pixels:
     shape = source.shape
     flat = array.shape == (int(np.prod(shape)),) or (source.layout == "gray" and array.shape == shape[:2])
     if array.dtype != np.uint8 or not (array.shape == shape or flat):
-        raise ImageError(f"got {array.dtype} of shape {array.shape}; {expected_frame(source, array.shape)}")
+        raise ImageError(
+            f"got {array.dtype} of shape {array.shape}; {expected_frame(source, array.shape, array.dtype)}"
+        )
     return np.ascontiguousarray(array).reshape(shape)
 
 
@@ -152,26 +156,35 @@ def checked_frames(array: npt.NDArray[Any], source: Source) -> Pixels | None:
     return np.ascontiguousarray(array).reshape(-1, *shape)
 
 
-def expected_frame(source: Source, shape: tuple[int, ...]) -> str:
-    """For errors: what the graph takes, and the way on from an array of another shape."""
-    expected = f"this graph takes {source.description}: uint8 {source.shape} or a batch {('N', *source.shape)}".replace("'", "")
-    other = next((layout for layout in LAYOUTS if shape == shape_of(layout, source.height, source.width)), None)
-    if other is not None and other != source.layout:
-        return f"{expected}. The shape is that of {other}: have the camera give {source.layout}, or export with --layout {other}"
-    sides = _sides(shape, source)
-    if sides is not None:
-        size = "x".join(map(str, sides))
+def expected_frame(source: Source, shape: tuple[int, ...], dtype: object = np.uint8) -> str:
+    """For errors: what the graph takes, and the way on from an array of another shape or type."""
+    batch = ", ".join(map(str, ("N", *source.shape)))
+    expected = f"this graph takes {source.description}: uint8 {source.shape} or a batch ({batch})"
+    if shape == source.shape and dtype != np.uint8:
+        return f"{expected}. Give the camera's bytes as they are"
+    layouts, sides = _read_as(shape, source)
+    if not layouts:
+        return f"{expected}. Set the camera to that, or pass a PIL image, which becomes such a frame"
+    size, others = "x".join(map(str, sides)), " or ".join(layouts)
+    if source.layout in layouts:
         return f"{expected}. The frame is {size}: set the camera to {source.size}, resize it, or export with --source {size}"
-    return f"{expected}. Set the camera to that, or export with --source and --layout of what it gives"
+    if sides == (source.height, source.width):
+        return f"{expected}. The shape is that of {others}: have the camera give {source.layout}, or export with --layout {others}"
+    return (
+        f"{expected}. The shape is that of {size} in {others}: set the camera to what the graph takes, or export with --source "
+        f"{size} --layout {others}"
+    )
 
 
-def _sides(shape: tuple[int, ...], source: Source) -> tuple[int, int] | None:
-    """Return height and width of one frame of another size in the source's layout."""
-    if len(shape) != len(source.shape) or shape[2:] != source.shape[2:]:
-        return None
-    sides = (shape[0] * 2 // 3, shape[1]) if source.layout == "nv12" else (shape[0], shape[1])
-    fits = all(sides) and shape == shape_of(source.layout, *sides) and sides != (source.height, source.width)
-    return sides if fits else None
+def _read_as(shape: tuple[int, ...], source: Source) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the layouts whose frames may have a shape, and height and width of these; none where no layout fits."""
+    if 0 in shape or len(shape) not in (2, 3):
+        return (), ()
+    if len(shape) == 3:
+        return {1: ("gray",), 2: ("yuyv",), 3: ("rgb", "bgr")}.get(shape[2], ()), shape[:2]
+    if source.layout == "gray" or shape[0] % 3 or shape[1] % 2:
+        return ("gray",), shape
+    return ("nv12",), (shape[0] * 2 // 3, shape[1])
 
 
 def known_layout(layout: str | None) -> None:

@@ -260,7 +260,9 @@ def _camera_frame(image: Any, preprocessing: Preprocessing, out: Pixels | None) 
     source = preprocessing.source
     assert source is not None  # its caller has looked
     if isinstance(image, tuple):
-        raise ImageError(f"got a tuple of {len(image)} images as one input; this graph takes {source.description}: one frame")
+        raise ImageError(
+            f"got a tuple of {len(image)} images as one input; this graph takes {source.description}: one frame"
+        )
     if isinstance(image, (str, os.PathLike)) and os.fspath(image).lower().endswith(ARRAY_SUFFIX):
         with failing_as(os.fspath(image)):
             image = _read(image)

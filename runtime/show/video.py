@@ -248,7 +248,11 @@ def _play(
             )
         with nullcontext() if output is None else closing(output):
             for frame in frames:
-                predictions: Mapping[str, Prediction] = model.predict(frame, layout="rgb")
+                predictions: Mapping[str, Prediction] = (
+                    model.predict(frame, layout="rgb")
+                    if model.signature.preprocessing.source is None
+                    else model.predict(_as_picture(frame))
+                )
                 meter.tick()
                 count += 1
                 told(count, predictions, meter.rate)
@@ -260,6 +264,13 @@ def _play(
     if count == 0:
         raise ImageError(f"{source}: no frame could be read from it")
     return count
+
+
+def _as_picture(frame: Pixels) -> Any:
+    """Return a frame as a PIL image, which becomes a frame of the size and layout that a graph takes."""
+    from PIL import Image
+
+    return Image.fromarray(frame)
 
 
 def _opencv(what: str) -> Any:

@@ -61,9 +61,7 @@ def _luma(steps: Steps, colours: ir.Value, order: str) -> ir.Value:
     return steps.add("Floor", "luma/floor", shifted)
 
 
-def _converted(
-    steps: Steps, floats: ir.Value, source: Source, order: str, rows: slice, columns: slice
-) -> ir.Value:
+def _converted(steps: Steps, floats: ir.Value, source: Source, order: str, rows: slice, columns: slice) -> ir.Value:
     """Convert luma and chroma to colours in some order: chroma at its own size, then each value for its pixels."""
     assert source.colour is not None  # the caller has looked
     of = to_colours(source.colour)
@@ -90,7 +88,9 @@ def _converted(
     centred = steps.add("Sub", "centred", pairs, steps.constant("middle", float(MIDDLE)))
     total = None
     for number, word in ((1, "v"), (0, "u")):
-        plane = steps.shaped(word, steps.cut(f"{word}_of", centred, 3, number, number + 1), 1, high // int(scales[2]), wide // 2)
+        plane = steps.shaped(
+            word, steps.cut(f"{word}_of", centred, 3, number, number + 1), 1, high // int(scales[2]), wide // 2
+        )
         factors = np.array([pair[1 - number] for pair in chroma], np.float64).reshape(1, 3, 1, 1)
         share = steps.add("Mul", f"{word}_share", plane, steps.constant(f"{word}_factors", factors))
         total = share if total is None else steps.add("Add", "shares", total, share)

@@ -39,7 +39,7 @@ def network_pixels(steps: Steps, image: ir.Value, preprocessing: Preprocessing) 
     sizes, targets, offsets = (source.height, source.width), (inner[0], inner[1]), (top, left)
     parts = [_inside(offset, side, whole) for offset, side, whole in zip(offsets, targets, spot.input, strict=True)]
     how = preprocessing.interpolation
-    held = [needed(*one, how, part) for *one, part in zip(sizes, targets, parts, strict=True)]
+    held = [needed(sizes[axis], targets[axis], how, parts[axis]) for axis in (0, 1)]
     if source.colour is not None:  # pixels share their chroma
         held = [slice(side.start // 2 * 2, -(-side.stop // 2) * 2) for side in held]
         if source.layout == "yuyv":
@@ -71,5 +71,7 @@ def _bordered(steps: Steps, found: ir.Value, preprocessing: Preprocessing, width
     if fill is not None:
         found = steps.add("Sub", "border/from_colour", found, fill)
     above, left, below, right = widths
-    found = steps.add("Pad", "border/pad", found, steps.constant("border/widths", [0, 0, above, left, 0, 0, below, right]))
+    found = steps.add(
+        "Pad", "border/pad", found, steps.constant("border/widths", [0, 0, above, left, 0, 0, below, right])
+    )
     return found if fill is None else steps.add("Add", "border/to_colour", found, fill)

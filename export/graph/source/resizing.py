@@ -11,6 +11,7 @@ products along that band.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,8 @@ def resized(
     if interpolation == "nearest":
         places = nearest_pixels(size, target)[part] - held.start
         return steps.add("Gather", f"{word}/nearest", value, steps.constant(f"{word}/places", places), axis=axis)
-    coarse, fine = [], []
+    coarse: list[ir.Value] = []
+    fine: list[ir.Value] = []
     for number, piece in enumerate(_pieces(part)):
         weights = band(size, target, interpolation, piece)
         if (terms := int((weights.weights != 0).sum(axis=1).max())) > _TERMS:
@@ -100,12 +102,14 @@ def _pieces(part: slice) -> list[slice]:
     count = part.stop - part.start
     products = max(1, min(_PRODUCTS, count // _FEWEST))
     ends = [part.start + count * number // products for number in range(products + 1)]
-    return [slice(first, stop) for first, stop in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(first, stop) for first, stop in pairwise(ends)]
 
 
 def _rounded(steps: Steps, word: str, coarse: ir.Value, fine: ir.Value) -> ir.Value:
-    """Round the sum of two products to 8 bits: the fine one is small, and is added to what the coarse one leaves behind its point."""
+    """Round the sum of two products to 8 bits: the fine one is added to what the coarse one has behind its point."""
     half = steps.add("Add", f"{word}/half", coarse, steps.constant(f"{word}/one_half", 0.5))
     floor = steps.add("Floor", f"{word}/floor", half)
     rest = steps.add("Add", f"{word}/rest", steps.add("Sub", f"{word}/behind", half, floor), fine)
-    return steps.whole(f"{word}/pixels", steps.add("Add", f"{word}/sum", floor, steps.add("Floor", f"{word}/carry", rest)))
+    return steps.whole(
+        f"{word}/pixels", steps.add("Add", f"{word}/sum", floor, steps.add("Floor", f"{word}/carry", rest))
+    )
