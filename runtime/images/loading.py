@@ -263,11 +263,12 @@ def _camera_frame(image: Any, preprocessing: Preprocessing, out: Pixels | None) 
         raise ImageError(
             f"got a tuple of {len(image)} images as one input; this graph takes {source.description}: one frame"
         )
+    sides = source.height, source.width
     if isinstance(image, (str, os.PathLike)) and os.fspath(image).lower().endswith(ARRAY_SUFFIX):
         with failing_as(os.fspath(image)):
-            image = _read(image)
-    if isinstance(image, np.ndarray):
-        frame, sides = checked_frame(image, source), (source.height, source.width)
+            frame = checked_frame(_read(image), source)
+    elif isinstance(image, np.ndarray):
+        frame = checked_frame(image, source)
     else:
         pixels, spot = load_pixels(image, picture_for(preprocessing))
         frame, sides = packed(pixels, source), spot.original
