@@ -72,9 +72,9 @@ def noise(count: int, of: Preprocessing) -> np.ndarray:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_fit_and_size_gives_the_pixels_of_the_runtime(layout: Any, interpolation: Any) -> None:
-    for channels in ("rgb", "bgr", "gray"):
+    for channels in ("bgr", "gray"):
         for fit in FITS:
-            for size in ((64, 96), (30, 20), (130, 22), (32, 32)):
+            for size in ((64, 96), (30, 20), (130, 22)):
                 of = taking(Source(*size, layout), channels, interpolation=interpolation, **fit)
                 frames = noise(2, of)
                 np.testing.assert_array_equal(
