@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.source import CHROMA
 
 from .camera import unpacked
-from .layout import frame_of
+from .layout import Layout, frame_of
 from .loading import fitted
 from .parallel import each
 
@@ -33,7 +34,9 @@ def seen_pixels(images: Pixels, preprocessing: Preprocessing) -> Pixels:
     found = np.empty((len(images), *of.image_shape), np.uint8)
 
     def see(index: int) -> None:
-        fitted(frame_of(np.ascontiguousarray(unpacked(images[index], source)), of, "rgb"), of, found[index])
+        layout: Layout = "rgb" if source.layout in CHROMA else source.layout
+        pixels = unpacked(images[index], source) if source.layout in CHROMA else images[index]
+        fitted(frame_of(pixels, of, layout), of, found[index])
 
     each(see, len(images))
     return found

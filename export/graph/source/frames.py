@@ -57,6 +57,23 @@ def network_pixels(steps: Steps, image: ir.Value, preprocessing: Preprocessing) 
     return _bordered(steps, found, preprocessing, [*edges, *behind])
 
 
+def border_alone(preprocessing: Preprocessing, opset: int = 17) -> ir.Model:
+    """Return a graph of nothing but :func:`network_pixels`, from ``image`` to ``pixels``, to measure and to check it."""
+    import onnx_ir as ir
+
+    def value(name: str, kind: ir.DataType, *sides: int) -> ir.Value:
+        return ir.Value(name=name, shape=ir.Shape(["batch", *sides]), type=ir.TensorType(kind))
+
+    image = value("image", ir.DataType.UINT8, *preprocessing.image_shape)
+    model = ir.Model(ir.Graph([image], [], nodes=[], opset_imports={"": opset}, name="border"), ir_version=8)
+    steps = Steps(model)
+    pixels = network_pixels(steps, image, preprocessing)
+    shaped = value("pixels", ir.DataType.FLOAT, preprocessing.channel_count, preprocessing.height, preprocessing.width)
+    model.graph.extend([*steps.nodes, ir.node("Identity", [pixels], outputs=[shaped])])
+    model.graph.outputs.append(shaped)
+    return model
+
+
 def _inside(offset: int, side: int, whole: int) -> slice:
     """Return the pixels of a resized frame that lie inside the network's input, along one axis."""
     return slice(max(-offset, 0), min(side, whole - offset))

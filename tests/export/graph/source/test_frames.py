@@ -14,9 +14,8 @@ from sklearn.datasets import load_sample_images
 
 from mtl_deploy.export.graph.cost import border_multiply_adds, cost
 from mtl_deploy.export.graph.sizes import at_size
-from mtl_deploy.export.graph.source.frames import network_pixels
+from mtl_deploy.export.graph.source.frames import border_alone
 from mtl_deploy.export.graph.source.resizing import needed
-from mtl_deploy.export.graph.source.steps import Steps
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.source import COLOURS, Source
 from mtl_deploy.runtime.errors import OptionError
@@ -39,27 +38,11 @@ def taking(source: Source, channels: str = "rgb", **changes: Any) -> Preprocessi
     return Preprocessing(**size, mean=mean, std=(0.2,) * len(mean), channels=channels, source=source)
 
 
-def border(preprocessing: Preprocessing) -> ir.Model:
-    """A graph of nothing but what brings frames to the network's pixels."""
-    image = ir.Value(
-        name="image", shape=ir.Shape(["batch", *preprocessing.image_shape]), type=ir.TensorType(ir.DataType.UINT8)
-    )
-    graph = ir.Graph([image], [], nodes=[], opset_imports={"": 17}, name="border")
-    model = ir.Model(graph, ir_version=8)
-    steps = Steps(model)
-    pixels = network_pixels(steps, image, preprocessing)
-    graph.extend(steps.nodes)
-    pixels.shape = ir.Shape(["batch", preprocessing.channel_count, preprocessing.height, preprocessing.width])
-    pixels.type = ir.TensorType(ir.DataType.FLOAT)
-    graph.outputs.append(pixels)
-    return model
-
-
 def run(preprocessing: Preprocessing, frames: np.ndarray) -> np.ndarray:
     """Return ``(N, height, width, C)`` in the order of the runtime's images."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    content = ir.to_proto(border(preprocessing)).SerializeToString()
+    content = ir.to_proto(border_alone(preprocessing)).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     found = np.asarray(session.run(None, {"image": frames})[0]).transpose(0, 2, 3, 1)
     return found[..., ::-1] if preprocessing.order == "bgr" else found
@@ -90,7 +73,7 @@ def test_the_callers_order_and_the_networks_are_independent(layout: Any, channel
     frame = noise(1, of)
     colours = frame[0] if layout == "rgb" else np.ascontiguousarray(frame[0, ..., ::-1])
     expected = np.asarray(Image.fromarray(colours).resize((32, 32), Image.Resampling.BILINEAR))
-    options = ir.to_proto(border(of)).SerializeToString()
+    options = ir.to_proto(border_alone(of)).SerializeToString()
     planes = onnxruntime.InferenceSession(options, providers=["CPUExecutionProvider"]).run(None, {"image": frame})[0]
     blue = 0 if channels == "bgr" else 2
     np.testing.assert_array_equal(np.asarray(planes)[0, blue], expected[..., 2])
@@ -131,13 +114,13 @@ def test_sums_of_the_widest_filter_are_exact() -> None:
     with pytest.raises(
         OptionError, match="16384 pixels of the source become 32: each is made of 1024, and a graph sums 512"
     ):
-        border(taking(Source(32, 16384, "gray"), "gray"))
+        border_alone(taking(Source(32, 16384, "gray"), "gray"))
 
 
 def test_a_crop_converts_and_resizes_only_what_it_keeps() -> None:
     def work(**fit: Any) -> int:
         of = taking(Source(480, 640, "nv12"), **fit)
-        counted = at_size(border(of)).graph
+        counted = at_size(border_alone(of)).graph
         assert cost(counted).multiply_adds == 0  # no part of the network
         return border_multiply_adds(counted)
 
@@ -149,5 +132,5 @@ def test_a_crop_converts_and_resizes_only_what_it_keeps() -> None:
 
 
 def test_bands_save_most_of_the_products() -> None:
-    counted = at_size(border(taking(Source(1080, 1920, "bgr"), height=224, width=224))).graph
+    counted = at_size(border_alone(taking(Source(1080, 1920, "bgr"), height=224, width=224))).graph
     assert border_multiply_adds(counted) < 0.35 * 3 * 224 * (1080 * 1920 + 1920 * 224)
