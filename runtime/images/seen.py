@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
-from mtl_deploy.runtime.bundle.source import CHROMA
 
 from .camera import unpacked
 from .layout import Layout, frame_of
@@ -34,8 +33,12 @@ def seen_pixels(images: Pixels, preprocessing: Preprocessing) -> Pixels:
     found = np.empty((len(images), *of.image_shape), np.uint8)
 
     def see(index: int) -> None:
-        layout: Layout = "rgb" if source.layout in CHROMA else source.layout
-        pixels = unpacked(images[index], source) if source.layout in CHROMA else images[index]
+        pixels: Pixels = images[index]
+        layout: Layout = "rgb"
+        if source.layout == "nv12" or source.layout == "yuyv":
+            pixels = unpacked(pixels, source)
+        else:
+            layout = source.layout
         fitted(frame_of(pixels, of, layout), of, found[index])
 
     each(see, len(images))
