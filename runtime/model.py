@@ -266,6 +266,11 @@ class Model:
         return Stream(Steps(self._prepare_frame, self._run_frames, self._decode), options)
 
     @property
+    def array_layout(self) -> Layout:
+        """What :func:`~mtl_deploy.runtime.images.loading.prepare_all` is to be told of arrays where a call says nothing."""
+        return self._layout(None)
+
+    @property
     def batch_range(self) -> str:
         """For people: the batches that the artifact takes."""
         if self._batch_max is None:

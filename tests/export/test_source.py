@@ -29,6 +29,7 @@ from mtl_deploy.runtime.cli import main as infer
 from mtl_deploy.runtime.errors import BundleError, OptionError
 from mtl_deploy.runtime.images.camera import packed, unpacked
 from mtl_deploy.runtime.onnx_format.border import of_border
+from mtl_deploy.runtime.serving.triton import TritonPythonModel
 from mtl_deploy.runtime.show.video import VideoWriter, play
 
 Export = Callable[..., Path]
@@ -174,6 +175,24 @@ def test_a_benchmark_gives_such_graphs_frames(bundle: Path, capsys: pytest.Captu
     baseline = Baseline("pytorch", load_network(options), signature, "cpu", compiled=False)
     with load(bundle, precision="fp32") as model:
         np.testing.assert_allclose(baseline(buffers)["attributes"], model(buffers)["attributes"], atol=1e-5)
+
+
+def test_triton_serves_buffers_as_they_are_and_encoded_images_as_frames(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    assert main([str(bundle), "--triton", str(repository)]) == 0
+    name = bundle.stem
+    config = (repository / f"{name}-fp32" / "config.pbtxt").read_text(encoding="utf-8")
+    assert 'name: "image"\n  data_type: TYPE_UINT8\n  dims: 144\n  dims: 160\n}' in config
+    served = TritonPythonModel()
+    served.initialize(
+        {
+            "model_config": "{}",
+            "model_repository": str(repository / name),
+            "model_version": "1",
+            "model_instance_kind": "CPU",
+        }
+    )
+    served.finalize()
 
 
 def test_a_record_that_does_not_fit_the_graph_is_refused(bundle: Path, tmp_path: Path) -> None:
