@@ -94,6 +94,26 @@ def test_frames_go_to_the_graph_as_they_are(layout: Any) -> None:
     assert several.batches[0][0].shape == (2, *source.shape)
 
 
+class OnGpu:
+    """What an array on a GPU shows of itself."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": "|u1", "data": (4096, False), "version": 3}
+
+
+def test_frames_on_the_gpu_stay_there() -> None:
+    of = taking(Source(96, 160, "nv12"), fit="letterbox")
+    frames = OnGpu(2, 144, 160)
+    prepared = prepare_all(frames, of)  # type: ignore[arg-type]
+    assert prepared.batches[0][0] is frames
+    assert prepared.placements == prepare_all(noise(2, 144, 160), of).placements
+    with pytest.raises(
+        ImageError, match=r"on the GPU; this graph takes frames of 96x160 in nv12.*The shape is that of rgb"
+    ):
+        prepare_all(OnGpu(2, 96, 160, 3), of)  # type: ignore[arg-type]
+
+
 def test_gray_may_lack_its_last_dimension() -> None:
     of = taking(Source(6, 8, "gray"))
     batch = noise(3, 6, 8)
