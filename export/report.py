@@ -10,7 +10,7 @@ from typing import Any
 from mtl_deploy.export.engines.bundle_engines import describe_layers
 from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.console.command import table
 
 
@@ -61,7 +61,7 @@ def report(bundle: Bundle, images: Path | None = None, labels: Path | None = Non
         against = f"Each file against {truth}{seen_images}:\n{verified}\n{_parts(manifest.verification)}\n"
     following = "".join(f"  {line}\n" for line in next_commands(bundle, images, labels))
     return (
-        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{against}"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_border(manifest)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"
         f"Next:\n{following}"
     )
@@ -193,6 +193,16 @@ def _sharing(sharing: dict[str, Any]) -> str:
     work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / max(work["shared"], 1)
     return f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much work.\n"
+
+
+def _border(manifest: Manifest) -> str:
+    """Return what graphs do to a camera's frames, and what that costs."""
+    of = manifest.signature.preprocessing
+    if of.source is None:
+        return ""
+    work = manifest.sharing.get("multiply_adds", {}).get("border", 0)
+    cost = f": {work / 1e9:.3f} G multiply-adds more, which no other count includes" if work else ""
+    return f"Graphs take {of.source.description} and bring them to {of.height}x{of.width} themselves{cost}.\n"
 
 
 def _cost(sharing: dict[str, Any], part: str) -> str:

@@ -56,7 +56,7 @@ class CalibrationData:
         Raises:
             ImageError: the images have the wrong shape or type, or the number of labels is not that of the images.
         """
-        if self.images.dtype != np.uint8 or len(self.images.shape) != 4 or not self.images.size:
+        if self.images.dtype != np.uint8 or len(self.images.shape) not in (3, 4) or not self.images.size:
             raise ImageError(
                 f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, C)"
             )

@@ -23,7 +23,7 @@ def taken(frame: Pixels, layout: str, preprocessing: Preprocessing) -> tuple[Any
         layout: of it: ``bgr``, ``rgb``, ``gray``, ``nv12`` or ``yuyv``.
         preprocessing: the model's.
     """
-    source = getattr(preprocessing, "source", None)
+    source = preprocessing.source
     if source is None:
         return picture(frame, layout)
     if layout == source.layout and frame.size == int(np.prod(source.shape)):

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.images.layout import layout_of
+from mtl_deploy.runtime.images.camera import known_layout
 
 from .tracks import Track
 
@@ -31,8 +31,7 @@ class Submission:
     keys: Sequence[Hashable] | None = None
 
     def __post_init__(self) -> None:
-        if self.layout is not None:
-            layout_of(self.layout)
+        known_layout(self.layout)
         if self.boxes is None:
             if self.margin or self.keys is not None:
                 name = "keys" if self.keys is not None else "margin"
