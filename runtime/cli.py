@@ -44,6 +44,8 @@ examples:
   mtl-infer model.mtl photos/ --tasks age,gender
       all images of a folder and below it, except hidden files; the other tasks are not computed
   mtl-infer model.mtl face.jpg --json
+  mtl-infer model.mtl photos/ --output results.csv
+      a row for each image; also .jsonl and .parquet
   mtl-infer model.mtl/separate/age.onnx face.jpg
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
@@ -81,12 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--show", metavar="PATH", help="draw the predictions: to an image file, a folder, a video file, or window"
     )
-    made.add_argument("-f", "--force", action="store_true", help="replace existing files at --show; never an input")
+    made.add_argument(
+        "-f", "--force", action="store_true", help="replace existing files at --show and --output; never an input"
+    )
     made.add_argument(
         "--json", action="store_true", help="print a JSON document instead of a table; of frames, JSON lines"
     )
     made.add_argument(
-        "--output", metavar="FILE", help="JSON lines, one for each frame, to this file, or - (standard output)"
+        "--output",
+        metavar="FILE",
+        help="one JSON line for each image or frame, to this file, or - (standard output); of images also .csv or .parquet",
     )
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     precision = made.add_argument(
