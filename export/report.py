@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtl_deploy.export.engines.bundle_engines import describe_layers
+from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.console.command import table
 
 
-def report(bundle: Bundle) -> str:
-    """Return the text for standard output."""
+def report(bundle: Bundle, images: Path | None = None, labels: Path | None = None) -> str:
+    """Return the text for standard output.
+
+    Args:
+        bundle: what was written.
+        images: the folder of images that the user named; None: none.
+        labels: their labels.
+    """
     manifest = bundle.manifest
     files = table(
         ["file", "precision", "tasks", "MB", "parameters", "multiply-adds"],
@@ -48,13 +57,27 @@ def report(bundle: Bundle) -> str:
     notes = "".join(f"note: {note}\n" for note in provenance.get("notes", []))
     against = ""
     if manifest.verification:
-        images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
-        against = f"Each file against {truth}{images}:\n{verified}\n{_parts(manifest.verification)}\n"
+        seen_images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
+        against = f"Each file against {truth}{seen_images}:\n{verified}\n{_parts(manifest.verification)}\n"
+    following = "".join(f"  {line}\n" for line in next_commands(bundle, images, labels))
     return (
-        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_border(manifest)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{against}"
         f"{_int8(bundle)}"
-        f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
+        f"Next:\n{following}"
     )
+
+
+def next_commands(bundle: Bundle, images: Path | None, labels: Path | None) -> list[str]:
+    """Return the three commands that usually follow, with the user's own paths; what was not named is in capitals."""
+    path = shlex.quote(str(bundle.path))
+    photos = "PHOTOS/" if images is None else shlex.quote(str(images))
+    shown = photos if images is not None and images.is_dir() else "PHOTO.jpg"
+    if bundle.manifest.calibration:
+        second = f"mtl-infer {path} {shown} --precision int8"
+    else:
+        truth = "LABELS.csv" if labels is None else shlex.quote(str(labels))
+        second = f"mtl-calibrate {path} --calibration-data {photos} --labels {truth}"
+    return [f"mtl-infer {path} {shown}", second, f"mtl-bench {path}"]
 
 
 def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -80,6 +103,12 @@ def _int8(bundle: Bundle) -> str:
     from mtl_deploy.calibration.report import report as int8_report
 
     return int8_report(bundle) + "\n"
+
+
+def _targets(bundle: Bundle) -> str:
+    """Return which targets of ``--check-target`` read the graphs."""
+    graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.backend == "onnxruntime"]
+    return describe_targets(bundle.manifest.provenance.get("targets", []), graphs)
 
 
 def _half(bundle: Bundle) -> str:
@@ -164,6 +193,16 @@ def _sharing(sharing: dict[str, Any]) -> str:
     work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / max(work["shared"], 1)
     return f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much work.\n"
+
+
+def _border(manifest: Manifest) -> str:
+    """Return what graphs do to a camera's frames, and what that costs."""
+    of = manifest.signature.preprocessing
+    if of.source is None:
+        return ""
+    work = manifest.sharing.get("multiply_adds", {}).get("border", 0)
+    cost = f": {work / 1e9:.3f} G multiply-adds more, which no other count includes" if work else ""
+    return f"Graphs take {of.source.description} and bring them to {of.height}x{of.width} themselves{cost}.\n"
 
 
 def _cost(sharing: dict[str, Any], part: str) -> str:

@@ -24,11 +24,13 @@ from mtl_deploy.runtime.bundle.manifest import (
 )
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.files.reading import describe, read_bytes
-from mtl_deploy.runtime.images.layout import Layout, layout_of
+from mtl_deploy.runtime.images.camera import known_layout
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .load_options import check_load_options
 from .model import Model, unique_names
 from .selection import BACKENDS, select
 
@@ -50,7 +52,7 @@ def load(
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
-    layout: str = "rgb",
+    layout: str | None = None,
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
@@ -76,17 +78,19 @@ def load(
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
 
-        layout: the colours of the arrays that the application passes: ``rgb``, ``bgr``, as OpenCV reads images, or ``gray``. It is
-            independent of the network's own order, which the bundle knows. A call may say otherwise.
+        layout: the colours of the arrays that the application passes: ``rgb`` (None means that too), ``bgr``, as OpenCV reads
+            images, or ``gray``. It is independent of the network's own order, which the bundle knows. A call may say otherwise. A
+            bundle that was exported for frames of a camera (``mtl-export --source``) knows their layout; None is that.
 
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
-        OptionError: there is no such layout.
+        OptionError: there is no such layout, or the bundle takes frames of another.
         DeviceMemoryError: the GPU's memory is full.
     """
+    known_layout(layout)
     options: dict[str, Any] = {
         "precision": precision,
         "backend": backend,
@@ -99,8 +103,9 @@ def load(
         "cuda_graphs": cuda_graphs,
         "runtime_cache": runtime_cache,
         "verify_key": verify_key,
-        "layout": layout_of(layout),
+        "layout": layout,
     }
+    check_load_options(options)
     again = (_load_again, (str(Path(path).absolute()), options))
     return _of_one_bundle(path, lambda: _load(path, again=again, **options))
 
@@ -136,7 +141,7 @@ def _load(
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
-    layout: Layout,
+    layout: str | None,
     again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
@@ -235,7 +240,7 @@ def _find(
     if backend not in (None, *BACKENDS):
         raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
     if not file.is_file():
-        raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
+        raise BundleError(no_bundle(file))
     if precision is not None:
         raise OptionError(
             f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
@@ -251,7 +256,7 @@ def _find(
             "can run code); pass its path there"
         )
     if file.suffix != ".onnx":
-        raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
+        raise BundleError(no_bundle(file, "a bundle or an .onnx graph"))
     return _Found(None, None, None, file)
 
 

@@ -73,6 +73,9 @@ def test_the_wheel_holds_all_rooms_and_no_tests(wheel: Path) -> None:
     }
     assert ours == expected | {"mtl_deploy/__init__.py", "mtl_deploy/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    data = {f"mtl_deploy/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room).rglob("*.json")}
+    assert len(data) > 5
+    assert data <= set(names)
 
 
 def test_the_version_stands_in_one_place(wheel: Path) -> None:
@@ -101,6 +104,14 @@ def test_an_edge_device_imports_predicts_and_measures(
     command = [edge / "mtl-bench", bundle, "--quick", "--duration", "0.5", "--json", "-"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout)["batches"][0]["contestants"]["shared"]["memory_bytes"]["peak"] > 0
+
+
+def test_an_edge_device_is_examined(edge: Path, make_bundle: Callable[..., Path]) -> None:
+    command = [edge / "mtl-doctor", make_bundle(), "--json", "--run"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {one["path"]: one["runs"] for one in found["bundle"]["artifacts"]}["fp32.onnx"]
+    assert found["libraries"]["commands"]["mtl-infer"]["missing"] == []
+    assert found["libraries"]["commands"]["mtl-export"]["missing"] == ["torch", "onnx", "onnxscript"]
 
 
 def test_an_edge_device_is_told_what_exporting_needs(edge: Path, tmp_path: Path) -> None:
@@ -136,7 +147,7 @@ def test_no_extra_brings_both_onnxruntimes() -> None:
 
 def test_commands_are_installed() -> None:
     scripts = {entry.name for entry in entry_points(group="console_scripts") if entry.value.startswith("mtl_deploy.")}
-    assert scripts == {"mtl-export", "mtl-calibrate", "mtl-infer", "mtl-bench"}
+    assert scripts == {"mtl-export", "mtl-calibrate", "mtl-infer", "mtl-bench", "mtl-doctor"}
 
 
 def test_the_rooms_are_found_once() -> None:

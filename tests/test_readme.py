@@ -14,6 +14,13 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "mtl-export": "export",
+    "mtl-calibrate": "calibration",
+    "mtl-infer": "runtime",
+    "mtl-bench": "bench",
+    "mtl-doctor": "runtime.doctor",
+}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -30,12 +37,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     whole = re.sub(r" *\\\n *", " ", text(page))  # commands that go on in the next line
-    shown = re.findall(r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench) .+?)(?:  +#.*)?$", whole, flags=re.MULTILINE)
+    shown = re.findall(
+        r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench|doctor) .+?)(?:  +#.*)?$", whole, flags=re.MULTILINE
+    )
     for line in shown:
         command, *words = shlex.split(re.sub(r"\[|\]|\.\.\.", " ", line))
-        room = {"mtl-export": "export", "mtl-calibrate": "calibration", "mtl-infer": "runtime", "mtl-bench": "bench"}[
-            command
-        ]
+        room = ROOMS[command]
         code = f"from mtl_deploy.{room}.cli import main; main(['--help'])"
         usage = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for option in (word.partition("=")[0] for word in words if word.startswith("-") and word != "-"):

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from mtl_deploy.calibration.graph.typed import float_tensors, typed
 from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.onnx_format.border import of_border
 
 from .session import ObservingSession
 
@@ -58,7 +59,8 @@ def observe(
         threads: of ONNX Runtime; None: one per core.
 
     Returns:
-        by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights).
+        by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights),
+        without those between nodes that resize a camera's frames.
 
     Raises:
         ImageError: there is no batch.
@@ -89,7 +91,7 @@ def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
     """Attach reductions to every float tensor; return the tensors' names and the new graph."""
     watched = typed(model)
     graph = watched.graph
-    values = float_tensors(graph)
+    values = [value for value in float_tensors(graph) if not _of_border(value)]
     for value in values:
         nodes = [_reduction(value, op_type) for op_type in _REDUCTIONS]
         producer = value.producer()
@@ -100,6 +102,11 @@ def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
             graph.insert_after(producer, nodes)
         graph.outputs.extend(node.outputs[0] for node in nodes)
     return [str(value.name) for value in values], ir.to_proto(watched)
+
+
+def _of_border(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and of_border(producer.name)
 
 
 def _reduction(value: ir.Value, op_type: str) -> ir.Node:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from mtl_deploy.export.options.engines import EngineOptions
-from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.export.targets.check import check_targets, read_by
 from mtl_deploy.export.targets.linter import Target
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest, open_bundle
 from mtl_deploy.runtime.bundle.signing import load_signer
 from mtl_deploy.runtime.bundle.writing import check_target, copy_files, updating, write_file, write_manifest
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.files.dates import created
 
 from .bundle_engines import Builder, build_engines, find_builder
 from .check import verify_engines
@@ -41,8 +41,7 @@ def add_engines(
     size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
     for engine, plan in build_engines(manifest.artifacts, bundle.read, builder, progress, size):
         write_file(folder, engine.path, plan)
-        built = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        engines.append(replace(engine, details=engine.details | {"built": built}))
+        engines.append(replace(engine, details=engine.details | {"built": created()}))
     paths = {engine.path for engine in engines}
     kept = [artifact for artifact in manifest.artifacts if artifact.path not in paths]
     return _verified(Bundle(folder, replace(manifest, artifacts=(*kept, *engines))), engines, tolerances, progress)
@@ -100,10 +99,10 @@ def update_bundle(
     builder = "" if verify else find_builder(options)
     if isinstance(builder, str) and not verify and signer is None:
         if targets and options.library in ("none", "auto"):
-            return replace(bundle, manifest=_noted(bundle.manifest, notes))
+            return replace(bundle, manifest=_noted(bundle.manifest, notes, targets))
         raise OptionError(builder or f"{source} is already a bundle; say with --engine how to build engines for it")
     with updating(source, output, force=force) as (bundle, claim), claim.writing() as folder:
-        manifest = _noted(bundle.manifest, notes)
+        manifest = _noted(bundle.manifest, notes, targets)
         copy_files(bundle, folder, share=claim.update)
         if isinstance(builder, str) and verify:
             engines = [artifact for artifact in manifest.artifacts if artifact.backend == "tensorrt"]
@@ -118,7 +117,11 @@ def update_bundle(
     return Bundle(claim.target, manifest)
 
 
-def _noted(manifest: Manifest, notes: Sequence[str]) -> Manifest:
+def _noted(manifest: Manifest, notes: Sequence[str], targets: Sequence[Target]) -> Manifest:
     earlier = manifest.provenance.get("notes", [])
     added = [*earlier, *(note for note in notes if note not in earlier)]
-    return replace(manifest, provenance=manifest.provenance | {"notes": added})
+    checked = {record["name"]: record for record in manifest.provenance.get("targets", [])}
+    graphs = [artifact for artifact in manifest.artifacts if artifact.backend == "onnxruntime"]
+    checked |= {record["name"]: record for record in read_by(targets, graphs)}
+    more = {"targets": list(checked.values())} if checked else {}
+    return replace(manifest, provenance=manifest.provenance | {"notes": added} | more)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime, timezone
 from importlib.metadata import distributions
 from typing import Any
 
@@ -11,6 +10,7 @@ from mtl_deploy import __version__
 from mtl_deploy.export.network.checkpoint import Loaded
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.images import VerificationImages
+from mtl_deploy.runtime.files.dates import created
 
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -26,7 +26,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
     """
     return {
         "checkpoint": {"file": options.checkpoint.name, "sha256": loaded.sha256, "seen": loaded.description},
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": created(),
         "mtl_deploy": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

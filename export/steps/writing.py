@@ -10,7 +10,7 @@ from mtl_deploy.export.engines.bundle_engines import Builder
 from mtl_deploy.export.engines.stage import add_engines
 from mtl_deploy.export.graph.variants import GraphVariant
 from mtl_deploy.export.options.export import Options
-from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.export.targets.check import check_targets, read_by
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.bundle.writing import Claim, write_file, write_manifest
 from mtl_deploy.runtime.console.command import Progress
@@ -52,7 +52,7 @@ class Writer:
         """
         with claim.writing() as folder:
             self._write_graphs(folder)
-            manifest = self._quantized(folder, self.manifest)
+            manifest = self._told(self._quantized(folder, self.manifest))
             manifest = self._built(folder, manifest)
             write_manifest(folder, manifest)
             if self.signer is not None:
@@ -80,6 +80,12 @@ class Writer:
         made = [artifact for artifact in manifest.artifacts if artifact.precision == "int8"]
         check_targets(made, Bundle(folder, manifest).read, self.options.targets)
         return manifest
+
+    def _told(self, manifest: Manifest) -> Manifest:
+        """Record which targets read the graphs."""
+        graphs = [artifact for artifact in manifest.artifacts if artifact.backend == "onnxruntime"]
+        checked = read_by(self.options.targets, graphs)
+        return replace(manifest, provenance=manifest.provenance | ({"targets": checked} if checked else {}))
 
     def _built(self, folder: Path, manifest: Manifest) -> Manifest:
         """Add the engines, or a note why there are none."""

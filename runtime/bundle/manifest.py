@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import BundleError, IntegrityError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes, shown
@@ -28,6 +29,8 @@ SIGNATURE_FILE = f"{MANIFEST}.sig"
 UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
 FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
 SUFFIX = ".mtl"
+PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
+"""Of artifacts, in the order of tables: ``int8`` is TensorRT's style, ``int8-cpu`` the one that processors run fastest."""
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
 
 
@@ -226,9 +229,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     try:
         data = parse_json(_content_of(folder))
     except FileNotFoundError as error:
-        raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except NotADirectoryError as error:
-        raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except OSError as error:
         raise BundleError(f"{file}: {describe(error)}") from error
     except DocumentError as error:

@@ -102,6 +102,15 @@ PREPROCESSING: Schema = _object(
         "description": "RGB, BGR, gray or the number of other channels",
         "anyOf": [{"enum": ["RGB", "BGR", "gray", "rgb", "bgr"]}, _whole(1, MOST_CHANNELS)],
     },
+    source=_nullable(
+        _object(
+            "height width layout",
+            height=_whole(1, MOST_SIDE),
+            width=_whole(1, MOST_SIDE),
+            layout=_TEXT,
+            colour=_nullable(_TEXT),
+        )
+    ),
 )
 
 SIGNATURE: Schema = _object(
@@ -172,7 +181,7 @@ VERIFICATION: Schema = _object(
     cut_from=_PATH,
 )
 _STRESS: Schema = _object(artifact=_TEXT, task=_TEXT, max_error=_nullable(_NUMBER), spread=_nullable(_NUMBER))
-_WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT)
+_WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT, border=_COUNT)
 _SHARING: Schema = _object(
     backbone_copies=_COUNT, shares_backbone=_FLAG, ideal_ratio=_NUMBER, multiply_adds=_WORK, parameters=_WORK
 )
@@ -182,6 +191,9 @@ _PROVENANCE: Schema = _object(
     left_out=_map(_TEXT),
     verification_images=_TEXT,
     stress=_list(_STRESS),
+    targets=_list(
+        _object("name library version graphs", name=_TEXT, library=_TEXT, version=_TEXT, graphs=_list(_PATH))
+    ),
 )
 _REFERENCE: Schema = _object("", **_FILE, images=_COUNT)
 _COVERAGE: Schema = _object(

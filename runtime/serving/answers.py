@@ -47,7 +47,7 @@ def answers(model: Model, images: Sequence[Any], tasks: Sequence[str]) -> list[A
     Raises:
         RunError: the backend failed, which is not an image's fault.
     """
-    preprocessing, layout = model.signature.preprocessing, model.layout
+    preprocessing, layout = model.signature.preprocessing, model.array_layout
 
     def prepared(index: int) -> PreparedImages | ImageError:
         try:

@@ -46,9 +46,7 @@ class TritonPythonModel:
             options["device"] = int(args["model_instance_device_id"])
         self._model = load(folder / BUNDLE, spinning=False, **options)
         self._names = [task.name for task in self._model.tasks]
-        of = self._model.signature.preprocessing
-        shape = (of.height, of.width) if of.channel_count == 1 else (of.height, of.width, of.channel_count)
-        self._model.predict(np.zeros(shape, np.uint8))
+        self._model.predict(np.zeros(self._model.signature.preprocessing.image_shape, np.uint8))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer requests: the images of all that ask for the same tasks run together."""

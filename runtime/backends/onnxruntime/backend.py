@@ -18,6 +18,8 @@ from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryErr
 from mtl_deploy.runtime.onnx_format.cut import cut
 from mtl_deploy.runtime.signals import handlers_error
 
+from .providers import known_providers, without_its_log
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -70,7 +72,7 @@ class OnnxRuntimeBackend:
         self._ort = ort
         self._read = read
         self._where = where
-        self._providers = default_providers() if providers is None else _known(ort, providers)
+        self._providers = default_providers() if providers is None else known_providers(ort, providers)
         self._threads = threads
         self._spinning = spinning
         self._lock = threading.Lock()
@@ -144,7 +146,8 @@ class OnnxRuntimeBackend:
         content = self._read() if outputs is None else cut(self._read(), outputs)
         options = self._options()
         try:
-            session = ort.InferenceSession(content, options, providers=self._providers)
+            with without_its_log(ort, self._providers):
+                session = ort.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
@@ -159,8 +162,8 @@ class OnnxRuntimeBackend:
             ) from error
         if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
             raise BackendError(
-                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it); ask for "
-                "another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
+                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it; mtl-doctor shows "
+                "both); ask for another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
             )
         return session
 
@@ -250,17 +253,6 @@ def _installed(distribution: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _known(ort: Any, wanted: Sequence[str]) -> list[str]:
-    available = ort.get_available_providers()
-    full = [name if name.endswith("ExecutionProvider") else f"{name}ExecutionProvider" for name in wanted]
-    for name, given in zip(full, wanted, strict=True):
-        if name not in available:
-            raise BackendError(f"provider {given!r} is not available; this ONNX Runtime has {', '.join(available)}")
-    if not full:
-        raise BackendError(f"no provider is given; this ONNX Runtime has {', '.join(available)}")
-    return full
 
 
 def _spec(value: Any, where: str) -> TensorSpec:
