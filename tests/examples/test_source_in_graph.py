@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples/source_in_graph.py"
 
 
+@pytest.mark.extended
 def test_it_prints_frames_that_equal_pillows() -> None:
     command = [sys.executable, str(EXAMPLE), "--image-size", "32x48", "--layout", "gray", "--rounds", "1"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=200)

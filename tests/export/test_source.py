@@ -62,7 +62,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """Graphs of every precision that take NV12, for a network of attributes and of landmarks in the input's frame."""
     folder = tmp_path_factory.mktemp("celeba")
-    return run(folder, "celeba", "--source", "96x160", "--layout", "nv12", "--calibration-data", str(pictures))
+    few = ("--samples", "8", "--no-separate", "--calibration-data", str(pictures))
+    return run(folder, "celeba", "--source", "96x160", "--layout", "nv12", *few)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_every_graph_takes_the_cameras_buffer_and_agrees_with_the_network_behind
     work = found.sharing["multiply_adds"]
     assert work["border"] > 0
     assert work["shared"] == open_bundle(plain).manifest.sharing["multiply_adds"]["shared"]
-    assert {row["artifact"] for row in found.verification} >= {"fp32.onnx", "fp16.onnx", "separate/landmarks.onnx"}
+    assert {row["artifact"] for row in found.verification} >= {"fp32.onnx", "fp16.onnx"}
     buffers = frames_of(NV12)
     with load(plain) as other:
         expected = other.predict([unpacked(frame, NV12) for frame in buffers])
@@ -100,7 +101,7 @@ def test_every_graph_takes_the_cameras_buffer_and_agrees_with_the_network_behind
 
 
 def test_what_resizes_frames_is_never_quantized_nor_typed_fp16(bundle: Path) -> None:
-    for file in ("fp16.onnx", "int8.onnx", "int8-cpu.onnx", "separate/landmarks.int8.onnx"):
+    for file in ("fp16.onnx", "int8.onnx", "int8-cpu.onnx"):
         graph = onnx.shape_inference.infer_shapes(onnx.load(bundle / file)).graph
         types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
         border = [node for node in graph.node if of_border(node.name)]
@@ -164,12 +165,7 @@ def test_frames_calibrate_and_are_measured(bundle: Path, tmp_path: Path, capsys:
     assert "The shape is that of rgb or bgr: have the camera give nv12" in capsys.readouterr().err
 
 
-def test_a_benchmark_gives_such_graphs_frames(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    timed = ["--precision", "fp32", "--quick", "--duration", "0.1", "--isolation", "none", "--quiet", "--json", "-"]
-    capsys.readouterr()
-    assert bench([str(bundle), *timed]) == 0
-    (measured,) = json.loads(capsys.readouterr().out)["batches"]
-    assert {"shared", "separate"} <= set(measured["contestants"])
+def test_pytorch_takes_frames_too_where_it_is_compared(bundle: Path) -> None:
     signature = open_bundle(bundle).manifest.signature
     checkpoint = bundle.parent / "model.pt"
     options = Options(checkpoint, model="wild:celeba", tasks=signature.tasks, preprocessing=signature.preprocessing)
@@ -268,6 +264,23 @@ def test_every_kind_of_task_is_verified(name: str, layout: str, options: tuple[s
         assert source is not None
         frame = np.zeros(source.shape, np.uint8)
         assert model.predict(frame).keys() == {task.name for task in model.tasks}
+
+
+@pytest.mark.extended
+def test_separate_models_take_frames_and_are_benchmarked(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = run(tmp_path, "celeba", "--source", "96x160", "--layout", "nv12", "--calibration-data", str(pictures))
+    rows = {row["artifact"]: row.get("cut_from") for row in open_bundle(bundle).manifest.verification}
+    assert rows["separate/landmarks.onnx"] == "fp32.onnx"
+    for name in ("landmarks.onnx", "landmarks.fp16.onnx", "landmarks.int8.onnx"):
+        graph = onnx.load(bundle / "separate" / name).graph
+        assert sum(node.op_type == "MatMul" and of_border(node.name) for node in graph.node) >= 8
+    timed = ["--precision", "fp32", "--quick", "--duration", "0.1", "--isolation", "none", "--quiet", "--json", "-"]
+    capsys.readouterr()
+    assert bench([str(bundle), *timed]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["batches"]
+    assert {"shared", "separate"} <= set(measured["contestants"])
 
 
 @pytest.mark.extended
