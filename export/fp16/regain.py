@@ -1,0 +1,90 @@
+"""Layers that become FP16 again: at the end of a search, and once more with weights whose rounding was chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from .trail import Evaluate, Fp16Fit, Trail, fits
+
+_MORE_TRIES = 6  # of layers that missed by little
+_NEAR = 1.25  # of what is allowed
+_LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
+
+
+def regain(
+    found: Fp16Fit,
+    layers: Sequence[str],
+    cost: Mapping[str, float],
+    total: float,
+    evaluate: Evaluate,
+    sensitivity: Evaluate,
+    progress: Callable[[str], None] = lambda _: None,
+    joins: Collection[str] = (),
+) -> Fp16Fit:
+    """Let layers become FP16 again where rounding costs less than it did when they were found.
+
+    Args:
+        found: a list with which every task fits.
+        layers: that FP16 would compute, in the graph's order.
+        cost: by layer: its multiply-adds.
+        total: the graph's multiply-adds.
+        evaluate: from layers kept to excess by task.
+        sensitivity: likewise, on fewer images.
+        progress: called with what is being tried.
+        joins: operations without multiply-adds that join branches.
+
+    Returns:
+        a list with which every task fits, some of what was found; what was found itself if that does not fit now.
+    """
+    trail = Trail(layers, cost, total, found.before, evaluate, frozenset(joins))
+    trail.evaluations = found.evaluations
+    kept = [name for name in layers if name in found.keep]
+    progress("what stayed in FP32")
+    excess = trail.excess(1, [kept])
+    if not fits(excess):
+        return found
+    kept, excess = given_back(trail, kept, excess, cost, sensitivity, progress)
+    if trail.joins:
+        progress("what joins branches in FP16 again")
+        excess = trail.without_joins(kept, excess)
+    return trail.fit(1, [kept], excess)
+
+
+def given_back(
+    trail: Trail,
+    kept: list[str],
+    excess: Mapping[str, float],
+    cost: Mapping[str, float],
+    sensitivity: Evaluate,
+    progress: Callable[[str], None],
+) -> tuple[list[str], Mapping[str, float]]:
+    """Try each layer in FP16 again, and leave it so if every task still fits; return what is kept in the end, and its excess.
+
+    What each adds to the squared error is measured alone first, on few images: those with which a task would clearly be over are
+    not tried. The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end,
+    since what one layer adds depends on the others.
+    """
+    base = sensitivity(trail.joins.union(kept))
+    added: dict[str, float] = {}
+    for number, name in enumerate(kept, start=1):
+        progress(f"layer {number} of {len(kept)} in FP16 again, alone")
+        found = sensitivity(trail.joins.union(kept) - {name})
+        more = {task: found[task] ** 2 - base[task] ** 2 for task in found}
+        if all(excess[task] ** 2 + more[task] <= _NEAR**2 for task in more):  # NaN is not
+            added[name] = max(*more.values(), _LEAST_ADDED)
+    trail.evaluations += 1 + len(kept)
+    missed: dict[str, float] = {}
+    order = sorted(added, key=lambda name: added[name] / cost[name])
+    for last in (False, True):
+        for number, name in enumerate(order, start=1):
+            progress(f"layer {number} of {len(order)} in FP16 again{', once more' if last else ''}")
+            fewer = [other for other in kept if other != name]
+            found = trail.excess(1, [fewer])
+            if fits(found):
+                kept, excess = fewer, found
+            else:
+                missed[name] = max(found.values())
+        near = [name for name in kept if missed.get(name, math.inf) <= _NEAR]
+        order = sorted(near, key=missed.__getitem__)[:_MORE_TRIES]
+    return kept, excess
