@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .trail import Evaluate, Fp16Fit, Trail, fits
 
+_TRIES = 10  # of single layers, after those that became FP16 again at once
 _MORE_TRIES = 6  # of layers that missed by little
 _NEAR = 1.25  # of what is allowed
 _LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
@@ -44,11 +45,38 @@ def regain(
     excess = trail.excess(1, [kept])
     if not fits(excess):
         return found
-    kept, excess = given_back(trail, kept, excess, cost, sensitivity, progress)
+    added = _added(trail, kept, excess, sensitivity, progress)
+    order = sorted(added, key=lambda name: added[name] / cost[name])
+    kept, excess, tried = _several(trail, kept, excess, order, progress)
+    for number, name in enumerate(order[tried:][:_TRIES], start=1):
+        progress(f"one more layer in FP16 again, try {number}")
+        fewer = [other for other in kept if other != name]
+        if fits(now := trail.excess(1, [fewer])):
+            kept, excess = fewer, now
     if trail.joins:
         progress("what joins branches in FP16 again")
         excess = trail.without_joins(kept, excess)
     return trail.fit(1, [kept], excess)
+
+
+def _several(
+    trail: Trail, kept: list[str], excess: Mapping[str, float], order: Sequence[str], progress: Callable[[str], None]
+) -> tuple[list[str], Mapping[str, float], int]:
+    """Find by bisection how many layers at the head of an order can be FP16 again at once.
+
+    Returns:
+        what is kept then, its excess, and how many of the order need not be tried alone.
+    """
+    passed, failed = 0, len(order) + 1
+    while failed - passed > 1:
+        length = (passed + failed) // 2
+        progress(f"{length} layers in FP16 again")
+        fewer = [name for name in kept if name not in order[:length]]
+        if fits(now := trail.excess(1, [fewer])):
+            passed, excess = length, now
+        else:
+            failed = length
+    return [name for name in kept if name not in order[:passed]], excess, failed
 
 
 def given_back(
@@ -65,15 +93,7 @@ def given_back(
     not tried. The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end,
     since what one layer adds depends on the others.
     """
-    base = sensitivity(trail.joins.union(kept))
-    added: dict[str, float] = {}
-    for number, name in enumerate(kept, start=1):
-        progress(f"layer {number} of {len(kept)} in FP16 again, alone")
-        found = sensitivity(trail.joins.union(kept) - {name})
-        more = {task: found[task] ** 2 - base[task] ** 2 for task in found}
-        if all(excess[task] ** 2 + more[task] <= _NEAR**2 for task in more):  # NaN is not
-            added[name] = max(*more.values(), _LEAST_ADDED)
-    trail.evaluations += 1 + len(kept)
+    added = _added(trail, kept, excess, sensitivity, progress)
     missed: dict[str, float] = {}
     order = sorted(added, key=lambda name: added[name] / cost[name])
     for last in (False, True):
@@ -88,3 +108,23 @@ def given_back(
         near = [name for name in kept if missed.get(name, math.inf) <= _NEAR]
         order = sorted(near, key=missed.__getitem__)[:_MORE_TRIES]
     return kept, excess
+
+
+def _added(
+    trail: Trail,
+    kept: Sequence[str],
+    excess: Mapping[str, float],
+    sensitivity: Evaluate,
+    progress: Callable[[str], None],
+) -> dict[str, float]:
+    """Measure what each layer alone would add to the squared error in FP16; leave out those with which a task is clearly over."""
+    base = sensitivity(trail.joins.union(kept))
+    added: dict[str, float] = {}
+    for number, name in enumerate(kept, start=1):
+        progress(f"layer {number} of {len(kept)} in FP16 again, alone")
+        found = sensitivity(trail.joins.union(kept) - {name})
+        more = {task: found[task] ** 2 - base[task] ** 2 for task in found}
+        if all(excess[task] ** 2 + more[task] <= _NEAR**2 for task in more):  # NaN is not
+            added[name] = max(*more.values(), _LEAST_ADDED)
+    trail.evaluations += 1 + len(kept)
+    return added

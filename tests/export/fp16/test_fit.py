@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_deploy.export.fp16.fit import LEAST_SHARE, Fp16Fit, fit
+from mtl_deploy.export.fp16.regain import regain
 
 LAYERS = [f"layer{number}" for number in range(50)]
 COST = {name: 1.0 + 3.0 * (number > 25) for number, name in enumerate(LAYERS)}
@@ -141,3 +142,37 @@ def test_large_layers_become_fp16_again_before_small_ones() -> None:
     given_back = set(loud) - result.keep
     assert given_back
     assert given_back <= large
+
+
+def test_layers_become_fp16_again_where_their_rounding_costs_less() -> None:
+    loud = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)
+    network = Rounding({"age": loud, "gender": dict.fromkeys(LAYERS, 0.05)})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert found.fits
+    assert set(LAYERS[:12]) <= set(found.loud)
+    assert len(found.loud) < len(LAYERS)
+    softer = Rounding({task: {name: error / 1.6 for name, error in of.items()} for task, of in network.errors.items()})
+    more = regain(found, LAYERS, COST, TOTAL, softer, softer)
+    assert more.fits
+    assert more.keep < found.keep
+    assert more.share > found.share
+    assert softer(more.keep) == more.excess
+    assert all(max(softer(more.keep - {name}).values()) > 1 for name in more.keep)
+    assert more.before == found.before
+    assert softer.runs < 2 * len(found.keep) + 25
+
+
+def test_what_no_longer_fits_is_left_as_it_was() -> None:
+    loud = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)
+    network = Rounding({"age": loud})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    worse = Rounding({"age": dict.fromkeys(LAYERS, 0.6)})
+    assert regain(found, LAYERS, COST, TOTAL, worse, worse) is found
+
+
+def test_where_every_layer_can_be_fp16_again_all_are() -> None:
+    network = Rounding({"age": dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    quiet = Rounding({"age": dict.fromkeys(LAYERS, 0.02)})
+    more = regain(found, LAYERS, COST, TOTAL, quiet, quiet, joins=JOINS)
+    assert (more.keep, more.joins, more.share) == (frozenset(), frozenset(), 1.0)
