@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ LONGEST = 2560
 """Weights that one output value may have: the work grows with the square. 3x3 kernels over 256 channels have 2304."""
 
 _SWEEPS = 3
-_AT_ONCE = 64 << 20  # values of second moments
+_AT_ONCE = 64 << 20  # values of second moments in memory
+_LAYERS = 16  # whose inputs are in memory at once
 _ROWS = 1024  # of inputs, from each batch, spread evenly; or as many as a layer has weights for one output value
 _DAMPING = (
     0.01  # of each weight's own second moment is added to it: there are not so many images that none is accidental
@@ -135,11 +136,11 @@ def _is_own(value: ir.Value | None) -> bool:
 
 
 def _portions(layers: list[_Layer]) -> Iterator[list[_Layer]]:
-    """Cut layers into lists whose second moments fit in memory together."""
+    """Cut layers into lists whose inputs and second moments fit in memory together."""
     some: list[_Layer] = []
     filled = 0
     for layer in layers:
-        if some and filled + layer.length**2 > _AT_ONCE:
+        if some and (filled + layer.length**2 > _AT_ONCE or len(some) == _LAYERS):
             yield some
             some, filled = [], 0
         some.append(layer)
@@ -159,8 +160,7 @@ def _moments(
         for batch in batches:
             values = session.run({model.graph.input[0].name: batch}, wanted)
             for layer, name, total in zip(layers, names, sums, strict=True):
-                rows = _inputs(layer, values[name])
-                rows = rows[:: max(1, len(rows) // max(layer.length, _ROWS))]
+                rows = _inputs(layer, values[name], max(layer.length, _ROWS))
                 total[:-1, :-1] += rows.T @ rows
                 total[-1, :-1] += rows.sum(axis=0)
                 total[-1, -1] += len(rows)
@@ -171,10 +171,11 @@ def _moments(
     return sums
 
 
-def _inputs(layer: _Layer, data: Array) -> npt.NDArray[np.float32]:
-    """Return what a layer multiplies its weights with, one row for each output value."""
+def _inputs(layer: _Layer, data: Array, most: int) -> npt.NDArray[np.float32]:
+    """Return what a layer multiplies its weights with, one row for each output value; about ``most`` rows, evenly spread."""
     if layer.node.op_type != "Conv":
-        return data.reshape(-1, layer.length)
+        rows = data.reshape(-1, layer.length)
+        return rows[:: max(1, len(rows) // most)]
     height, width = _value(layer.weight).shape[2:]
     top, left, bottom, right = _ints(layer, "pads", (0, 0, 0, 0))
     down, across = _ints(layer, "strides", (1, 1))
@@ -183,6 +184,8 @@ def _inputs(layer: _Layer, data: Array) -> npt.NDArray[np.float32]:
     window = ((height - 1) * tall + 1, (width - 1) * wide + 1)
     views = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(2, 3))
     views = views[:, :, ::down, ::across, ::tall, ::wide]
+    apart = max(1, isqrt(len(views) * prod(views.shape[2:4]) // most))
+    views = views[:, :, ::apart, ::apart]  # before anything is copied
     return np.ascontiguousarray(views.transpose(0, 2, 3, 1, 4, 5)).reshape(-1, layer.length)
 
 
