@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .trail import Evaluate, Fp16Fit, Trail, fits
 
-_TRIES = 10  # of single layers, after those that became FP16 again at once
+_TRIES = 6  # of single layers, after those that became FP16 again at once
 _MORE_TRIES = 6  # of layers that missed by little
 _NEAR = 1.25  # of what is allowed
 _LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
@@ -22,8 +22,13 @@ def regain(
     sensitivity: Evaluate,
     progress: Callable[[str], None] = lambda _: None,
     joins: Collection[str] = (),
+    enough: float = 1.0,
 ) -> Fp16Fit:
     """Let layers become FP16 again where rounding costs less than it did when they were found.
+
+    As many as fit at once, from the end of the graph: rounding adds up along a network, so the last ones add least, and between
+    those that are left nothing is rounded. If too few do, those are tried that have the most work for what they add, or simply
+    the most work: errors partly cancel, which no order foresees. Then single ones.
 
     Args:
         found: a list with which every task fits.
@@ -34,20 +39,29 @@ def regain(
         sensitivity: likewise, on fewer images.
         progress: called with what is being tried.
         joins: operations without multiply-adds that join branches.
+        enough: of the multiply-adds in FP16: with as many, no other order is tried.
 
     Returns:
         a list with which every task fits, some of what was found; what was found itself if that does not fit now.
     """
     trail = Trail(layers, cost, total, found.before, evaluate, frozenset(joins))
     trail.evaluations = found.evaluations
-    kept = [name for name in layers if name in found.keep]
+    whole = [name for name in layers if name in found.keep]
     progress("what stayed in FP32")
-    excess = trail.excess(1, [kept])
-    if not fits(excess):
+    before = trail.excess(1, [whole])
+    if not fits(before):
         return found
-    added = _added(trail, kept, excess, sensitivity, progress)
-    order = sorted(added, key=lambda name: added[name] / cost[name])
-    kept, excess, tried = _several(trail, kept, excess, order, progress)
+    order = whole[::-1]
+    kept, excess, tried = _several(trail, whole, before, order, progress)
+    if trail.share(kept) < enough:
+        added = _added(trail, whole, before, sensitivity, progress)
+        for key in (lambda name: added[name] / cost[name], lambda name: -cost[name]):
+            other = sorted(added, key=key)
+            found_so = _several(trail, whole, before, other, progress)
+            if trail.share(found_so[0]) > trail.share(kept):
+                order, (kept, excess, tried) = other, found_so
+            if trail.share(kept) >= enough:
+                break
     for number, name in enumerate(order[tried:][:_TRIES], start=1):
         progress(f"one more layer in FP16 again, try {number}")
         fewer = [other for other in kept if other != name]

@@ -202,7 +202,7 @@ class HalfStage:
             rounded |= self._rounded(proto, found)
             say(f"{len(rounded)} weights and biases rounded up or down")
         with self._progress.step(_AGAIN) as say:
-            more = regain(found, layers, self._costs, total, on_all, on_few, self._say(_AGAIN), half.joins)
+            more = regain(found, layers, self._costs, total, on_all, on_few, self._say(_AGAIN), half.joins, GOOD_SHARE)
             say(f"{_kept(more)} in FP32, {100 * more.share:.1f} % of the multiply-adds in FP16")
         return (more, rounded) if more.share > found.share else (found, {})
 
