@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from .trail import Evaluate, Fp16Fit, Trail, fits
 
 _TRIES = 6  # of single layers, after those that became FP16 again at once
+_SWAPS = 12
 _MORE_TRIES = 6  # of layers that missed by little
 _NEAR = 1.25  # of what is allowed
 _LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
@@ -27,8 +28,9 @@ def regain(
     """Let layers become FP16 again where rounding costs less than it did when they were found.
 
     As many as fit at once, from the end of the graph: rounding adds up along a network, so the last ones add least, and between
-    those that are left nothing is rounded. If too few do, those are tried that have the most work for what they add, or simply
-    the most work: errors partly cancel, which no order foresees. Then single ones.
+    those that are left nothing is rounded; then single ones. If that is too few, what each adds is measured, and those are tried
+    that have the most work for that, or simply the most work, together and singly, and at last large ones for small ones: errors
+    partly cancel, which no order foresees.
 
     Args:
         found: a list with which every task fits.
@@ -39,7 +41,7 @@ def regain(
         sensitivity: likewise, on fewer images.
         progress: called with what is being tried.
         joins: operations without multiply-adds that join branches.
-        enough: of the multiply-adds in FP16: with as many, no other order is tried.
+        enough: of the multiply-adds in FP16: with as many, no more is tried.
 
     Returns:
         a list with which every task fits, some of what was found; what was found itself if that does not fit now.
@@ -53,24 +55,47 @@ def regain(
         return found
     order = whole[::-1]
     kept, excess, tried = _several(trail, whole, before, order, progress)
+    singly = order[tried:][:_TRIES]
     if trail.share(kept) < enough:
         added = _added(trail, whole, before, sensitivity, progress)
-        for key in (lambda name: added[name] / cost[name], lambda name: -cost[name]):
-            other = sorted(added, key=key)
-            found_so = _several(trail, whole, before, other, progress)
-            if trail.share(found_so[0]) > trail.share(kept):
-                order, (kept, excess, tried) = other, found_so
-            if trail.share(kept) >= enough:
-                break
-    for number, name in enumerate(order[tried:][:_TRIES], start=1):
-        progress(f"one more layer in FP16 again, try {number}")
-        fewer = [other for other in kept if other != name]
-        if fits(now := trail.excess(1, [fewer])):
-            kept, excess = fewer, now
+        singly = sorted(added, key=lambda name: added[name] / cost[name])
+        for order in (singly, sorted(added, key=lambda name: -cost[name])):
+            other = _several(trail, whole, before, order, progress)
+            if trail.share(other[0]) > trail.share(kept):
+                kept, excess, _ = other
+        singly += singly  # what one adds depends on the others
+    for number, name in enumerate(singly, start=1):
+        if name in kept and (number <= _TRIES or trail.share(kept) < enough):
+            progress(f"one more layer in FP16 again, try {number}")
+            kept, excess = trail.better(kept, excess, [other for other in kept if other != name])
+    if trail.share(kept) < enough:
+        kept, excess = _swapped(trail, whole, kept, excess, cost, enough, progress)
     if trail.joins:
         progress("what joins branches in FP16 again")
         excess = trail.without_joins(kept, excess)
     return trail.fit(1, [kept], excess)
+
+
+def _swapped(
+    trail: Trail,
+    whole: Sequence[str],
+    kept: list[str],
+    excess: Mapping[str, float],
+    cost: Mapping[str, float],
+    enough: float,
+    progress: Callable[[str], None],
+) -> tuple[list[str], Mapping[str, float]]:
+    """Try large layers in FP16 again with a smaller one in FP32 instead, until enough is FP16."""
+    pairs = ((large, small) for large in sorted(kept, key=lambda name: -cost[name]) for small in whole)
+    apart = [pair for pair in pairs if pair[1] not in kept and cost[pair[1]] < cost[pair[0]]]
+    for number, (large, small) in enumerate(apart[:_SWAPS], start=1):
+        if trail.share(kept) >= enough:
+            break
+        if large in kept and small not in kept:
+            progress(f"a large layer in FP16 for a small one, try {number}")
+            other = [name for name in whole if (name in kept and name != large) or name == small]
+            kept, excess = trail.better(kept, excess, other)
+    return kept, excess
 
 
 def _several(

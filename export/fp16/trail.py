@@ -64,11 +64,22 @@ class Trail:
         self._before = before
         self.joins = joins
         self.evaluations = 0
+        self._known: dict[frozenset[str], Mapping[str, float]] = {}
 
     def excess(self, length: int, order: Sequence[Sequence[str]]) -> Mapping[str, float]:
         """Return each task's excess with a prefix of an order in FP32."""
-        self.evaluations += 1
-        return self._evaluate(self.joins | kept_of(order, length))
+        keep = self.joins | kept_of(order, length)
+        if keep not in self._known:
+            self.evaluations += 1
+            self._known[keep] = self._evaluate(keep)
+        return self._known[keep]
+
+    def better(
+        self, kept: list[str], excess: Mapping[str, float], other: list[str]
+    ) -> tuple[list[str], Mapping[str, float]]:
+        """Return another list and its excess if every task fits with it, else those given."""
+        found = self.excess(1, [other])
+        return (other, found) if fits(found) else (kept, excess)
 
     def without_joins(self, kept: Sequence[str], excess: Mapping[str, float]) -> Mapping[str, float]:
         """Try them in FP16 again beside the layers that are kept; return the excess of what is kept in the end."""

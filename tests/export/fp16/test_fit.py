@@ -178,6 +178,21 @@ def test_other_orders_are_tried_where_the_last_layers_are_the_loud_ones() -> Non
     assert of_any.keep == set(loud[9:])
 
 
+def test_a_large_layer_becomes_fp16_for_a_small_one_where_that_is_all_that_is_left() -> None:
+    class Tasks:
+        """Whatever fits needs one of the two layers, and the small one is no cheaper to keep than it adds."""
+
+        def __call__(self, kept: frozenset[str]) -> dict[str, float]:
+            return {"age": 0.9 if kept & {"large", "small"} else 1.1}
+
+    layers, cost = ["small", "large", "rest"], {"small": 1.0, "large": 3.0, "rest": 16.0}
+    found = Fp16Fit(frozenset({"small", "large"}), frozenset(), True, {"age": 0.9}, {"age": 1.1}, 0.8, 1)
+    swapped = regain(found, layers, cost, 20.0, Tasks(), Tasks(), enough=0.9)
+    assert (swapped.keep, swapped.share) == (frozenset({"small"}), 0.95)
+    stuck = replace(found, keep=frozenset({"large"}), share=0.85)
+    assert regain(stuck, layers, cost, 20.0, Tasks(), Tasks(), enough=0.9).keep == {"large"}
+
+
 def test_what_no_longer_fits_is_left_as_it_was() -> None:
     loud = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)
     network = Rounding({"age": loud})
