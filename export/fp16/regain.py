@@ -69,7 +69,7 @@ def regain(
             progress(f"one more layer in FP16 again, try {number}")
             kept, excess = trail.better(kept, excess, [other for other in kept if other != name])
     if trail.share(kept) < enough:
-        kept, excess = _swapped(trail, whole, kept, excess, cost, enough, progress)
+        kept, excess = _swapped(trail, whole, singly, kept, excess, cost, enough, progress)
     if trail.joins:
         progress("what joins branches in FP16 again")
         excess = trail.without_joins(kept, excess)
@@ -79,14 +79,15 @@ def regain(
 def _swapped(
     trail: Trail,
     whole: Sequence[str],
+    order: Sequence[str],
     kept: list[str],
     excess: Mapping[str, float],
     cost: Mapping[str, float],
     enough: float,
     progress: Callable[[str], None],
 ) -> tuple[list[str], Mapping[str, float]]:
-    """Try large layers in FP16 again with a smaller one in FP32 instead, until enough is FP16."""
-    pairs = ((large, small) for large in sorted(kept, key=lambda name: -cost[name]) for small in whole)
+    """Try layers, the first of an order first, in FP16 again with a smaller one in FP32 instead, until enough is FP16."""
+    pairs = ((large, small) for large in dict.fromkeys(order) if large in kept for small in whole)
     apart = [pair for pair in pairs if pair[1] not in kept and cost[pair[1]] < cost[pair[0]]]
     for number, (large, small) in enumerate(apart[:_SWAPS], start=1):
         if trail.share(kept) >= enough:
