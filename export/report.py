@@ -130,17 +130,31 @@ def _half_of(details: Mapping[str, Any]) -> str:
         text += f"; {100 * details['share']:.1f} % of the multiply-adds in FP16"
     if (found := details.get("fit")) and found["before"]:
         before = max(found["before"], key=found["before"].__getitem__)
-        kept, joins = found["keep"], len(found.get("joins", ()))
+        kept, joins, rounding = found["keep"], len(found.get("joins", ())), details.get("rounding", ())
+        measures = [
+            *([f"{' and '.join(staying)} stay in FP32"] if (staying := _staying(len(kept), joins)) else []),
+            *(
+                [f"{len(rounding)} weights and biases are rounded up or down, so that their errors cancel"]
+                if rounding
+                else []
+            ),
+        ]
         text += (
-            f". {f'{len(kept)} more layers' if kept else ''}{' and ' if kept and joins else ''}"
-            f"{f'{joins} operations that join branches' if joins else ''} stay in FP32, since the error of task {before!r} "
-            f"would otherwise be {found['before'][before]:.2g} times what is allowed"
+            f". {'; '.join(measures)}, since the error of task {before!r} would otherwise be "
+            f"{found['before'][before]:.2g} times what is allowed"
         )
         if kept:
             text += f" ({', '.join(kept[:3])}{', ...' if len(kept) > 3 else ''})"
         if joins:
             text += ". Joins cost casts and memory traffic, no multiply-adds"
     return f"{text}.\n"
+
+
+def _staying(layers: int, joins: int) -> list[str]:
+    return [
+        *([f"{layers} more layers"] if layers else []),
+        *([f"{joins} operations that join branches"] if joins else []),
+    ]
 
 
 def engines(bundle: Bundle) -> str:

@@ -8,7 +8,7 @@ keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,16 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(emulated)
 
 
-def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
+def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array], chosen: Collection[str] = ()) -> onnx.ModelProto:
     """Return an FP16 graph with its computation in FP32 and with the original's weights: the graph without its rounding.
 
     Errors smaller than the rounding would go unnoticed. In FP32 the graph must be as accurate as the original, and each of its
-    weights must be exactly the original's, rounded to FP16.
+    weights must be exactly the original's, rounded to FP16: to nearest, or for those in ``chosen`` up or down.
 
     Args:
         model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it. It is not changed.
         weights: of the FP32 graph that it was made from, by name, including those that nodes hold.
+        chosen: names of weights whose rounding was chosen, see :mod:`mtl_deploy.calibration.fp16.rounding`.
 
     Raises:
         VerificationError: a weight is not the original's; the message names it.
@@ -63,8 +64,9 @@ def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.Mod
     widened.CopyFrom(model)
     for tensor in widened.graph.initializer:
         found = onnx.numpy_helper.to_array(tensor)
-        wanted = weights.get(tensor.name, weights.get(tensor.name.removesuffix("/fp16")))
-        if wanted is None or not _is_rounded(found, wanted):
+        name = tensor.name if tensor.name in weights else tensor.name.removesuffix("/fp16")
+        wanted = weights.get(name)
+        if wanted is None or not (_is_rounded(found, wanted) or (name in chosen and _is_beside(found, wanted))):
             raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
         tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
     for node in widened.graph.node:
@@ -78,6 +80,14 @@ def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.Mod
 def _is_rounded(found: Array, wanted: Array) -> bool:
     rounded = wanted.astype(found.dtype) if found.dtype == np.float16 and wanted.dtype == np.float32 else wanted
     return found.dtype == rounded.dtype and np.array_equal(found, rounded)
+
+
+def _is_beside(found: Array, wanted: Array) -> bool:
+    """Whether each FP16 value is one of the two next to the FP32 value: rounded up or down."""
+    if found.dtype != np.float16 or wanted.dtype != np.float32 or found.shape != wanted.shape:
+        return False
+    below, above = (np.nextafter(found, np.float16(side)).astype(np.float32) for side in (-np.inf, np.inf))
+    return bool(np.all((found == wanted) | ((below < wanted) & (wanted < above))))
 
 
 def _round(graph: ir.Graph, output: ir.Value) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ def verify_graphs(
     progress: Progress,
     originals: Sequence[GraphVariant] = (),
     stress: Stress | None = None,
+    rounded: Collection[str] = (),
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
@@ -54,6 +55,7 @@ def verify_graphs(
         progress: shows what is being done.
         originals: for FP16 graphs: the FP32 graphs that they were made from.
         stress: is shown the shared graph too, while it is loaded.
+        rounded: names of the weights of FP16 graphs that were rounded up or down, not to nearest.
 
     Returns:
         One row per graph and task, and the manifest's entries. The last rows may not have passed.
@@ -68,11 +70,11 @@ def verify_graphs(
             artifacts.append(graph.artifact(content))
             found = None
             if graph.role == "separate" and whole is not None and whole.holds(content):
-                found = _verify_part(graph, content, rows, samples, options, originals)
+                found = _verify_part(graph, content, rows, samples, options, originals, rounded)
             if found is None:
                 found = _verify(graph, content, samples, options, stress)
                 if graph.precision == "fp16":
-                    checked = _structure(graph, content, samples, options, originals)
+                    checked = _structure(graph, content, samples, options, originals, rounded)
                     found = [replace(row, structure_excess=own.excess) for row, own in zip(found, checked, strict=True)]
             if graph.role == "shared" and len(graphs) > 1:
                 whole = GraphParts(content)
@@ -120,10 +122,11 @@ def _verify_part(
     samples: Samples,
     options: Options,
     originals: Sequence[GraphVariant],
+    rounded: Collection[str],
 ) -> list[Row] | None:
     """Run a part of a verified graph on a few images, in float32, and return the whole's rows for it; None if it does not match."""
     if graph.precision == "fp16":
-        found = _structure(graph, content, samples, options, originals)
+        found = _structure(graph, content, samples, options, originals, rounded)
     else:
         found = _on_few(graph, content, samples, options)
     if not all(row.passed for row in found):
@@ -142,7 +145,12 @@ def _verify_part(
 
 
 def _structure(
-    graph: GraphVariant, content: bytes, samples: Samples, options: Options, originals: Sequence[GraphVariant]
+    graph: GraphVariant,
+    content: bytes,
+    samples: Samples,
+    options: Options,
+    originals: Sequence[GraphVariant],
+    rounded: Collection[str],
 ) -> list[Row]:
     """Compute an FP16 graph in float32, with the weights that it was made from: it must do as well as an FP32 graph.
 
@@ -155,7 +163,7 @@ def _structure(
 
     original = next(one for one in originals if one.signature.tasks == graph.signature.tasks)
     try:
-        widened = widen_half(onnx.load_from_string(content), _weights(original.model))
+        widened = widen_half(onnx.load_from_string(content), _weights(original.model), rounded)
     except VerificationError as error:
         raise VerificationError(f"{graph.path}: {error}") from error
     return _on_few(graph, widened.SerializeToString(), samples, options)
