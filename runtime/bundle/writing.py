@@ -55,8 +55,9 @@ def updating(
 def write_file(folder: Path, path: str, content: bytes) -> None:
     """Write a file of a bundle that is being written; an existing one is unlinked, and keeps its content under its other names."""
     file = folder / path
-    if not file.parent.exists():
-        disk.make_folder(file.parent)
+    for parent in reversed(file.parents):
+        if parent.is_relative_to(folder) and not parent.exists():
+            disk.make_folder(parent)
     disk.remove(file)  # it may be a link to the older bundle's file
     disk.write_new(file, content)
 
@@ -82,7 +83,7 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
         BundleError: a file is missing.
         IntegrityError: a file does not match the manifest: nothing damaged is passed on.
     """
-    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
+    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.files}
     for own in own_files(bundle.path):
         path, source, target = own.as_posix(), bundle.path / own, folder / own
         link = share and source.is_symlink() and path not in hashes  # one of the user's
