@@ -1,6 +1,6 @@
-"""Bundles in parts, written without the exporter: graphs made with onnx.helper, cut by the real cutter, run by the real ONNX Runtime.
+"""Bundles in parts, written without the exporter: graphs of onnx.helper, cut by the real cutter, run by the real ONNX Runtime.
 
-The network of :func:`write_uneven_bundle` has two stages; ``a`` reads the second, and a neck that reads both serves ``b`` and ``c``.
+The network of :func:`write_uneven_bundle` has two stages; ``a`` reads the second; a neck that reads both serves ``b`` and ``c``.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ def add_engines(folder: Path, batch_max: int = 8) -> Path:
     for word, found in made.items():
         for graph in getattr(manifest, word):
             content = (folder / graph.path).read_bytes()
-            found.append(engine_artifact(graph, make_plan(content, batch_max), batch_max, record_of(graph.path, content)))
+            found.append(
+                engine_artifact(graph, make_plan(content, batch_max), batch_max, record_of(graph.path, content))
+            )
             (folder / found[-1].path).write_bytes(make_plan(content, batch_max))
     artifacts, parts = (*manifest.artifacts, *made["artifacts"]), (*manifest.parts, *made["parts"])
     write_manifest(folder, replace(manifest, artifacts=artifacts, parts=parts))

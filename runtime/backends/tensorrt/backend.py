@@ -292,7 +292,7 @@ class TensorRTBackend:
             if not self._lost:
                 cache.save()
             del cache
-        for name in ("_loaded", "_runtime"):  # an engine must be freed before its runtime
+        for name in ("_loaded", "_found", "_runtime"):  # an engine must be freed before its runtime
             self.__dict__.pop(name, None)
 
     def __del__(self) -> None:

@@ -106,39 +106,49 @@ class TensorRTParts(TensorRTBackend):
     ) -> LoadedParts:
         messages = Messages()
         self._start(library, messages, record, where)
-        found: list[LoadedPart] = []
+        self._found: list[
+            LoadedPart
+        ] = []  # of this object, which frees engines in their CUDA context if one is refused
         specs: dict[str, TensorSpec] = {}
         for part in self._engines:
-            named = runtime_cache
-            if runtime_cache is not None and not isinstance(runtime_cache, bool):
-                named = f"{os.fspath(runtime_cache)}.{Path(part.where).stem}"
-            cached = cache_path(part.where, named)
-            engine, config = self._deserialize(library, messages, part.read, part.record, part.where, cached)
-            inputs, outputs = tensors_of(library, engine)
-            own = {spec.name: spec for spec in (*inputs, *outputs)}
-            if {spec.name for spec in inputs} != set(part.inputs) or {spec.name for spec in outputs} != set(
-                part.outputs
-            ):
+            inputs = self._load_part(library, messages, part, graphs, runtime_cache)
+            outputs = self._found[-1].loaded.outputs
+            if {spec.name for spec in inputs} != {*part.inputs} or {spec.name for spec in outputs} != {*part.outputs}:
                 raise BackendError(
                     f"{part.where}: its inputs and outputs are not those of the manifest; build it again with mtl-export"
                 )
-            if unlike := [name for name in own if name in specs and specs[name].dtype != own[name].dtype]:
-                raise BackendError(
-                    f"{part.where}: {unlike[0]!r} is of another type than in the part that gives it; build both again"
-                )
-            specs |= {name: spec for name, spec in own.items() if name not in specs}
-            loaded = LoadedEngine(library, engine, self._context, inputs[0], outputs, messages, graphs, config)
-            found.append(LoadedPart(loaded, part.tasks, part.inputs, part.outputs))
-            del engine, config, loaded
+            for spec in (*inputs, *outputs):
+                if specs.setdefault(spec.name, spec).dtype != spec.dtype:
+                    raise BackendError(
+                        f"{part.where}: {spec.name!r} is of another type than in the part that gives it; build both again"
+                    )
         given = {name for part in self._engines for name in part.outputs}
         images = [spec for name, spec in specs.items() if name not in given]
-        if len(images) != 1 or any(task not in specs for task in self._tasks):
+        if len(images) != 1 or not given.issuperset(self._tasks):
             raise BackendError(f"{where}: the parts are not a whole network; build them again with mtl-export")
-        tasks = tuple(specs[name] for name in self._tasks)
-        every = {task for part in self._engines for task in part.tasks}
-        unasked = [name for name in given if name in every and name not in self._tasks]
-        inner = [specs[name] for name in given if name not in every or name in unasked]
-        return LoadedParts(library, self._context, images[0], tasks, tuple(inner), tuple(found), messages, graphs)
+        inner = tuple(spec for name, spec in specs.items() if name in given and name not in self._tasks)
+        tasks, parts = tuple(specs[name] for name in self._tasks), tuple(self._found)
+        del self._found
+        return LoadedParts(library, self._context, images[0], tasks, inner, parts, messages, graphs)
+
+    def _load_part(
+        self,
+        library: Library,
+        messages: Messages,
+        part: PartEngine,
+        graphs: int,
+        runtime_cache: str | os.PathLike[str] | bool | None,
+    ) -> tuple[TensorSpec, ...]:
+        """Deserialize a part; return its inputs."""
+        named = runtime_cache
+        if runtime_cache is not None and not isinstance(runtime_cache, bool):
+            named = f"{os.fspath(runtime_cache)}.{Path(part.where).stem}"
+        cached = cache_path(part.where, named)
+        engine, config = self._deserialize(library, messages, part.read, part.record, part.where, cached)
+        inputs, outputs = tensors_of(library, engine)
+        loaded = LoadedEngine(library, engine, self._context, inputs[0], outputs, messages, graphs, config)
+        self._found.append(LoadedPart(loaded, part.tasks, part.inputs, part.outputs))
+        return inputs
 
 
 class TensorRTWithParts(TensorRTBackend):
