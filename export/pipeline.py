@@ -37,7 +37,7 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         from .steps.int8 import quantizer, read_data
         from .steps.network import clean, load, trace_network
         from .steps.outputs import bind
-        from .steps.parts import split_graphs
+        from .steps.parts import plan_split, split_graphs
         from .steps.precisions import add_fp16, ask_for_stress, look_for_gaps, verify_fp32
         from .steps.provenance import provenance
         from .steps.truth import ask_pytorch, pack_reference
@@ -49,13 +49,14 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
     merged = clean(traced, network, options, progress)
     truth = ask_pytorch(network, traced.batch, options, progress)
     bound = bind(traced, truth, options, progress)
+    costs = plan_split(bound, options)
     packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
     quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
     stress = ask_for_stress(network, bound, progress)
     verified = verify_fp32(bound, stress, options, progress)
     verified = add_fp16(verified, bound, stress, options, progress)
     stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress)
-    in_parts = split_graphs(verified, bound, options, progress)
+    in_parts = split_graphs(verified, bound, costs, options, progress)
 
     notes = [*network.notes, *traced.notes, *truth.notes, *bound.notes, *verified.notes, *unseen]
     origin = provenance(network.loaded, options, truth.images, notes)

@@ -43,25 +43,33 @@ class InParts:
         return {**record, "cut": records} if records else dict(record)
 
 
-def split_graphs(verified: Verified, bound: Bound, options: Options, progress: Progress) -> InParts:
+def plan_split(bound: Bound, options: Options) -> Costs | None:
+    """Find where the graph will be cut, before the long work; return what each part costs, or None if that was not asked for.
+
+    Raises:
+        OptionError: there is one task only, or the tasks share nothing.
+    """
+    return _costs(bound, split(bound.graphs[0].content())) if options.split else None
+
+
+def split_graphs(
+    verified: Verified, bound: Bound, costs: Costs | None, options: Options, progress: Progress
+) -> InParts:
     """Cut the shared graph of each precision, if that was asked for.
 
     Raises:
-        OptionError: the tasks share nothing.
         VerificationError: the parts do not compute what the graph computes.
     """
-    if not options.split:
+    if costs is None:
         return InParts()
     images = [images for images, _ in bound.samples]
     cuts: dict[str, Cut] = {}
     left_out: dict[str, str] = {}
-    costs: Costs | None = None
     for graph, artifact in zip(verified.graphs, verified.artifacts, strict=True):
         if graph.role != "shared":
             continue
         with progress.step(f"Splitting {graph.path}") as say:
             content = graph.content()
-            costs = costs or _costs(bound, split(content))
             floors = {row.task: row.floor or 0.0 for row in verified.rows if row.artifact == graph.path}
             try:
                 cut = cut_graph(
