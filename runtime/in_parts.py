@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Part
-from mtl_deploy.runtime.bundle.signature import METADATA_KEY
+from mtl_deploy.runtime.bundle.signature import INPUT_NAME, METADATA_KEY
 
 from .errors import BundleError, OptionError
 
@@ -50,17 +50,18 @@ def _belongs(part: Part, artifact: Artifact) -> bool:
 
 
 def _require_whole(parts: Sequence[Part], artifact: Artifact) -> None:
-    """Check that each part reads what parts before it give, and that all tasks come out."""
-    images = {border.name for border in parts[0].inputs}
-    given: set[str] = set(images)
+    """Check that parts before it give what each part reads, whichever tasks are asked for, and that all tasks come out."""
+    givers = {INPUT_NAME: set(artifact.tasks)}  # the tasks for which a tensor is there
     for part in parts:
         for border in part.inputs:
-            if border.name not in given:
+            if not givers.get(border.name, set()) >= set(part.tasks):
                 raise BundleError(f"{part.path}: it reads {border.name!r}, which no part before it gives; export again")
-        given |= {border.name for border in part.outputs}
-    for task in artifact.tasks:
-        if task not in given or not any(task in part.tasks for part in parts):
-            raise BundleError(f"{parts[0].path}: no part gives task {task!r}; export again")
+        for border in part.outputs:
+            if border.name in givers:
+                raise BundleError(f"{part.path}: {border.name!r} is there already; export again")
+            givers[border.name] = set(part.tasks)
+    if missing := [task for task in artifact.tasks if task not in givers.get(task, set())]:
+        raise BundleError(f"{parts[0].path}: no part gives task {missing[0]!r}; export again")
 
 
 def graph_parts(bundle: Bundle, parts: Sequence[Part], tasks: Sequence[str] | None, **options: Any) -> Backend:

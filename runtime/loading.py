@@ -18,6 +18,7 @@ from mtl_deploy.runtime.bundle.manifest import (
     MANIFEST,
     Artifact,
     Bundle,
+    Part,
     find_bundle,
     manifest_state,
     open_bundle,
@@ -248,7 +249,7 @@ def _find(
         )
     if (found := find_bundle(file)) is not None:
         around, artifact = found
-        if artifact.role == "part":
+        if isinstance(artifact, Part):
             raise OptionError(f"{file} is a part of a network; load the bundle {around.path} with split=True")
         if backend not in (None, artifact.backend):
             raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")

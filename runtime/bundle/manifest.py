@@ -126,6 +126,10 @@ class Manifest:
         others = [record["path"] for record in (manifest.reference, manifest.calibration) if "path" in record]
         for path in [*(artifact.path for artifact in manifest.files), *others]:
             _check_inside(path, where)
+        for part in manifest.parts:
+            for border in (*part.inputs, *part.outputs):
+                if len(border.one) != len(border.more):
+                    raise BundleError(f"{where}: {part.path}: {border.name!r} is of no shape; export again")
         for artifact in manifest.files:
             if artifact.batch_max is not None and artifact.batch_max < artifact.batch_min:
                 raise BundleError(

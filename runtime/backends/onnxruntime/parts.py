@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl_deploy.runtime.arrays import TensorSpec
 from mtl_deploy.runtime.cuda.arrays import is_on_device
-from mtl_deploy.runtime.errors import BackendError, RunError
+from mtl_deploy.runtime.errors import BackendError, BundleError, RunError
 
 from .backend import OnnxRuntimeBackend
 
@@ -67,7 +67,14 @@ class OnnxRuntimeParts:
         try:
             for part in wanted:
                 options: dict[str, Any] = {"providers": providers, "threads": threads, "spinning": spinning}
-                self._loaded.append((part, OnnxRuntimeBackend(part.read, where=part.where, **options)))
+                loaded = OnnxRuntimeBackend(part.read, where=part.where, **options)
+                self._loaded.append((part, loaded))
+                if {spec.name for spec in loaded.inputs} != {*part.inputs} or {
+                    spec.name for spec in loaded.outputs
+                } != {*part.outputs}:
+                    raise BundleError(
+                        f"{part.where}: its inputs and outputs are not those of the manifest; export again"
+                    )
         except BaseException:
             self.close()
             raise

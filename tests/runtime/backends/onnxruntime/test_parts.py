@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -195,19 +197,53 @@ def test_a_changed_part_is_refused(tmp_path: Path) -> None:
         load(folder, split=True)
 
 
-def test_parts_that_are_no_whole_are_refused(tmp_path: Path) -> None:
-    import json
+Change = Callable[[list[dict[str, Any]]], Any]
 
+
+def without(name: str) -> Change:
+    return lambda parts: [part for part in parts if name not in part["path"]]
+
+
+def neck_for_b_alone(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [part | {"tasks": ["b"]} if "neck" in part["path"] else part for part in parts]
+
+
+def head_twice(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*parts, parts[-1]]
+
+
+def other_names(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    text = json.dumps(parts).replace('"stage1"', '"stage3"')
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def no_shape(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    parts[0]["inputs"][0]["more"] = [1]
+    return parts
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "no neck": (without("neck-1"), "reads 'neck', which no part before it gives"),
+    "no head": (without("head-c"), "no part gives task 'c'"),
+    "in reverse": (lambda parts: parts[::-1], "which no part before it gives"),
+    "a neck that runs for one task only": (neck_for_b_alone, r"head-c\.onnx: it reads 'neck', which no part"),
+    "a head twice": (head_twice, "is there already"),
+    "other names than the files have": (other_names, r"backbone\.onnx: its inputs and outputs are not those"),
+    "no shape": (no_shape, "'image' is of no shape"),
+    "no outputs": (
+        lambda parts: [part | {"outputs": []} for part in parts],
+        r"malformed manifest: parts\[0\]\.outputs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_parts_that_are_no_whole_are_refused(tmp_path: Path, change: Change, message: str) -> None:
     folder = write_uneven_bundle(tmp_path / "a.mtl")
     manifest = json.loads((folder / "manifest.json").read_text())
-    for missing, message in (
-        ("neck-1", "reads 'neck', which no part before it gives"),
-        ("head-c", "no part gives task 'c'"),
-    ):
-        kept = [part for part in manifest["parts"] if missing not in part["path"]]
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"parts": kept}))
-        with pytest.raises(BundleError, match=message):
-            load(folder, split=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"parts": change(manifest["parts"])}))
+    with pytest.raises(BundleError, match=message):
+        load(folder, split=True)
 
 
 def test_a_model_in_parts_can_be_pickled(bundle: Path, truth: dict[str, np.ndarray]) -> None:
