@@ -18,6 +18,7 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 _CROSSING = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+_SUMS = (onnx.TensorProto.INT32,)  # of integer convolutions and products
 Needs = frozenset[str]
 """The tasks that need a node."""
 
@@ -50,7 +51,7 @@ def split(content: bytes) -> list[PartFile]:
         content: an ``.onnx`` file whose outputs are the tasks.
 
     Raises:
-        OptionError: there is one task only, or no layer that several tasks share.
+        OptionError: there is one task only, no layer that several tasks share, or a tensor that parts cannot hand over.
     """
     model = onnx.load_from_string(content)
     tasks = [value.name for value in model.graph.output]
@@ -156,12 +157,25 @@ class _Whole:
         return sorted(nodes), sorted(inputs, key=order.__getitem__)
 
     def _crosses(self, name: str, source: int, kept: set[Needs]) -> bool:
-        return (
-            self.needs[source] in kept
-            and self._fed[source]
-            and self._model.graph.node[source].op_type != "DequantizeLinear"
-            and self._values[name].type.tensor_type.elem_type in _CROSSING
-        )
+        """Return whether a tensor of another part crosses the border; otherwise the node that gives it is computed again.
+
+        Raises:
+            OptionError: it must cross, since its node has weights, and cannot.
+        """
+        if self.needs[source] not in kept or not self._fed[source]:
+            return False
+        node, element = self._model.graph.node[source], self._values[name].type.tensor_type.elem_type
+        if element in _CROSSING:
+            return bool(node.op_type != "DequantizeLinear")
+        if not self.works(source):
+            return False
+        if element not in _SUMS:
+            kind = onnx.TensorProto.DataType.Name(element).lower() if element else "of an unknown type"
+            raise OptionError(
+                f"{name!r}, which {node.op_type} {node.name!r} gives to several tasks, is {kind}: no tensor that parts can hand "
+                "over; leave --split out"
+            )
+        return True
 
     def extract(self, nodes: Sequence[int], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
         """Return the part with these nodes as an ``.onnx`` file."""

@@ -28,6 +28,8 @@ _NOISE_16 = 2.0**-9
 _SHARES = {"fp32": 1e-5}
 _SHARE_16 = 1e-2
 """What they may differ by as a share of the spread."""
+_FLOORS = 4.0
+"""What they may differ by as a multiple of the reference's own error."""
 _CLASSES = {"fp32": 1e-3}
 _CLASSES_16 = 2e-2
 """The share of pixels that may fall to another side of a tie."""
@@ -168,7 +170,9 @@ def _difference(expected: Array, found: Array, precision: str, floor: float) -> 
     apart = np.abs(other - one)
     largest = float(np.abs(one).max(initial=0.0))
     spread = float(np.std(one, axis=0).max(initial=0.0)) if len(one) > 1 else 0.0
-    allowed = max(_SHARES.get(precision, _SHARE_16) * spread, _NOISE.get(precision, _NOISE_16) * largest, 4 * floor)
+    allowed = max(
+        _SHARES.get(precision, _SHARE_16) * spread, _NOISE.get(precision, _NOISE_16) * largest, _FLOORS * floor
+    )
     return float(apart.max(initial=0.0) if precision == "fp32" else np.sqrt(np.mean(apart**2))), allowed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,10 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.runtime.bundle.manifest import Part
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
-from mtl_deploy.runtime.errors import VerificationError
+from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
 
 from .outputs import Bound
-from .precisions import Verified, leave_out
+from .precisions import Verified
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def split_graphs(
             except VerificationError as error:
                 if graph.precision == "fp32":
                     raise
-                left_out |= {f"split {graph.precision}": leave_out(graph.precision, error, options)[graph.precision]}
+                left_out[f"split {graph.precision}"] = str(error)
+                warnings.warn(f"{graph.path} is not split: {error}", FallbackWarning, stacklevel=2)
                 continue
             cuts[graph.precision] = cut
             say(describe(cut, bound.signature))

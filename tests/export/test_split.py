@@ -16,9 +16,9 @@ from engine_graphs import needs_rtx
 from split_networks import Uneven
 
 from mtl_deploy.calibration.cli import main as calibrate
-from mtl_deploy.calibration.split import stage
+from mtl_deploy.calibration.split import measured, stage
 from mtl_deploy.export.cli import main
-from mtl_deploy.runtime import load
+from mtl_deploy.runtime import OptionError, load
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Part, open_bundle
 
@@ -111,6 +111,24 @@ def test_a_swapped_weight_ends_the_export(
     assert main(arguments(checkpoint, target, "--engine", "none", "--precision", "fp32", "-q")) == 1
     assert "split/fp32/head-seg.onnx: the weight" in capsys.readouterr().err
     assert not target.exists()
+
+
+@pytest.mark.extended
+def test_a_precision_whose_parts_do_not_agree_stays_whole(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("_NOISE_16", "_SHARE_16", "_CLASSES_16"):
+        monkeypatch.setattr(measured, name, 0.0)
+    monkeypatch.setattr(measured, "_FLOORS", 0.0)
+    target = tmp_path / "a.mtl"
+    assert main(arguments(checkpoint, target, "--engine", "none", "-q")) == 0
+    assert "fp16.onnx is not split: the parts of fp16.onnx differ from it" in capsys.readouterr().err
+    manifest = open_bundle(target).manifest
+    assert {part.precision for part in manifest.parts} == {"fp32"}
+    assert "differ from it" in manifest.provenance["left_out"]["split fp16"]
+    load(target, precision="fp16").close()
+    with pytest.raises(OptionError, match=r"fp16\.onnx has no parts"):
+        load(target, precision="fp16", split=True)
 
 
 def test_one_task_is_refused_before_the_long_work(

@@ -168,6 +168,34 @@ def test_int8_tensors_cross_as_int8() -> None:
     }
 
 
+def test_sums_of_integer_products_cross_and_other_integers_do_not() -> None:
+    weights = {"w": (SQUARE * 30).astype(np.int8), "scale": np.array(0.05, np.float32), "zero": np.array(0, np.int8)}
+    nodes = [
+        node("QuantizeLinear", ["image", "scale", "zero"], ["q"]),
+        node("MatMulInteger", ["q", "w"], ["sums"]),
+        node("Cast", ["sums"], ["long"], to=TensorProto.INT64),
+        node("Cast", ["long"], ["a"], to=TensorProto.FLOAT),
+        node("Abs", ["long"], ["positive"]),
+        node("Cast", ["positive"], ["b"], to=TensorProto.FLOAT),
+    ]
+    parts = check(graph_of(nodes, {name: ["batch", 4] for name in "ab"}, weights), FEEDS)
+    assert parts[0].outputs == ("sums",)
+    assert all(operators(part)[0] == "Cast" for part in parts[1:])
+
+
+def test_a_layer_is_never_computed_twice_for_want_of_a_type() -> None:
+    nodes = [
+        node("Cast", ["image"], ["double"], to=TensorProto.DOUBLE),
+        node("MatMul", ["double", "w"], ["features"], name="shared"),
+        node("Cast", ["features"], ["a"], to=TensorProto.FLOAT),
+        node("Neg", ["features"], ["negative"]),
+        node("Cast", ["negative"], ["b"], to=TensorProto.FLOAT),
+    ]
+    content = graph_of(nodes, {name: ["batch", 4] for name in "ab"}, {"w": SQUARE.astype(np.float64)})
+    with pytest.raises(OptionError, match="'features', which MatMul 'shared' gives to several tasks, is double"):
+        split(content)
+
+
 def test_what_a_branch_reads_crosses_too() -> None:
     def branch(operator: str) -> Any:
         one = helper.make_tensor_value_info(f"{operator}_out", TensorProto.FLOAT, ["batch", 4])
