@@ -100,7 +100,7 @@ def _costs(bound: Bound, parts: Sequence[PartFile]) -> Costs:
     nodes = {node.outputs[0].name: node for node in counted.graph if node.outputs}
     found = {}
     for part in parts:
-        own = cost(nodes[name] for name in part.nodes)
+        own = cost(nodes[name] for name in part.nodes if name in nodes)  # without what is constant at this size
         found[frozenset(part.tasks)] = own.parameters, own.multiply_adds
     return found
 

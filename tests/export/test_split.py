@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from engine_graphs import needs_rtx
-from split_networks import Uneven
+from split_networks import Uneven, Windows
 
 from mtl_deploy.calibration.cli import main as calibrate
 from mtl_deploy.calibration.split import measured, stage
@@ -111,6 +111,33 @@ def test_a_swapped_weight_ends_the_export(
     assert main(arguments(checkpoint, target, "--engine", "none", "--precision", "fp32", "-q")) == 1
     assert "split/fp32/head-seg.onnx: the weight" in capsys.readouterr().err
     assert not target.exists()
+
+
+@pytest.mark.extended
+def test_a_transformer_whose_batch_is_folded(tmp_path: Path) -> None:
+    torch.save(Windows().state_dict(), tmp_path / "a.pth")
+    tasks = [word for form in ("a=multiclass", "b=regression", "c=multiclass") for word in ("--task", form)]
+    words = [
+        "--model",
+        "split_networks:Windows",
+        "--image-size",
+        "32x32",
+        "--split",
+        "--no-separate",
+        "--engine",
+        "none",
+    ]
+    target = tmp_path / "a.mtl"
+    assert main([str(tmp_path / "a.pth"), *words, *tasks, "--threads", "1", "-q", "-o", str(target)]) == 0
+    manifest = open_bundle(target).manifest
+    parts = by_name(target, "fp32")
+    assert set(parts) == {"backbone", "neck-1", "head-a", "head-b", "head-c"}
+    assert sum(part.multiply_adds for part in parts.values()) == manifest.sharing["multiply_adds"]["shared"]
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    with load(target) as whole, load(target, split=True) as model:
+        expected = whole(images)
+        for name, values in model(images).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.extended

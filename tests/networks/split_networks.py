@@ -58,3 +58,22 @@ class Uneven(nn.Module):
         pooled = x.mean((2, 3))
         maps = self.decoder(stages)
         return {"kind": self.kind(pooled), "size": self.size(pooled), "seg": self.seg(maps), "depth": self.depth(maps)}
+
+
+class Windows(nn.Module):
+    """A small transformer: ``a`` from all tokens, ``b`` and ``c`` from a block that works on windows, folded into the batch."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.patch = nn.Conv2d(3, width, 8, 8)
+        self.block, self.window = (
+            nn.TransformerEncoderLayer(width, 2, 2 * width, batch_first=True, dropout=0.0) for _ in range(2)
+        )
+        self.a, self.b, self.c = nn.Linear(width, 4), nn.Linear(width, 1), nn.Linear(width, 5)
+
+    def forward(self, x: torch.Tensor) -> object:
+        tokens = self.block(self.patch(x).flatten(2).transpose(1, 2))
+        count, width = tokens.shape[1], tokens.shape[2]
+        windows = self.window(tokens.reshape(-1, count // 2, width)).mean(1).reshape(-1, 2, width)
+        return {"a": self.a(tokens.mean(1)), "b": self.b(windows.mean(1)), "c": self.c(windows.amax(1))}

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from mtl_deploy.calibration.split.cut import PartFile, split
-from mtl_deploy.calibration.split.measured import compare
+from mtl_deploy.calibration.split.measured import borders, compare
 from mtl_deploy.runtime.bundle.artifact import Border
 from mtl_deploy.runtime.bundle.manifest import Manifest, open_bundle
 from mtl_deploy.runtime.errors import VerificationError
@@ -84,6 +84,28 @@ def test_a_manifest_without_parts_says_nothing_of_them(tmp_path: Path) -> None:
     manifest = open_bundle(write_dense_bundle(tmp_path / "a.mtl")).manifest
     assert manifest.parts == ()
     assert "parts" not in manifest.to_dict()
+
+
+def test_a_border_where_the_batch_is_folded() -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Reshape", ["image", "pairs"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w"], ["features"]),
+        helper.make_node("Neg", ["features"], ["a"]),
+        helper.make_node("Abs", ["features"], ["b"]),
+    ]
+    weights = {"pairs": np.array([-1, 2], np.int64), "w": np.eye(2, dtype=np.float32)}
+    shapes = {"image": ["batch", 4], "a": ["rows", 2], "b": ["rows", 2]}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    held = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "folded", values[:1], values[1:], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    found = borders(split(model.SerializeToString()), np.zeros((2, 4), np.float32), None, 1)
+    assert found["features"] == Border("features", "float32", (2, 2), (2, 0))
+    assert found["features"].shape(3) == (8, 2)
 
 
 def test_free_sizes(tmp_path: Path) -> None:
