@@ -21,6 +21,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BundleError, MtlError
+from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.onnx_format.cut import cut
 
 
@@ -155,7 +156,8 @@ def with_parts(
         precision = artifact.precision
         if (artifact.role, artifact.backend) != ("shared", "onnxruntime") or not precision.startswith("int8"):
             continue
-        parts = [part for part in parts if (part.precision, part.backend) != (precision, "onnxruntime")]
+        former = [part for part in parts if (part.precision, part.backend) == (precision, "onnxruntime")]
+        parts = [part for part in parts if part not in former]
         cuts.pop(precision, None)
         left_out.pop(f"split {precision}", None)
         with progress.step(f"Splitting {artifact.path}") as say:
@@ -165,6 +167,8 @@ def with_parts(
                 )
             except MtlError as error:
                 left_out[f"split {precision}"] = str(error)
+                for part in former:
+                    disk.remove(folder / part.path)
                 say(f"left out: {error}")
                 continue
             found.write(folder)
@@ -174,5 +178,5 @@ def with_parts(
         manifest,
         parts=tuple(parts),
         sharing=manifest.sharing | {"cut": cuts},
-        provenance=manifest.provenance | ({"left_out": left_out} if left_out else {}),
+        provenance=manifest.provenance | {"left_out": left_out},
     )

@@ -44,9 +44,11 @@ def parts_of(bundle: Bundle | None, artifact: Artifact | None, split: bool | Non
 
 
 def _belongs(part: Part, artifact: Artifact) -> bool:
-    same = (part.precision, part.backend) == (artifact.precision, artifact.backend)
-    words = ("library", "version", "compute_capabilities")  # of engines
-    return same and all(part.details.get(word) == artifact.details.get(word) for word in words)
+    words = ("precision", "backend", "batch_min", "batch_max")
+    of_engines = ("library", "version", "compute_capabilities")
+    return all(getattr(part, word) == getattr(artifact, word) for word in words) and all(
+        part.details.get(word) == artifact.details.get(word) for word in of_engines
+    )
 
 
 def _require_whole(parts: Sequence[Part], artifact: Artifact) -> None:
