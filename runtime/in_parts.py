@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Part
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME, METADATA_KEY
 
-from .errors import BundleError, OptionError
+from .errors import BackendError, BundleError, OptionError
 
 if TYPE_CHECKING:
     from mtl_deploy.runtime.backends.base import Backend
     from mtl_deploy.runtime.backends.tensorrt.split.backend import TensorRTParts
+
+_LOGGER = logging.getLogger("mtl_deploy.loading")
 
 
 def parts_of(bundle: Bundle | None, artifact: Artifact | None, split: bool | None) -> tuple[Part, ...]:
@@ -131,14 +134,22 @@ def engine_with_parts(
         only: run the parts for all tasks too, and do not load the engine. Where ``tasks`` are some only, it is not loaded either.
         options: of :class:`~mtl_deploy.runtime.backends.tensorrt.backend.TensorRTBackend`.
     """
+    from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
     from mtl_deploy.runtime.backends.tensorrt.split.backend import TensorRTWithParts
 
-    if only or (tasks is not None and set(tasks) < set(artifact.tasks)):
+    if only:
         return engine_parts(bundle, parts, tasks, **options)
     where = str(bundle.path / artifact.path)
+    record = EngineRecord.from_details(artifact.details, where)
+    if tasks is not None and set(tasks) < set(artifact.tasks):
+        try:
+            return engine_parts(bundle, parts, tasks, **options)
+        except BackendError as error:
+            _LOGGER.warning("%s; the whole engine computes all tasks of every call", error)
+            return TensorRTBackend(lambda: bundle.read(artifact), record, where=where, **options)
     return TensorRTWithParts(
         lambda: bundle.read(artifact),
-        EngineRecord.from_details(artifact.details, where),
+        record,
         lambda: engine_parts(bundle, parts, None, **options),
         where=where,
         **options,

@@ -21,6 +21,7 @@ from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import OptionError, load
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Part, open_bundle
+from mtl_deploy.runtime.errors import VerificationError
 
 SIZE = (32, 64)
 TASKS = ("kind", "size", "seg", "depth")
@@ -91,22 +92,39 @@ def test_costs_and_interface_are_printed(exported: tuple[Path, str]) -> None:
     assert "split/fp16: equal to fp16.onnx" in out
 
 
-def test_a_swapped_weight_ends_the_export(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def with_swapped_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the cutter turn the filters of one layer around in the head of ``seg``."""
     cut = stage.split
 
     def swapped(content: bytes) -> list[stage.PartFile]:
         parts = cut(content)
         place = next(number for number, part in enumerate(parts) if part.name == "head-seg")
         model = onnx.load_from_string(parts[place].content)
-        weights = [each for each in model.graph.initializer if list(each.dims) == [16, 16, 3, 3]]
-        values = onnx.numpy_helper.to_array(weights[0])[::-1].copy()
-        weights[0].CopyFrom(onnx.numpy_helper.from_array(values, weights[0].name))
+        weight = next(each for each in model.graph.initializer if list(each.dims) == [16, 16, 3, 3])
+        values = onnx.numpy_helper.to_array(weight)[::-1].copy()
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         parts[place] = replace(parts[place], content=model.SerializeToString())
         return parts
 
     monkeypatch.setattr(stage, "split", swapped)
+
+
+def test_a_swapped_weight_is_noticed(exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(exported[0])
+    preprocessing, costs = bundle.manifest.signature.preprocessing, stage.costs_of(bundle.manifest.parts)
+    for artifact in bundle.manifest.artifacts:
+        stage.cut_graph(bundle.read(artifact), artifact, preprocessing, [IMAGES], costs, threads=1)
+    with_swapped_weight(monkeypatch)
+    for artifact in bundle.manifest.artifacts:
+        with pytest.raises(VerificationError, match=rf"split/{artifact.precision}/head-seg\.onnx: the weight '"):
+            stage.cut_graph(bundle.read(artifact), artifact, preprocessing, [IMAGES], costs, threads=1)
+
+
+@pytest.mark.extended
+def test_a_swapped_weight_ends_the_export(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_swapped_weight(monkeypatch)
     target = tmp_path / "a.mtl"
     assert main(arguments(checkpoint, target, "--engine", "none", "--precision", "fp32", "-q")) == 1
     assert "split/fp32/head-seg.onnx: the weight" in capsys.readouterr().err

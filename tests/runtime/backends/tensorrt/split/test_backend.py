@@ -214,6 +214,13 @@ def test_the_engine_goes_on_alone_where_the_parts_do_not_load(
         for _ in range(2):
             check(model(IMAGES, tasks=("a",)), truth, ("a",))
     assert [record.getMessage().endswith("computes all tasks of every call") for record in caplog.records] == [True]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "mtl_deploy.loading"), load(bundle, tasks=("b",)) as model:
+        assert type(model.backend) is TensorRTBackend
+        check(model(IMAGES), truth, ("b",))
+    assert [record.getMessage().endswith("computes all tasks of every call") for record in caplog.records] == [True]
+    with load(bundle, tasks=("a",)) as model:  # whose parts are whole
+        assert type(model.backend) is TensorRTParts
     with pytest.raises(BackendError, match=r"head-b\.trt.*refuses it"):
         load(bundle, backend="tensorrt", split=True)
 
