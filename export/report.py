@@ -101,7 +101,7 @@ def _cut(precision: str, record: Mapping[str, Any]) -> str:
     text = f"split/{precision}: equal to {precision}.onnx {equal}"
     if "ratio" in record:
         text += (
-            f"; all parts take {record['ratio']:.2f} times the whole's time ({record['split_ms']:.2f} and "
+            f"; all parts take {record['ratio']:.2f} times the whole's processor time ({record['split_ms']:.2f} and "
             f"{record['whole_ms']:.2f} ms, median of {record['pairs']} pairs in ONNX Runtime on this CPU)"
         )
     return f"{text}.\n"

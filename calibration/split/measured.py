@@ -1,4 +1,4 @@
-"""Parts run beside the graph that they were cut from: that they give the same, and how much longer they take."""
+"""Parts run beside the graph that they were cut from: that they give the same, and how much more work they are."""
 
 from __future__ import annotations
 
@@ -74,8 +74,9 @@ class Beside:
     Attributes:
         exact: whether all outputs were the same to the bit.
         largest: by task, the largest difference in the output's unit; of classes, the share that differs.
-        ratio: how many times as long the parts take as the whole graph: the median over pairs; None: it was not measured.
-        whole_ms: the whole graph's median time; split_ms: that of the parts.
+        ratio: how many times the whole graph's processor time the parts take: the median over pairs; None: it was not measured.
+        whole_ms: the whole graph's median processor time.
+        split_ms: that of the parts.
         pairs: how many pairs were timed.
     """
 
@@ -177,15 +178,18 @@ def _difference(expected: Array, found: Array, precision: str, floor: float) -> 
 
 
 def _seconds(backends: Sequence[Backend], tasks: Sequence[str], piece: Array) -> list[tuple[float, float]]:
-    """Return the times of rounds in which both run, after some that settle caches and clocks."""
+    """Return the processor seconds of rounds in which both run, after some that settle caches and clocks.
+
+    Processor time of all threads, as they do not spin: it is the work, and other programs change it little.
+    """
     found: list[tuple[float, float]] = []
     begun = time.perf_counter()
     for turn in range(_ROUNDS + _SETTLING):
         seconds = [0.0, 0.0]
         for position in (0, 1) if turn % 2 == 0 else (1, 0):
-            started = time.perf_counter()
+            started = time.process_time()
             backends[position].run({INPUT_NAME: piece}, tasks)
-            seconds[position] = time.perf_counter() - started
+            seconds[position] = max(time.process_time() - started, 1e-9)
         if turn >= _SETTLING:
             found.append((seconds[0], seconds[1]))
         if len(found) >= _LEAST and time.perf_counter() - begun > _LONGEST_S:

@@ -113,5 +113,5 @@ def describe(cut: Cut, signature: Signature) -> str:
     total = sum(border.size_in_bytes(least) for border in crossing.values())
     equal = "equal to the bit" if cut.record["exact"] else "equal within rounding"
     ratio = cut.record.get("ratio")
-    cost = "" if ratio is None else f"; they take {ratio:.2f} times the whole graph's time"
+    cost = "" if ratio is None else f"; they take {ratio:.2f} times the whole graph's processor time"
     return f"{len(cut.parts)} parts, {equal}, {total / 1e3:,.0f} kB between them per image{cost}"

@@ -88,7 +88,7 @@ def test_costs_and_interface_are_printed(exported: tuple[Path, str]) -> None:
     stages = 4 * sum(8 * 2**stage * (SIZE[0] >> stage + 1) * (SIZE[1] >> stage + 1) for stage in range(4))
     assert line.split()[-2:] == [f"{stages / 1e3:,.0f}", "4"]
     assert "split/fp32: equal to fp32.onnx to the bit; all parts take " in out
-    assert "times the whole's time" in out
+    assert "times the whole's processor time" in out
     assert "split/fp16: equal to fp16.onnx" in out
 
 
