@@ -127,8 +127,8 @@ def cut_bundle(folder: Path) -> Path:
     return folder
 
 
-def add_engines(folder: Path, batch_max: int = 8) -> Path:
-    """Write an engine of each graph and each part of a bundle, for the simulated machine."""
+def add_engines(folder: Path, batch_max: int = 8, **changes: Any) -> Path:
+    """Write an engine of each graph and each part of a bundle, for the simulated machine; ``changes`` are of their records."""
     from tests.fakes.gpu import engine_artifact, record_of
     from tests.fakes.tensorrt import make_plan
 
@@ -138,7 +138,9 @@ def add_engines(folder: Path, batch_max: int = 8) -> Path:
         for graph in getattr(manifest, word):
             content = (folder / graph.path).read_bytes()
             found.append(
-                engine_artifact(graph, make_plan(content, batch_max), batch_max, record_of(graph.path, content))
+                engine_artifact(
+                    graph, make_plan(content, batch_max), batch_max, record_of(graph.path, content, **changes)
+                )
             )
             (folder / found[-1].path).write_bytes(make_plan(content, batch_max))
     artifacts, parts = (*manifest.artifacts, *made["artifacts"]), (*manifest.parts, *made["parts"])

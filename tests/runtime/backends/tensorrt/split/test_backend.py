@@ -18,7 +18,7 @@ from mtl_deploy.runtime.backends.tensorrt.split.backend import TensorRTParts, Te
 from tests.fakes.gpu import BATCH_MAX, GpuArray, Simulation
 from tests.networks.dense_bundle import SIZE as DENSE
 from tests.networks.dense_bundle import write_dense_bundle
-from tests.networks.split_bundle import SIZE, TASKS, add_engines, write_uneven_bundle
+from tests.networks.split_bundle import PARTS, SIZE, TASKS, add_engines, write_uneven_bundle
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (BATCH_MAX, *SIZE, 3), dtype=np.uint8)
 SUBSETS = (("a",), ("b",), ("c",), ("a", "b"), ("c", "a"), ("b", "c"), TASKS)
@@ -59,6 +59,27 @@ def test_any_heads_run_on_one_backbone_pass(trt: Any, bundle: Path, truth: dict[
             check(model(IMAGES[:batch]), truth, TASKS, batch)
         assert model.backend.graphs_off is None
     assert sorted(names(trt)) == ["a", "b", "c", "neck", "stage2 stage1"]
+
+
+@pytest.mark.parametrize(("version", "rtx"), [("8.6.1", False), ("11.0.0", False), ("1.7.1.116", True)])
+def test_every_library(machine: Simulation, tmp_path: Path, version: str, rtx: bool) -> None:
+    trt = machine.install(version, rtx=rtx)
+    library = "tensorrt-rtx" if rtx else "tensorrt"
+    bundle = add_engines(write_uneven_bundle(tmp_path / "a.mtl"), library=library, version=version)
+    with load(bundle, backend="onnxruntime") as graph, load(bundle, backend="tensorrt", split=True) as model:
+        expected = graph(IMAGES)
+        for _ in range(3):
+            for tasks in (("a",), ("c", "b")):
+                check(model(IMAGES, tasks=tasks), expected, tasks)
+        assert model.backend.graphs_off is None
+    caches = sorted(file.name for file in (bundle / "split/fp32").glob("*.cache"))
+    assert caches == (sorted(f"{name}.trt.cache" for name in PARTS) if rtx else [])  # one for each part
+    if rtx:
+        trt.capturable = False
+        with load(bundle, backend="tensorrt", split=True) as model:
+            for _ in range(3):
+                check(model(IMAGES, tasks=("b",)), expected, ("b",))
+            assert "cannot be captured" in str(model.backend.graphs_off)
 
 
 def test_nothing_is_copied_between_the_parts_and_only_what_was_asked_for_comes_back(
