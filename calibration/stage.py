@@ -28,7 +28,7 @@ from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .int8_files import fp32_graph, with_int8, with_reference, write_graphs
+from .int8_files import fp32_graph, with_int8, with_parts, with_reference, write_graphs
 from .options import Int8Options
 
 _LISTED = 100  # files that were left out, in the manifest
@@ -98,7 +98,8 @@ def add_int8(
         "budgets": {name: value for name, value in search.items() if name != "trail"},
         "coverage": graphs.coverage(ranges.methods, skip) or _former_coverage(earlier),
     }
-    return with_int8(manifest, artifacts, rows, measured.matrix, record)
+    manifest = with_int8(manifest, artifacts, rows, measured.matrix, record)
+    return with_parts(folder, manifest, parts[2].images[:8], threads=options.threads, progress=progress)
 
 
 @dataclass(frozen=True)

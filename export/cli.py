@@ -139,6 +139,12 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     )
     offer(precision, PRECISIONS, sign=",")
     graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
+    graphs.add_argument(
+        "--split",
+        action="store_true",
+        help="write the backbone and each head as graphs of their own too, so that any heads run after one pass of the backbone; "
+        "proven equal to the whole",
+    )
 
 
 def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
@@ -257,6 +263,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
         named=frozenset(_precisions(arguments)),
         separate=not arguments.no_separate,
+        split=arguments.split,
         images=arguments.images,
         samples=arguments.samples,
         tolerances=_tolerances(arguments.tolerance or []),

@@ -10,7 +10,7 @@ from typing import Any
 from mtl_deploy.export.engines.bundle_engines import describe_layers
 from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest, Part
 from mtl_deploy.runtime.console.command import table
 
 
@@ -61,7 +61,7 @@ def report(bundle: Bundle, images: Path | None = None, labels: Path | None = Non
         against = f"Each file against {truth}{seen_images}:\n{verified}\n{_parts(manifest.verification)}\n"
     following = "".join(f"  {line}\n" for line in next_commands(bundle, images, labels))
     return (
-        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_border(manifest)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{against}"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_border(manifest)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{_in_parts(manifest)}{against}"
         f"{_int8(bundle)}"
         f"Next:\n{following}"
     )
@@ -78,6 +78,56 @@ def next_commands(bundle: Bundle, images: Path | None, labels: Path | None) -> l
         truth = "LABELS.csv" if labels is None else shlex.quote(str(labels))
         second = f"mtl-calibrate {path} --calibration-data {photos} --labels {truth}"
     return [f"mtl-infer {path} {shown}", second, f"mtl-bench {path}"]
+
+
+def _in_parts(manifest: Manifest) -> str:
+    """Return what each part of the networks costs, what goes between them, and what the cut costs."""
+    if not manifest.parts:
+        return ""
+    tasks = {task.name for task in manifest.tasks}
+    whole = max(manifest.sharing.get("multiply_adds", {}).get("shared", 0), 1)
+    rows = []
+    for part in (one for one in manifest.parts if one.backend == "onnxruntime"):
+        between = [border for border in part.outputs if border.name not in tasks]
+        rows.append(
+            [
+                part.path,
+                ", ".join(part.tasks),
+                f"{part.size_bytes / 1e6:.1f}",
+                f"{part.multiply_adds / 1e9:.3f} G",
+                f"{100 * part.multiply_adds / whole:.1f} %",
+                f"{sum(border.size_in_bytes(part.batch_min) for border in between) / 1e3:,.0f}" if between else "",
+                str(len(between) or ""),
+            ]
+        )
+    titles = ["part", "for the tasks", "MB", "multiply-adds", "of all", "kB per image to others", "tensors"]
+    cuts = "".join(_cut(precision, record) for precision, record in manifest.sharing.get("cut", {}).items())
+    return (
+        f"In parts, of which a call runs those that its tasks need:\n{table(titles, rows)}\n{cuts}"
+        f"{_part_engines(manifest.parts)}\n"
+    )
+
+
+def _part_engines(parts: Sequence[Part]) -> str:
+    states: dict[tuple[str, str], int] = {}
+    for part in parts:
+        if part.backend == "tensorrt":
+            verified = part.details.get("verified")
+            state = "verified on this GPU" if verified is True else f"not run yet: {verified}"
+            key = part.path.rpartition("/")[0], state
+            states[key] = states.get(key, 0) + 1
+    return "".join(f"{folder}: {count} engines; {state}.\n" for (folder, state), count in states.items())
+
+
+def _cut(precision: str, record: Mapping[str, Any]) -> str:
+    equal = "to the bit" if record["exact"] else "within rounding"
+    text = f"split/{precision}: equal to {precision}.onnx {equal}"
+    if "ratio" in record:
+        text += (
+            f"; all parts take {record['ratio']:.2f} times the whole's processor time ({record['split_ms']:.2f} and "
+            f"{record['whole_ms']:.2f} ms, median of {record['pairs']} pairs in ONNX Runtime on this CPU)"
+        )
+    return f"{text}.\n"
 
 
 def _parts(rows: Sequence[Mapping[str, Any]]) -> str:

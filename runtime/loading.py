@@ -18,6 +18,7 @@ from mtl_deploy.runtime.bundle.manifest import (
     MANIFEST,
     Artifact,
     Bundle,
+    Part,
     find_bundle,
     manifest_state,
     open_bundle,
@@ -30,6 +31,7 @@ from mtl_deploy.runtime.images.camera import known_layout
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .in_parts import engine_with_parts, graph_parts, parts_of
 from .load_options import check_load_options
 from .model import Model, unique_names
 from .selection import BACKENDS, select
@@ -53,6 +55,7 @@ def load(
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
     layout: str | None = None,
+    split: bool | None = None,
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
@@ -81,13 +84,16 @@ def load(
         layout: the colours of the arrays that the application passes: ``rgb`` (None means that too), ``bgr``, as OpenCV reads
             images, or ``gray``. It is independent of the network's own order, which the bundle knows. A call may say otherwise. A
             bundle that was exported for frames of a camera (``mtl-export --source``) knows their layout; None is that.
+        split: run the network in parts, for bundles of ``mtl-export --split``: the backbone once, then the heads that a call asks
+            for, in the memory that it left. None: with an engine, the parts run where a call asks for some of the tasks, and the
+            whole engine where it asks for all; on ONNX Runtime cut graphs run.
 
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
-        OptionError: there is no such layout, or the bundle takes frames of another.
+        OptionError: there is no such layout, the bundle takes frames of another, or there are no parts to run.
         DeviceMemoryError: the GPU's memory is full.
     """
     known_layout(layout)
@@ -104,6 +110,7 @@ def load(
         "runtime_cache": runtime_cache,
         "verify_key": verify_key,
         "layout": layout,
+        "split": split,
     }
     check_load_options(options)
     again = (_load_again, (str(Path(path).absolute()), options))
@@ -142,6 +149,7 @@ def _load(
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
     layout: str | None,
+    split: bool | None,
     again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
     found = _find(Path(path), precision, backend, providers, device)
@@ -156,15 +164,12 @@ def _load(
 
         try:
             record = EngineRecord.from_details(artifact.details, found.where)
-            runner = TensorRTBackend(
-                found.read,
-                record,
-                where=found.where,
-                device=device,
-                contexts=contexts,
-                graphs=cuda_graphs,
-                runtime_cache=runtime_cache,
-            )
+            settings: dict[str, Any] = {"device": device, "contexts": contexts, "graphs": cuda_graphs}
+            settings["runtime_cache"] = runtime_cache
+            if found.around is not None and (parts := parts_of(found.around, artifact, split)):
+                runner = engine_with_parts(found.around, artifact, parts, outputs, only=split is True, **settings)
+            else:
+                runner = TensorRTBackend(found.read, record, where=found.where, **settings)
         except BackendError as error:  # the library knows better than the manifest
             if found.bundle is None or backend is not None:
                 raise
@@ -181,9 +186,11 @@ def _load(
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
-        runner = OnnxRuntimeBackend(
-            found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
-        )
+        settings = {"providers": providers, "threads": threads, "spinning": spinning}
+        if (parts := parts_of(found.around, artifact, split)) and found.around is not None:
+            runner = graph_parts(found.around, parts, outputs, **settings)
+        else:
+            runner = OnnxRuntimeBackend(found.read, where=found.where, outputs=outputs, **settings)
     try:
         model = Model(runner, _signature(runner, found), artifact, tasks, layout=layout, again=again)
         _LOGGER.info("loaded %s: %s", found.where, model)
@@ -247,6 +254,8 @@ def _find(
         )
     if (found := find_bundle(file)) is not None:
         around, artifact = found
+        if isinstance(artifact, Part):
+            raise OptionError(f"{file} is a part of a network; load the bundle {around.path} with split=True")
         if backend not in (None, artifact.backend):
             raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
         return _Found(None, around, artifact, file)

@@ -48,6 +48,7 @@ class Options:
         precisions: which variants to write; fp32 is always among them.
         named: the precisions that were asked for by name: the export fails if one of them fails, while others are left out.
         separate: whether to write the single-task models too.
+        split: whether to write the graphs in parts too, backbone and heads.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
         tolerances: errors allowed, as shares of the spread, by precision; :data:`mtl_deploy.export.tolerances.GRAPHS` for the
@@ -77,6 +78,7 @@ class Options:
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     named: frozenset[str] = frozenset()
     separate: bool = True
+    split: bool = False
     images: Path | None = None
     samples: int = SAMPLES
     tolerances: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtl_deploy.calibration.split.stage import Cut
 from mtl_deploy.export.engines.bundle_engines import Builder
 from mtl_deploy.export.engines.stage import add_engines
 from mtl_deploy.export.graph.variants import GraphVariant
@@ -27,6 +28,7 @@ class Writer:
     Attributes:
         manifest: with the graphs.
         graphs: as they were verified, in the manifest's order.
+        cuts: the graphs in parts, if that was asked for.
         reference: the file's bytes.
         quantize: adds INT8 graphs; None if they were not asked for.
         builder: builds engines; or the reason why there is none, empty if no engines were asked for.
@@ -37,6 +39,7 @@ class Writer:
 
     manifest: Manifest
     graphs: Sequence[GraphVariant]
+    cuts: Sequence[Cut]
     reference: bytes
     quantize: Quantizer | None
     builder: Builder | str
@@ -66,6 +69,8 @@ class Writer:
                 if graph.artifact(content) != artifact:
                     raise WorkError(f"{graph.path} is not the file that was verified; please report this")
                 write_file(folder, graph.path, content)
+            for cut in self.cuts:
+                cut.write(folder)
             write_file(folder, str(self.manifest.reference["path"]), self.reference)
 
     def _quantized(self, folder: Path, manifest: Manifest) -> Manifest:

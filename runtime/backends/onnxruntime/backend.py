@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,18 +106,33 @@ class OnnxRuntimeBackend:
                 "(backend='tensorrt')"
             )
         session = self._session_for(frozenset(outputs))
-        try:
+        with _failures():
             if into:
-                return _run_into(session, inputs, outputs, into)
+                values = _run_bound(session, inputs, outputs, into)
+                return {name: into[name] if name in into else values[name].numpy() for name in outputs}
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
-        except Exception as error:  # its exceptions have no common base class
-            if (raised := handlers_error(error)) is not None:
-                raise raised from raised.__cause__
-            if _is_memory(error):
-                raise DeviceMemoryError(
-                    f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
-                ) from error
-            raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+    def run_bound(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str], into: Mapping[str, Array], kept: Collection[str]
+    ) -> dict[str, Any]:
+        """Run once, with what goes in and comes out bound to memory, so that nothing is copied on the way to another session.
+
+        Args:
+            inputs: arrays in host memory, or :class:`onnxruntime.OrtValue` of another session on the same device, by name.
+            outputs: the outputs to return.
+            into: arrays to write outputs to, by name.
+            kept: the outputs that stay on the session's device; the others come to host memory.
+
+        Returns:
+            an :class:`onnxruntime.OrtValue` for each output.
+
+        Raises:
+            RunError: the library failed; :class:`DeviceMemoryError`: there is no memory left.
+        """
+        session = self._session_for(frozenset(outputs))
+        device = "cuda" if self._providers[0].startswith(("CUDA", "Tensorrt")) else "cpu"
+        with _failures():
+            return _run_bound(session, inputs, outputs, into, dict.fromkeys(kept, device))
 
     def warm(self, outputs: Sequence[str]) -> None:
         """Make the session for these outputs now, so that the first :meth:`run` that asks for them need not.
@@ -183,24 +200,42 @@ class OnnxRuntimeBackend:
         return options
 
 
-def _run_into(
+def _run_bound(
     session: onnxruntime.InferenceSession,
-    inputs: Mapping[str, Array],
+    inputs: Mapping[str, Any],
     outputs: Sequence[str],
     into: Mapping[str, Array],
-) -> dict[str, Array]:
-    """Run with the caller's buffers bound; the other outputs get new memory."""
+    devices: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Run with the caller's buffers bound; the other outputs get new memory, in host memory where ``devices`` does not say else."""
     binding = session.io_binding()
-    for name, array in inputs.items():
-        binding.bind_cpu_input(name, array)
+    for name, value in inputs.items():
+        if isinstance(value, np.ndarray):
+            binding.bind_cpu_input(name, value)
+        else:
+            binding.bind_ortvalue_input(name, value)
     for name in outputs:
         if (buffer := into.get(name)) is not None:
             binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
         else:
-            binding.bind_output(name, "cpu")
+            binding.bind_output(name, devices.get(name, "cpu"))
     session.run_with_iobinding(binding)
-    values = dict(zip(outputs, binding.get_outputs(), strict=True))
-    return {name: into[name] if name in into else values[name].numpy() for name in outputs}
+    return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise what ONNX Runtime raises while it runs as errors of this package; its own have no common base class."""
+    try:
+        yield
+    except Exception as error:
+        if (raised := handlers_error(error)) is not None:
+            raise raised from raised.__cause__
+        if _is_memory(error):
+            raise DeviceMemoryError(
+                f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
+            ) from error
+        raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
 
 
 def available_providers() -> list[str]:
