@@ -1,0 +1,217 @@
+"""Which versions of its dependencies the project works with, and where they can be had.
+
+    python -m tests.dependencies install    # every install line of the pages, resolved
+    python -m tests.dependencies resolve    # every extra on every supported Python, wheels only
+    python -m tests.dependencies versions   # tests with the lowest and with the newest versions
+
+``install`` and ``resolve`` ask pip what it would install, and install nothing. That is ``pip download`` without the download: the
+same resolver and the same options, but the libraries of CUDA are gigabytes. Run them where the project itself is installed
+(``make test-install``, ``make test-resolve``, ``make test-lowest`` see to that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+FROM_SOURCE = {"pycuda": "is published as source only, and builds with a CUDA toolkit"}
+"""Extras without wheels, and why; the extra's own name."""
+PLATFORM = "manylinux_2_28_x86_64"
+TESTED = ("runtime", "calibration", "images", "sign")
+"""Extras whose versions are tested: what runs on devices. The tests that need torch run with the versions of the environment."""
+TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "setuptools>=77")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("install", "resolve"):
+        commands.add_parser(name)
+    versions = commands.add_parser("versions")
+    versions.add_argument("--folder", type=Path, default=ROOT / ".lowest", help="where environments go")
+    versions.add_argument("--which", choices=("lowest", "newest"), action="append", help="default: both")
+    versions.add_argument(
+        "tests", nargs="*", help="what pytest runs (default: the runtime's and the calibration's tests)"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.command == "install":
+        return _failed(install_lines())
+    if asked.command == "resolve":
+        return _failed(resolutions())
+    return max(run_versions(which, asked.folder, asked.tests) for which in asked.which or ("lowest", "newest"))
+
+
+def _failed(lines: Iterable[tuple[bool, str]]) -> int:
+    good = True
+    for fine, line in lines:
+        print(line, flush=True)
+        good &= fine
+    return 0 if good else 1
+
+
+def requirements(extra: str, python: str | None = None) -> list[Requirement]:
+    """Return what an extra brings, with what the extras that it names bring; markers are decided for a Python, such as ``3.10``."""
+    environment = {"extra": extra} | ({} if python is None else {"python_version": python})
+    found: list[Requirement] = []
+    for text in requires("mtl-deploy") or []:
+        one = Requirement(text)
+        if one.marker is not None and not one.marker.evaluate(environment):
+            continue
+        if one.name == "mtl-deploy":
+            found += [each for inner in sorted(one.extras) for each in requirements(inner, python)]
+        else:
+            one.marker = None
+            found.append(one)
+    return list({str(each): each for each in found}.values())
+
+
+def extras() -> list[str]:
+    """Return the names of all extras."""
+    markers = [Requirement(text).marker for text in requires("mtl-deploy") or []]
+    return sorted({name for marker in markers for name in re.findall(r"extra == ['\"]([\w-]+)['\"]", str(marker))})
+
+
+def lowest(requirement: Requirement) -> Requirement:
+    """Return the requirement of the lowest version that another allows; one without a lower bound as it is."""
+    bounds = [Version(each.version) for each in requirement.specifier if each.operator in (">=", "~=", "==")]
+    if not bounds:
+        return requirement
+    inner = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return Requirement(f"{requirement.name}{inner}=={max(bounds)}")
+
+
+def pip(*words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """Run pip in the repository's folder."""
+    return subprocess.run(
+        [python, "-m", "pip", "--disable-pip-version-check", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def would_install(words: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Return what pip would install beside nothing, version by name, and why it cannot, or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        done = pip("install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), *words)
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            return {}, (errors or done.stderr.splitlines() or ["pip said nothing"])[-1].removeprefix("ERROR: ")
+        entries = json.loads(report.read_text(encoding="utf-8"))["install"]
+        return {each["metadata"]["name"]: each["metadata"]["version"] for each in entries}, ""
+
+
+def _said(found: dict[str, str], named: Iterable[Requirement]) -> str:
+    by_name = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
+    wanted = dict.fromkeys(re.sub(r"[-_.]+", "-", each.name).lower() for each in named)
+    return f"{len(found)} packages: " + ", ".join(f"{name} {by_name[name]}" for name in wanted if name in by_name)
+
+
+def install_lines() -> Iterator[tuple[bool, str]]:
+    """Resolve each different install line of the pages; a wheel that a line names is built for it."""
+    from tests.test_install_lines import OURS, documented
+
+    wheels = sorted((ROOT / "dist").glob("*.whl"))
+    done: set[tuple[str, ...]] = set()
+    for where, words in documented().items():
+        if tuple(words) in done:
+            continue
+        done.add(tuple(words))
+        line = f"{where}: pip install {' '.join(words)}"
+        if source := next((name for name in FROM_SOURCE if re.search(rf"[\[,]{name}[\],]", " ".join(words))), None):
+            yield True, f"left out  {line}: {source} {FROM_SOURCE[source]}"
+            continue
+        given = []
+        for word in words:
+            match = OURS.fullmatch(word)
+            if match is not None and ".whl" in word:
+                if not wheels:
+                    yield False, f"FAILED    {line}: dist/ has no wheel: make wheel"
+                    return
+                word = f"{wheels[-1]}[{match[1]}]"
+            given.append(word)
+        found, why = would_install(given)
+        yield not why, f"FAILED    {line}: {why}" if why else f"resolved  {line}: {len(found)} packages"
+
+
+def resolutions() -> Iterator[tuple[bool, str]]:
+    """Resolve each extra on each Python, with wheels only.
+
+    Markers of the project's own requirements are decided for that Python; pip decides those of their dependencies for the Python
+    that it runs on, which makes a difference for backports alone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for python in PYTHONS:
+            for extra in extras():
+                where = f"Python {python}  [{extra}]"
+                if extra in FROM_SOURCE:
+                    yield True, f"left out  {where}: {FROM_SOURCE[extra]}"
+                    continue
+                needed = requirements(extra, python)
+                asked = ["--only-binary=:all:", "--python-version", python, "--target", folder]
+                for platform in (PLATFORM, "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_31_x86_64"):
+                    asked += ["--platform", platform]
+                found, why = would_install([*asked, *map(str, needed)])
+                yield not why, f"FAILED    {where}: {why}" if why else f"resolved  {where}: {_said(found, needed)}"
+
+
+def without_torch(folders: Sequence[str]) -> list[str]:
+    """Return the test files in folders that need neither torch nor the export room."""
+    files = sorted(file for folder in folders for file in (ROOT / folder).rglob("test_*.py"))
+    heavy = re.compile(r"^\s*(?:import|from) torch|mtl_deploy\.export|\barticle_|\bexport_file\b", re.MULTILINE)
+    conftests = {file.parent for file in ROOT.glob("tests/**/conftest.py") if file.parent != ROOT / "tests"}
+    heavy_folders = {
+        folder for folder in conftests if heavy.search((folder / "conftest.py").read_text(encoding="utf-8"))
+    }
+    return [
+        str(file.relative_to(ROOT))
+        for file in files
+        if not heavy.search(file.read_text(encoding="utf-8")) and not heavy_folders & set(file.parents)
+    ]
+
+
+def run_versions(which: str, folder: Path, tests: Sequence[str]) -> int:
+    """Run the tests that need no torch in an environment with the lowest or the newest versions; return pytest's exit code."""
+    needed = list({str(one): one for extra in TESTED for one in requirements(extra)}.values())
+    chosen = [lowest(one) if which == "lowest" else one for one in needed]
+    environment = folder / which
+    python = str(environment / "bin" / "python")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+    done = pip("install", "--quiet", "--upgrade", *map(str, chosen), *TOOLS, python=python)
+    if done.returncode == 0:
+        done = pip("install", "--quiet", "--no-deps", "--editable", ".", python=python)
+    if done.returncode != 0:
+        print(done.stderr, file=sys.stderr)
+        return done.returncode
+    listed = json.loads(pip("list", "--format", "json", python=python).stdout)
+    held = {re.sub(r"[-_.]+", "-", each["name"]).lower(): each["version"] for each in listed}
+    names = sorted({re.sub(r"[-_.]+", "-", one.name).lower() for one in needed})
+    print(
+        f"{which}: Python {sys.version.split()[0]}, " + ", ".join(f"{name} {held[name]}" for name in names), flush=True
+    )
+    asked = list(tests) or without_torch(["tests/runtime", "tests/calibration"])
+    command = [python, "-m", "pytest", "-q", "-m", "not extended", "-p", "no:cacheprovider", *asked]
+    return subprocess.run(command, cwd=ROOT, env=_clean(), check=False).returncode
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
