@@ -162,7 +162,7 @@ def task_file_page() -> str:
     lines = [
         "# The task file",
         "",
-        "`mtl-export --tasks FILE` reads a TOML file with one `[[task]]` table per task, in the order of the network's outputs where",
+        "`mtl-export --tasks FILE` reads a TOML file with one `[[task]]` table per task, in the order of the outputs where",
         "a task does not name its `output`. [Checkpoints](../checkpoints.md#tasks) explains how a task finds its output,",
         "[kinds of tasks](../kinds.md) what each kind does. The same fields stand in the manifest.",
         "",

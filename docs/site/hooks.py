@@ -1,4 +1,4 @@
-"""What MkDocs does not do by itself: pages from elsewhere in the repository and from the code, links and lists as GitHub has them."""
+"""What MkDocs does not do by itself: pages from elsewhere in the repository, pages from the code, and links as GitHub has them."""
 
 from __future__ import annotations
 
