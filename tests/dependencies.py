@@ -27,9 +27,13 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-FROM_SOURCE = {"pycuda": "is published as source only, and builds with a CUDA toolkit"}
-"""Extras without wheels, and why; the extra's own name."""
-PLATFORM = "manylinux_2_28_x86_64"
+NO_WHEELS = {
+    "pycuda": "is published as source only, and builds with a CUDA toolkit",
+    "tensorrt": "is a placeholder that fetches the wheels from NVIDIA's own server when it is installed",
+    "tensorrt-cu12": "is a placeholder that fetches the wheels from NVIDIA's own server when it is installed",
+}
+"""Packages without wheels on an index, and why; the extras have their names."""
+PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 TESTED = ("runtime", "calibration", "images", "sign")
 """Extras whose versions are tested: what runs on devices. The tests that need torch run with the versions of the environment."""
 TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "setuptools>=77")
@@ -119,7 +123,7 @@ def would_install(words: Sequence[str]) -> tuple[dict[str, str], str]:
 def _said(found: dict[str, str], named: Iterable[Requirement]) -> str:
     by_name = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
     wanted = dict.fromkeys(re.sub(r"[-_.]+", "-", each.name).lower() for each in named)
-    return f"{len(found)} packages: " + ", ".join(f"{name} {by_name[name]}" for name in wanted if name in by_name)
+    return ", ".join(f"{name} {by_name[name]}" for name in wanted if name in by_name)
 
 
 def install_lines() -> Iterator[tuple[bool, str]]:
@@ -133,8 +137,9 @@ def install_lines() -> Iterator[tuple[bool, str]]:
             continue
         done.add(tuple(words))
         line = f"{where}: pip install {' '.join(words)}"
-        if source := next((name for name in FROM_SOURCE if re.search(rf"[\[,]{name}[\],]", " ".join(words))), None):
-            yield True, f"left out  {line}: {source} {FROM_SOURCE[source]}"
+        asked_for = re.findall(r"[\w-]+", " ".join(words))
+        if without := next((name for name in NO_WHEELS if name in asked_for), None):
+            yield True, f"left out  {line}: {without} {NO_WHEELS[without]}"
             continue
         given = []
         for word in words:
@@ -150,24 +155,37 @@ def install_lines() -> Iterator[tuple[bool, str]]:
 
 
 def resolutions() -> Iterator[tuple[bool, str]]:
-    """Resolve each extra on each Python, with wheels only.
+    """Resolve all extras at once on each Python, with wheels only; where that fails, one by one, to say which.
 
     Markers of the project's own requirements are decided for that Python; pip decides those of their dependencies for the Python
     that it runs on, which makes a difference for backports alone.
     """
+    whole = [extra for extra in extras() if extra not in NO_WHEELS]
+    for python in PYTHONS:
+        needed = {extra: [one for one in requirements(extra, python) if one.name not in NO_WHEELS] for extra in whole}
+        found, why = _wheels(python, [one for each in needed.values() for one in each])
+        for extra, named in needed.items():
+            where = f"Python {python}  [{extra}]"
+            if why:
+                single, reason = _wheels(python, named)
+                yield (
+                    not reason,
+                    f"FAILED    {where}: {reason}" if reason else f"resolved  {where}: {_said(single, named)}",
+                )
+            else:
+                yield True, f"resolved  {where}: {_said(found, named)}"
+        if not why:
+            yield True, f"resolved  Python {python}, all of these at once: {len(found)} packages"
+    for extra, reason in NO_WHEELS.items():
+        yield True, f"left out  [{extra}]: {reason}"
+
+
+def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], str]:
     with tempfile.TemporaryDirectory() as folder:
-        for python in PYTHONS:
-            for extra in extras():
-                where = f"Python {python}  [{extra}]"
-                if extra in FROM_SOURCE:
-                    yield True, f"left out  {where}: {FROM_SOURCE[extra]}"
-                    continue
-                needed = requirements(extra, python)
-                asked = ["--only-binary=:all:", "--python-version", python, "--target", folder]
-                for platform in (PLATFORM, "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_31_x86_64"):
-                    asked += ["--platform", platform]
-                found, why = would_install([*asked, *map(str, needed)])
-                yield not why, f"FAILED    {where}: {why}" if why else f"resolved  {where}: {_said(found, needed)}"
+        asked = ["--only-binary=:all:", "--python-version", python, "--target", folder]
+        for platform in PLATFORMS:
+            asked += ["--platform", platform]
+        return would_install([*asked, *dict.fromkeys(map(str, named))])
 
 
 def without_torch(folders: Sequence[str]) -> list[str]:
