@@ -157,7 +157,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) $(TOOLS) .lowest .site .conformance .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) $(TOOLS) .lowest .site .conformance .triton .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,9 +34,12 @@ NO_WHEELS = {
 }
 """Packages without wheels on an index, and why; the extras have their names."""
 PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-TESTED = ("runtime", "calibration", "images", "sign")
-"""Extras whose versions are tested: what runs on devices. The tests that need torch run with the versions of the environment."""
-TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "setuptools>=77")
+GROUPS = {
+    "runtime": (("runtime", "images", "sign"), "tests/runtime"),
+    "calibration": (("runtime", "calibration", "sign"), "tests/calibration"),
+}
+"""What runs on devices: the extras that are installed, and the tests that run. What needs torch is left to the whole test suite."""
+TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "onnx>=1.17", "setuptools>=77")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(install_lines())
     if asked.command == "resolve":
         return _failed(resolutions())
-    return max(run_versions(which, asked.folder, asked.tests) for which in asked.which or ("lowest", "newest"))
+    codes = [
+        run_versions(which, group, asked.folder / f"{group}-{which}", asked.tests)
+        for which in asked.which or ("lowest", "newest")
+        for group in asked.group or GROUPS
+    ]
+    return max(codes)
 
 
 def _failed(lines: Iterable[tuple[bool, str]]) -> int:
@@ -90,11 +98,23 @@ def extras() -> list[str]:
 
 def lowest(requirement: Requirement) -> Requirement:
     """Return the requirement of the lowest version that another allows; one without a lower bound as it is."""
-    bounds = [Version(each.version) for each in requirement.specifier if each.operator in (">=", "~=", "==")]
+    bounds = _bounds(requirement)
     if not bounds:
         return requirement
     inner = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return Requirement(f"{requirement.name}{inner}=={max(bounds)}")
+
+
+def strictest(given: Iterable[Requirement]) -> list[Requirement]:
+    """Return one requirement for each package: of several, the one with the highest lower bound."""
+    by_name: dict[str, list[Requirement]] = {}
+    for one in given:
+        by_name.setdefault(one.name, []).append(one)
+    return [max(several, key=lambda one: max(_bounds(one), default=Version("0"))) for several in by_name.values()]
+
+
+def _bounds(requirement: Requirement) -> list[Version]:
+    return [Version(each.version) for each in requirement.specifier if each.operator in (">=", "~=", "==")]
 
 
 def pip(*words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
@@ -188,9 +208,9 @@ def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], 
         return would_install([*asked, *dict.fromkeys(map(str, named))])
 
 
-def without_torch(folders: Sequence[str]) -> list[str]:
-    """Return the test files in folders that need neither torch nor the export room."""
-    files = sorted(file for folder in folders for file in (ROOT / folder).rglob("test_*.py"))
+def without_torch(folder: str) -> list[str]:
+    """Return the test files in a folder that need neither torch nor the export room."""
+    files = sorted((ROOT / folder).rglob("test_*.py"))
     heavy = re.compile(r"^\s*(?:import|from) torch|mtl_deploy\.export|\barticle_|\bexport_file\b", re.MULTILINE)
     conftests = {file.parent for file in ROOT.glob("tests/**/conftest.py") if file.parent != ROOT / "tests"}
     heavy_folders = {
@@ -203,11 +223,11 @@ def without_torch(folders: Sequence[str]) -> list[str]:
     ]
 
 
-def run_versions(which: str, folder: Path, tests: Sequence[str]) -> int:
-    """Run the tests that need no torch in an environment with the lowest or the newest versions; return pytest's exit code."""
-    needed = list({str(one): one for extra in TESTED for one in requirements(extra)}.values())
+def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]) -> int:
+    """Run a group's tests that need no torch, with the lowest or the newest versions, in a new environment; return pytest's exit code."""
+    groups_extras, folder = GROUPS[group]
+    needed = strictest(one for extra in groups_extras for one in requirements(extra))
     chosen = [lowest(one) if which == "lowest" else one for one in needed]
-    environment = folder / which
     python = str(environment / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
     done = pip("install", "--quiet", "--upgrade", *map(str, chosen), *TOOLS, python=python)
@@ -222,8 +242,22 @@ def run_versions(which: str, folder: Path, tests: Sequence[str]) -> int:
     print(
         f"{which}: Python {sys.version.split()[0]}, " + ", ".join(f"{name} {held[name]}" for name in names), flush=True
     )
-    asked = list(tests) or without_torch(["tests/runtime", "tests/calibration"])
-    command = [python, "-m", "pytest", "-q", "-m", "not extended", "-p", "no:cacheprovider", *asked]
+    asked = list(tests) or without_torch(folder)
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "-m",
+        "not extended",
+        "-p",
+        "no:cacheprovider",
+        *asked,
+    ]
     return subprocess.run(command, cwd=ROOT, env=_clean(), check=False).returncode
 
 

@@ -38,10 +38,12 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         sys.modules.pop(name, None)
 
 
-def test_every_page_stands_in_the_navigation() -> None:
-    named = set(re.findall(r"[\w/-]+\.md", CONFIG[CONFIG.index("\nnav:") :]))
-    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
-    assert pages <= named, "add these pages to nav in mkdocs.yml"
+def test_the_navigation_names_pages_that_exist() -> None:
+    """Pages that it does not name are found by the build, below."""
+    named = set(re.findall(r"[\w/-]+\.md", CONFIG[CONFIG.index("\nnav:") :].replace("hooks.py", "")))
+    hooks = (SITE / "hooks.py").read_text(encoding="utf-8")
+    for name in named:
+        assert (ROOT / "docs" / name).is_file() or f'"{name}"' in hooks, name
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,11 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) > 30
+    reached = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for source in (ROOT / "docs").rglob("*.md"):
+        place = source.relative_to(ROOT / "docs").with_suffix(".html")
+        assert tmp_path / place in pages
+        assert re.search(rf"href=\"?{re.escape(str(place))}", reached), place
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?(https?:[^\s\">]*)", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -43,6 +44,23 @@ WRITTEN = {
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _PICTURE = re.compile(r"(!\[[^\]]*\])\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^ *```.*?^ *```[^\n]*$)", re.DOTALL | re.MULTILINE)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let pages that the navigation does not name yet follow under How-to, so that no page is out of reach."""
+    assert config.nav is not None
+    named = set(_named(config.nav))
+    pages = sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    next(part["How-to"] for part in config.nav if "How-to" in part).extend(page for page in pages if page not in named)
+    return config
+
+
+def _named(nav: object) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, (dict, list)):
+        for inner in nav.values() if isinstance(nav, dict) else nav:
+            yield from _named(inner)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
