@@ -33,7 +33,6 @@ NO_WHEELS = {
     "tensorrt-cu12": "is a placeholder that fetches the wheels from NVIDIA's own server when it is installed",
 }
 """Packages without wheels on an index, and why; the extras have their names."""
-PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 GROUPS = {
     "runtime": (("runtime", "images", "sign"), "tests/runtime"),
     "calibration": (("runtime", "calibration", "sign"), "tests/calibration"),
@@ -50,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions = commands.add_parser("versions")
     versions.add_argument("--folder", type=Path, default=ROOT / ".lowest", help="where environments go")
     versions.add_argument("--which", choices=("lowest", "newest"), action="append", help="default: both")
-    versions.add_argument(
-        "tests", nargs="*", help="what pytest runs (default: the runtime's and the calibration's tests)"
-    )
+    versions.add_argument("--group", choices=GROUPS, action="append", help="default: all")
+    versions.add_argument("tests", nargs="*", help="what pytest runs (default: the group's tests)")
     asked = parser.parse_args(arguments)
     if asked.command == "install":
         return _failed(install_lines())
@@ -175,7 +173,7 @@ def install_lines() -> Iterator[tuple[bool, str]]:
 
 
 def resolutions() -> Iterator[tuple[bool, str]]:
-    """Resolve all extras at once on each Python, with wheels only; where that fails, one by one, to say which.
+    """Resolve all extras at once on each Python, with wheels for this platform only; where that fails, one by one, to say which.
 
     Markers of the project's own requirements are decided for that Python; pip decides those of their dependencies for the Python
     that it runs on, which makes a difference for backports alone.
@@ -203,8 +201,6 @@ def resolutions() -> Iterator[tuple[bool, str]]:
 def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], str]:
     with tempfile.TemporaryDirectory() as folder:
         asked = ["--only-binary=:all:", "--python-version", python, "--target", folder]
-        for platform in PLATFORMS:
-            asked += ["--platform", platform]
         return would_install([*asked, *dict.fromkeys(map(str, named))])
 
 
@@ -224,7 +220,7 @@ def without_torch(folder: str) -> list[str]:
 
 
 def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]) -> int:
-    """Run a group's tests that need no torch, with the lowest or the newest versions, in a new environment; return pytest's exit code."""
+    """Run a group's tests that need no torch, with the lowest or the newest versions; return pytest's exit code."""
     groups_extras, folder = GROUPS[group]
     needed = strictest(one for extra in groups_extras for one in requirements(extra))
     chosen = [lowest(one) if which == "lowest" else one for one in needed]

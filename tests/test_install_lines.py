@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("bench", "calibration", "export", "runtime")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.py")),
 ]

@@ -20,6 +20,7 @@ RUN_BY_CI = {"make test"}
 """Lines that are not run from a test, since they run this one: continuous integration starts with them."""
 OUTCOMES = {"mtl-calibrate": (0, 1, 3)}
 """Exit codes other than 0 that are answers: fresh weights need not keep to a budget."""
+WRITTEN = (".demo/model.mtl", ".demo/report.html", ".demo/predictions.png", "model.mtl", "weights.mtl")
 _ABSENT = ("mtl_deploy", "__editable__", "_editable_", "tensorrt", "openvino", "__pycache__", "pip", "_distutils")
 
 
@@ -133,7 +134,7 @@ def test_every_command_of_the_readme_runs_in_a_fresh_clone(
         printed = run(line, clone, activated)
         if line == "make wheel":
             assert "pip install 'mtl_deploy-" in printed
-    for name in (".demo/model.mtl", ".demo/report.html", ".demo/predictions.png", "model.mtl", "weights.mtl"):
+    for name in WRITTEN:
         assert (clone / name).exists(), name
 
     device = tmp_path / "device"  # where nothing is installed; what it needs comes from an index
