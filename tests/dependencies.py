@@ -33,6 +33,8 @@ NO_WHEELS = {
     "tensorrt-cu12": "is a placeholder that fetches the wheels from NVIDIA's own server when it is installed",
 }
 """Packages without wheels on an index, and why; the extras have their names."""
+PARTS = {"tensorrt-rtx-cu13": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs")}
+"""Packages that are source without code: the wheels that they bring are looked for instead."""
 GROUPS = {
     "runtime": (("runtime", "images", "sign"), "tests/runtime"),
     "calibration": (("runtime", "calibration", "sign"), "tests/calibration"),
@@ -139,6 +141,7 @@ def would_install(words: Sequence[str]) -> tuple[dict[str, str], str]:
 
 
 def _said(found: dict[str, str], named: Iterable[Requirement]) -> str:
+    named = [Requirement(name) for one in named for name in PARTS.get(one.name, (str(one),))]
     by_name = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
     wanted = dict.fromkeys(re.sub(r"[-_.]+", "-", each.name).lower() for each in named)
     return ", ".join(f"{name} {by_name[name]}" for name in wanted if name in by_name)
@@ -201,7 +204,8 @@ def resolutions() -> Iterator[tuple[bool, str]]:
 def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], str]:
     with tempfile.TemporaryDirectory() as folder:
         asked = ["--only-binary=:all:", "--python-version", python, "--target", folder]
-        return would_install([*asked, *dict.fromkeys(map(str, named))])
+        names = [name for one in named for name in PARTS.get(one.name, (str(one),))]
+        return would_install([*asked, *dict.fromkeys(names)])
 
 
 def without_torch(folder: str) -> list[str]:
@@ -226,7 +230,7 @@ def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]
     chosen = [lowest(one) if which == "lowest" else one for one in needed]
     python = str(environment / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-    done = pip("install", "--quiet", "--upgrade", *map(str, chosen), *TOOLS, python=python)
+    done = pip("install", "--quiet", "--upgrade", "--only-binary=:all:", *map(str, chosen), *TOOLS, python=python)
     if done.returncode == 0:
         done = pip("install", "--quiet", "--no-deps", "--editable", ".", python=python)
     if done.returncode != 0:
@@ -236,24 +240,11 @@ def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]
     held = {re.sub(r"[-_.]+", "-", each["name"]).lower(): each["version"] for each in listed}
     names = sorted({re.sub(r"[-_.]+", "-", one.name).lower() for one in needed})
     print(
-        f"{which}: Python {sys.version.split()[0]}, " + ", ".join(f"{name} {held[name]}" for name in names), flush=True
+        f"{group}, {which}: Python {sys.version.split()[0]}, " + ", ".join(f"{name} {held[name]}" for name in names),
+        flush=True,
     )
     asked = list(tests) or without_torch(folder)
-    command = [
-        python,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "2",
-        "--dist",
-        "loadfile",
-        "-m",
-        "not extended",
-        "-p",
-        "no:cacheprovider",
-        *asked,
-    ]
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not extended", *asked]
     return subprocess.run(command, cwd=ROOT, env=_clean(), check=False).returncode
 
 

@@ -18,6 +18,10 @@ ELSEWHERE = {
 }
 """Titles of blocks that do not run here, and what they need or who runs them."""
 RTX = "with tensorrt-rtx"
+SHORTER = {"--recipe ci": "--quick --duration 1"}
+"""The recipe measures for as long as the machine is noisy; tests/bench/test_recipe.py runs it."""
+OPEN = {"mtl-bench compare": (0, 1, 3), "--max-drop": (0, 3)}
+"""Commands that judge, and the exit codes with which they have done so: a busy machine decides otherwise than a quiet one."""
 
 
 def follow(name: str, folder: Path, environment: dict[str, str]) -> int:
@@ -26,8 +30,11 @@ def follow(name: str, folder: Path, environment: dict[str, str]) -> int:
     for block in blocks(FOLDER / name):
         if block.title in ELSEWHERE or (block.title == RTX and not _has_rtx()):
             continue
+        code = block.code
+        for words, fewer in SHORTER.items():
+            code = code.replace(words, fewer)
         if block.language == "sh":
-            command = ["bash", "-euo", "pipefail", "-c", block.code]
+            command = ["bash", "-euo", "pipefail", "-c", code]
         elif block.language == "python" and not block.title:
             command = [sys.executable, "-c", block.code]
         else:
@@ -36,7 +43,8 @@ def follow(name: str, folder: Path, environment: dict[str, str]) -> int:
             (folder / block.title).write_text(block.code, encoding="utf-8")
             continue
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{name}:\n{block.code}\n{done.stdout}\n{done.stderr}"
+        fine = next((codes for words, codes in OPEN.items() if words in code), (0,))
+        assert done.returncode in fine, f"{name}:\n{block.code}\n{done.stdout}\n{done.stderr}"
         ran += 1
     return ran
 
