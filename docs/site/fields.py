@@ -39,10 +39,11 @@ def form(schema: Schema) -> str:
     if name == "array":
         prefix = schema.get("prefixItems")
         inner = ", ".join(form(one) for one in prefix) if prefix else form(schema.get("items", {}))
-        name = f"list of {inner}"
+        return f"list{_count(schema)} of {inner}"
     if name == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         name = f"table of {form(schema['additionalProperties'])}"
-    return ", ".join([name, *_bounds(schema)])
+    bounds = " ".join(_bounds(schema))
+    return f"{name} ({bounds})" if bounds else name
 
 
 def _number(value: float) -> str:
@@ -59,11 +60,16 @@ def _bounds(schema: Schema) -> Iterator[str]:
         yield f"{_number(low)} or more" if "minimum" in schema else f"above {_number(low)}"
     elif high is not None:
         yield f"at most {_number(high)}"
+
+
+def _count(schema: Schema) -> str:
+    """Return how many entries a list has, in brackets, or nothing."""
     few, many = schema.get("minItems"), schema.get("maxItems")
-    if few is not None and few == many:
-        yield f"{few} of them"
-    elif few is not None or many is not None:
-        yield f"{few or 0} to {many} of them" if many is not None else f"{few} or more of them"
+    if few is None and many is None:
+        return ""
+    if few == many:
+        return f" ({few})"
+    return f" ({few or 0} to {many})" if many is not None else f" ({few} or more)"
 
 
 def rows(schema: Schema, prefix: str = "") -> Iterator[tuple[str, bool, str, str]]:
@@ -174,7 +180,7 @@ def task_file_page() -> str:
     for each in fields(Task):
         if each.name == "options":
             continue
-        default = "required" if each.default is MISSING else f"`{json.dumps(each.default)}`"
+        default = "required" if each.default is MISSING else _default(each.default)
         lines.append(
             f"| `{each.name}` | {_cell(form(TASK['properties'][each.name]))} | {default} | {_cell(told.get(each.name, ''))} |"
         )
@@ -198,11 +204,15 @@ def task_file_page() -> str:
             continue
         lines += ["| field of its own | form | default | meaning |", "|---|---|---|---|"]
         for own in fields(kind.options):
-            default = "required" if own.default is MISSING else f"`{json.dumps(own.default)}`"
+            default = "required" if own.default is MISSING else _default(own.default)
             shape, meaning = form(own.metadata["schema"]), own.metadata["doc"]
             lines.append(f"| `{own.name}` | {_cell(shape)} | {default} | {_cell(meaning)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    return "not given" if value is None else f"`{json.dumps(value)}`"
 
 
 def _meanings() -> dict[str, str]:
