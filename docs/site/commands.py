@@ -88,9 +88,13 @@ def section(parser: argparse.ArgumentParser) -> str:
 
 def usage(parser: argparse.ArgumentParser) -> str:
     """Return the command's arguments in a line: ``mtl-infer [options] MODEL IMAGE [IMAGE ...]``."""
-    formatter = parser._get_formatter()
-    positional = [action for action in parser._actions if not action.option_strings]
-    return f"{parser.prog} [options] {formatter._format_actions_usage(positional, [])}".strip()
+    words = [parser.prog, "[options]"]
+    for action in parser._actions:
+        if not action.option_strings and action.help is not argparse.SUPPRESS:
+            name = called(action)
+            forms = {"+": f"{name} [{name} ...]", "*": f"[{name} ...]", "?": f"[{name}]"}
+            words.append(forms.get(str(action.nargs), name))
+    return " ".join(words)
 
 
 def called(action: argparse.Action) -> str:
