@@ -36,11 +36,15 @@ NO_WHEELS = {
 PARTS = {"tensorrt-rtx-cu13": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs")}
 """Packages that are source without code: the wheels that they bring are looked for instead."""
 GROUPS = {
-    "runtime": (("runtime", "images", "sign"), "tests/runtime"),
-    "calibration": (("runtime", "calibration", "sign"), "tests/calibration"),
+    "runtime": (("runtime", "images", "sign"), "tests/runtime", r"mtl_deploy\.(?:export|calibration)"),
+    "calibration": (("runtime", "calibration", "sign"), "tests/calibration", r"mtl_deploy\.export"),
 }
-"""What runs on devices: the extras that are installed, and the tests that run. What needs torch is left to the whole test suite."""
-TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "onnx>=1.17", "setuptools>=77")
+"""What runs on devices: the extras that are installed, the folder of tests, and the rooms that the tests must do without."""
+TOOLS = (
+    *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "setuptools>=77"),
+    *("onnx>=1.17", "scikit-learn>=1.3", "pycocotools>=2.0.8", "cuda-bindings>=12.8,<14"),
+)
+"""What the tests themselves need, in any version that fits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,25 +212,21 @@ def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], 
         return would_install([*asked, *dict.fromkeys(names)])
 
 
-def without_torch(folder: str) -> list[str]:
-    """Return the test files in a folder that need neither torch nor the export room."""
+_TRAINS = r"^\s*(?:import|from) torch|\b(?:article_\w+|export_file|hard_network\w*|deploy_digits)\b"
+"""What a test file holds that needs torch: an import of it, or a fixture that trains or exports."""
+
+
+def without_torch(group: str) -> list[str]:
+    """Return a group's test files that need neither torch nor a room that is not installed; `make test` runs the others."""
+    _, folder, rooms = GROUPS[group]
+    needs = re.compile(f"{_TRAINS}|{rooms}", re.MULTILINE)
     files = sorted((ROOT / folder).rglob("test_*.py"))
-    heavy = re.compile(r"^\s*(?:import|from) torch|mtl_deploy\.export|\barticle_|\bexport_file\b", re.MULTILINE)
-    conftests = {file.parent for file in ROOT.glob("tests/**/conftest.py") if file.parent != ROOT / "tests"}
-    heavy_folders = {
-        folder for folder in conftests if heavy.search((folder / "conftest.py").read_text(encoding="utf-8"))
-    }
-    return [
-        str(file.relative_to(ROOT))
-        for file in files
-        if not heavy.search(file.read_text(encoding="utf-8")) and not heavy_folders & set(file.parents)
-    ]
+    return [str(file.relative_to(ROOT)) for file in files if not needs.search(file.read_text(encoding="utf-8"))]
 
 
 def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]) -> int:
     """Run a group's tests that need no torch, with the lowest or the newest versions; return pytest's exit code."""
-    groups_extras, folder = GROUPS[group]
-    needed = strictest(one for extra in groups_extras for one in requirements(extra))
+    needed = strictest(one for extra in GROUPS[group][0] for one in requirements(extra))
     chosen = [lowest(one) if which == "lowest" else one for one in needed]
     python = str(environment / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
@@ -243,7 +243,7 @@ def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]
         f"{group}, {which}: Python {sys.version.split()[0]}, " + ", ".join(f"{name} {held[name]}" for name in names),
         flush=True,
     )
-    asked = list(tests) or without_torch(folder)
+    asked = list(tests) or without_torch(group)
     command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not extended", *asked]
     return subprocess.run(command, cwd=ROOT, env=_clean(), check=False).returncode
 
