@@ -95,7 +95,7 @@ def give(folder: Path, article_state: dict[str, Any]) -> None:
 
     torch.save(article_state, folder / "model.pt")
     random = np.random.default_rng(0)
-    for name, number in (("validation", 8), ("photos", 60)):
+    for name, number in (("validation", 32), ("photos", 60)):
         (folder / name).mkdir()
         for index in range(number):
             small = random.integers(0, 256, (8, 10, 3), dtype=np.uint8)
