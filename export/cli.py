@@ -24,6 +24,7 @@ from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.console.mistaken import no_bundle
+from mtl_deploy.runtime.console.heap import keep_freed_memory
 from mtl_deploy.runtime.errors import OptionError
 
 from .cli_text import DESCRIPTION, EPILOG
@@ -185,6 +186,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             f"{options.checkpoint}: no such file; give the path of a checkpoint (.pt, .pth) or program (.pt2)"
         )
     _require_libraries()
+    keep_freed_memory()
     from .pipeline import export
 
     bundle = export(options, Progress(quiet=arguments.quiet))
