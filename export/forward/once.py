@@ -1,10 +1,10 @@
 """Running a network that repeats itself: what its ``forward`` computes several times from the same values is computed once.
 
-The article's network calls its backbone once for each head, and training code is often written so. The answers are the same to the
-last bit. Method: value numbering, while the network's own code runs. Each tensor has a number that says how its values came about,
-from the operator and the numbers of what it was given. An operation is left out only if its number is known and the tensor with
-these values is still there, unchanged. Operators that draw random numbers give new numbers, and changes in place (a ReLU's, a sum's)
-take the numbers of all tensors in that memory away.
+The article's network calls its backbone once for each head, and training code is often written so. The answers are the same to
+the last bit. Method: value numbering, while the network's own code runs. Each tensor has a number that says how its values came
+about, from the operator and the numbers of what it was given. An operation is left out only if its number is known and the tensor
+with these values is still there, unchanged. Operators that draw random numbers give new numbers, and changes in place (a ReLU's,
+a sum's) take the numbers of all tensors in that memory away.
 """
 
 from __future__ import annotations

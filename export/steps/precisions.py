@@ -14,7 +14,7 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets
 from mtl_deploy.export.verification.reach import unseen_notes
 from mtl_deploy.export.verification.rows import require_passed
-from mtl_deploy.export.verification.stage import Stress, describe_stress, verify_graphs
+from mtl_deploy.export.verification.stage import Originals, Stress, describe_stress, verify_graphs
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
@@ -71,7 +71,8 @@ def add_fp16(verified: Verified, bound: Bound, stress: Stress, options: Options,
     if "fp16" not in options.precisions:
         return verified
     try:
-        half = HalfStage(bound.graphs, bound.samples, bound.shares, options, progress, stress).make()
+        originals = Originals(bound.graphs, verified.rows)
+        half = HalfStage(originals, bound.samples, bound.shares, options, progress, stress).make()
     except VerificationError as error:
         return replace(verified, left_out=leave_out("fp16", error, options))
     notes = list(dict.fromkeys([*verified.notes, *_check(half.graphs, options)]))
