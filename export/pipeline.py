@@ -34,6 +34,7 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
     signer = None if options.sign is None else load_signer(options.sign)
     builder = builder_for(options.tasks or (), options.engines)
     with progress.step("Starting PyTorch"):
+        from .steps.ahead import ahead_of_time
         from .steps.int8 import quantizer, read_data
         from .steps.network import clean, load, trace_network
         from .steps.outputs import bind
@@ -43,14 +44,15 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         from .steps.writing import Writer
 
     network = load(options, progress)
-    traced = trace_network(network, options, progress)
-    data = read_data(network, options, progress)
-    merged = clean(traced, network, options, progress)
-    truth = ask_pytorch(network, traced.batch, options, progress)
-    bound = bind(traced, truth, options, progress)
-    packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
-    quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
-    stress = ask_for_stress(network, bound, progress)
+    with ahead_of_time(network, options) as forward:
+        traced = trace_network(network, options, progress)
+        data = read_data(network, options, progress)
+        merged = clean(traced, network, options, progress)
+        truth = ask_pytorch(network, traced.batch, options, progress, forward)
+        bound = bind(traced, truth, options, progress)
+        packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
+        quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
+        stress = ask_for_stress(forward, bound, progress)
     verified = verify_fp32(bound, stress, options, progress)
     verified = add_fp16(verified, bound, stress, options, progress)
     stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress)

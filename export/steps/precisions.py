@@ -20,6 +20,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
 
+from .ahead import Ahead
 from .outputs import Bound
 
 
@@ -42,7 +43,7 @@ class Verified:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def ask_for_stress(network: Network, bound: Bound, progress: Progress) -> Stress:
+def ask_for_stress(network: Network | Ahead, bound: Bound, progress: Progress) -> Stress:
     """Run PyTorch on images far from photographs. Graphs are run on them while they are loaded to be verified."""
     with progress.step("Running PyTorch on stress images, which decide nothing"):
         return Stress(network, bound.signature, bound.batch)

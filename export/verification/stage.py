@@ -12,7 +12,6 @@ import numpy as np
 from mtl_deploy.calibration.graph.file import without_weights
 from mtl_deploy.export.graph.variants import GraphVariant, require_valid
 from mtl_deploy.export.network.inputs import Images
-from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
@@ -21,7 +20,7 @@ from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .expected import EXACT, Expected, run_network
+from .expected import EXACT, Expected, Forward, run_network
 from .images import stress_images
 from .parts import GraphParts
 from .same import same_but_for_types
@@ -224,7 +223,7 @@ class Stress:
         batch: the only batch that they take; None if they take any.
     """
 
-    def __init__(self, network: Network, signature: Signature, batch: int | None) -> None:
+    def __init__(self, network: Forward, signature: Signature, batch: int | None) -> None:
         images = stress_images(signature.preprocessing, batch)
         self._samples = [(images, run_network(network, signature, images, batch, exactly=False))]
         self._found: dict[str, list[Row]] = {}
