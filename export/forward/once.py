@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -35,24 +35,25 @@ class Ran:
     """A run.
 
     Attributes:
-        answers: what the network returned.
+        result: what the network returned.
         share: of the bytes of all results, those that were not computed again.
     """
 
-    answers: tuple[torch.Tensor, ...]
+    result: Any
     share: float
 
 
-def once(network: torch.nn.Module, images: torch.Tensor) -> Ran | None:
+def once(network: torch.nn.Module, images: torch.Tensor, constants: Mapping[str, Any] | None = None) -> Ran | None:
     """Run a network, each operation once; None if it fails that way.
 
     Args:
-        network: takes a batch of images and returns a tuple of tensors.
+        network: takes a batch of images.
         images: ``(N, C, H, W)``.
+        constants: other arguments of ``forward``, by name.
     """
     try:
         with torch.no_grad(), _Once() as noted:
-            found = tuple(network(images))
+            found = network(images, **(constants or {}))
     except Exception:  # noqa: BLE001 - the network's own code runs here; it is run as usual then
         return None
     return Ran(found, noted.left_out / max(noted.results, 1))

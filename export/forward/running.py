@@ -51,7 +51,7 @@ def run(
     """
     if repeats:
         pieces = [once(network, piece) for piece in torch.split(tensor, batch or _PIECE)]
-        whole = [piece.answers for piece in pieces if piece is not None]
+        whole = [piece.result for piece in pieces if piece is not None]
         if len(whole) == len(pieces):
             return tuple(torch.cat(values) for values in zip(*whole, strict=True))
     try:

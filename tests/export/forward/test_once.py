@@ -9,7 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from mtl_deploy.export.forward import once as module
 from mtl_deploy.export.forward.once import PAYS, once
+from mtl_deploy.export.forward.probe import probe
 from mtl_deploy.export.forward.running import run
+from mtl_deploy.export.forward.selected import Selected
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -96,7 +98,7 @@ def test_what_is_repeated_is_left_out_and_the_answers_stay(dtype: torch.dtype, m
     assert ran.share > PAYS
     assert computed == 2, "each convolution once"
     assert len(calls) == 6, "its own code runs each time"
-    assert all(map(torch.equal, ran.answers, answers(network, IMAGES.to(dtype))))
+    assert all(map(torch.equal, ran.result, answers(network, IMAGES.to(dtype))))
 
 
 @pytest.mark.parametrize("network", [Changing(), Telling(), Repeating(1)])
@@ -104,13 +106,13 @@ def test_only_what_is_the_same_is_left_out(network: nn.Module) -> None:
     ran = once(network, IMAGES.clone())
     assert ran is not None
     assert ran.share < PAYS
-    assert all(map(torch.equal, ran.answers, answers(network)))
+    assert all(map(torch.equal, ran.result, answers(network)))
 
 
 def test_random_numbers_are_drawn_each_time() -> None:
     ran = once(Drawing(), IMAGES)
     assert ran is not None
-    first, second, third, fourth = ran.answers
+    first, second, third, fourth = ran.result
     assert not torch.equal(first, second)
     assert not torch.equal(third, fourth)
 
@@ -127,7 +129,7 @@ class Leaving(nn.Module):
 def test_a_network_that_leaves_pytorch_finds_its_values() -> None:
     ran = once(Leaving(), IMAGES - 0.5)
     assert ran is not None
-    assert all(map(torch.equal, ran.answers, answers(Leaving(), IMAGES - 0.5)))
+    assert all(map(torch.equal, ran.result, answers(Leaving(), IMAGES - 0.5)))
 
 
 def test_a_network_that_cannot_be_followed_is_run_as_usual() -> None:
@@ -148,7 +150,7 @@ def test_what_takes_too_much_memory_is_not_kept(monkeypatch: pytest.MonkeyPatch)
     ran = once(network, IMAGES)
     assert ran is not None
     assert ran.share < PAYS
-    assert all(map(torch.equal, ran.answers, answers(network)))
+    assert all(map(torch.equal, ran.result, answers(network)))
 
 
 def test_images_are_run_a_few_at_a_time() -> None:
@@ -157,3 +159,12 @@ def test_images_are_run_a_few_at_a_time() -> None:
     assert all(torch.equal(value, torch.cat(each)) for value, each in zip(found, zip(*pairs, strict=True), strict=True))
     whole = run(Repeating(), IMAGES, repeats=True, batch=3)
     assert all(map(torch.equal, whole, answers(Repeating())))
+
+
+@pytest.mark.parametrize(("network", "repeats"), [(Repeating(), True), (Repeating(1), False), (Leaving(), False)])
+def test_a_network_is_known_to_repeat_itself(network: nn.Module, repeats: bool) -> None:
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    found = probe(network, images, {}, program=False)
+    selected = Selected(network, tuple(range(len(found.result))))
+    assert found.require_steady(selected) == repeats
+    assert all(map(torch.equal, found.result, answers(network, images)))
