@@ -39,7 +39,7 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         from .steps.network import clean, load, trace_network
         from .steps.outputs import bind
         from .steps.precisions import add_fp16, ask_for_stress, look_for_gaps, verify_fp32
-        from .steps.provenance import provenance
+        from .steps.provenance import provenance, without
         from .steps.truth import ask_pytorch, pack_reference
         from .steps.writing import Writer
 
@@ -52,10 +52,10 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         bound = bind(traced, truth, options, progress)
         packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
         quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
-        stress = ask_for_stress(forward, bound, progress)
+        stress = None if options.quick else ask_for_stress(forward, bound, progress)
     verified = verify_fp32(bound, stress, options, progress)
     verified = add_fp16(verified, bound, stress, options, progress)
-    stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress)
+    stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress) if stress else ([], [])
 
     notes = [*network.notes, *traced.notes, *truth.notes, *bound.notes, *verified.notes, *unseen]
     origin = provenance(network.loaded, options, truth.images, notes)
@@ -65,7 +65,7 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         artifacts=tuple(verified.artifacts),
         sharing=bound.shares.to_dict(merged),
         verification=tuple(row.to_dict() for row in verified.rows),
-        provenance=origin | {"stress": stressed, "left_out": verified.left_out},
+        provenance=origin | {"stress": stressed, "left_out": verified.left_out} | without(options),
         reference=reference,
     )
     return Writer(manifest, verified.graphs, packed, quantize, builder, signer, options, progress)

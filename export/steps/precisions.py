@@ -49,7 +49,7 @@ def ask_for_stress(network: Network | Ahead, bound: Bound, progress: Progress) -
         return Stress(network, bound.signature, bound.batch)
 
 
-def verify_fp32(bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
+def verify_fp32(bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
     """Check the FP32 graphs for the targets, and verify them.
 
     Raises:
@@ -62,7 +62,7 @@ def verify_fp32(bound: Bound, stress: Stress, options: Options, progress: Progre
     return Verified(bound.graphs, rows, artifacts, notes)
 
 
-def add_fp16(verified: Verified, bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
+def add_fp16(verified: Verified, bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
     """Type the graphs in FP16 and verify them, if FP16 is wanted; continue without it if it fails and was not asked for by name.
 
     Raises:

@@ -89,7 +89,7 @@ def ask_pytorch(
         known = forward.images(batch) if isinstance(forward, Ahead) else None
         images = known or verification_images(options, preprocessing, batch)
         say(images.description)
-    if len(images.array) < SAMPLES:
+    if len(images.array) < SAMPLES and not options.quick:
         warnings.warn(few(len(images.array)), MtlWarning, stacklevel=2)
     signature = Signature(network.tasks, preprocessing, options.outputs)
     with progress.step(f"Running {network.runner} on {len(images.array)} images") as say:
