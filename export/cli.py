@@ -23,8 +23,8 @@ from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.completion import offer
-from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.console.heap import keep_freed_memory
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import OptionError
 
 from .cli_text import DESCRIPTION, EPILOG
