@@ -23,12 +23,13 @@ from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.completion import offer
+from mtl_deploy.runtime.console.heap import keep_freed_memory
 from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import OptionError
 
 from .cli_text import DESCRIPTION, EPILOG
 from .options.constants import parse_constants
-from .options.export import DEFAULT_PRECISIONS, PRECISIONS, SAMPLES, Options
+from .options.export import DEFAULT_PRECISIONS, PRECISIONS, QUICK_SAMPLES, SAMPLES, Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,7 +152,15 @@ def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
     verification = made.add_argument_group("verification")
     verification.add_argument("--images", type=Path, metavar="DIR", help="real images (default: generated ones)")
     verification.add_argument(
-        "--samples", type=int, default=SAMPLES, help=f"number of images (default: {SAMPLES}; fewer say less)"
+        "--samples",
+        type=int,
+        help=f"number of images (default: {SAMPLES}, with --quick {QUICK_SAMPLES}; fewer say less)",
+    )
+    verification.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"for development: the FP32 graph alone, verified on {QUICK_SAMPLES} images, without engines; what was not checked or "
+        "made is said, recorded, and said again when the bundle is loaded; --precision, --engine and --samples bring it back",
     )
     verification.add_argument(
         "--tolerance",
@@ -191,6 +200,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             f"{options.checkpoint}: no such file; give the path of a checkpoint (.pt, .pth) or program (.pt2)"
         )
     _require_libraries()
+    keep_freed_memory()
     from .pipeline import export
 
     bundle = export(options, Progress(quiet=arguments.quiet))
@@ -247,6 +257,9 @@ def _require_libraries() -> None:
 
 def _options(arguments: argparse.Namespace) -> Options:
     said = stated(arguments)
+    quick = arguments.quick
+    usual = ("fp32",) if quick else DEFAULT_PRECISIONS
+    engines = engine_options(arguments)
     return Options(
         checkpoint=arguments.checkpoint,
         output=arguments.output,
@@ -260,17 +273,18 @@ def _options(arguments: argparse.Namespace) -> Options:
         image_size_given=said.size is not None,
         outputs=arguments.outputs,
         opset=arguments.opset,
-        precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
+        precisions=_precisions(arguments) or (*usual, *(["int8"] if arguments.calibration_data else [])),
         named=frozenset(_precisions(arguments)),
-        separate=not arguments.no_separate,
+        separate=not (arguments.no_separate or quick),
         split=arguments.split,
         images=arguments.images,
-        samples=arguments.samples,
+        samples=arguments.samples if arguments.samples is not None else QUICK_SAMPLES if quick else SAMPLES,
+        quick=quick,
         tolerances=_tolerances(arguments.tolerance or []),
         threads=arguments.threads,
         force=arguments.force,
         sign=arguments.sign,
-        engines=engine_options(arguments),
+        engines=replace(engines, library="none") if quick and arguments.engine == "auto" else engines,
         targets=targets(arguments),
         calibration_data=arguments.calibration_data,
         labels=arguments.labels,

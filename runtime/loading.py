@@ -30,7 +30,7 @@ from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.images.camera import known_layout
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
-from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .errors import BackendError, BundleError, FallbackWarning, OptionError, UncheckedWarning
 from .in_parts import engine_with_parts, graph_parts, parts_of
 from .load_options import check_load_options
 from .model import Model, unique_names
@@ -183,6 +183,10 @@ def _load(
     if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
         _LOGGER.warning("%s; running %s on ONNX Runtime", misfit, found.where)
         warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
+    if found.around is not None and (unchecked := found.around.manifest.unchecked):
+        text = f"{found.around.path} comes from a quick export, for development: {'; '.join(unchecked)}"
+        _LOGGER.warning("%s", text)
+        warnings.warn(f"{text}; export it without --quick before it is used", UncheckedWarning, stacklevel=5)
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 

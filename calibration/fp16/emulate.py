@@ -60,21 +60,42 @@ def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array], chosen: Col
     Raises:
         VerificationError: a weight is not the original's; the message names it.
     """
+    require_rounded(model, weights, chosen)
     widened = onnx.ModelProto()
     widened.CopyFrom(model)
     for tensor in widened.graph.initializer:
-        found = onnx.numpy_helper.to_array(tensor)
-        name = tensor.name if tensor.name in weights else tensor.name.removesuffix("/fp16")
-        wanted = weights.get(name)
-        if wanted is None or not (_is_rounded(found, wanted) or (name in chosen and _is_beside(found, wanted))):
-            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
-        tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(weights[original_name(tensor.name, weights)], tensor.name))
     for node in widened.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
                 attribute.i = onnx.TensorProto.FLOAT
     del widened.graph.value_info[:]
     return widened
+
+
+def require_rounded(model: onnx.ModelProto, weights: Mapping[str, Array], chosen: Collection[str] = ()) -> None:
+    """Check that each weight of an FP16 graph is the original's, rounded to FP16 where it is FP16.
+
+    They are rounded to nearest, or for those in ``chosen`` up or down.
+
+    Args:
+        model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it.
+        weights: of the FP32 graph that it was made from, by name, including those that nodes hold.
+        chosen: names of weights whose rounding was chosen, see :mod:`mtl_deploy.calibration.fp16.rounding`.
+
+    Raises:
+        VerificationError: one is not; the message names it.
+    """
+    for tensor in model.graph.initializer:
+        found, name = onnx.numpy_helper.to_array(tensor), original_name(tensor.name, weights)
+        wanted = weights.get(name)
+        if wanted is None or not (_is_rounded(found, wanted) or (name in chosen and _is_beside(found, wanted))):
+            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
+
+
+def original_name(name: str, weights: Collection[str]) -> str:
+    """Return what a weight of an FP16 graph is called in the graph that it was made from."""
+    return name if name in weights else name.removesuffix("/fp16")
 
 
 def _is_rounded(found: Array, wanted: Array) -> bool:

@@ -25,7 +25,7 @@ _NOT_FOR_BUNDLES = (
         "outputs",
         "opset",
     ),
-    *("no_separate", "split", "images", "samples", "calibration_data", "labels", "max_drop"),
+    *("no_separate", "split", "images", "samples", "quick", "calibration_data", "labels", "max_drop"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
 from mtl_deploy.export.verification.rows import described
-from mtl_deploy.export.verification.stage import Samples, Stress, allowed, running, verify_graphs
+from mtl_deploy.export.verification.stage import Originals, Samples, Stress, allowed, running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
@@ -58,7 +58,7 @@ class HalfStage:
     """Makes the FP16 graphs of verified FP32 graphs.
 
     Args:
-        originals: the FP32 graphs, the shared one first.
+        originals: the FP32 graphs, verified, the shared one first.
         samples: images with what PyTorch gave for them.
         shares: what the tasks share.
         options: what was asked for.
@@ -68,7 +68,7 @@ class HalfStage:
 
     def __init__(
         self,
-        originals: Sequence[GraphVariant],
+        originals: Originals,
         samples: Samples,
         shares: Sharing,
         options: Options,
@@ -76,9 +76,9 @@ class HalfStage:
         stress: Stress | None = None,
     ) -> None:
         self._stress = stress
-        self._originals, self._samples, self._shares = list(originals), samples, shares
+        self._originals, self._samples, self._shares = originals, samples, shares
         self._options, self._progress = options, progress
-        self._shared = self._originals[0]
+        self._shared = originals.graphs[0]
         preprocessing = self._shared.signature.preprocessing
         size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
         counted = at_size(self._shared.model, size).graph

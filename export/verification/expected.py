@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Outputs = npt.NDArray[Any]
 Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
 
-BATCH = 8
+BATCH = 4  # images at a time
 _IN_MEMORY = 256 << 20  # bytes of a task's outputs; larger ones are in a temporary file, which the system pages
 
 
@@ -134,6 +134,16 @@ def run_network(
     return Expected(signature, raw, exact, known, refine, parts=parts)
 
 
+def at_once(signature: Signature, batch: int | None) -> int:
+    """Return how many images the network is asked for at a time.
+
+    Args:
+        signature: of the deployed graph.
+        batch: the only batch size that the network takes; None if it takes any.
+    """
+    return batch or images_at_once(None, signature, BATCH)
+
+
 def _answers(
     forward: Forward,
     signature: Signature,
@@ -145,7 +155,7 @@ def _answers(
     import torch
 
     raw: dict[str, Outputs] = {}
-    size = batch or images_at_once(None, signature, BATCH)
+    size = at_once(signature, batch)
     with torch.inference_mode():
         for start in range(0, len(images), size):
             pixels = seen_pixels(np.asarray(images[start : start + size]), signature.preprocessing)

@@ -79,6 +79,11 @@ class Manifest:
         """The tasks, in the order of the network's outputs."""
         return self.signature.tasks
 
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What a quick export (``mtl-export --quick``) neither checked nor made; empty for every other bundle."""
+        return tuple(self.provenance.get("unchecked", ()))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``manifest.json``."""
         return {

@@ -213,6 +213,7 @@ _PROVENANCE: Schema = _object(
     checkpoint=_object(file=_TEXT, sha256=_SHA256, seen=_TEXT),
     notes=_list(_TEXT),
     left_out=_map(_TEXT),
+    unchecked=_list(_TEXT),
     verification_images=_TEXT,
     stress=_list(_STRESS),
     targets=_list(
