@@ -42,6 +42,7 @@ NEWER = {
 }
 """Tests that the lowest versions cannot pass, and why: of ONNX Runtime 1.20, onnx 1.17 and the scipy that fits their numpy."""
 ABSENT = {
+    "tests/runtime/doctor/test_doctor.py::test_the_report_is_one_screen_and_names_what_is_installed": "names torch as installed",
     "tests/runtime/test_cli.py::test_what_cannot_be_shown_is_said_before_anything_is_predicted": "one case needs OpenCV",
 }
 """Tests that need what neither the lowest nor the newest environment has."""
@@ -226,7 +227,7 @@ def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], 
         return would_install([*asked, *dict.fromkeys(names)])
 
 
-_TRAINS = r"^\s*(?:import|from) torch|\b(?:article_\w+|export_file|hard_network\w*|deploy_digits)\b"
+_TRAINS = r"^\s*(?:import|from) torch|^import cv2|\b(?:article_\w+|export_file|hard_network\w*|deploy_digits)\b"
 """What a test file holds that needs torch: an import of it, or a fixture that trains or exports."""
 
 
