@@ -42,6 +42,7 @@ NEWER = {
 }
 """Tests that the lowest versions cannot pass, and why: of ONNX Runtime 1.20, onnx 1.17 and the scipy that fits their numpy."""
 ABSENT = {
+    "tests/runtime/doctor/test_doctor.py::test_the_report_is_one_screen_and_names_what_is_installed": "names torch as installed",
     "tests/runtime/test_cli.py::test_what_cannot_be_shown_is_said_before_anything_is_predicted": "one case needs OpenCV",
 }
 """Tests that need what neither the lowest nor the newest environment has."""
@@ -54,13 +55,7 @@ GROUPS = {
 """What runs on devices: the extras that are installed, the folder of tests, and the rooms that the tests must do without."""
 TOOLS = (
     *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "jsonschema>=4.18", "setuptools>=77"),
-    *(
-        "onnx>=1.17",
-        "scikit-learn>=1.3",
-        "pycocotools>=2.0.8",
-        "cuda-bindings>=12.8,<14",
-        "opencv-python-headless>=4.8",
-    ),
+    *("onnx>=1.17", "scikit-learn>=1.3", "pycocotools>=2.0.8", "cuda-bindings>=12.8,<14"),
 )
 """What the tests themselves need, in any version that fits."""
 
@@ -139,15 +134,17 @@ def _bounds(requirement: Requirement) -> list[Version]:
     return [Version(each.version) for each in requirement.specifier if each.operator in (">=", "~=", "==")]
 
 
-def pip(*words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    """Run pip in the repository's folder."""
-    return subprocess.run(
-        [python, "-m", "pip", "--disable-pip-version-check", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def pip(*words: str, python: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run this environment's pip in the repository's folder, for another environment if its Python is given."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        *(["--python", python] if python else []),
+        *words,
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def would_install(words: Sequence[str]) -> tuple[dict[str, str], str]:
@@ -230,7 +227,7 @@ def _wheels(python: str, named: Iterable[Requirement]) -> tuple[dict[str, str], 
         return would_install([*asked, *dict.fromkeys(names)])
 
 
-_TRAINS = r"^\s*(?:import|from) torch|\b(?:article_\w+|export_file|hard_network\w*|deploy_digits)\b"
+_TRAINS = r"^\s*(?:import|from) torch|^import cv2|\b(?:article_\w+|export_file|hard_network\w*|deploy_digits)\b"
 """What a test file holds that needs torch: an import of it, or a fixture that trains or exports."""
 
 
@@ -247,7 +244,7 @@ def run_versions(which: str, group: str, environment: Path, tests: Sequence[str]
     needed = strictest(one for extra in GROUPS[group][0] for one in requirements(extra))
     chosen = [lowest(one) if which == "lowest" else one for one in needed]
     python = str(environment / "bin" / "python")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(environment)], check=True)
     done = pip("install", "--quiet", "--upgrade", "--only-binary=:all:", *map(str, chosen), *TOOLS, python=python)
     if done.returncode == 0:
         done = pip("install", "--quiet", "--no-deps", "--editable", ".", python=python)
