@@ -1,6 +1,6 @@
 """Serve a bundle by the Open Inference Protocol with KServe: the same client code as for Triton, over HTTP and gRPC.
 
-``pip install 'mtl-deploy[runtime]' kserve``, then ``python examples/kserve_model.py --bundle model.mtl --model_name model``, with
+``pip install '.[runtime]' kserve``, then ``python examples/kserve_model.py --bundle model.mtl --model_name model``, with
 KServe's own options behind it (``--http_port`` and others). The input ``image`` holds image files, ``(N, 1)``: over HTTP in
 base64, as KServe 0.21 takes text alone there. The output ``predictions`` is JSON text for each, and there is one tensor per task.
 The request's parameter ``tasks`` (``age,gender``) names what to compute.
