@@ -35,7 +35,7 @@ class Inspector:
     def get_engine_information(self, form: LayerInformationFormat) -> str:
         assert form is LayerInformationFormat.JSON
         known = self._major < 10 or self._engine.batch_min == self._engine.batch_max
-        known = known or (self.execution_context is not None and bool(self.execution_context.shape))
+        known = known or (self.execution_context is not None and bool(self.execution_context.shapes))
         nodes = read_graph(self._engine.graph).nodes
         usual = "float16" if any("float16" in node.output_types for node in nodes) else "float32"
         layers = []
