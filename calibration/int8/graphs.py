@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mtl_deploy.calibration.accuracy.evaluate import corrected_errors
+from mtl_deploy.calibration.accuracy.evaluate import Corrected, corrected_errors
 from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.calibration.data.strata import spread
 from mtl_deploy.calibration.fp16.emulate import emulate_half
 from mtl_deploy.calibration.graph.sizes import LARGEST, image_bytes, images_at_once, portions
+from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.calibration.observe.histograms import Histogram, collect
 from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
@@ -153,10 +154,21 @@ class Int8Graphs:
         """
         if self.options.method != "auto":
             return dict.fromkeys(STYLES, self.options.method), {}
+        keys = [(style, method) for style in STYLES for method in self.ranges[style]]
+        dense = any(kind_of(task).by_rows for task in self.signature.tasks)
+        found: dict[tuple[str, str], Corrected] = {}
+        for part in [[key for key in keys if key[0] == style] for style in STYLES] if dense else [keys]:
+            found |= self._judge(part)  # decoded maps of all graphs of a pass are held at once
+        self._known_shifts = {key: dict(one.shifts) for key, one in found.items()}
+        errors = {style: {method: found[style, method].error for method in self.ranges[style]} for style in STYLES}
+        return {style: min(of, key=of.__getitem__) for style, of in errors.items()}, errors
+
+    def _judge(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Corrected]:
+        """Run the graphs of these styles and methods beside the FP32 graph, in one pass."""
         graphs: dict[str, bytes] = {}
         correct: dict[str, list[str]] = {}
-        keys = {f"{style}/{method}": (style, method) for style in STYLES for method in self.ranges[style]}
-        for name, key in keys.items():
+        names = {f"{style}/{method}": (style, method) for style, method in keys}
+        for name, key in names.items():
             quantized = self._quantized(*key, ()).model
             graphs[name] = self._finished(quantized, key[0])[1].SerializeToString()
             correct[name] = [each for each in self.regressions if correct_bias(quantized, each, self._nothing(each))]
@@ -169,11 +181,7 @@ class Int8Graphs:
             batch=self.batch,
             threads=self.options.threads,
         )
-        self._known_shifts = {key: dict(found[name].shifts) for name, key in keys.items()}
-        errors: dict[str, dict[str, float]] = {style: {} for style in STYLES}
-        for name, (style, method) in keys.items():
-            errors[style][method] = found[name].error
-        return {style: min(of, key=of.__getitem__) for style, of in errors.items()}, errors
+        return {key: found[name] for name, key in names.items()}
 
     def _nothing(self, name: str) -> npt.NDArray[np.float64]:
         """Return a shift of an output that changes nothing."""
