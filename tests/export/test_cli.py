@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,7 +157,8 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
     process = start(checkpoint, tmp_path / "deep" / "out.mtl", limit=3000)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert len(error.splitlines()) == 1
+    progress = re.compile(r"\.\.\. \d+ s$")  # on a slow machine
+    assert len([line for line in error.splitlines() if not progress.search(line)]) == 1
     assert "cannot write" in error
     assert list(tmp_path.iterdir()) == [checkpoint]
 
