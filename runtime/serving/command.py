@@ -50,7 +50,8 @@ def label_command(arguments: argparse.Namespace, tasks: Sequence[str] | None) ->
         threads=arguments.threads or 1,
     )
     earlier = f", {done.resumed} of them from an earlier run" if done.resumed else ""
-    sys.stdout.write(f"{done.images} images in {done.parts} files{earlier}: {arguments.output}\n")
+    files = "1 file" if done.parts == 1 else f"{done.parts} files"
+    sys.stdout.write(f"{done.images} images in {files}{earlier}: {arguments.output}\n")
     if done.broken:
         sys.stderr.write(f"{done.broken} images cannot be read: see {Path(arguments.output) / BROKEN}\n")
     return ImageError.exit_code if done.broken else 0
