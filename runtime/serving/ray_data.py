@@ -152,9 +152,8 @@ class Worker:
         self._model = load(bundle, spinning=False, **options)
         self._names = [task.name for task in self._model.tasks]
         self._output = Path(output)
-        of = self._model.signature.preprocessing
-        shape = (of.height, of.width) if of.channel_count == 1 else (of.height, of.width, of.channel_count)
-        self._columns = cells(self._model.predict(np.zeros(shape, np.uint8)))  # so that all parts have the same types
+        black = np.zeros(self._model.signature.preprocessing.image_shape, np.uint8)
+        self._columns = cells(self._model.predict(black))  # so that all parts have the same types
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make the files of parts, and return their numbers."""

@@ -53,9 +53,7 @@ class Predictor:
         self._failures = 0
         self._lost: str | None = None
         if warm:
-            of = self._model.signature.preprocessing
-            shape = (of.height, of.width) if of.channel_count == 1 else (of.height, of.width, of.channel_count)
-            self._model.predict(np.zeros(shape, np.uint8))
+            self._model.predict(np.zeros(self._model.signature.preprocessing.image_shape, np.uint8))
 
     def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Take ``user_config``: ``max_batch_size`` (images) and ``batch_wait_timeout_s`` (seconds)."""
