@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from mtl_deploy.runtime.errors import ImageError, OptionError
@@ -39,19 +40,22 @@ def label_command(arguments: argparse.Namespace, tasks: Sequence[str] | None) ->
         raise OptionError(f"--ray labels whole images in image files; leave --{given} out")
     from .ray_data import BROKEN, label
 
-    done = label(
-        Path(arguments.model),
-        Path(arguments.images[0]),
-        Path(arguments.output),
-        tasks=tasks,
-        precision=arguments.precision,
-        backend=arguments.backend,
-        workers=arguments.workers,
-        threads=arguments.threads or 1,
-    )
+    own = sys.stdout
+    with redirect_stdout(sys.stderr):  # where Ray says at any time what happens to workers
+        done = label(
+            Path(arguments.model),
+            Path(arguments.images[0]),
+            Path(arguments.output),
+            tasks=tasks,
+            precision=arguments.precision,
+            backend=arguments.backend,
+            workers=arguments.workers,
+            threads=arguments.threads or 1,
+        )
     earlier = f", {done.resumed} of them from an earlier run" if done.resumed else ""
     files = "1 file" if done.parts == 1 else f"{done.parts} files"
-    sys.stdout.write(f"{done.images} images in {files}{earlier}: {arguments.output}\n")
+    own.write(f"{done.images} images in {files}{earlier}: {arguments.output}\n")
     if done.broken:
-        sys.stderr.write(f"{done.broken} images cannot be read: see {Path(arguments.output) / BROKEN}\n")
+        which = "1 image" if done.broken == 1 else f"{done.broken} images"
+        sys.stderr.write(f"{which} cannot be read: see {Path(arguments.output) / BROKEN}\n")
     return ImageError.exit_code if done.broken else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -32,15 +33,15 @@ def kill_one(output: Path, killed: list[int]) -> None:
                 continue
 
 
-def main(bundle: str, source: str, output: str, part: str, kill: str) -> None:
-    """Label, and print what was done."""
+def main(said: str, bundle: str, source: str, output: str, part: str, kill: str) -> None:
+    """Label, and write what was done: to a file, since Ray writes messages to the standard output, at any time."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     killed: list[int] = []
     if kill == "kill":
         threading.Thread(target=kill_one, args=(Path(output), killed), daemon=True).start()
     done = label(Path(bundle), Path(source), Path(output), workers=2, part=int(part))
     assert (Path(output) / RUN).is_file()
-    print({**asdict(done), "killed": len(killed)})
+    Path(said).write_text(json.dumps({**asdict(done), "killed": len(killed)}))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from ray import serve
 from mtl_deploy.runtime.serving.ray_serve import app
 
 
-def main(bundle: str, port: str, files: list[str]) -> None:
-    """Print what the deployment says as JSON."""
+def main(target: str, bundle: str, port: str, files: list[str]) -> None:
+    """Write what the deployment says to a JSON file."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
     handle: Any = serve.run(app({"bundle": bundle, "replicas": "2", "max_batch_size": "4", "threads": "1"}))
@@ -47,8 +47,8 @@ def main(bundle: str, port: str, files: list[str]) -> None:
         "replicas": dict(status.deployments["Predictor"].replica_states),
     }
     serve.shutdown()
-    print(json.dumps(said))
+    Path(target).write_text(json.dumps(said))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], sys.argv[3:])
+    main(*sys.argv[1:4], sys.argv[4:])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import os
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from mtl_deploy.runtime import load
+from mtl_deploy.runtime.errors import ImageError
 from tests.runtime.serving import environments
 from tests.runtime.serving.environments import ROOT, CannotBeMadeError
 
@@ -47,16 +48,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def ran(python: Path, script: str, *arguments: object) -> str:
-    command = [str(python), str(HERE / script), *map(str, arguments)]
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout.strip().splitlines()[-1]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
+
+
+def ran(python: Path, script: str, *arguments: object) -> Any:
+    """Run a script, and return what it has written to a JSON file."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said.json"
+        ended = run([str(python), str(HERE / script), str(said), *map(str, arguments)])
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        return json.loads(said.read_text())
 
 
 def labelled(python: Path, bundle: Path, source: Path, output: Path, kill: str = "none") -> dict[str, int]:
-    found: dict[str, int] = ast.literal_eval(ran(python, "label_images.py", bundle, source, output, 4, kill))
+    found: dict[str, int] = ran(python, "label_images.py", bundle, source, output, 4, kill)
     return found
 
 
@@ -136,13 +143,26 @@ pyarrow.parquet.write_table(table, sys.argv[2], row_group_size=4)
     assert [row["path"] for row in rows(python, tmp_path / "out")] == names
 
 
+def test_the_command_keeps_its_standard_output_to_itself(
+    python: Path, folder: Path, make_bundle: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = [str(python.parent / "mtl-infer"), str(make_bundle()), str(folder), "--ray", "--workers", "2"]
+    ended = run([*command, "--output", str(output)])
+    assert (ended.returncode, ended.stdout) == (ImageError.exit_code, f"{COUNT} images in 1 file: {output}\n"), (
+        ended.stderr[-3000:]
+    )
+    assert f"1 image cannot be read: see {output / '_broken.jsonl'}" in ended.stderr
+    assert len(rows(python, output)) == COUNT
+
+
 def test_a_deployment_answers_as_the_runtime_does(python: Path, folder: Path, make_bundle: Any, tmp_path: Path) -> None:
     bundle = make_bundle()
     files = [folder / "0" / "000.png", folder / "1" / "001.png"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    said = json.loads(ran(python, "serve_images.py", bundle, port, *files))
+    said = ran(python, "serve_images.py", bundle, port, *files)
     with load(bundle) as model:
         expected = [{name: value.to_dict() for name, value in one.items()} for one in model.predict(files)]
 
