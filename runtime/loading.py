@@ -6,31 +6,22 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.backends.specs import check_specs
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import (
-    ENGINE_SUFFIXES,
-    MANIFEST,
-    Artifact,
-    Bundle,
-    find_bundle,
-    manifest_state,
-    open_bundle,
-)
+from mtl_deploy.runtime.bundle.manifest import Bundle, manifest_state
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
-from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.images.layout import Layout, layout_of
-from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .finding import Found, find
 from .model import Model, unique_names
-from .selection import BACKENDS, select
+from .selection import graph_backend, select
 
 _LOGGER = logging.getLogger("mtl_deploy.loading")
 _ATTEMPTS = 100  # while a bundle keeps being replaced
@@ -45,12 +36,14 @@ def load(
     tasks: Sequence[str] | None = None,
     threads: int | None = None,
     spinning: bool = True,
-    device: int | None = None,
+    device: int | str | None = None,
     contexts: int = 4,
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
     layout: str = "rgb",
+    mode: str = "latency",
+    arithmetic: str | None = None,
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
@@ -61,31 +54,35 @@ def load(
             ``.onnx`` that ``mtl-export`` wrote.
         precision: ``fp32`` or ``fp16``; None: fp16 on a GPU where the bundle has it, otherwise fp32 (processors compute FP16
             graphs in FP32, with conversions on top).
-        backend: ``tensorrt`` or ``onnxruntime``; None: an engine where one fits this machine, else the graph, with a
-            :class:`FallbackWarning` that says why no engine fits.
+        backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine where one fits this machine, else the graph, with a
+            :class:`FallbackWarning` that says why no engine fits. On processors that is on ONNX Runtime, or, for an INT8 graph on
+            x86, on OpenVINO where it is installed. :attr:`Model.why` gives the reason.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
             where the machine has a device, then CPU. Naming any selects ONNX Runtime.
-        tasks: the tasks that will be used; None: all. ONNX Runtime never computes the others.
-        threads: ONNX Runtime's threads inside an operator; None: one per physical core.
-        spinning: whether ONNX Runtime's idle threads spin: lower latency, more load.
-        device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0.
-        contexts: the most execution contexts of an engine: calls from more threads wait.
+        tasks: the tasks that will be used; None: all. ONNX Runtime and OpenVINO never compute the others.
+        threads: threads that compute a graph: ONNX Runtime's inside an operator, or all of OpenVINO's; None: one per physical core.
+        spinning: whether ONNX Runtime's idle threads spin: lower latency, more load. OpenVINO's do not.
+        device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0. OpenVINO runs
+            graphs on ``"CPU"`` only.
+        contexts: the most execution contexts of an engine, or infer requests of OpenVINO: calls from more threads wait.
         cuda_graphs: CUDA graphs that a context of an engine keeps, one per batch size and set of buffers; 0 turns them off.
-        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine, or none where ``verify_key`` is given, as
-            that file is not signed; False: none.
+        runtime_cache: TensorRT-RTX's file of compiled kernels, or OpenVINO's folder of compiled graphs; None: beside the engine,
+            and ``.cache`` in the bundle, or none where ``verify_key`` is given, as these files are not signed; False: none.
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
-
         layout: the colours of the arrays that the application passes: ``rgb``, ``bgr``, as OpenCV reads images, or ``gray``. It is
             independent of the network's own order, which the bundle knows. A call may say otherwise.
+        mode: OpenVINO's: ``latency``, one call at a time on all threads, or ``throughput``, several at once on some threads each,
+            for applications that call from several threads.
+        arithmetic: in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, where the processor can; None: ``f32``.
 
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
-        OptionError: there is no such layout.
-        DeviceMemoryError: the GPU's memory is full.
+        OptionError: there is no such layout or mode, or an option is another backend's.
+        DeviceMemoryError: the memory of the GPU, or of the machine, is full.
     """
     options: dict[str, Any] = {
         "precision": precision,
@@ -100,6 +97,8 @@ def load(
         "runtime_cache": runtime_cache,
         "verify_key": verify_key,
         "layout": layout_of(layout),
+        "mode": mode,
+        "arithmetic": arithmetic,
     }
     again = (_load_again, (str(Path(path).absolute()), options))
     return _of_one_bundle(path, lambda: _load(path, again=again, **options))
@@ -131,31 +130,33 @@ def _load(
     tasks: Sequence[str] | None,
     threads: int | None,
     spinning: bool,
-    device: int | None,
+    device: int | str | None,
     contexts: int,
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
     layout: Layout,
+    mode: str,
+    arithmetic: str | None,
     again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
-    found = _find(Path(path), precision, backend, providers, device)
+    gpu = _gpu(device, backend)
+    found = find(Path(path), precision, backend, providers, gpu)
     if verify_key is not None:
         require_signed(found.around, verify_key, found.where)
         runtime_cache = False if runtime_cache is None else runtime_cache
-    artifact, misfit = found.artifact, found.misfit
     outputs = None if tasks is None else unique_names(tasks)
     runner: Backend | None = None
-    if artifact is not None and artifact.backend == "tensorrt":
+    if found.runner == "tensorrt" and found.artifact is not None:
         from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
 
         try:
-            record = EngineRecord.from_details(artifact.details, found.where)
+            record = EngineRecord.from_details(found.artifact.details, found.where)
             runner = TensorRTBackend(
                 found.read,
                 record,
                 where=found.where,
-                device=device,
+                device=gpu,
                 contexts=contexts,
                 graphs=cuda_graphs,
                 runtime_cache=runtime_cache,
@@ -163,99 +164,92 @@ def _load(
         except BackendError as error:  # the library knows better than the manifest
             if found.bundle is None or backend is not None:
                 raise
-            misfit = str(error)
-            try:
-                choice = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers)
-            except BackendError:  # no graph to continue with
-                raise error from None
-            artifact = choice.artifact
-            found = replace(found, artifact=artifact)
-    if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
-        _LOGGER.warning("%s; running %s on ONNX Runtime", misfit, found.where)
-        warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
+            found = _graph_instead(found, found.bundle, error, precision, providers)
+    if runner is None and found.runner == "openvino":
+        from mtl_deploy.runtime.backends.openvino.backend import OpenVinoBackend
+
+        try:
+            runner = OpenVinoBackend(
+                found.read,
+                where=found.where,
+                threads=threads,
+                outputs=outputs,
+                mode=mode,
+                arithmetic="f32" if arithmetic is None else arithmetic,
+                requests=contexts,
+                cache=found.cache(runtime_cache),
+            )
+        except BackendError as error:  # it does not run every graph, and may be broken
+            if backend is not None or not _has_onnx_runtime():
+                raise
+            found = replace(
+                found, runner="onnxruntime", misfit=found.misfit or str(error), why="OpenVINO does not run it"
+            )
+    if found.misfit is not None and found.runner != "tensorrt":
+        title = "ONNX Runtime" if found.runner == "onnxruntime" else "OpenVINO"
+        _LOGGER.warning("%s; running %s on %s", found.misfit, found.where, title)
+        warnings.warn(f"{found.misfit}; running {found.where} on {title}", FallbackWarning, stacklevel=5)
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
+        if mode != "latency" or arithmetic is not None:
+            option = f"arithmetic={arithmetic!r}" if arithmetic is not None else f"mode={mode!r}"
+            raise OptionError(f"{option} is OpenVINO's, and {found.where} runs on ONNX Runtime; add backend='openvino'")
         runner = OnnxRuntimeBackend(
             found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
         )
     try:
-        model = Model(runner, _signature(runner, found), artifact, tasks, layout=layout, again=again)
-        _LOGGER.info("loaded %s: %s", found.where, model)
+        signature = _signature(runner, found)
+        model = Model(runner, signature, found.artifact, tasks, layout=layout, again=again, why=found.why)
+        _LOGGER.info("loaded %s: %s; %s", found.where, model, found.why)
         return model
     except BaseException:
         runner.close()
         raise
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file to run.
+def _gpu(device: int | str | None, backend: str | None) -> int | None:
+    """Return CUDA's number of the GPU.
 
-    Attributes:
-        bundle: the one that it was chosen from; None where the file itself was named.
-        around: the bundle that it is in; None for a lone graph.
-        artifact: its entry there.
-        lone: a lone graph's path.
-        misfit: why an engine was not chosen.
+    Raises:
+        OptionError: a name of OpenVINO's, for another backend, or a number for OpenVINO.
+        BackendError: a device of OpenVINO's that graphs do not run on.
     """
+    if backend == "openvino":
+        from mtl_deploy.runtime.backends.openvino.library import check_device
 
-    bundle: Bundle | None
-    around: Bundle | None
-    artifact: Artifact | None
-    lone: Path
-    misfit: str | None = None
-
-    @property
-    def where(self) -> str:
-        """How errors call it."""
-        if self.around is None or self.artifact is None:
-            return str(self.lone)
-        return str(self.around.path / self.artifact.path)
-
-    def read(self) -> bytes:
-        """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph must hold all its weights."""
-        if self.around is None or self.artifact is None:
-            try:
-                content = read_bytes(self.lone, None)
-            except OSError as error:
-                raise BundleError(f"{self.lone}: {describe(error)}") from error
-            check_graph(content, str(self.lone))
-            return content
-        return self.around.read(self.artifact)
-
-
-def _find(
-    file: Path, precision: str | None, backend: str | None, providers: Sequence[str] | None, device: int | None
-) -> _Found:
-    if file.is_dir() or file.name == MANIFEST:
-        bundle = open_bundle(file)
-        choice = select(bundle, precision=precision, backend=backend, providers=providers, device=device)
-        return _Found(bundle, bundle, choice.artifact, file, choice.misfit)
-    if backend not in (None, *BACKENDS):
-        raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
-    if not file.is_file():
-        raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
-    if precision is not None:
+        check_device(device)
+        return None
+    if isinstance(device, str):
         raise OptionError(
-            f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
+            f"device={device!r}: CUDA's GPUs have numbers, 0 is the first; names are OpenVINO's, and need backend='openvino'"
         )
-    if (found := find_bundle(file)) is not None:
-        around, artifact = found
-        if backend not in (None, artifact.backend):
-            raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
-        return _Found(None, around, artifact, file)
-    if file.suffix in ENGINE_SUFFIXES:
-        raise BundleError(
-            f"{file}: an engine runs only from its bundle, whose manifest says what it computes and holds its SHA-256 (an engine "
-            "can run code); pass its path there"
-        )
-    if file.suffix != ".onnx":
-        raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
-    return _Found(None, None, None, file)
+    return device
 
 
-def _signature(backend: Backend, found: _Found) -> Signature:
+def _graph_instead(
+    found: Found, bundle: Bundle, error: BackendError, precision: str | None, providers: Sequence[str] | None
+) -> Found:
+    """Return the graph that runs where an engine does not; raise the engine's error if there is none."""
+    try:
+        wanted = "onnxruntime" if _has_onnx_runtime() else "openvino"
+        choice = select(bundle, precision=precision, backend=wanted, providers=providers)
+        runner, why = graph_backend(choice.artifact.precision, None, providers)
+    except BackendError:
+        raise error from None
+    return replace(found, artifact=choice.artifact, misfit=str(error), runner=runner, why=why)
+
+
+def _has_onnx_runtime() -> bool:
+    from mtl_deploy.runtime.backends.onnxruntime.backend import available_providers
+
+    try:
+        return bool(available_providers())
+    except BackendError:
+        return False
+
+
+def _signature(backend: Backend, found: Found) -> Signature:
     """Return what the file computes: by its own metadata, or for an engine, which has none, by the manifest."""
     record = backend.metadata.get(METADATA_KEY)
     if record is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtl_deploy.runtime.arrays import Array, TensorSpec
+from mtl_deploy.runtime.backends.failures import first_line, is_memory
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
-_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "bad allocation")
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -109,11 +109,11 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
-            if _is_memory(error):
+            if is_memory(error):
                 raise DeviceMemoryError(
-                    f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
+                    f"ONNX Runtime: out of memory ({first_line(error)}); free some, or use smaller batches or images"
                 ) from error
-            raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise RunError(f"ONNX Runtime failed: {first_line(error)}") from error
 
     def warm(self, outputs: Sequence[str]) -> None:
         """Make the session for these outputs now, so that the first :meth:`run` that asks for them need not.
@@ -148,13 +148,13 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
-            if _is_memory(error):
+            if is_memory(error):
                 raise DeviceMemoryError(
-                    f"{self._where}: out of memory ({_first_line(error)}); the file is not to blame: free some memory and load it "
+                    f"{self._where}: out of memory ({first_line(error)}); the file is not to blame: free some memory and load it "
                     "again"
                 ) from error
             raise BundleError(
-                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
+                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({first_line(error)}); copy the file again, or "
                 "export it again"
             ) from error
         if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
@@ -238,7 +238,7 @@ def _import() -> Any:
         if not installed:
             raise BackendError(f"ONNX Runtime is not installed: {_INSTALL}") from error
         raise BackendError(
-            f"ONNX Runtime is installed but broken ({_first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
+            f"ONNX Runtime is installed but broken ({first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
             "then install the one that you want"
         ) from error
     return ort
@@ -278,14 +278,3 @@ def _metadata(session: onnxruntime.InferenceSession, where: str) -> Mapping[str,
         return dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
         raise BundleError(f"{where}: its metadata is not UTF-8 text ({error.reason}); export it again") from error
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's, C++'s (``std::bad_alloc``), or that of ONNX Runtime's own allocators."""
-    words = str(error)
-    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
