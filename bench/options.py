@@ -37,6 +37,8 @@ examples:
       on throughput stops growing
   mtl-bench model.mtl --backend onnxruntime
       the graphs, although engines would run
+  mtl-bench model.mtl --precision int8 --backend openvino
+      shared and separate on OpenVINO
   mtl-bench model.mtl --checkpoint model.pt --peers openvino,onnxruntime:CUDA
       PyTorch's own forward and other libraries beside it
   mtl-bench model.mtl --rate sweep --deadline 50
@@ -158,7 +160,11 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision", metavar="NAME", help="fp32, fp16 or int8 (default: what the runtime would choose)"
     )
-    group.add_argument("--backend", choices=BACKENDS, help="engines or graphs (default: engines where they run here)")
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="engines, or graphs on one of the others (default: engines where they run here, else what load() chooses)",
+    )
     group.add_argument(
         "--contestants", metavar="NAME,...", help="only these, and shared: separate,concurrent,shared:TASK"
     )
@@ -191,7 +197,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threads",
         metavar="N[,N...]",
-        help="of ONNX Runtime inside an operator (default: one per core); several: scaling over them",
+        help="of ONNX Runtime inside an operator, or of OpenVINO (default: one per core); several: scaling over them",
     )
     group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
     group.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")

@@ -35,6 +35,8 @@ examples:
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
       on its engine, or not at all; without the option, a graph runs where no engine fits, with a warning
+  mtl-infer model.mtl face.jpg --precision int8 --verbose
+      says on standard error what runs: an INT8 graph on OpenVINO, where that is installed and faster, else on ONNX Runtime
   mtl-infer model.mtl street.jpg --show overlay.png
       a picture: classes with their legend, depth with its scale, normals, and the other tasks in words; of a folder: to a folder
   mtl-infer model.mtl street.mp4 --show out.mp4
@@ -68,11 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     made.add_argument("--precision", metavar="NAME", help="fp32 or fp16 (default: the fastest here)")
-    made.add_argument("--backend", metavar="NAME", help="tensorrt or onnxruntime (default: an engine where one fits)")
+    made.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="tensorrt, onnxruntime or openvino (default: an engine where one fits, else a graph on one of the others)",
+    )
     made.add_argument(
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's execution providers, in order of preference"
     )
     made.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one per core)")
+    made.add_argument(
+        "-v", "--verbose", action="store_true", help="say on standard error which file runs on what, and why"
+    )
     return made
 
 
@@ -89,12 +98,19 @@ def _infer(arguments: argparse.Namespace) -> int:
         tasks=tasks,
         threads=arguments.threads,
     ) as model:
+        if arguments.verbose:
+            sys.stderr.write(visible(_what_runs(model, arguments.model)) + "\n")
         channels = model.signature.preprocessing.channel_count
         files = [] if videos else list(_files(arguments.images, channels))
         targets = show_targets(arguments.show, files, videos, force=arguments.force)
         if videos:
             return _video(model, str(videos[0]), targets[0], as_json=arguments.json, force=arguments.force)
         return _images(model, files, targets, as_json=arguments.json, force=arguments.force)
+
+
+def _what_runs(model: Model, path: str) -> str:
+    file = path if model.artifact is None else model.artifact.path
+    return f"{file} runs on {model.backend.details}: {model.why}"
 
 
 def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None], *, as_json: bool, force: bool) -> int:
