@@ -47,7 +47,9 @@ def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
     threads = options.threads[0] if options.threads else None
     pair = find_pair(options.path, options.precision, options.providers, options.backend)
     if options.backend is None and pair.backend == "openvino" and names_openvino(options.peers):
-        pair = find_pair(options.path, options.precision, options.providers, "onnxruntime")  # it is what it is compared with
+        pair = find_pair(
+            options.path, options.precision, options.providers, "onnxruntime"
+        )  # it is what it is compared with
     backend = None if pair.engines else pair.backend
     settings = Settings(options.providers, threads, options.spinning, options.cuda_graphs, backend)
     for size in options.batches:  # not after minutes of measuring

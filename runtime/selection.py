@@ -10,7 +10,7 @@ from mtl_deploy.runtime.backends.openvino.library import is_installed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 
-from .errors import BackendError
+from .errors import BackendError, OptionError
 
 BACKENDS = ("tensorrt", "onnxruntime", "openvino")
 _X86 = ("x86_64", "AMD64", "i686", "x86")
@@ -157,10 +157,10 @@ def graph_backend(precision: str | None, backend: str | None, providers: Sequenc
         providers: ONNX Runtime's, if they were asked for.
 
     Raises:
-        BackendError: providers are ONNX Runtime's, and another backend was asked for.
+        OptionError: providers are ONNX Runtime's, and OpenVINO was asked for.
     """
-    if backend == "openvino" and providers:
-        raise BackendError("providers are ONNX Runtime's, and backend='openvino' was asked for; leave one of them out")
+    if backend == "openvino" and providers is not None:
+        raise OptionError("providers are ONNX Runtime's, and backend='openvino' was asked for; leave one of them out")
     if backend is not None:
         return backend, _ASKED
     if providers is not None:
