@@ -72,8 +72,8 @@ def load(
             in bytes, or its 32 bytes. None: no signature is required.
         layout: the colours of the arrays that the application passes: ``rgb``, ``bgr``, as OpenCV reads images, or ``gray``. It is
             independent of the network's own order, which the bundle knows. A call may say otherwise.
-        mode: OpenVINO's: ``latency``, one call at a time on all threads, or ``throughput``, several at once on some threads each,
-            for applications that call from several threads.
+        mode: of graphs on processors: ``latency``, each call on all threads, or ``throughput``, several calls at once on some
+            threads each, for applications that call from several threads. Engines run ``contexts`` calls at once.
         arithmetic: in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, where the processor can; None: ``f32``.
 
     Raises:
@@ -150,6 +150,9 @@ def _load(
     if found.runner == "tensorrt" and found.artifact is not None:
         from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
 
+        if mode != "latency" or arithmetic is not None:
+            option = "mode=" if mode != "latency" else "arithmetic="
+            raise OptionError(f"{option} is for graphs on processors, and {found.where} is an engine; leave it out")
         try:
             record = EngineRecord.from_details(found.artifact.details, found.where)
             runner = TensorRTBackend(
@@ -192,11 +195,18 @@ def _load(
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
-        if mode != "latency" or arithmetic is not None:
-            option = f"arithmetic={arithmetic!r}" if arithmetic is not None else f"mode={mode!r}"
-            raise OptionError(f"{option} is OpenVINO's, and {found.where} runs on ONNX Runtime; add backend='openvino'")
+        if arithmetic is not None:
+            raise OptionError(
+                f"arithmetic={arithmetic!r} is OpenVINO's, and {found.where} runs on ONNX Runtime; add backend='openvino'"
+            )
         runner = OnnxRuntimeBackend(
-            found.read, where=found.where, providers=providers, threads=threads, outputs=outputs, spinning=spinning
+            found.read,
+            where=found.where,
+            providers=providers,
+            threads=threads,
+            outputs=outputs,
+            spinning=spinning,
+            mode=mode,
         )
     try:
         signature = _signature(runner, found)

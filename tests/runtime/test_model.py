@@ -333,6 +333,31 @@ def test_a_largest_batch_splits_predictions(make_bundle: MakeBundle) -> None:
         )
 
 
+def test_throughput_runs_calls_at_once_with_the_same_answers(make_bundle: MakeBundle, backend: str) -> None:
+    bundle = make_bundle(work=3)
+    batches = [np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for seed in range(4)]
+    with load_model(bundle, threads=1) as model:
+        expected = [model(batch) for batch in batches]
+    with load_model(bundle, mode="throughput", threads=2) as model:
+        assert model.backend.details.endswith("at once")
+        wrong: list[int] = []
+
+        def call(number: int) -> None:
+            for _ in range(10):
+                found = model(batches[number])
+                if not all(np.allclose(found[task], expected[number][task], rtol=1e-5) for task in found):
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(len(batches))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    with pytest.raises(OptionError, match="mode='fast': use latency or throughput"):
+        load_model(bundle, mode="fast")
+
+
 def test_a_closed_model_says_so(make_bundle: MakeBundle) -> None:
     model = load_model(make_bundle())
     model.close()

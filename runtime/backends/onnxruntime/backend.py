@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from mtl_deploy.runtime.arrays import Array, TensorSpec
 from mtl_deploy.runtime.backends.failures import first_line, is_memory
+from mtl_deploy.runtime.backends.modes import calls_at_once, check_mode, usable_cores
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
@@ -46,8 +48,11 @@ class OnnxRuntimeBackend:
         threads: threads inside an operator; None: one per physical core.
         outputs: the only outputs that will ever be needed; None: all. The others are left out from the start.
         spinning: whether idle threads wait by spinning: faster for one model, but takes processor time from others.
+        mode: ``latency``: each call on all threads; ``throughput``: as many calls at once as there are threads, each on its
+            caller's own thread, and further calls wait. One session serves them all, with one copy of the weights.
 
     Raises:
+        OptionError: an option is out of range, or the provider is none of a processor and ``mode`` is ``throughput``.
         BackendError: onnxruntime is missing or broken, or a provider is not available.
         BundleError: the bytes are not a graph that it can load.
     """
@@ -63,8 +68,10 @@ class OnnxRuntimeBackend:
         threads: int | None = None,
         outputs: Sequence[str] | None = None,
         spinning: bool = True,
+        mode: str = "latency",
     ) -> None:
         ort = _import()
+        check_mode(mode)
         if threads is not None and threads < 1:
             raise OptionError(f"threads={threads}: use 1 or more")
         self._ort = ort
@@ -73,9 +80,19 @@ class OnnxRuntimeBackend:
         self._providers = default_providers() if providers is None else _known(ort, providers)
         self._threads = threads
         self._spinning = spinning
+        self._calls: AbstractContextManager[Any] = nullcontext()
+        words = [f"ONNX Runtime {ort.__version__}", self._providers[0]]
+        if mode == "throughput":
+            if not self._providers[0].startswith("CPU"):
+                raise OptionError(
+                    f"mode={mode!r} is for processors, and {self._providers[0]} is asked for; leave it out"
+                )
+            count = usable_cores() if threads is None else threads
+            self._threads, self._calls = 1, threading.BoundedSemaphore(count)
+            words.append(calls_at_once(count))
         self._lock = threading.Lock()
         session = self._load(outputs)
-        self.details = f"ONNX Runtime {ort.__version__}, {self._providers[0]}"
+        self.details = ", ".join(words)
         self.inputs = tuple(_spec(value, where) for value in session.get_inputs())
         self.outputs = tuple(_spec(value, where) for value in session.get_outputs())
         self.metadata = _metadata(session, where)
@@ -103,9 +120,10 @@ class OnnxRuntimeBackend:
             )
         session = self._session_for(frozenset(outputs))
         try:
-            if into:
-                return _run_into(session, inputs, outputs, into)
-            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+            with self._calls:
+                if into:
+                    return _run_into(session, inputs, outputs, into)
+                return dict(zip(outputs, session.run(outputs, inputs), strict=True))
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__

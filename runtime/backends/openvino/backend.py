@@ -11,6 +11,7 @@ import numpy as np
 
 from mtl_deploy.runtime.arrays import TensorSpec
 from mtl_deploy.runtime.backends.failures import is_memory, last_line
+from mtl_deploy.runtime.backends.modes import calls_at_once
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, MtlError, OptionError, RunError
 from mtl_deploy.runtime.onnx_format.borders import read_borders
@@ -84,8 +85,7 @@ class OpenVinoBackend:
         compiled = graph.warm()
         words = [f"OpenVINO {library.version}, CPU"]
         if mode == "throughput":
-            count = compiled.best_requests
-            words.append("1 call at once" if count == 1 else f"{count} calls at once")
+            words.append(calls_at_once(compiled.best_requests))
         self.details = ", ".join(words + ([] if arithmetic == "f32" else [arithmetic]))
 
     def run(

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.backends.failures import last_line
+from mtl_deploy.runtime.backends.modes import check_mode
 from mtl_deploy.runtime.errors import BackendError, OptionError
 
-MODES = ("latency", "throughput")
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 ARITHMETIC = tuple(_CAPABILITY)
 _OLDEST = 2024  # the first release whose Python names are used here
@@ -138,8 +138,7 @@ def compile_settings(library: OpenVino, threads: int | None, mode: str, arithmet
     """
     if threads is not None and threads < 1:
         raise OptionError(f"threads={threads}: use 1 or more")
-    if mode not in MODES:
-        raise OptionError(f"mode={mode!r}: use {' or '.join(MODES)}")
+    check_mode(mode)
     if arithmetic not in ARITHMETIC:
         raise OptionError(f"arithmetic={arithmetic!r}: use one of {', '.join(ARITHMETIC)}")
     capable = {str(one).upper() for one in library.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")}

@@ -286,18 +286,10 @@ def test_options_that_it_cannot_meet(
         assert model.backend.name == "openvino"
 
 
-@pytest.mark.parametrize("options", [{"mode": "throughput"}, {"arithmetic": "bf16"}, {"device": "GPU"}], ids=str)
+@pytest.mark.parametrize("options", [{"arithmetic": "bf16"}, {"device": "GPU"}], ids=str)
 def test_its_options_are_refused_elsewhere(make_bundle: MakeBundle, options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="backend='openvino'"):
         load(make_bundle(), **options)
-
-
-def test_throughput_runs_calls_at_once(make_bundle: MakeBundle) -> None:
-    bundle = make_bundle()
-    with load(bundle, backend="openvino", mode="throughput", threads=2) as model:
-        assert "at once" in model.backend.details
-        with load(bundle, backend="openvino") as reference:
-            assert_same(model(images(2)), reference(images(2)))
 
 
 def test_numbers_are_computed_in_float32_unless_asked(make_bundle: MakeBundle) -> None:
