@@ -208,6 +208,7 @@ def _load(spec: Spec, artifact: Artifact) -> Model:
             tasks=spec.tasks if spec.kind == SUBSET else None,
             threads=settings.threads,
             spinning=settings.spinning,
+            mode=settings.mode,
             cuda_graphs=GRAPHS if settings.cuda_graphs else 0,
         )
     except BackendError as error:

@@ -57,6 +57,7 @@ class Settings:
         spinning: whether ONNX Runtime's idle threads spin.
         cuda_graphs: whether engines are launched as CUDA graphs.
         backend: what runs graphs; None: what the runtime chooses.
+        mode: what graphs on processors are run for, ``latency`` or ``throughput``.
     """
 
     providers: tuple[str, ...] | None = None
@@ -64,6 +65,7 @@ class Settings:
     spinning: bool = False
     cuda_graphs: bool = True
     backend: str | None = None
+    mode: str = "latency"
 
 
 def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None, backend: str | None = None) -> Pair:

@@ -42,7 +42,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "precision": pair.shared.precision,
         "backend": pair.backend,
         "details": last.details[SHARED],
-        "settings": {name: value for name, value in asdict(plan.settings).items() if name != "backend"}
+        "settings": {name: value for name, value in asdict(plan.settings).items() if name not in ("backend", "mode")}
         | {
             "isolation": "process" if plan.isolated else "none",
             "processes": plan.processes,

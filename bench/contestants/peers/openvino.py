@@ -11,7 +11,8 @@ import numpy.typing as npt
 from mtl_deploy.bench.contestants.pair import Batch, Settings
 from mtl_deploy.bench.contestants.specs import Spec
 from mtl_deploy.runtime.backends.failures import last_line
-from mtl_deploy.runtime.backends.openvino.library import import_openvino, version_of
+from mtl_deploy.runtime.backends.openvino.library import import_openvino
+from mtl_deploy.runtime.backends.openvino.library import start as start_openvino
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, open_bundle
 from mtl_deploy.runtime.errors import BackendError, BundleError, RunError
 
@@ -133,14 +134,14 @@ def start(spec: Spec) -> OpenVino:
         BackendError: OpenVINO is missing, broken or too old.
         BundleError: the file was changed, or OpenVINO cannot read it.
     """
-    openvino = import_openvino()
+    import_openvino()
+    library = start_openvino()
     artifact = spec.artifacts[0]
     content = open_bundle(spec.path).read(artifact)
-    version = version_of(openvino)
     where = str(spec.path / artifact.path)
-    return OpenVino(spec.name, openvino.Core(), content, where, spec.tasks, spec.settings, version)
+    return OpenVino(spec.name, library.core, content, where, spec.tasks, spec.settings, library.version)
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
     """Import OpenVINO, so that memory can be read before any graph is loaded."""
-    import_openvino()
+    start_openvino()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mtl_deploy.runtime.errors import BackendError, OptionError
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 ARITHMETIC = tuple(_CAPABILITY)
 _OLDEST = 2024  # the first release whose Python names are used here
+_LOCK = threading.Lock()
+_STARTED: dict[int, OpenVino] = {}  # by process
 INSTALL = "pip install 'mtl-deploy[openvino]'"
 
 
@@ -79,16 +82,23 @@ def version_of(module: Any) -> str:
 
 
 def start() -> OpenVino:
-    """Return what this process has of OpenVINO, made at the first call; a forked child gets its own.
+    """Return what this process has of OpenVINO, made at the first call and never freed; a forked child gets its own.
+
+    OpenVINO's plugin for processors gives the thread that it starts on a stack for signals, and takes the memory back when it is
+    freed: on another thread, that would end the process at the next signal. In a child its destructors would wait for threads.
 
     Raises:
         BackendError: OpenVINO is missing, broken or too old, or has no device for processors.
     """
-    return _start(os.getpid())
+    with _LOCK:
+        found = _STARTED.get(os.getpid())
+        if found is None:
+            found = _STARTED[os.getpid()] = _start()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(found))  # nor when the interpreter ends
+        return found
 
 
-@lru_cache(maxsize=1)
-def _start(process: int) -> OpenVino:  # noqa: ARG001 - a child must not use the threads of its parent's
+def _start() -> OpenVino:
     module = import_openvino()
     version = version_of(module)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -309,3 +311,32 @@ def test_numbers_are_computed_in_float32_unless_asked(make_bundle: MakeBundle) -
         found = model(batch)["age"]
         assert not np.allclose(found, exact["age"], rtol=1e-6)
         np.testing.assert_allclose(found, exact["age"], rtol=0.05)
+
+
+def test_freeing_it_on_another_thread_leaves_the_process_able_to_take_signals(make_bundle: MakeBundle) -> None:
+    """OpenVINO's plugin sets a stack for signals on the thread that starts it, and unmaps it where it is freed."""
+    code = """
+import faulthandler, gc, os, signal, sys, threading
+import numpy as np
+from mtl_deploy.runtime import load
+
+faulthandler.enable()
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+models = [load(sys.argv[1], backend="openvino")]
+models[0](np.zeros((1, 8, 8, 3), np.uint8))
+
+def free():
+    models.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=free)
+thread.start()
+thread.join()
+for _ in range(10):
+    os.kill(os.getpid(), signal.SIGUSR1)
+print(len(got))
+"""
+    command = [sys.executable, "-c", code, str(make_bundle())]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert (result.stdout, result.stderr) == ("10\n", "")
