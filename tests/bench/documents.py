@@ -272,12 +272,12 @@ def _modes(scale: float) -> dict[str, Any]:
     found = {
         mode: {
             "details": f"ONNX Runtime, {mode}",
-            "images_per_s": _interval(factor * rate),
+            "images_per_s": _around(factor * rate, 0.03),
             "p50_ms": 25 * scale / factor,
         }
         for mode, factor in (("latency", 1.0), ("throughput", 1.5))
     }
-    one = {"modes": found, "gain": _interval(1.5)}
+    one = {"modes": found, "gain": _around(1.5, 0.04)}
     return {"callers": 2, "seconds": 1.0, "contestants": {"shared": one, "separate": one}}
 
 
