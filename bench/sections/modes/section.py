@@ -100,6 +100,8 @@ class ModesSection(BatchSection[ModesSettings]):
         """Say what throughput mode gains."""
         pieces: list[Piece] = []
         for name, at in found["contestants"].items():
-            pieces += [f"{', ' if pieces else 'throughput mode: '}{roster.title(name)} "]
-            pieces += [Figure(at["gain"]["value"], "ratio"), " times the images per second of latency mode"]
+            pieces += [
+                f"{', ' if pieces else 'throughput mode over latency mode, images per second: '}{roster.title(name)} "
+            ]
+            pieces += [Figure(at["gain"]["value"], "ratio")]
         return pieces

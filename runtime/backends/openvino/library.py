@@ -160,10 +160,10 @@ def compile_settings(library: OpenVino, threads: int | None, mode: str, arithmet
     known = library.core.get_property("CPU", "SUPPORTED_PROPERTIES")
     found: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": arithmetic}
     if threads is not None:
-        found["INFERENCE_NUM_THREADS"] = threads
+        found["INFERENCE_NUM_THREADS"] = str(threads)
     optional = {
-        "ENABLE_CPU_PINNING": False,  # two models, or two processes, would be pinned to the same cores
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # by default it rounds activations before INT8 weights, unasked
+        "ENABLE_CPU_PINNING": "NO",  # two models, or two processes, would be pinned to the same cores
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # by default it rounds activations before INT8 weights, unasked
     }
     return found | {name: value for name, value in optional.items() if name in known}
 
