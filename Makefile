@@ -6,6 +6,7 @@ DEMO ?= .demo
 SCENES ?= .scenes
 DETECTION ?= .detection
 FRESH ?= .fresh
+TOOLS ?= .tools
 BIN := $(VENV)/bin
 # what `make check` runs: tests that need no trained network and no export
 FAST := tests/test_house.py tests/runtime tests/calibration/accuracy tests/calibration/data tests/calibration/graph \
@@ -15,7 +16,8 @@ FAST := tests/test_house.py tests/runtime tests/calibration/accuracy tests/calib
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: triton help demo demo-dense demo-detect fresh check test test-slow attack attack-quick lint types pytest format clean
+.PHONY: triton help demo demo-dense demo-detect fresh check test test-slow attack attack-quick lint types pytest format clean \
+	picture site wheel test-wheel test-install test-resolve test-lowest
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +33,18 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --editable '.[dev]'
 	@touch $@
 
+$(VENV)/docs.stamp: pyproject.toml
+	@echo "==> Installing what builds the site into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --editable '.[docs]'
+	@touch $@
+
+$(TOOLS)/stamp: pyproject.toml
+	@echo "==> Installing what builds and resolves into $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=23.2' --editable . packaging pytest
+	@touch $@
+
 demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export it, predict, quantize, benchmark (about 4 minutes)
 	@echo "==> Training a ResNet-18 with three heads on scikit-learn's digits (1 to 2 minutes on 2 cores)"
 	@$(BIN)/python examples/digits/train.py --out $(DEMO)
@@ -40,9 +54,9 @@ demo: $(VENV)/demo.stamp  ## train a three-task network on real digits, export i
 	@$(BIN)/python examples/digits/demo.py $(DEMO)
 	@echo "==> Quantizing to INT8 on held-out images, half of them to measure every task on (10 seconds)"
 	@$(BIN)/mtl-calibrate $(DEMO)/model.mtl --calibration-data $(DEMO)/images/test --labels $(DEMO)/images/test/labels.csv
-	@echo "==> Benchmarking one shared pass against three separate models (15 seconds)"
-	@$(BIN)/mtl-bench $(DEMO)/model.mtl --quick --duration 12
-	@echo "==> Done: the bundle is $(DEMO)/model.mtl"
+	@echo "==> Benchmarking one shared INT8 pass against three separate models, and both against FP32 (25 seconds)"
+	@$(BIN)/mtl-bench $(DEMO)/model.mtl --quick --precision int8-cpu --add shared@fp32,separate@fp32 --duration 20 --json $(DEMO)/result.json --report $(DEMO)/report.html --force
+	@echo "==> Done: the bundle is $(DEMO)/model.mtl, the report $(DEMO)/report.html, the predictions $(DEMO)/predictions.png"
 
 demo-dense: $(VENV)/demo.stamp  ## train segmentation, depth and normals on rendered rooms, export, draw, quantize, benchmark (about 6 minutes)
 	@echo "==> Rendering rooms, training a teacher and a student (4 minutes on 2 cores)"
@@ -100,7 +114,37 @@ test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
 triton: $(VENV)/dev.stamp  ## make .triton: a Triton server with the Python backend, for a processor, and an environment for it (2 minutes)
-	@$(BIN)/python -m tests.runtime.serving.place
+	@$(BIN)/python -m tests.runtime.serving.triton_place
+
+picture: demo  ## the README's picture, from the page that `make demo` writes (needs Chromium)
+	@$(BIN)/python examples/page_picture.py $(DEMO)/report.html docs/pictures/report.png
+
+site: $(VENV)/docs.stamp  ## the documentation as a site, in .site/ (20 seconds)
+	@echo "==> Building the site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "==> Done: .site/index.html"
+
+wheel: $(TOOLS)/stamp  ## the wheel, and the line that installs it on a device
+	@echo "==> Building the wheel"
+	@rm -rf build dist/*.whl
+	@$(TOOLS)/bin/python -m pip --quiet --disable-pip-version-check wheel --no-deps --wheel-dir dist .
+	@$(TOOLS)/bin/python -m tests.wheel_lines dist
+
+test-wheel: $(VENV)/dev.stamp  ## the wheel in an environment that has nothing else: predict and measure
+	@echo "==> The wheel in a clean environment"
+	@$(BIN)/python -m pytest -q tests/test_packaging.py
+
+test-install: wheel  ## what pip would install for each install line of the pages (needs an index)
+	@echo "==> Resolving the install lines"
+	@$(TOOLS)/bin/python -m tests.dependencies install
+
+test-resolve: $(TOOLS)/stamp  ## whether each extra has wheels for Python 3.10 to 3.14 (needs an index; about 10 minutes)
+	@echo "==> Resolving every extra"
+	@$(TOOLS)/bin/python -m tests.dependencies resolve
+
+test-lowest: $(TOOLS)/stamp  ## the runtime's and the calibration's tests with the lowest and with the newest versions (about 20 minutes)
+	@echo "==> Tests with the lowest and the newest versions"
+	@$(TOOLS)/bin/python -m tests.dependencies versions
 
 attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)
 	@$(BIN)/python -m tests.attacks --scale 1
@@ -113,5 +157,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) .conformance .triton .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) $(TOOLS) .lowest .site .conformance .triton .ray .kserve .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,9 +11,11 @@ from typing import Any
 from mtl_deploy.bench.results.output_files import check_targets
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.bench.sections.counts import parse_numbers, parse_threads
+from mtl_deploy.runtime.bundle.manifest import PRECISIONS
 from mtl_deploy.runtime.console.command import parser
+from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.errors import OptionError
-from mtl_deploy.runtime.selection import BACKENDS
+from mtl_deploy.runtime.selection import BACKENDS, PROVIDERS
 
 from . import peer_options
 from .peer_options import PeerOptions
@@ -50,7 +52,9 @@ examples:
   mtl-bench report result.json
 
 On the GPU's clock, with and without transfers and CUDA graphs, an engine's times have trtexec's names. docs/benchmarking.md
-defines every figure. exit codes: 0 done; 1 shared's and separate's outputs differ, or running failed; 2 input that cannot be used,
+defines every figure.
+
+exit codes: 0 done; 1 shared's and separate's outputs differ, or running failed; 2 input that cannot be used,
 such as an engine that does not run here; 130 interrupted (143 by TERM, 129 by HUP),
 with what was measured so far."""
 
@@ -157,9 +161,13 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--batch", default="1", metavar="N[,N...]", help="images per call (default: 1); several: one by one"
     )
-    group.add_argument(
-        "--precision", metavar="NAME", help="fp32, fp16 or int8 (default: what the runtime would choose)"
+    precision = group.add_argument(
+        "--precision",
+        metavar="NAME",
+        help=f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}; int8 is int8-cpu on a processor (default: what the runtime would "
+        "choose)",
     )
+    offer(precision, PRECISIONS)
     group.add_argument(
         "--backend",
         choices=BACKENDS,
@@ -199,7 +207,10 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         metavar="N[,N...]",
         help="of ONNX Runtime inside an operator, or of OpenVINO (default: one per core); several: scaling over them",
     )
-    group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference")
+    provider = group.add_argument(
+        "--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference"
+    )
+    offer(provider, PROVIDERS)
     group.add_argument("--spinning", action="store_true", help="let idle threads spin, as ONNX Runtime does by default")
     group.add_argument("--seed", type=int, default=0, help="of the images and the order of contestants (default: 0)")
 

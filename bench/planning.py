@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mtl_deploy.bench.contestants.pair import Pair, Settings, find_pair, require_batch
 from mtl_deploy.bench.contestants.peers.builds import built_specs, make_builds
@@ -15,6 +13,7 @@ from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.sections import registry
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.files.temporary import temporary_folder
 
 from .options import RunOptions
 from .peer_options import names_openvino, peer_contestants, peer_notes
@@ -35,9 +34,9 @@ def planned(options: RunOptions, command: str, progress: Progress) -> Iterator[B
         BundleError: the bundle has not what is to be compared.
     """
     plan = make_plan(options, command)
-    with TemporaryDirectory(prefix="mtl-bench-") as folder:
+    with temporary_folder() as folder:
         if options.peers.builds > 1:
-            bundles = make_builds(plan.pair.bundle.path, plan.pair.shared, options.peers.builds, Path(folder), progress)
+            bundles = make_builds(plan.pair.bundle.path, plan.pair.shared, options.peers.builds, folder, progress)
             plan = replace(plan, builds=tuple(built_specs(plan.specs, bundle) for bundle in bundles))
         yield plan
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtl_deploy.runtime.bundle.manifest import SUFFIX, Bundle
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.heap import keep_freed_memory
 from mtl_deploy.runtime.console.subcommands import dispatch
 from mtl_deploy.runtime.errors import OptionError
 
@@ -122,6 +123,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             "1024 images like those that the network will see are enough"
         )
     require_libraries()
+    keep_freed_memory()
     from mtl_deploy.calibration.search.find_skip import MissedBudgetError
 
     from .report import report

@@ -29,8 +29,9 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--labels",
         type=Path,
-        metavar="FILE",
-        help="CSV file with a column 'file' and one column per task; or a folder of maps or pairs; or boxes in COCO's format",
+        metavar="PATH",
+        help="the truth: a CSV file with a column 'file' and one column per task, a folder (a map per image; pairs of images), or "
+        "a JSON file in COCO's format",
     )
     group.add_argument(
         "--calibration-samples",

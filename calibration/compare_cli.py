@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from mtl_deploy.runtime.bundle.manifest import PRECISIONS
 from mtl_deploy.runtime.console.command import Progress, parser
+from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.console.subcommands import Subcommand
 from mtl_deploy.runtime.errors import OptionError
 
@@ -26,8 +28,6 @@ examples:
 
 exit codes: 0 done, whichever bundle is better; 1 the work failed; 2 bundles whose tasks or labels differ, or input that cannot be
 used; 130 interrupted (143 by TERM, 129 by HUP)."""
-
-_PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
 
 
 def subcommand() -> Subcommand:
@@ -50,14 +50,16 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--labels",
         type=Path,
-        metavar="FILE",
-        help="CSV file with a column 'file' and one column per task; or a folder of maps or pairs; or boxes in COCO's format",
+        metavar="PATH",
+        help="the truth: a CSV file with a column 'file' and one column per task, a folder (a map per image; pairs of images), or "
+        "a JSON file in COCO's format",
     )
-    made.add_argument(
+    precision = made.add_argument(
         "--precision",
         metavar="P[,P]",
-        help=f"{', '.join(_PRECISIONS)}; two: for the first and for the second (default: the highest that both have)",
+        help=f"{', '.join(PRECISIONS)}; two: for the first and for the second (default: the highest that both have)",
     )
+    offer(precision, PRECISIONS, sign=",")
     made.add_argument(
         "--calibration-samples", type=int, metavar="N", help="use at most this many images (default: all)"
     )
@@ -94,8 +96,8 @@ def _precisions(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) > 2 or not set(parts) <= set(_PRECISIONS):
+    if len(parts) > 2 or not set(parts) <= set(PRECISIONS):
         raise OptionError(
-            f"--precision {text}: write one of {', '.join(_PRECISIONS)}, or two: one for the first bundle, one for the second"
+            f"--precision {text}: write one of {', '.join(PRECISIONS)}, or two: one for the first bundle, one for the second"
         )
     return parts[0], parts[-1]

@@ -13,12 +13,15 @@ import onnx
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.calibration.accuracy.run import BATCH, run_graph
 from mtl_deploy.calibration.graph.sizes import images_at_once
+from mtl_deploy.calibration.split.stage import Images, costs_of, cut_graph
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.bundle.writing import write_file
-from mtl_deploy.runtime.errors import BundleError
+from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.errors import BundleError, MtlError
+from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.onnx_format.cut import cut
 
 
@@ -126,4 +129,54 @@ def with_int8(
         ),
         accuracy=matrix.to_dict(),
         calibration=record,
+    )
+
+
+def with_parts(
+    folder: Path, manifest: Manifest, images: Images, *, threads: int | None, progress: Progress
+) -> Manifest:
+    """Cut the INT8 graphs into parts too, where the FP32 graph is; write them, and return the manifest with them.
+
+    A graph that cannot be cut keeps its place as a whole, and the manifest says why it has no parts.
+
+    Args:
+        folder: the bundle's, with the INT8 graphs in it.
+        manifest: with the INT8 graphs.
+        images: ``(N, H, W, C) uint8``, of the network's default size.
+        threads: of ONNX Runtime; None: one per core.
+        progress: shows the steps.
+    """
+    costs = costs_of(manifest.parts)
+    if not costs:
+        return manifest
+    bundle = Bundle(folder, manifest)
+    parts = list(manifest.parts)
+    cuts, left_out = dict(manifest.sharing.get("cut", {})), dict(manifest.provenance.get("left_out", {}))
+    for artifact in manifest.artifacts:
+        precision = artifact.precision
+        if (artifact.role, artifact.backend) != ("shared", "onnxruntime") or not precision.startswith("int8"):
+            continue
+        former = [part for part in parts if (part.precision, part.backend) == (precision, "onnxruntime")]
+        parts = [part for part in parts if part not in former]
+        cuts.pop(precision, None)
+        left_out.pop(f"split {precision}", None)
+        with progress.step(f"Splitting {artifact.path}") as say:
+            try:
+                found = cut_graph(
+                    bundle.read(artifact), artifact, manifest.signature.preprocessing, [images], costs, threads=threads
+                )
+            except MtlError as error:
+                left_out[f"split {precision}"] = str(error)
+                for part in former:
+                    disk.remove(folder / part.path)
+                say(f"left out: {error}")
+                continue
+            found.write(folder)
+            parts += found.parts
+            cuts[precision] = found.record
+    return replace(
+        manifest,
+        parts=tuple(parts),
+        sharing=manifest.sharing | {"cut": cuts},
+        provenance=manifest.provenance | {"left_out": left_out},
     )

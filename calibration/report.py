@@ -9,12 +9,15 @@ from mtl_deploy.runtime.bundle.manifest import Bundle
 from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.console.visible import visible
 
+_NOISY_DB = -30.0  # -20 is poor: one part in a hundred of a tensor's power is rounding
+_CLIPPED = 0.01
+_UNUSED = 0.75  # two of eight bits
 _SHOWN = 10  # files that were left out
 _FIELDS = ("images", "held_out", "method", "ranges", "warnings", "left_out", "kept")
 
 
 def report(bundle: Bundle) -> str:
-    """Return the report: the images, the layers in higher precision, every task at every precision, and the worst ranges.
+    """Return the report: the images, the layers in higher precision, every task at every precision, and ranges that fit badly.
 
     It is empty where the bundle has no INT8 graphs.
     """
@@ -83,7 +86,15 @@ def _quantizes(bundle: Bundle) -> bool:
     return any(artifact.details.get("nodes", 1) for artifact in graphs if artifact.backend == "onnxruntime")
 
 
+def _stands_out(row: dict[str, Any]) -> bool:
+    """Return whether a tensor's range fits badly enough to look at it: most tensors of most networks are at -35 dB or below."""
+    noise = row.get("noise_db")
+    return bool((noise is not None and noise > _NOISY_DB) or row["clipped"] > _CLIPPED or row["unused"] > _UNUSED)
+
+
 def _coverage(rows: list[dict[str, Any]]) -> str:
+    """Return the tensors whose ranges fit so badly that they stand out; empty where none does."""
+    rows = [row for row in rows if _stands_out(row)]
     if not rows:
         return ""
     graphs = {"tensorrt": "int8", "cpu": "int8-cpu"}
@@ -91,6 +102,7 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
         [
             graphs.get(row.get("style", "tensorrt"), "n/a"),  # earlier releases had ranges of one style
             str(row["tensor"]),
+            "n/a" if row.get("noise_db") is None else f"{row['noise_db']:.0f}",
             f"{100 * row['clipped']:.3g}",
             f"{100 * row['unused']:.3g}",
             "n/a" if row["dead_channels"] is None else str(row["dead_channels"]),
@@ -98,5 +110,5 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    columns = ["graph", "tensor", "clipped, %", "range unused, %", "dead channels", "feeds"]
-    return f"\nWhere ranges fit worst:\n{table(columns, cells)}\n"
+    columns = ["graph", "tensor", "noise, dB", "clipped, %", "range unused, %", "dead channels", "feeds"]
+    return f"\nRanges that fit badly:\n{table(columns, cells)}\n"

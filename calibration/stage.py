@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mtl_deploy.calibration.accuracy.doubts import doubts
 from mtl_deploy.calibration.accuracy.evaluate import Answers, Apart, Evaluation, Source, evaluate
 from mtl_deploy.calibration.accuracy.latency import latency_ratio
 from mtl_deploy.calibration.data.dataset import CalibrationData
-from mtl_deploy.calibration.data.held_apart import Parts, held_apart
+from mtl_deploy.calibration.data.held_apart import Parts, held_apart, missing_labels
 from mtl_deploy.calibration.fp16.emulate import emulate_half
 from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graph, Int8Graphs
 from mtl_deploy.calibration.kinds.registry import kind_of
@@ -28,7 +28,7 @@ from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .int8_files import fp32_graph, with_int8, with_reference, write_graphs
+from .int8_files import fp32_graph, with_int8, with_parts, with_reference, write_graphs
 from .options import Int8Options
 
 _LISTED = 100  # files that were left out, in the manifest
@@ -71,6 +71,7 @@ def add_int8(
     content = bundle.read(source)
     check_graph(content, manifest.signature, source.path, threads=options.threads)
     parts = held_apart(data, options)
+    absent = missing_labels(data, parts[2], manifest.tasks)
     batch = source.batch_min if source.batch_min == source.batch_max else None
     regressions = [task.name for task in manifest.tasks if kind_of(task).corrects_mean]
     graphs = Int8Graphs(content, parts[0].images, manifest.signature, batch, options, regressions)
@@ -90,14 +91,15 @@ def add_int8(
     packed, record = cache.pack(key, cache.FoundRanges(graphs.ranges, graphs.observed))
     write_file(folder, cache.PATH, packed)
     decoded = manifest.signature.outputs == "decoded"
-    record |= ranges.to_dict() | _of_data(data, parts)
+    record |= ranges.to_dict() | _of_data(replace(data, warnings=(*data.warnings, *absent)), parts)
     record |= {
         "doubts": list(doubts(measured, parts[2], "fp32", decoded=decoded, seed=options.seed)),
         "kept": sorted(skip),
         "budgets": {name: value for name, value in search.items() if name != "trail"},
         "coverage": graphs.coverage(ranges.methods, skip) or _former_coverage(earlier),
     }
-    return with_int8(manifest, artifacts, rows, measured.matrix, record)
+    manifest = with_int8(manifest, artifacts, rows, measured.matrix, record)
+    return with_parts(folder, manifest, parts[2].images[:8], threads=options.threads, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ def calibrate_bundle(
 
 def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
     """Remove engines whose graph has changed since they were built, and return the manifest without them."""
-    graphs = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
+    graphs = {artifact.path: artifact.sha256 for artifact in manifest.files}
     stale = [
         artifact.path
-        for artifact in manifest.artifacts
+        for artifact in manifest.files
         if artifact.backend == "tensorrt"
         and graphs.get(str(artifact.details.get("source"))) != artifact.details.get("source_sha256")
     ]
@@ -75,6 +75,7 @@ def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
     return replace(
         manifest,
         artifacts=tuple(artifact for artifact in manifest.artifacts if artifact.path not in stale),
+        parts=tuple(part for part in manifest.parts if part.path not in stale),
         verification=tuple(row for row in manifest.verification if row["artifact"] not in stale),
         provenance=manifest.provenance | {"notes": notes},
     )

@@ -35,6 +35,7 @@ THEN: list[tuple[str, float, Check]] = [
     ("10,000 calls", 45, gpu_checks.soak),
     ("out of memory", 15, gpu_checks.out_of_memory),
     ("TensorRT-RTX on this GPU", 20, gpu_checks.rtx_engine),
+    ("the network in parts", 20, stream_checks.in_parts),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,40 @@ def _to_host(arrays: dict[str, Any], stream: Stream, context: Context) -> dict[s
 
 
 # inside an engine, and several at once
+
+
+def in_parts(machine: Machine) -> dict[str, Any]:
+    """Run the backbone and heads as engines of their own: how far that is from the whole engine, and what each head costs."""
+    precision, tasks = machine.best, [task.name for task in open_bundle(machine.bundle).manifest.tasks]
+    parts = [part for part in open_bundle(machine.bundle).manifest.parts if part.backend == "tensorrt"]
+    if not any(part.precision == precision for part in parts):
+        return {"skipped": "the bundle has no engines of parts; export it with --split"}
+    images, found, times = machine.images(4), {}, {}
+    with (
+        machine.load(split=False) as whole,
+        load(machine.bundle, backend="tensorrt", precision=precision, split=True) as model,
+    ):
+        expected = whole(images)
+        for chosen in ([task] for task in tasks):
+            for turn in range(4):  # plain, recorded, replayed twice
+                given = model(images, tasks=chosen)
+                assert list(given) == chosen
+                if not turn:
+                    found |= {task: float(np.abs(given[task] - expected[task].astype(float)).max()) for task in chosen}
+                    first = given
+                compare(given, first, f"{chosen}, call {turn}")
+        for name, call in [
+            ("whole", lambda: whole(images)),
+            ("all parts", lambda: model(images)),
+            *((task, lambda task=task: model(images, tasks=[task])) for task in tasks),
+        ]:
+            seconds = []
+            for _ in range(60):
+                started = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - started)
+            times[name] = round(float(np.median(seconds[10:])) * 1e3, 4)
+        return {"largest_difference": found, "milliseconds": times, "graphs_off": model.backend.graphs_off}
 
 
 def shares_and_one_graph(machine: Machine) -> dict[str, Any]:

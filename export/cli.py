@@ -16,53 +16,20 @@ from mtl_deploy.export.packages.cli import add_package_arguments, package, repos
 from mtl_deploy.export.preprocessing.cli import add_preprocessing_arguments, stated
 from mtl_deploy.export.preprocessing.preset import combine
 from mtl_deploy.runtime.bundle.kinds.options import option_names
-from mtl_deploy.runtime.bundle.kinds.registry import examples
+from mtl_deploy.runtime.bundle.kinds.registry import KINDS, examples
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, SUFFIX, Bundle
-from mtl_deploy.runtime.bundle.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.task_text import FORM, parse_task
 from mtl_deploy.runtime.bundle.tasks import Task, check_tasks
 from mtl_deploy.runtime.console.command import Progress, parser, run_command
+from mtl_deploy.runtime.console.completion import offer
+from mtl_deploy.runtime.console.heap import keep_freed_memory
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import OptionError
 
+from .cli_text import DESCRIPTION, EPILOG
 from .options.constants import parse_constants
-from .options.export import DEFAULT_PRECISIONS, PRECISIONS, SAMPLES, Options
-
-_DESCRIPTION = """\
-Turn a trained PyTorch network with one backbone and several heads into a bundle: one ONNX graph with one output per task,
-proven to run the backbone once and to match PyTorch task by task; its FP16 variant; one separate model per task for
-comparison; and TensorRT engines of all of them."""
-
-_EPILOG = f"""\
-examples:
-  mtl-export model.pt
-      the article's network (ResNet backbone, heads fc1, fc2, ...), tasks age, gender, race
-  mtl-export model.pt --task digit=multiclass --task parity=binary:even,odd --task ink=regression:percent
-      the same layout with your own tasks, in the order of the heads
-  mtl-export weights.pt --model faces:make --task 'gender=binary:male,female;activation=sigmoid' --task 'age=regression;scale=100'
-      the network's own forward applies the sigmoid; other fields of a task are given in the same way
-  mtl-export weights.pt --model mypackage.networks:make --tasks tasks.toml --image-size 256x320
-      any network of yours: make() returns it, the file holds its weights
-  mtl-export program.pt2 --tasks tasks.toml --images validation/ -o deploy/
-      a torch.export program, verified on real images, written to deploy/program.mtl
-  mtl-export model.onnx --tasks tasks.toml --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
-      an ONNX graph from any exporter, verified against that file itself
-  mtl-export scenes.pt --model scenes:make --image-size 480x640 --task seg=segmentation:wall,floor --task depth=depth:metres
-      one value per pixel: class indices and depth at the size of the image, from one pass
-  mtl-export model.pt --transform torchvision:ResNet50_Weights.IMAGENET1K_V2
-      images resized to 232, cropped to 224 and normalised as those weights were evaluated
-  mtl-export model.pt --engine tensorrt-rtx --gpu sm86,sm89
-      engines built ahead of time, without a GPU
-  mtl-export model.mtl --batch 1:8:32
-      on the device: builds engines for its GPU from the graphs of a bundle, without PyTorch
-  mtl-export model.mtl --package ort model.ortpackage
-      the bundle as ONNX Runtime's model package, a variant for each execution provider
-  mtl-export model.pt --check-target jetpack-6.0,tensorrt-10.3
-      fails if a target's TensorRT could not read the graphs, and says what to change
-
-defaults: image size 224x224, ImageNet's mean {",".join(map(str, IMAGENET_MEAN))} and std {",".join(map(str, IMAGENET_STD))}.
-exit codes: 0 done; 1 the work failed (for example, a graph does not match the network); 2 input that cannot be used; 3 done,
-but the images cannot decide whether a budget of --max-drop is met; 130 interrupted (143 by TERM, 129 by HUP).
-Nothing is written unless the code is 0 or 3."""
+from .options.export import DEFAULT_PRECISIONS, PRECISIONS, QUICK_SAMPLES, SAMPLES, Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("mtl-export", _DESCRIPTION, _EPILOG)
+    made = parser("mtl-export", DESCRIPTION, EPILOG)
     made.add_argument(
         "checkpoint",
         type=Path,
@@ -93,8 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="sign the bundle with this Ed25519 private key in PEM; load(verify_key=...) checks it",
     )
+    made.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="MODEL is a bundle of an earlier release: write its manifest as this release does, and change nothing else",
+    )
     made.add_argument("--json", action="store_true", help="print the manifest instead of tables")
-    made.add_argument("-q", "--quiet", action="store_true", help="no progress lines")
+    made.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress lines (in a log there is one at most every ten seconds)"
+    )
 
     _add_network_arguments(made)
     add_preprocessing_arguments(made)
@@ -128,7 +102,7 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "values with commas between; may be repeated",
     )
     network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with one [[task]] table per task")
-    network.add_argument(
+    task = network.add_argument(
         "--task",
         action="append",
         metavar=FORM,
@@ -137,6 +111,7 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         "none, sigmoid, softmax or log_softmax; found in its graph if left out), scale, offset, threshold, valid_range, upsample, "
         "argmax or a field of the kind's own (docs/kinds.md)",
     )
+    offer(task, tuple(KINDS), sign="=")
 
 
 def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
@@ -157,20 +132,35 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 if 17 cannot express the graph"
     )
-    graphs.add_argument(
+    precision = graphs.add_argument(
         "--precision",
         metavar="LIST",
-        help=f"default: {','.join(DEFAULT_PRECISIONS)}, and int8 with --calibration-data; for a bundle: the graphs that get "
-        "engines",
+        help=f"of {', '.join(PRECISIONS)} (which makes int8.onnx and int8-cpu.onnx); default: {','.join(DEFAULT_PRECISIONS)}, and "
+        "int8 with --calibration-data; for a bundle: the graphs that get engines",
     )
+    offer(precision, PRECISIONS, sign=",")
     graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
+    graphs.add_argument(
+        "--split",
+        action="store_true",
+        help="write the backbone and each head as graphs of their own too, so that any heads run after one pass of the backbone; "
+        "proven equal to the whole",
+    )
 
 
 def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
     verification = made.add_argument_group("verification")
     verification.add_argument("--images", type=Path, metavar="DIR", help="real images (default: generated ones)")
     verification.add_argument(
-        "--samples", type=int, default=SAMPLES, help=f"number of images (default: {SAMPLES}; fewer say less)"
+        "--samples",
+        type=int,
+        help=f"number of images (default: {SAMPLES}, with --quick {QUICK_SAMPLES}; fewer say less)",
+    )
+    verification.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"for development: the FP32 graph alone, verified on {QUICK_SAMPLES} images, without engines; what was not checked or "
+        "made is said, recorded, and said again when the bundle is loaded; --precision, --engine and --samples bring it back",
     )
     verification.add_argument(
         "--tolerance",
@@ -185,6 +175,10 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     path = arguments.checkpoint
     if (path / MANIFEST).is_file() or path.name == MANIFEST:
         require_bundle_options(arguments, parsed)
+        if arguments.upgrade and (arguments.package or arguments.triton or arguments.verify or arguments.check_target):
+            raise OptionError(
+                "--upgrade is a step of its own: upgrade the bundle first, then do the rest with another call"
+            )
         if arguments.package:
             sys.stdout.write(package(arguments, _precisions(arguments)))
         if arguments.triton:
@@ -193,6 +187,8 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             return 0
         _print(_update(arguments), arguments)
         return 0
+    if arguments.upgrade:
+        raise OptionError(f"--upgrade is for bundles; {no_bundle(path)}")
     if arguments.verify:
         raise OptionError(f"--verify runs the engines of a bundle, and {path} is not one; an export is always verified")
     if arguments.package or arguments.triton:
@@ -204,6 +200,7 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             f"{options.checkpoint}: no such file; give the path of a checkpoint (.pt, .pth) or program (.pt2)"
         )
     _require_libraries()
+    keep_freed_memory()
     from .pipeline import export
 
     bundle = export(options, Progress(quiet=arguments.quiet))
@@ -215,9 +212,19 @@ def _update(arguments: argparse.Namespace) -> Bundle:
     """Build engines for an existing bundle, or verify those it has; this needs neither torch nor onnx."""
     from mtl_deploy.export.engines.stage import update_bundle
 
+    from .upgrade import upgrade_bundle
+
     output = arguments.output
     if output is not None and output.suffix != SUFFIX:
         output = output / arguments.checkpoint.resolve().name
+    if arguments.upgrade:
+        return upgrade_bundle(
+            arguments.checkpoint,
+            output=output,
+            force=arguments.force,
+            sign=arguments.sign,
+            progress=Progress(quiet=arguments.quiet),
+        )
     return update_bundle(
         arguments.checkpoint,
         engine_options(arguments, _precisions(arguments) or None),
@@ -237,7 +244,9 @@ def _print(bundle: Bundle, arguments: argparse.Namespace) -> None:
         json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        sys.stdout.write(_report(bundle))
+        from .report import report
+
+        sys.stdout.write(report(bundle, arguments.images or arguments.calibration_data, arguments.labels))
 
 
 def _require_libraries() -> None:
@@ -246,14 +255,11 @@ def _require_libraries() -> None:
             raise OptionError(f"mtl-export needs {name}, which is not installed: pip install 'mtl-deploy[export]'")
 
 
-def _report(bundle: Bundle) -> str:
-    from .report import report
-
-    return report(bundle)
-
-
 def _options(arguments: argparse.Namespace) -> Options:
     said = stated(arguments)
+    quick = arguments.quick
+    usual = ("fp32",) if quick else DEFAULT_PRECISIONS
+    engines = engine_options(arguments)
     return Options(
         checkpoint=arguments.checkpoint,
         output=arguments.output,
@@ -267,16 +273,18 @@ def _options(arguments: argparse.Namespace) -> Options:
         image_size_given=said.size is not None,
         outputs=arguments.outputs,
         opset=arguments.opset,
-        precisions=_precisions(arguments) or (*DEFAULT_PRECISIONS, *(["int8"] if arguments.calibration_data else [])),
+        precisions=_precisions(arguments) or (*usual, *(["int8"] if arguments.calibration_data else [])),
         named=frozenset(_precisions(arguments)),
-        separate=not arguments.no_separate,
+        separate=not (arguments.no_separate or quick),
+        split=arguments.split,
         images=arguments.images,
-        samples=arguments.samples,
+        samples=arguments.samples if arguments.samples is not None else QUICK_SAMPLES if quick else SAMPLES,
+        quick=quick,
         tolerances=_tolerances(arguments.tolerance or []),
         threads=arguments.threads,
         force=arguments.force,
         sign=arguments.sign,
-        engines=engine_options(arguments),
+        engines=replace(engines, library="none") if quick and arguments.engine == "auto" else engines,
         targets=targets(arguments),
         calibration_data=arguments.calibration_data,
         labels=arguments.labels,

@@ -34,26 +34,31 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
     signer = None if options.sign is None else load_signer(options.sign)
     builder = builder_for(options.tasks or (), options.engines)
     with progress.step("Starting PyTorch"):
+        from .steps.ahead import ahead_of_time
         from .steps.int8 import quantizer, read_data
         from .steps.network import clean, load, trace_network
         from .steps.outputs import bind
+        from .steps.parts import plan_split, split_graphs
         from .steps.precisions import add_fp16, ask_for_stress, look_for_gaps, verify_fp32
-        from .steps.provenance import provenance
+        from .steps.provenance import provenance, without
         from .steps.truth import ask_pytorch, pack_reference
         from .steps.writing import Writer
 
     network = load(options, progress)
-    traced = trace_network(network, options, progress)
-    data = read_data(network, options, progress)
-    merged = clean(traced, network, options, progress)
-    truth = ask_pytorch(network, traced.batch, options, progress)
-    bound = bind(traced, truth, options, progress)
-    packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
-    quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
-    stress = ask_for_stress(network, bound, progress)
+    with ahead_of_time(network, options) as forward:
+        traced = trace_network(network, options, progress)
+        data = read_data(network, options, progress)
+        merged = clean(traced, network, options, progress)
+        truth = ask_pytorch(network, traced.batch, options, progress, forward)
+        bound = bind(traced, truth, options, progress)
+        costs = plan_split(bound, options)
+        packed, reference = pack_reference(network, bound.signature, bound.batch, *bound.samples[0])
+        quantize = quantizer(network, bound.signature, data, bound.batch, options, progress)
+        stress = None if options.quick else ask_for_stress(forward, bound, progress)
     verified = verify_fp32(bound, stress, options, progress)
     verified = add_fp16(verified, bound, stress, options, progress)
-    stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress)
+    stressed, unseen = look_for_gaps(verified, bound, network, stress, options, progress) if stress else ([], [])
+    in_parts = split_graphs(verified, bound, costs, options, progress)
 
     notes = [*network.notes, *traced.notes, *truth.notes, *bound.notes, *verified.notes, *unseen]
     origin = provenance(network.loaded, options, truth.images, notes)
@@ -61,9 +66,13 @@ def before_writing(options: Options, progress: Progress) -> Callable[[Claim], Bu
         name=options.target.stem,
         signature=bound.signature,
         artifacts=tuple(verified.artifacts),
-        sharing=bound.shares.to_dict(merged),
+        sharing=in_parts.sharing(bound.shares.to_dict(merged)),
         verification=tuple(row.to_dict() for row in verified.rows),
-        provenance=origin | {"stress": stressed, "left_out": verified.left_out},
+        provenance=origin
+        | {"stress": stressed, "left_out": {**verified.left_out, **in_parts.left_out}}
+        | without(options),
         reference=reference,
+        parts=in_parts.parts,
     )
-    return Writer(manifest, verified.graphs, packed, quantize, builder, signer, options, progress)
+    cuts = tuple(in_parts.cuts.values())
+    return Writer(manifest, verified.graphs, cuts, packed, quantize, builder, signer, options, progress)

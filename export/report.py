@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtl_deploy.export.engines.bundle_engines import describe_layers
+from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import Bundle
+from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest, Part
 from mtl_deploy.runtime.console.command import table
 
 
-def report(bundle: Bundle) -> str:
-    """Return the text for standard output."""
+def report(bundle: Bundle, images: Path | None = None, labels: Path | None = None) -> str:
+    """Return the text for standard output.
+
+    Args:
+        bundle: what was written.
+        images: the folder of images that the user named; None: none.
+        labels: their labels.
+    """
     manifest = bundle.manifest
     files = table(
         ["file", "precision", "tasks", "MB", "parameters", "multiply-adds"],
@@ -48,13 +57,77 @@ def report(bundle: Bundle) -> str:
     notes = "".join(f"note: {note}\n" for note in provenance.get("notes", []))
     against = ""
     if manifest.verification:
-        images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
-        against = f"Each file against {truth}{images}:\n{verified}\n{_parts(manifest.verification)}\n"
+        seen_images = f"; graphs on {provenance['verification_images']}" if "verification_images" in provenance else ""
+        against = f"Each file against {truth}{seen_images}:\n{verified}\n{_parts(manifest.verification)}\n"
+    following = "".join(f"  {line}\n" for line in next_commands(bundle, images, labels))
     return (
-        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_half(bundle)}{engines(bundle)}{notes}\n{files}\n\n{against}"
+        f"{bundle.path}{seen}\n{_sharing(manifest.sharing)}{_border(manifest)}{_half(bundle)}{engines(bundle)}{_targets(bundle)}{notes}\n{files}\n\n{_in_parts(manifest)}{against}"
         f"{_int8(bundle)}"
-        f"Next: mtl-infer {bundle.path} IMAGE...    mtl-bench {bundle.path}\n"
+        f"Next:\n{following}"
     )
+
+
+def next_commands(bundle: Bundle, images: Path | None, labels: Path | None) -> list[str]:
+    """Return the three commands that usually follow, with the user's own paths; what was not named is in capitals."""
+    path = shlex.quote(str(bundle.path))
+    photos = "PHOTOS/" if images is None else shlex.quote(str(images))
+    shown = photos if images is not None and images.is_dir() else "PHOTO.jpg"
+    if bundle.manifest.calibration:
+        second = f"mtl-infer {path} {shown} --precision int8"
+    else:
+        truth = "LABELS.csv" if labels is None else shlex.quote(str(labels))
+        second = f"mtl-calibrate {path} --calibration-data {photos} --labels {truth}"
+    return [f"mtl-infer {path} {shown}", second, f"mtl-bench {path}"]
+
+
+def _in_parts(manifest: Manifest) -> str:
+    """Return what each part of the networks costs, what goes between them, and what the cut costs."""
+    if not manifest.parts:
+        return ""
+    tasks = {task.name for task in manifest.tasks}
+    whole = max(manifest.sharing.get("multiply_adds", {}).get("shared", 0), 1)
+    rows = []
+    for part in (one for one in manifest.parts if one.backend == "onnxruntime"):
+        between = [border for border in part.outputs if border.name not in tasks]
+        rows.append(
+            [
+                part.path,
+                ", ".join(part.tasks),
+                f"{part.size_bytes / 1e6:.1f}",
+                f"{part.multiply_adds / 1e9:.3f} G",
+                f"{100 * part.multiply_adds / whole:.1f} %",
+                f"{sum(border.size_in_bytes(part.batch_min) for border in between) / 1e3:,.0f}" if between else "",
+                str(len(between) or ""),
+            ]
+        )
+    titles = ["part", "for the tasks", "MB", "multiply-adds", "of all", "kB per image to others", "tensors"]
+    cuts = "".join(_cut(precision, record) for precision, record in manifest.sharing.get("cut", {}).items())
+    return (
+        f"In parts, of which a call runs those that its tasks need:\n{table(titles, rows)}\n{cuts}"
+        f"{_part_engines(manifest.parts)}\n"
+    )
+
+
+def _part_engines(parts: Sequence[Part]) -> str:
+    states: dict[tuple[str, str], int] = {}
+    for part in parts:
+        if part.backend == "tensorrt":
+            verified = part.details.get("verified")
+            state = "verified on this GPU" if verified is True else f"not run yet: {verified}"
+            key = part.path.rpartition("/")[0], state
+            states[key] = states.get(key, 0) + 1
+    return "".join(f"{folder}: {count} engines; {state}.\n" for (folder, state), count in states.items())
+
+
+def _cut(precision: str, record: Mapping[str, Any]) -> str:
+    equal = "to the bit" if record["exact"] else "within rounding"
+    text = f"split/{precision}: equal to {precision}.onnx {equal}"
+    if "ratio" in record:
+        text += (
+            f"; all parts take {record['ratio']:.2f} times the whole's processor time ({record['split_ms']:.2f} and "
+            f"{record['whole_ms']:.2f} ms, median of {record['pairs']} pairs in ONNX Runtime on this CPU)"
+        )
+    return f"{text}.\n"
 
 
 def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -82,6 +155,12 @@ def _int8(bundle: Bundle) -> str:
     return int8_report(bundle) + "\n"
 
 
+def _targets(bundle: Bundle) -> str:
+    """Return which targets of ``--check-target`` read the graphs."""
+    graphs = [artifact for artifact in bundle.manifest.artifacts if artifact.backend == "onnxruntime"]
+    return describe_targets(bundle.manifest.provenance.get("targets", []), graphs)
+
+
 def _half(bundle: Bundle) -> str:
     """Return what the FP16 graph keeps in FP32, how much of the work is FP16, and what overflows."""
     left_out = "".join(
@@ -101,17 +180,31 @@ def _half_of(details: Mapping[str, Any]) -> str:
         text += f"; {100 * details['share']:.1f} % of the multiply-adds in FP16"
     if (found := details.get("fit")) and found["before"]:
         before = max(found["before"], key=found["before"].__getitem__)
-        kept, joins = found["keep"], len(found.get("joins", ()))
+        kept, joins, rounding = found["keep"], len(found.get("joins", ())), details.get("rounding", ())
+        measures = [
+            *([f"{' and '.join(staying)} stay in FP32"] if (staying := _staying(len(kept), joins)) else []),
+            *(
+                [f"{len(rounding)} weights and biases are rounded up or down, so that their errors cancel"]
+                if rounding
+                else []
+            ),
+        ]
         text += (
-            f". {f'{len(kept)} more layers' if kept else ''}{' and ' if kept and joins else ''}"
-            f"{f'{joins} operations that join branches' if joins else ''} stay in FP32, since the error of task {before!r} "
-            f"would otherwise be {found['before'][before]:.2g} times what is allowed"
+            f". {'; '.join(measures)}, since the error of task {before!r} would otherwise be "
+            f"{found['before'][before]:.2g} times what is allowed"
         )
         if kept:
             text += f" ({', '.join(kept[:3])}{', ...' if len(kept) > 3 else ''})"
         if joins:
             text += ". Joins cost casts and memory traffic, no multiply-adds"
     return f"{text}.\n"
+
+
+def _staying(layers: int, joins: int) -> list[str]:
+    return [
+        *([f"{layers} more layers"] if layers else []),
+        *([f"{joins} operations that join branches"] if joins else []),
+    ]
 
 
 def engines(bundle: Bundle) -> str:
@@ -164,6 +257,16 @@ def _sharing(sharing: dict[str, Any]) -> str:
     work = sharing["multiply_adds"]
     share = 100 * work["backbone"] / max(work["shared"], 1)
     return f"{first} {share:.1f} % of the work is shared; separate models do {sharing['ideal_ratio']:.2f} times as much work.\n"
+
+
+def _border(manifest: Manifest) -> str:
+    """Return what graphs do to a camera's frames, and what that costs."""
+    of = manifest.signature.preprocessing
+    if of.source is None:
+        return ""
+    work = manifest.sharing.get("multiply_adds", {}).get("border", 0)
+    cost = f": {work / 1e9:.3f} G multiply-adds more, which no other count includes" if work else ""
+    return f"Graphs take {of.source.description} and bring them to {of.height}x{of.width} themselves{cost}.\n"
 
 
 def _cost(sharing: dict[str, Any], part: str) -> str:

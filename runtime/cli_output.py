@@ -6,9 +6,9 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
+from mtl_deploy.runtime.bulk.predicting import Outcome
 from mtl_deploy.runtime.console.command import is_number, table
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.predictions.decoding import Prediction
@@ -33,9 +33,18 @@ class PredictionTable:
         self._widths: list[int] | None = None
         self._right: list[bool] = []
 
-    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Print an image's predictions."""
-        row = [str(file), *(str(predictions[name]) for name in self._names)]
+    def add(self, outcome: Outcome) -> None:
+        """Print an image's predictions, or a row for each box; one that was left out is named on standard error."""
+        if outcome.error is not None:
+            return
+        if outcome.cut is None:
+            self._add(str(outcome.file), outcome.predictions)
+            return
+        for box, predictions in zip(outcome.cut, outcome.boxes, strict=True):
+            self._add(f"{outcome.file} [{','.join(f'{number:g}' for number in box)}]", predictions)
+
+    def _add(self, name: str, predictions: Mapping[str, Prediction]) -> None:
+        row = [name, *(str(predictions[name]) for name in self._names)]
         if self._widths is None:
             self._rows.append(row)
             if len(self._rows) == _WIDTHS_FROM:
@@ -45,9 +54,6 @@ class PredictionTable:
         self._out.write(
             "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in cells).rstrip() + "\n"
         )
-
-    def leave_out(self, file: Path, reason: str) -> None:
-        """Note an image that was not predicted; standard error names it."""
 
     def finish(self, stopped: str | None = None) -> None:  # noqa: ARG002 - standard error names it
         """Print what is left."""
@@ -82,16 +88,18 @@ class Document:
         self._left_out: TextIO = tempfile.SpooledTemporaryFile(1 << 20, "w+", encoding="utf-8")  # type: ignore[assignment] # noqa: SIM115
         self._left_count = 0
 
-    def add(self, file: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Write an image's predictions."""
-        tasks = {name: prediction.to_dict() for name, prediction in predictions.items()}
-        self._out.write(_entry({"image": str(file), "tasks": tasks}, first=not self._count))
-        self._count += 1
-
-    def leave_out(self, file: Path, reason: str) -> None:
-        """Note an image that was not predicted."""
-        self._left_out.write(_entry({"image": str(file), "reason": reason}, first=not self._left_count))
+    def add(self, outcome: Outcome) -> None:
+        """Write an image's predictions, or note that it has none."""
+        entry = outcome.to_dict()
+        if outcome.error is None:
+            self._add(entry)
+            return
+        self._left_out.write(_entry({"image": entry["image"], "reason": entry["error"]}, first=not self._left_count))
         self._left_count += 1
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._out.write(_entry(entry, first=not self._count))
+        self._count += 1
 
     def finish(self, stopped: str | None = None) -> None:
         """Write the rest.

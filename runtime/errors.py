@@ -117,5 +117,9 @@ class UnsignedWarning(MtlWarning):
     """A command wrote a bundle anew and without a signature, where the one that it was made from, or that it replaced, had one."""
 
 
+class UncheckedWarning(MtlWarning):
+    """A bundle comes from a quick export, for development: the message names what was not checked or made."""
+
+
 class LeftoverWarning(MtlWarning):
     """What a killed command left behind was restored, removed or left alone; the message says which."""

@@ -13,9 +13,11 @@ from mtl_deploy.runtime.bundle.manifest import (
     MANIFEST,
     Artifact,
     Bundle,
+    Part,
     find_bundle,
     open_bundle,
 )
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
@@ -88,13 +90,15 @@ def find(
         return Found(bundle, bundle, choice.artifact, file, choice.misfit, choice.backend, choice.why)
     check_backend(backend)
     if not file.is_file():
-        raise BundleError(f"{file}: no such file or bundle; make one with mtl-export")
+        raise BundleError(no_bundle(file))
     if precision is not None:
         raise OptionError(
             f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
         )
     if (found := find_bundle(file)) is not None:
         around, artifact = found
+        if isinstance(artifact, Part):
+            raise OptionError(f"{file} is a part of a network; load the bundle {around.path} with split=True")
         graph = artifact.backend == "onnxruntime"
         if backend not in (None, artifact.backend, *(["openvino"] if graph else [])):
             raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
@@ -108,5 +112,5 @@ def find(
             "can run code); pass its path there"
         )
     if file.suffix != ".onnx":
-        raise BundleError(f"{file}: not a bundle (a folder with {MANIFEST}) and not an .onnx graph")
+        raise BundleError(no_bundle(file, "a bundle or an .onnx graph"))
     return Found(None, None, None, file, None, *graph_backend(None, backend, providers))

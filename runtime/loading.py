@@ -16,10 +16,12 @@ from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Bundle, manifest_state
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
-from mtl_deploy.runtime.images.layout import Layout, layout_of
+from mtl_deploy.runtime.images.camera import known_layout
 
 from .errors import BackendError, BundleError, FallbackWarning, OptionError
 from .finding import Found, find
+from .in_parts import engine_with_parts, graph_parts, parts_of
+from .load_options import check_load_options
 from .model import Model, unique_names
 from .selection import graph_backend, select
 
@@ -41,7 +43,8 @@ def load(
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
-    layout: str = "rgb",
+    layout: str | None = None,
+    split: bool | None = None,
     mode: str = "latency",
     arithmetic: str | None = None,
 ) -> Model:
@@ -70,8 +73,12 @@ def load(
             and ``.cache`` in the bundle, or none where ``verify_key`` is given, as these files are not signed; False: none.
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
-        layout: the colours of the arrays that the application passes: ``rgb``, ``bgr``, as OpenCV reads images, or ``gray``. It is
-            independent of the network's own order, which the bundle knows. A call may say otherwise.
+        layout: the colours of the arrays that the application passes: ``rgb`` (None means that too), ``bgr``, as OpenCV reads
+            images, or ``gray``. It is independent of the network's own order, which the bundle knows. A call may say otherwise. A
+            bundle that was exported for frames of a camera (``mtl-export --source``) knows their layout; None is that.
+        split: run the network in parts, for bundles of ``mtl-export --split``: the backbone once, then the heads that a call asks
+            for, in the memory that it left. None: with an engine, the parts run where a call asks for some of the tasks, and the
+            whole engine where it asks for all; of graphs, which run cut, none. Parts of graphs run on ONNX Runtime.
         mode: of graphs on processors: ``latency``, each call on all threads, or ``throughput``, several calls at once on some
             threads each, for applications that call from several threads. Engines run ``contexts`` calls at once.
         arithmetic: in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, where the processor can; None: ``f32``.
@@ -81,9 +88,11 @@ def load(
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
-        OptionError: there is no such layout or mode, or an option is another backend's.
+        OptionError: there is no such layout or mode, the bundle takes frames of another layout, there are no parts to run, or an
+            option is another backend's.
         DeviceMemoryError: the memory of the GPU, or of the machine, is full.
     """
+    known_layout(layout)
     options: dict[str, Any] = {
         "precision": precision,
         "backend": backend,
@@ -96,10 +105,12 @@ def load(
         "cuda_graphs": cuda_graphs,
         "runtime_cache": runtime_cache,
         "verify_key": verify_key,
-        "layout": layout_of(layout),
+        "layout": layout,
+        "split": split,
         "mode": mode,
         "arithmetic": arithmetic,
     }
+    check_load_options(options)
     again = (_load_again, (str(Path(path).absolute()), options))
     return _of_one_bundle(path, lambda: _load(path, again=again, **options))
 
@@ -135,7 +146,8 @@ def _load(
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
-    layout: Layout,
+    layout: str | None,
+    split: bool | None,
     mode: str,
     arithmetic: str | None,
     again: tuple[Callable[..., Any], tuple[Any, ...]],
@@ -155,19 +167,18 @@ def _load(
             raise OptionError(f"{option} is for graphs on processors, and {found.where} is an engine; leave it out")
         try:
             record = EngineRecord.from_details(found.artifact.details, found.where)
-            runner = TensorRTBackend(
-                found.read,
-                record,
-                where=found.where,
-                device=gpu,
-                contexts=contexts,
-                graphs=cuda_graphs,
-                runtime_cache=runtime_cache,
-            )
+            settings: dict[str, Any] = {"device": gpu, "contexts": contexts, "graphs": cuda_graphs}
+            settings["runtime_cache"] = runtime_cache
+            if found.around is not None and (parts := parts_of(found.around, found.artifact, split)):
+                runner = engine_with_parts(found.around, found.artifact, parts, outputs, only=split is True, **settings)
+            else:
+                runner = TensorRTBackend(found.read, record, where=found.where, **settings)
         except BackendError as error:  # the library knows better than the manifest
             if found.bundle is None or backend is not None:
                 raise
             found = _graph_instead(found, found.bundle, error, precision, providers)
+    if split and found.runner == "openvino":
+        found = _for_parts(found, backend)
     if runner is None and found.runner == "openvino":
         from mtl_deploy.runtime.backends.openvino.backend import OpenVinoBackend
 
@@ -199,15 +210,11 @@ def _load(
             raise OptionError(
                 f"arithmetic={arithmetic!r} is OpenVINO's, and {found.where} runs on ONNX Runtime; add backend='openvino'"
             )
-        runner = OnnxRuntimeBackend(
-            found.read,
-            where=found.where,
-            providers=providers,
-            threads=threads,
-            outputs=outputs,
-            spinning=spinning,
-            mode=mode,
-        )
+        settings = {"providers": providers, "threads": threads, "spinning": spinning, "mode": mode}
+        if (parts := parts_of(found.around, found.artifact, split)) and found.around is not None:
+            runner = graph_parts(found.around, parts, outputs, **settings)
+        else:
+            runner = OnnxRuntimeBackend(found.read, where=found.where, outputs=outputs, **settings)
     try:
         signature = _signature(runner, found)
         model = Model(runner, signature, found.artifact, tasks, layout=layout, again=again, why=found.why)
@@ -235,6 +242,15 @@ def _gpu(device: int | str | None, backend: str | None) -> int | None:
             f"device={device!r}: CUDA's GPUs have numbers, 0 is the first; names are OpenVINO's, and need backend='openvino'"
         )
     return device
+
+
+def _for_parts(found: Found, backend: str | None) -> Found:
+    """Return a graph that is to run in parts, on what runs parts of graphs: ONNX Runtime."""
+    if backend is not None:
+        raise OptionError(
+            f"split=True and backend={backend!r}: parts of {found.where} run on ONNX Runtime; leave one of the two out"
+        )
+    return replace(found, runner="onnxruntime", why="parts of graphs run on ONNX Runtime")
 
 
 def _graph_instead(

@@ -19,6 +19,7 @@ from mtl_deploy.runtime.bundle.signature import INPUT_NAME, Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.cuda.arrays import is_on_device, memory_span, stream_handle
 from mtl_deploy.runtime.images.batches import pieces
+from mtl_deploy.runtime.images.camera import settled_layout
 from mtl_deploy.runtime.images.crops import prepare_boxes
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.layout import Layout, layout_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mtl_deploy.runtime.streams.options import Drop, Hooks
     from mtl_deploy.runtime.streams.result import StreamResult
     from mtl_deploy.runtime.streams.stream import Stream
+    from mtl_deploy.runtime.streams.submission import Submission
 
 
 class Model:
@@ -47,7 +49,8 @@ class Model:
         signature: its tasks, preprocessing and form of its outputs.
         artifact: its entry in the bundle's manifest; None for a lone graph.
         tasks: the tasks that it computes, in the order of the network's outputs.
-        layout: the colours of the arrays that it is given, where a call does not say otherwise.
+        layout: the colours of the arrays that it is given, where a call does not say otherwise; for a graph that takes frames of a
+            camera, their layout.
         why: why this backend runs it, for people.
     """
 
@@ -58,7 +61,7 @@ class Model:
         artifact: Artifact | None,
         tasks: Sequence[str] | None = None,
         *,
-        layout: str = "rgb",
+        layout: str | None = None,
         again: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
         why: str = "",
     ) -> None:
@@ -69,7 +72,7 @@ class Model:
         self._origin = Origin("the model", "load it in the child, or start processes by spawn", backend)
         self.signature = signature
         self.artifact = artifact
-        self.layout = layout_of(layout)
+        self.layout: str = settled_layout(layout, signature.preprocessing)
         self.tasks: tuple[Task, ...] = (signature if tasks is None else signature.subset(unique_names(tasks))).tasks
         self._outputs = {task.name: task for task in self.tasks}
         self._batch_min, self._batch_max = (1, None) if artifact is None else (artifact.batch_min, artifact.batch_max)
@@ -115,7 +118,7 @@ class Model:
         Raises:
             ImageError: images or buffers have another shape or dtype than expected, or there are too many.
             TaskError: a task does not exist, or was left out at loading.
-            OptionError: there is no such layout.
+            OptionError: there is no such layout, or the graph takes frames of another.
             RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` distinguish the GPU's failures.
             BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs no engine.
         """
@@ -145,10 +148,7 @@ class Model:
             raise OptionError(
                 f"page-locked memory is for engines only; this model runs on {self.backend.details}: use any array"
             )
-        of = self._preprocessing
-        channels = of.channel_count
-        size = (of.height, of.width, channels) if of.input == "uint8" else (channels, of.height, of.width)
-        array: Array = make(batch, size)
+        array: Array = make(batch, self._preprocessing.input_shape)
         return array
 
     def predict(
@@ -166,7 +166,8 @@ class Model:
             images: see :func:`~mtl_deploy.runtime.images.loading.prepare_all`. More images than one batch holds are run in several
                 batches; so are images of several sizes, where sizes are free.
             tasks: which to compute; None: all of :attr:`tasks`.
-            layout: of arrays: ``rgb``, ``bgr`` (OpenCV's frames) or ``gray``; None: :attr:`layout`.
+            layout: of arrays: ``rgb``, ``bgr`` (OpenCV's frames) or ``gray``; None: :attr:`layout`. A graph that takes frames of a
+                camera knows theirs; anything else is an error.
             boxes: to cut out of one image and to predict each by itself, such as faces: ``(x, y, width, height)`` in the image's
                 pixels, upright by its EXIF orientation. They run as one batch. None: the whole image.
             margin: that is cut out around each box, on each side: a share of its width and height.
@@ -180,7 +181,7 @@ class Model:
         Raises:
             ImageError: an image cannot be read or has another shape or dtype than expected.
             TaskError: a task does not exist, or was left out at loading.
-            OptionError: there is no such layout, or the margin is none.
+            OptionError: there is no such layout, the graph takes frames of another, or the margin is none.
             RunError: the backend failed.
         """
         self._origin.check()
@@ -246,7 +247,8 @@ class Model:
             batch: the most frames of several sources that run together; None: as many as the artifact takes.
             results: the most results that wait to be collected; with more, the stream pauses.
             hooks: callables that get and return each result before it is delivered, in this order, see
-                :mod:`mtl_deploy.runtime.streams.hooks`; or a dict with such a list for each source.
+                :mod:`mtl_deploy.runtime.streams.hooks`; or a dict with such a list for each source, and for ``(source, key)``
+                where an object in boxes has hooks of its own.
             callback: gets each result, one at a time, in the stream's own thread. None: collect them from the stream.
 
         Raises:
@@ -269,6 +271,11 @@ class Model:
             for due in options.usual_tasks:
                 warm(due)
         return Stream(Steps(self._prepare_frame, self._run_frames, self._decode), options)
+
+    @property
+    def array_layout(self) -> Layout:
+        """What :func:`~mtl_deploy.runtime.images.loading.prepare_all` is to be told of arrays where a call says nothing."""
+        return self._layout(None)
 
     @property
     def batch_range(self) -> str:
@@ -303,14 +310,17 @@ class Model:
         what = "lone graph" if self.artifact is None else self.artifact.path
         return f"<Model {what}: {', '.join(self._outputs)}; {self.backend.details}>"
 
-    def _prepare_frame(self, frame: Any) -> PreparedImages:
-        """Prepare one frame of a stream; a tuple is several images that are one input."""
-        return prepare_all([frame] if isinstance(frame, tuple) else frame, self._preprocessing, self.layout)
+    def _prepare_frame(self, frame: Any, how: Submission) -> PreparedImages:
+        """Prepare one frame of a stream, or the boxes in it; a tuple is several images that are one input."""
+        layout = self._layout(how.layout)
+        if how.boxes is not None:
+            return prepare_boxes(frame, how.boxes, how.margin, self._preprocessing, layout)
+        return prepare_all([frame] if isinstance(frame, tuple) else frame, self._preprocessing, layout)
 
-    def _run_frames(self, tensor: Any, names: Sequence[str]) -> Mapping[str, Any]:
-        """Run up to the largest batch, filled up to the smallest."""
-        (piece,) = self._pieces(tensor)
-        return self._run(piece, names)
+    def _run_frames(self, tensor: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Run batches of what the artifact takes, the last one filled up to the smallest."""
+        for piece in self._pieces(tensor):
+            yield self._run(piece, names)
 
     def _run(self, piece: Any, names: Sequence[str]) -> dict[str, Any]:
         outputs = self.backend.run({INPUT_NAME: piece}, names)
@@ -318,7 +328,9 @@ class Model:
         return outputs
 
     def _layout(self, layout: str | None) -> Layout:
-        return self.layout if layout is None else layout_of(layout)
+        """Return what arrays hold; pictures alone have one where the graph takes frames of a camera, and that is their own."""
+        settled = self.layout if layout is None else settled_layout(layout, self._preprocessing)
+        return "rgb" if self._preprocessing.source is not None else layout_of(settled)
 
     def _check_batch(self, count: int) -> None:
         if count < self._batch_min or (self._batch_max is not None and count > self._batch_max):
@@ -340,6 +352,8 @@ class Model:
                 )
 
     def _output_shape(self, name: str, tensor: tuple[int, ...]) -> tuple[int, ...]:
+        if self._preprocessing.source is not None:
+            return tensor[0], *self.signature.sample_shape(name)
         sides = tensor[1:3] if self._preprocessing.input == "uint8" else tensor[2:4]
         return tensor[0], *self.signature.sample_shape(name, *sides)
 

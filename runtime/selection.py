@@ -11,8 +11,11 @@ from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 
 from .errors import BackendError, OptionError
+from .lacking import lacking
 
 BACKENDS = ("tensorrt", "onnxruntime", "openvino")
+PROVIDERS = ("CPU", "CUDA", "Tensorrt", "OpenVINO", "Dml", "CoreML", "Xnnpack")
+"""Execution providers of ONNX Runtime, without their suffix, that completion offers; each build has some of them."""
 _X86 = ("x86_64", "AMD64", "i686", "x86")
 
 
@@ -78,10 +81,7 @@ def select(
             raise BackendError(f"{misfit}; and {error}") from error
     if misfit is not None:
         raise BackendError(misfit)
-    asked = " with ".join(text for text in (precision or "a graph", backend and f"backend {backend}") if text)
-    shared = [artifact for artifact in bundle.manifest.artifacts if artifact.role == "shared"]
-    has = ", ".join(f"{artifact.path} ({artifact.precision}, {artifact.backend})" for artifact in shared) or "none"
-    raise BackendError(f"{bundle.path} has no artifact for {asked}; it has {has}: choose one of them or export again")
+    raise BackendError(lacking(bundle, precision, backend))
 
 
 def _misfit(bundle: Bundle, engine: Artifact, device: int | None) -> str | None:

@@ -1,8 +1,32 @@
-"""Exceptions that a signal handler of the application raised while this package was at work."""
+"""Signals that come while this package is at work: what a handler raised, and what is removed where the process ends at once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+
+_UNFINISHED: set[Path] = set()
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """Have a file or folder removed where the process is ended at once while the block runs, without any tidying up."""
+    _UNFINISHED.add(path)
+    try:
+        yield
+    finally:
+        _UNFINISHED.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove what is not finished, just before the process ends."""
+    from shutil import rmtree  # only here: importing the runtime stays quick
+
+    for path in list(_UNFINISHED):
+        with suppress(OSError):
+            rmtree(path) if path.is_dir() else path.unlink()
 
 
 def handlers_error(error: BaseException) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
-    """Keep PyTorch to one core per test process, as several run side by side."""
+    """Keep PyTorch to one core per test process, as several run side by side; where it is not installed, do nothing."""
+    if find_spec("torch") is None:
+        return
     import torch
 
     torch.set_num_threads(1)

@@ -34,7 +34,7 @@ def test_importing_a_room_loads_nothing_heavy(room: str) -> None:
     assert modules_after(f"import mtl_deploy.{room}") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["export", "calibration", "runtime", "bench"])
+@pytest.mark.parametrize("command", ["export", "calibration", "runtime", "bench", "runtime.doctor"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"""
 import contextlib, io
@@ -42,6 +42,18 @@ from mtl_deploy.{command}.cli import main
 with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
     main(["--help"])
 assert "examples:" in out.getvalue().lower()
+"""
+    assert modules_after(code) & HEAVY == set()
+
+
+def test_the_doctor_loads_nothing_heavy() -> None:
+    """A library that ends its process must not end the report: TensorRT 8.6 does so where there is no driver."""
+    code = """
+import contextlib, io
+from mtl_deploy.runtime.doctor.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    assert main([]) == 0
+assert "driver" in out.getvalue()
 """
     assert modules_after(code) & HEAVY == set()
 

@@ -15,12 +15,13 @@ import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 
 from mtl_deploy.runtime.backends.tensorrt.library import EXTRAS
+from tests.wheel_lines import DEVICES, lines
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("bench", "calibration", "export", "runtime")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.py")),
 ]
@@ -128,6 +129,16 @@ def test_what_errors_advise_is_pips_where_the_package_is_installed(tmp_path: Pat
     result = dry_run(tmp_path, *sorted(ours))
     assert result.returncode == 0, result.stderr
     assert "already satisfied: mtl-deploy" in result.stdout
+
+
+def test_the_lines_that_make_wheel_prints_are_pips() -> None:
+    """And the README names the same extras for the same devices."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for line, (device, extra, _) in zip(lines("mtl_deploy-1-py3-none-any.whl"), DEVICES, strict=True):
+        command, _, comment = line.partition("  #")
+        assert comment.strip() == device
+        assert check(device, shlex.split(command)[2:]) == {f"mtl_deploy-1-py3-none-any.whl{extra}"}
+        assert f"`{extra}`" in readme.partition("## On a device")[2] or not extra
 
 
 @pytest.mark.parametrize("words", [["mtl-deploy[export] @ ."], ["mtl-deploy[exprot]"], [".[exprot]"], ["numpy=>1"]])

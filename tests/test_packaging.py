@@ -73,6 +73,9 @@ def test_the_wheel_holds_all_rooms_and_no_tests(wheel: Path) -> None:
     }
     assert ours == expected | {"mtl_deploy/__init__.py", "mtl_deploy/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    data = {f"mtl_deploy/{path.relative_to(ROOT)}" for room in ROOMS for path in (ROOT / room).rglob("*.json")}
+    assert len(data) > 5
+    assert data <= set(names)
 
 
 def test_the_version_stands_in_one_place(wheel: Path) -> None:
@@ -103,6 +106,14 @@ def test_an_edge_device_imports_predicts_and_measures(
     assert json.loads(result.stdout)["batches"][0]["contestants"]["shared"]["memory_bytes"]["peak"] > 0
 
 
+def test_an_edge_device_is_examined(edge: Path, make_bundle: Callable[..., Path]) -> None:
+    command = [edge / "mtl-doctor", make_bundle(), "--json", "--run"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {one["path"]: one["runs"] for one in found["bundle"]["artifacts"]}["fp32.onnx"]
+    assert found["libraries"]["commands"]["mtl-infer"]["missing"] == []
+    assert found["libraries"]["commands"]["mtl-export"]["missing"] == ["torch", "onnx", "onnxscript"]
+
+
 def test_an_edge_device_is_told_what_exporting_needs(edge: Path, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK")
     result = subprocess.run([edge / "mtl-export", tmp_path / "model.pt"], capture_output=True, text=True, check=False)
@@ -131,12 +142,12 @@ def test_no_extra_brings_both_onnxruntimes() -> None:
     assert {"runtime", "runtime-gpu", "export", "demo", "dev"} <= set(extras)
     for extra in extras:
         assert not {"onnxruntime", "onnxruntime-gpu"} <= packages(extra), extra
-    assert packages("runtime") == {"onnxruntime"}
+    assert {"onnxruntime"} <= packages("runtime") <= {"onnxruntime", "pillow"}
 
 
 def test_commands_are_installed() -> None:
     scripts = {entry.name for entry in entry_points(group="console_scripts") if entry.value.startswith("mtl_deploy.")}
-    assert scripts == {"mtl-export", "mtl-calibrate", "mtl-infer", "mtl-bench"}
+    assert scripts == {"mtl-export", "mtl-calibrate", "mtl-infer", "mtl-bench", "mtl-doctor"}
 
 
 def test_the_rooms_are_found_once() -> None:

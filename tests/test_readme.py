@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,26 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = {
+    "mtl-export": "export",
+    "mtl-calibrate": "calibration",
+    "mtl-infer": "runtime",
+    "mtl-bench": "bench",
+    "mtl-doctor": "runtime.doctor",
+}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=32)
+def usage_of(room: str, subcommand: str) -> str:
+    """Return what a command, or its subcommand, prints with ``--help``."""
+    words = [subcommand, "--help"] if subcommand else ["--help"]
+    code = f"from mtl_deploy.{room}.cli import main; main({words!r})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -30,14 +46,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     whole = re.sub(r" *\\\n *", " ", text(page))  # commands that go on in the next line
-    shown = re.findall(r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench) .+?)(?:  +#.*)?$", whole, flags=re.MULTILINE)
+    shown = re.findall(
+        r"^(?: {4})?(mtl-(?:export|calibrate|infer|bench|doctor) .+?)(?:  +#.*)?$", whole, flags=re.MULTILINE
+    )
     for line in shown:
         command, *words = shlex.split(re.sub(r"\[|\]|\.\.\.", " ", line))
-        room = {"mtl-export": "export", "mtl-calibrate": "calibration", "mtl-infer": "runtime", "mtl-bench": "bench"}[
-            command
-        ]
-        code = f"from mtl_deploy.{room}.cli import main; main(['--help'])"
-        usage = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        room = ROOMS[command]
+        subcommand = words[0] if words and words[0] in ("compare", "report") else ""
+        usage = usage_of(room, subcommand)
         for option in (word.partition("=")[0] for word in words if word.startswith("-") and word != "-"):
             assert re.search(rf"(^|[\s,\[]){re.escape(option)}[\s,\]]", usage), f"{option} in {line!r}"
 

@@ -234,11 +234,10 @@ def make_batch(pair: Pair, size: int, seed: int) -> Batch:
     """
     require_batch(pair, size)
     preprocessing = pair.bundle.manifest.signature.preprocessing
-    sides, channels = (preprocessing.height, preprocessing.width), preprocessing.channel_count
     rng = np.random.default_rng(seed)
     try:
         if preprocessing.input == "uint8":
-            return rng.integers(0, 256, (size, *sides, channels), dtype=np.uint8)
-        return rng.standard_normal((size, channels, *sides), dtype=np.float32)
+            return rng.integers(0, 256, (size, *preprocessing.input_shape), dtype=np.uint8)
+        return rng.standard_normal((size, *preprocessing.input_shape), dtype=np.float32)
     except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
         raise OptionError(f"--batch {size}: these images do not fit into memory; use fewer") from error

@@ -6,7 +6,7 @@ the number of images, and with the number of graphs only by decoded maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -192,17 +192,71 @@ def relative_errors(
     For a vector task it is the mean error over the mean deviation; for a class map the share of pixels that differ over the share
     that would differ by chance; for depth and normals the root mean squared error over the standard deviation.
     """
-    sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
+    found = corrected_errors(reference, others, images, signature, {}, batch=batch, threads=threads)
+    return {name: one.error for name, one in found.items()}
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """How far a graph is from the reference once the mean error of some outputs is taken out.
+
+    Attributes:
+        error: as :func:`relative_errors` gives it.
+        shifts: by task ``(size,)``: the mean difference of the reference's output from the graph's.
+    """
+
+    error: float
+    shifts: Mapping[str, npt.NDArray[np.float64]]
+
+
+def corrected_errors(
+    reference: bytes,
+    others: Mapping[str, bytes],
+    images: Images,
+    signature: Signature,
+    correct: Mapping[str, Collection[str]],
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> dict[str, Corrected]:
+    """As :func:`relative_errors`, for graphs whose outputs are still to be shifted by the mean of their error on these images.
+
+    So each graph is run once, to find what to shift it by and how good it is then.
+
+    Args:
+        reference: the graph to compare with.
+        others: the graphs.
+        images: ``(N, H, W, C) uint8``.
+        signature: of all graphs.
+        correct: by graph, the tasks whose outputs are shifted; their kinds have rows ``(N, size)``. An output that is not finite is
+            left as it is.
+        batch: the only batch size that the graphs accept; None: any.
+        threads: of ONNX Runtime; None: one per core.
+    """
+    sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {name: {} for name in others}
+    pairs: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
     for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
         for task in signature.tasks:
             for name in others:
-                rows = kind_of(task).spread_rows(task, answers[""][task.name], answers[name][task.name])
-                sums.setdefault(name, {}).setdefault(task.name, []).append(rows)
-    errors = {
-        name: [kind_of(task).relative(task, np.concatenate(by[task.name])) for task in signature.tasks]
-        for name, by in sums.items()
-    }
-    return {name: max(of) if np.isfinite(of).all() else float("inf") for name, of in errors.items()}
+                expected, given = answers[""][task.name], answers[name][task.name]
+                if task.name in correct.get(name, ()):
+                    pairs.setdefault((name, task.name), []).append((np.asarray(expected), np.asarray(given)))
+                else:
+                    rows = kind_of(task).spread_rows(task, expected, given)
+                    sums[name].setdefault(task.name, []).append(rows)
+    shifts: dict[str, dict[str, npt.NDArray[np.float64]]] = {name: {} for name in others}
+    by_name = {task.name: task for task in signature.tasks}
+    for (name, called), both in pairs.items():
+        expected, given = (np.concatenate(part).astype(np.float64) for part in zip(*both, strict=True))
+        if np.isfinite(given).all():
+            shifts[name][called] = np.mean(expected - given, axis=0)
+            given = given + shifts[name][called]
+        sums[name][called] = [kind_of(by_name[called]).spread_rows(by_name[called], expected, given)]
+    found = {}
+    for name, by in sums.items():
+        errors = [kind_of(task).relative(task, np.concatenate(by[task.name])) for task in signature.tasks]
+        found[name] = Corrected(max(errors) if np.isfinite(errors).all() else float("inf"), shifts[name])
+    return found
 
 
 def _apart(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import onnx
 
 from mtl_deploy.calibration.fp16.emulate import emulate_half
-from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+from mtl_deploy.runtime.bundle.manifest import PRECISIONS, Artifact, Bundle
 from mtl_deploy.runtime.errors import BundleError, OptionError
-
-PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
-"""In the order of the tables' columns."""
 
 
 def shared_graphs(bundle: Bundle) -> dict[str, Artifact]:

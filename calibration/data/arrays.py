@@ -17,6 +17,7 @@ from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.arrays import map_array, read_archive
 from mtl_deploy.runtime.files.reading import DocumentError, describe
+from mtl_deploy.runtime.images.camera import expected_frame
 from mtl_deploy.runtime.images.fit import place
 from mtl_deploy.runtime.images.loading import load_pixels
 
@@ -74,7 +75,7 @@ def read_arrays(
     images = _checked(images, source, preprocessing)
     size = (preprocessing.height, preprocessing.width)
     preprocessing = replace(preprocessing, multiple=0)
-    if images.shape[1:3] == size:  # ready for the network, so nothing is cropped
+    if preprocessing.source is None and images.shape[1:3] == size:  # ready for the network, so nothing is cropped
         preprocessing = replace(preprocessing, fit="stretch", resize_to=())
     chosen = np.arange(len(images))
     if samples is not None and samples < len(images):
@@ -99,12 +100,14 @@ def read_arrays(
             dense[task.name] = own
             continue
         column = array_labels(task, array, where)[chosen]
-        spot = place(images.shape[1], images.shape[2], preprocessing)
+        frame = preprocessing.source
+        high, wide = images.shape[1:3] if frame is None else (frame.height, frame.width)
+        spot = place(high, wide, preprocessing)
         column = kind_of(task).placed(task, column, [spot] * len(column))
         if known(column).any():
             values[task.name] = column
     warning = f"{source.name}: {', '.join(unused)} not used; name label arrays labels/<task>"
-    pixels = room_for((len(chosen), *size, preprocessing.channel_count))
+    pixels = room_for((len(chosen), *preprocessing.image_shape))
     for i, position in enumerate(chosen):
         if isinstance(images, np.memmap) and i and i % _MAPPED == 0:  # what was read of a mapped file counts as memory
             images = map_array(source)
@@ -123,6 +126,10 @@ def _load(source: Path, wanted: Collection[str]) -> tuple[dict[str, npt.NDArray[
 
 
 def _checked(images: npt.NDArray[Any], source: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    if (frame := preprocessing.source) is not None:
+        if images.dtype == np.uint8 and images.shape[1:] == frame.shape and len(images):
+            return images
+        raise ImageError(f"{source}: {images.dtype} of shape {images.shape}; {expected_frame(frame, images.shape[1:])}")
     channels = preprocessing.channel_count
     if channels == 1 and images.ndim == 3:
         images = images[..., None]

@@ -56,7 +56,7 @@ class CalibrationData:
         Raises:
             ImageError: the images have the wrong shape or type, or the number of labels is not that of the images.
         """
-        if self.images.dtype != np.uint8 or len(self.images.shape) != 4 or not self.images.size:
+        if self.images.dtype != np.uint8 or len(self.images.shape) not in (3, 4) or not self.images.size:
             raise ImageError(
                 f"{self.source}: {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, H, W, C)"
             )
@@ -241,6 +241,10 @@ def _from_files(
     if coco and not dense and not values:
         reason = f"{labels}: no task of this network has labels in COCO's format; give a CSV file or a folder"
         raise OptionError("; ".join(noted) or reason)
+    if file is not None and columns and not values and not dense:
+        drawn = f" of the {len(loaded.paths)} images that were drawn; use more with --calibration-samples"
+        none = drawn if len(loaded.paths) < len(usable) else f" of {source}: its cells are empty"
+        raise OptionError(f"{labels}: no label of any task is of an image{none}, or leave --labels out")
     if labels is not None and file is None and not dense and not columns:
         raise OptionError(
             f"{labels}: holds no labels that a task of this network reads: maps are in a folder TASK, boxes and points in "

@@ -11,22 +11,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import numpy.typing as npt
 
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe
+from mtl_deploy.runtime.images.array_resize import resize_array
 from mtl_deploy.runtime.images.batches import pieces
+from mtl_deploy.runtime.images.camera import packed, picture_for
 from mtl_deploy.runtime.images.files import images_in
 from mtl_deploy.runtime.images.fit import ImagePlacement
 from mtl_deploy.runtime.images.loading import load_pixels, prepare
 
 from .arrays import read_arrays
 from .names import Folders, read_names
+from .natural import natural_images
 from .stored import Images, room_for
 from .synthetic import synthetic_images
 
-__all__ = ["LoadedImages", "batches", "find_images", "load_images", "read_images", "synthetic_images"]
+__all__ = [
+    "LoadedImages",
+    "batches",
+    "find_images",
+    "generated_images",
+    "load_images",
+    "read_images",
+    "synthetic_images",
+]
+
+_DRAWN = 1 << 18  # pixels of a frame, up to which it is drawn at its own size: drawing takes seconds for millions
+_GRAIN = 6  # levels of 255
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,8 @@ class LoadedImages:
     """Images at a network's size.
 
     Attributes:
-        array: ``(N, height, width, C) uint8``, RGB where C is 3; in a temporary file if there are many.
+        array: ``(N, height, width, C) uint8``, RGB where C is 3; in a temporary file if there are many. For a graph that takes
+            frames of a camera, these: pictures are stretched to their size.
         paths: of the images, in the array's order; none where they come from an array.
         skipped: by path of a file that was drawn but could not be read, the reason.
         placements: where each of these files' images lies in the network's input; as :attr:`paths`.
@@ -150,7 +166,7 @@ def read_images(
     if samples is not None:
         random.Random(seed).shuffle(order)
     wanted = len(paths) if samples is None else min(samples, len(paths))
-    array = room_for((wanted, preprocessing.height, preprocessing.width, preprocessing.channel_count))
+    array = room_for((wanted, *preprocessing.image_shape))
     positions: list[int] = []
     spots: dict[int, ImagePlacement] = {}
     skipped: dict[Path, str] = {}
@@ -174,6 +190,39 @@ def read_images(
         images = array[np.argsort(positions)]
         positions.sort()
     return LoadedImages(images, tuple(paths[i] for i in positions), skipped, tuple(spots[i] for i in positions))
+
+
+def generated_images(
+    count: int, preprocessing: Preprocessing, *, seed: int, stress: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Draw images as a graph takes them: at the network's size, or frames of its source.
+
+    Large frames are drawn at a smaller size, enlarged, and given the noise of a camera's sensor.
+
+    Args:
+        count: number of images. The first ones do not depend on the count.
+        preprocessing: the graph's.
+        seed: the same seed gives the same images.
+        stress: not like photographs, see :mod:`mtl_deploy.calibration.data.synthetic`.
+
+    Returns:
+        ``(count, *preprocessing.image_shape) uint8``.
+    """
+    draw = synthetic_images if stress else natural_images
+    source = preprocessing.source
+    if source is None:
+        return draw(count, preprocessing.height, preprocessing.width, seed=seed, channels=preprocessing.channel_count)
+    view = picture_for(preprocessing)
+    share = min(1.0, (_DRAWN / (source.height * source.width)) ** 0.5)
+    drawn = max(round(share * source.height), 1), max(round(share * source.width), 1)
+    frames = np.empty((count, *source.shape), np.uint8)
+    for place, picture in enumerate(draw(count, *drawn, seed=seed, channels=view.channel_count)):
+        pixels = resize_array(picture, source.height, source.width, "bicubic")
+        if share < 1:
+            noise = np.random.default_rng((seed, place)).integers(-_GRAIN, _GRAIN + 1, pixels.shape, dtype=np.int16)
+            pixels = np.clip(noise + pixels, 0, 255).astype(np.uint8)
+        frames[place] = packed(pixels, source)
+    return frames
 
 
 def batches(images: Images, preprocessing: Preprocessing, size: int, *, least: int = 1) -> Iterator[Array]:

@@ -8,7 +8,7 @@ keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,27 +46,25 @@ def emulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(emulated)
 
 
-def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
+def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array], chosen: Collection[str] = ()) -> onnx.ModelProto:
     """Return an FP16 graph with its computation in FP32 and with the original's weights: the graph without its rounding.
 
     Errors smaller than the rounding would go unnoticed. In FP32 the graph must be as accurate as the original, and each of its
-    weights must be exactly the original's, rounded to FP16.
+    weights must be exactly the original's, rounded to FP16: to nearest, or for those in ``chosen`` up or down.
 
     Args:
         model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it. It is not changed.
         weights: of the FP32 graph that it was made from, by name, including those that nodes hold.
+        chosen: names of weights whose rounding was chosen, see :mod:`mtl_deploy.calibration.fp16.rounding`.
 
     Raises:
         VerificationError: a weight is not the original's; the message names it.
     """
+    require_rounded(model, weights, chosen)
     widened = onnx.ModelProto()
     widened.CopyFrom(model)
     for tensor in widened.graph.initializer:
-        found = onnx.numpy_helper.to_array(tensor)
-        wanted = weights.get(tensor.name, weights.get(tensor.name.removesuffix("/fp16")))
-        if wanted is None or not _is_rounded(found, wanted):
-            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
-        tensor.CopyFrom(onnx.numpy_helper.from_array(wanted, tensor.name))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(weights[original_name(tensor.name, weights)], tensor.name))
     for node in widened.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
@@ -75,9 +73,42 @@ def widen_half(model: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.Mod
     return widened
 
 
+def require_rounded(model: onnx.ModelProto, weights: Mapping[str, Array], chosen: Collection[str] = ()) -> None:
+    """Check that each weight of an FP16 graph is the original's, rounded to FP16 where it is FP16.
+
+    They are rounded to nearest, or for those in ``chosen`` up or down.
+
+    Args:
+        model: as :func:`~mtl_deploy.calibration.fp16.typing.to_half` makes it.
+        weights: of the FP32 graph that it was made from, by name, including those that nodes hold.
+        chosen: names of weights whose rounding was chosen, see :mod:`mtl_deploy.calibration.fp16.rounding`.
+
+    Raises:
+        VerificationError: one is not; the message names it.
+    """
+    for tensor in model.graph.initializer:
+        found, name = onnx.numpy_helper.to_array(tensor), original_name(tensor.name, weights)
+        wanted = weights.get(name)
+        if wanted is None or not (_is_rounded(found, wanted) or (name in chosen and _is_beside(found, wanted))):
+            raise VerificationError(f"weight {tensor.name!r} is not the FP32 graph's weight, rounded")
+
+
+def original_name(name: str, weights: Collection[str]) -> str:
+    """Return what a weight of an FP16 graph is called in the graph that it was made from."""
+    return name if name in weights else name.removesuffix("/fp16")
+
+
 def _is_rounded(found: Array, wanted: Array) -> bool:
     rounded = wanted.astype(found.dtype) if found.dtype == np.float16 and wanted.dtype == np.float32 else wanted
     return found.dtype == rounded.dtype and np.array_equal(found, rounded)
+
+
+def _is_beside(found: Array, wanted: Array) -> bool:
+    """Whether each FP16 value is one of the two next to the FP32 value: rounded up or down."""
+    if found.dtype != np.float16 or wanted.dtype != np.float32 or found.shape != wanted.shape:
+        return False
+    below, above = (np.nextafter(found, np.float16(side)).astype(np.float32) for side in (-np.inf, np.inf))
+    return bool(np.all((found == wanted) | ((below < wanted) & (wanted < above))))
 
 
 def _round(graph: ir.Graph, output: ir.Value) -> None:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from mtl_deploy.calibration.graph.expectation import is_expectation
 from mtl_deploy.calibration.graph.typed import is_float
 from mtl_deploy.calibration.observe.statistics import TensorStatistics
+from mtl_deploy.runtime.onnx_format.border import of_border
 from mtl_deploy.runtime.onnx_format.weighted import WEIGHTED, is_weighted
 
 FP16_MAX = float(np.finfo(np.float16).max)
@@ -82,12 +83,13 @@ def plan_half(
     """Choose the precision of each node.
 
     Args:
-        graph: with types on its values and constants lifted to initializers.
+        graph: with types on its values and constants lifted to initializers. What resizes a camera's frames in it stays as it is.
         statistics: by tensor, see :func:`~mtl_deploy.calibration.observe.statistics.observe`; the values of a tensor without
             statistics do not count.
         keep: by name of a further node that stays in FP32, the reason.
     """
-    nodes = [node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs))]
+    floats = (node for node in graph if any(is_float(value) for value in (*node.inputs, *node.outputs)))
+    nodes = [node for node in floats if not of_border(node.name)]
     plan = TypePlan({node: _fp16_inputs(node) for node in nodes}, {}, [])
     _keep(plan, _before_weights(graph))
     _keep(plan, _heads(graph, _maps(graph, statistics)))
@@ -133,7 +135,7 @@ def _before_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
     raw: set[ir.Value | None] = set(graph.inputs)
     for node in graph:
         data = [value for value in node.inputs if is_float(value) and not value.is_initializer()]
-        if raw.issuperset(data) and not is_weighted(node.op_type):
+        if raw.issuperset(data) and (not is_weighted(node.op_type) or of_border(node.name)):
             raw.update(node.outputs)
             yield node, "comes before any weighted layer"
 

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
@@ -96,7 +97,10 @@ class HalfResult:
 
 
 def to_half(
-    model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
+    model: onnx.ModelProto,
+    statistics: Mapping[str, TensorStatistics],
+    keep: Mapping[str, str] | None = None,
+    rounded: Mapping[str, npt.NDArray[np.float16]] | None = None,
 ) -> HalfResult:
     """Make the typed FP16 graph of an FP32 graph.
 
@@ -104,11 +108,13 @@ def to_half(
         model: FP32, opset 13 or higher. It is not changed.
         statistics: of its tensors on real images, see :func:`~mtl_deploy.calibration.observe.statistics.observe`.
         keep: by name of a further node that stays in FP32, the reason.
+        rounded: by name of a weight, its values where it becomes FP16, see
+            :func:`~mtl_deploy.calibration.fp16.rounding.choose_rounding`; other weights are rounded to nearest.
     """
     graph = prepared(model)
     plan = plan_half(graph.graph, statistics, keep or {})
     joins = tuple(str(node.name) for node in joining(plan))
-    weights = _Typing(graph.graph, plan).apply()
+    weights = _Typing(graph.graph, plan, rounded or {}).apply()
     ir.passes.common.RemoveUnusedNodesPass()(graph)
     weights.sort(key=lambda weight: (-weight.zeroed, -weight.subnormal))
     return HalfResult(
@@ -125,9 +131,10 @@ def to_half(
 class _Typing:
     """Writes a plan's types into a graph, with one cast or one FP16 copy per tensor, however many nodes use it."""
 
-    def __init__(self, graph: ir.Graph, plan: TypePlan) -> None:
+    def __init__(self, graph: ir.Graph, plan: TypePlan, rounded: Mapping[str, npt.NDArray[np.float16]]) -> None:
         self._graph = graph
         self._plan = plan
+        self._chosen = rounded
         self._converted: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._rounded: list[RoundedWeight] = []
 
@@ -177,7 +184,7 @@ class _Typing:
         """Store a weight as FP16: in place of it, or beside it if FP32 nodes use it too."""
         assert value.const_value is not None  # an initializer's
         weight = value.const_value.numpy()
-        half = weight.astype(np.float16)
+        half = self._chosen.get(str(value.name), weight.astype(np.float16))
         small = np.abs(half) < FP16_SMALLEST_NORMAL
         zeroed = int(np.count_nonzero((half == 0) & (weight != 0)))
         subnormal = int(np.count_nonzero(small & (half != 0)))

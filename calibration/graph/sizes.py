@@ -33,7 +33,10 @@ def image_bytes(model: onnx.ModelProto, signature: Signature) -> dict[str, int]:
     images = 1
     known: dict[str, int] = {}
     declared = model.graph.input[0].type.tensor_type.shape.dim
-    if len(declared) == 4:
+    if preprocessing.source is not None:
+        images = declared[0].dim_value or 1
+        known = {declared[0].dim_param: images} if declared[0].dim_param else {}
+    elif len(declared) == 4:
         images = declared[0].dim_value or 1
         spatial = declared[1:3] if preprocessing.input == "uint8" else declared[2:4]
         wanted = zip((declared[0], *spatial), (images, *sides), strict=True)
@@ -57,6 +60,8 @@ def images_at_once(model: onnx.ModelProto | bytes | None, signature: Signature, 
     pixels = preprocessing.height * preprocessing.width
     maps = [task.size for task in signature.tasks if task.of.of_maps]
     sizes = [_FLOAT * channels * pixels for channels in (preprocessing.channel_count, *maps)]
+    if (source := preprocessing.source) is not None:
+        sizes.append(_FLOAT * 3 * source.height * source.width)
     if isinstance(model, bytes):
         import onnx
 

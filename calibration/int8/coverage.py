@@ -27,7 +27,8 @@ class Coverage:
     Attributes:
         tensor: its name.
         clipped: share of its values beyond the range.
-        unused: share of the steps below the smallest and above the largest value: half of them for a ReLU's result in S8.
+        unused: share of the steps below the smallest and above the largest value. S8 is symmetric, so that a tensor of one sign,
+            such as a ReLU's result, can have one side of it alone: the other side does not count.
         zeroed: share of the nonzero values that become zero.
         noise_db: the expected squared error over the mean square, in decibels: -40 is good, -20 is poor; None: all values are zero.
         dead_channels: number of channels that are zero on all images; None if the tensor has no channels.
@@ -77,6 +78,8 @@ def _cover(name: str, histogram: Histogram, chosen: Range, symmetric: bool, head
         for ends in (centers - half, centers + half)
     )
     used = int(last.max() - first.min()) + 1 if filled.any() else 0
+    one_sided = symmetric and (histogram.low >= 0 or histogram.high <= 0)
+    steps = highest + 1 if one_sided else highest - lowest + 1
     beyond = (centers < (lowest - zero - 0.5) * step) | (centers > (highest - zero + 0.5) * step)
     small = int(counts[np.abs(centers) < step / 2].sum())
     nonzero = histogram.total - histogram.zeros
@@ -86,7 +89,7 @@ def _cover(name: str, histogram: Histogram, chosen: Range, symmetric: bool, head
     return Coverage(
         tensor=name,
         clipped=float(counts[beyond].sum()) / max(histogram.total, 1),
-        unused=1 - used / (highest - lowest + 1),
+        unused=1 - used / steps,
         zeroed=max(small - histogram.zeros, 0) / nonzero if nonzero else 0.0,
         noise_db=10 * math.log10(max(error / power, 1e-12)) if power > 0 else None,
         dead_channels=None if channels is None else int(np.count_nonzero(channels <= DEAD * histogram.absmax)),

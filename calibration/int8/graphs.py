@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mtl_deploy.calibration.accuracy.evaluate import relative_errors
+from mtl_deploy.calibration.accuracy.evaluate import corrected_errors
 from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
@@ -81,6 +81,7 @@ class Int8Graphs:
         self.content = content
         self.regressions = tuple(regressions)
         self._expected: Outputs | None = None
+        self._known_shifts: dict[tuple[str, str], dict[str, npt.NDArray[np.float64]]] = {}
         self.model = onnx.load_from_string(content)
         whole = len(images) if batch is None else len(images) // batch * batch
         self.images = images[spread(len(images), whole, options.seed)]
@@ -147,22 +148,36 @@ class Int8Graphs:
     def choose_methods(self) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
         """Return by style the method to use and, if several were tried, the error of each on calibration images.
 
+        Each graph is run once: by what its outputs are to be shifted, and its error then, come from the same answers.
         Each style takes the method that is best for its own graph as it will run: S8 with FP16's rounding around it, U8 with FP32.
         """
         if self.options.method != "auto":
             return dict.fromkeys(STYLES, self.options.method), {}
-        errors = {
-            style: relative_errors(
-                self.content,
-                {method: self.build(style, method).runnable for method in self.ranges[style]},
-                self.judged,
-                self.signature,
-                batch=self.batch,
-                threads=self.options.threads,
-            )
-            for style in STYLES
-        }
-        return {style: min(found, key=found.__getitem__) for style, found in errors.items()}, errors
+        graphs: dict[str, bytes] = {}
+        correct: dict[str, list[str]] = {}
+        keys = {f"{style}/{method}": (style, method) for style in STYLES for method in self.ranges[style]}
+        for name, key in keys.items():
+            quantized = self._quantized(*key, ()).model
+            graphs[name] = self._finished(quantized, key[0])[1].SerializeToString()
+            correct[name] = [each for each in self.regressions if correct_bias(quantized, each, self._nothing(each))]
+        found = corrected_errors(
+            self.content,
+            graphs,
+            self.judged,
+            self.signature,
+            correct,
+            batch=self.batch,
+            threads=self.options.threads,
+        )
+        self._known_shifts = {key: dict(found[name].shifts) for name, key in keys.items()}
+        errors: dict[str, dict[str, float]] = {style: {} for style in STYLES}
+        for name, (style, method) in keys.items():
+            errors[style][method] = found[name].error
+        return {style: min(of, key=of.__getitem__) for style, of in errors.items()}, errors
+
+    def _nothing(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a shift of an output that changes nothing."""
+        return np.zeros(next(task.size for task in self.signature.tasks if task.name == name))
 
     def build(self, style: str, method: str, skip: Collection[str] = ()) -> Int8Graph:
         """Make a graph.
@@ -173,11 +188,11 @@ class Int8Graphs:
             skip: names of nodes that stay in higher precision.
         """
         quantized = self._quantized(style, method, skip)
+        shifts = None if skip else self._known_shifts.get((style, method))
+        if shifts is None:
+            shifts = self._shifts(self._finished(quantized.model, style)[1]) if self.regressions else {}
+        shifts = {name: shift for name, shift in shifts.items() if correct_bias(quantized.model, name, shift)}
         model, runnable = self._finished(quantized.model, style)
-        if shifts := self._shifts(runnable):
-            corrected = [name for name, shift in shifts.items() if correct_bias(quantized.model, name, shift)]
-            model, runnable = self._finished(quantized.model, style)
-            shifts = {name: shifts[name] for name in corrected}
         return Int8Graph(
             content=model.SerializeToString(deterministic=True),
             runnable=runnable.SerializeToString(deterministic=True),
@@ -202,8 +217,6 @@ class Int8Graphs:
 
     def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
         """Return by regression the mean difference of FP32's outputs from a graph's, over calibration images."""
-        if not self.regressions:
-            return {}
         if self._expected is None:
             self._expected = self._run(self.content, self.judged, self.regressions)
         found = self._run(runnable.SerializeToString(), self.judged, self.regressions)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from mtl_deploy.calibration.graph.typed import is_float, prepared
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.onnx_format.border import of_border
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 from .integer_regions import Regions
@@ -81,7 +82,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     if style not in STYLES:
         raise OptionError(f"there is no Q/DQ style {style!r}; the styles are {', '.join(STYLES)}")
     graph = prepared(model).graph
-    weighted = [node for node in graph if is_weighted(node.op_type)]
+    weighted = [node for node in graph if is_weighted(node.op_type) and not of_border(node.name)]
     unknown = set(skip) - {str(node.name) for node in weighted}
     if unknown:
         known = ", ".join(str(node.name) for node in weighted[:3])

@@ -21,7 +21,7 @@ BINS = 4096
 """Folded to magnitudes, a symmetric tensor has the 2048 bins of Migacz's calibration (see
 :mod:`mtl_deploy.calibration.observe.ranges`)."""
 
-_AT_ONCE = 1 << 20  # values; counting them takes several times their memory
+_AT_ONCE = 1 << 17  # values: what counting them takes fits into a processor's cache
 _SMALLEST_NORMAL, _LARGEST = (float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
 Counts = npt.NDArray[np.int64]

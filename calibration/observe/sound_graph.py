@@ -44,9 +44,7 @@ def check_graph(content: bytes, signature: Signature, where: str, *, threads: in
     with closing(OnnxRuntimeBackend(lambda: content, where=where, providers=["CPU"], threads=threads)) as backend:
         check_specs(backend, signature, where)
         spec = backend.inputs[0]
-        of = signature.preprocessing
-        sides, channels = (of.height, of.width), of.channel_count
-        shape = (spec.shape[0] or 1, *((*sides, channels) if of.input == "uint8" else (channels, *sides)))
+        shape = (spec.shape[0] or 1, *signature.preprocessing.input_shape)
         try:
             found = backend.run({INPUT_NAME: np.zeros(shape, spec.dtype)}, [one.name for one in backend.outputs])
         except RunError as error:

@@ -18,11 +18,16 @@ import onnx_ir as ir
 
 from mtl_deploy.calibration.graph.typed import float_tensors, typed
 from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.onnx_format.border import of_border
 
 from .session import ObservingSession
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 """The sum finds NaN: ONNX Runtime's minimum and maximum ignore a NaN that is not the first value."""
+
+
+_KEEPING = frozenset(("Flatten", "Identity", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+"""Operators whose result's range follows from their input's."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,17 @@ def observe(
         threads: of ONNX Runtime; None: one per core.
 
     Returns:
-        by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights).
+        by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights),
+        without those between nodes that resize a camera's frames.
 
     Raises:
         ImageError: there is no batch.
         RunError: ONNX Runtime failed.
     """
-    names, watched = _watch(model)
+    names, derived, watched = _watch(model)
     wanted = [_reduced(name, reduction) for name in names for reduction in _REDUCTIONS]
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    finite = np.full(len(names), True)
+    finite, broken = np.full(len(names), True), np.full(len(names), False)
     batch = None
     with closing(ObservingSession(watched, wanted, threads=threads, in_order=True)) as session:
         for batch in batches:
@@ -77,29 +83,62 @@ def observe(
             maximum = np.fmax(maximum, values[:, 1])
             # Finite values may have an infinite sum.
             finite &= np.isfinite(values[:, :2]).all(axis=1) & ~np.isnan(values[:, 2])
+            broken |= np.isnan(values[:, 2])
     if batch is None:
         raise ImageError("there are no images to run the graph on; give at least one batch")
-    return {
+    statistics = {
         name: TensorStatistics(float(low), float(high), bool(sound))
         for name, low, high, sound in zip(names, minimum, maximum, finite, strict=True)
     }
+    not_numbers = {name for name, is_so in zip(names, broken, strict=True) if is_so}
+    for name, (source, op_type) in derived.items():
+        statistics[name] = own = statistics[source]
+        if source in not_numbers:
+            not_numbers.add(name)
+        elif op_type == "Relu":
+            most = max(own.maximum, 0.0)
+            statistics[name] = TensorStatistics(max(own.minimum, 0.0), most, math.isfinite(most))
+    every = [str(value.name) for value in float_tensors(typed(model).graph)]
+    return {name: statistics[name] for name in every if name in statistics}
 
 
-def _watch(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
-    """Attach reductions to every float tensor; return the tensors' names and the new graph."""
+def _watch(model: onnx.ModelProto) -> tuple[list[str], dict[str, tuple[str, str]], onnx.ModelProto]:
+    """Attach reductions to the float tensors whose range does not follow from another one's.
+
+    Returns:
+        The names of these tensors; of the others, which tensor's range theirs follows from, and by which operator; the new graph.
+    """
     watched = typed(model)
     graph = watched.graph
-    values = float_tensors(graph)
+    values = [value for value in float_tensors(graph) if not _of_border(value)]
+    known = {str(value.name) for value in values}
+    names: list[str] = []
+    derived: dict[str, tuple[str, str]] = {}
     for value in values:
-        nodes = [_reduction(value, op_type) for op_type in _REDUCTIONS]
         producer = value.producer()
+        source = None if producer is None or not producer.inputs or producer.inputs[0] is None else producer.inputs[0]
+        if producer is not None and source is not None and source.name in known and _keeps_range(producer):
+            derived[str(value.name)] = str(source.name), producer.op_type
+            continue
+        names.append(str(value.name))
+        nodes = [_reduction(value, op_type) for op_type in _REDUCTIONS]
         # Right after the tensor, so that it is freed at once: at the end, the reductions would keep every activation alive.
         if producer is None:
             graph.insert_before(graph[0], nodes)
         else:
             graph.insert_after(producer, nodes)
         graph.outputs.extend(node.outputs[0] for node in nodes)
-    return [str(value.name) for value in values], ir.to_proto(watched)
+    return names, derived, ir.to_proto(watched)
+
+
+def _keeps_range(node: ir.Node) -> bool:
+    """Return whether a node's result has its first input's values, each at least once, or these and zeros for negative ones."""
+    return not node.domain and node.op_type in _KEEPING
+
+
+def _of_border(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and of_border(producer.name)
 
 
 def _reduction(value: ir.Value, op_type: str) -> ir.Node:

@@ -22,6 +22,7 @@ from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.errors import BackendError, MtlError, OptionError
+from mtl_deploy.runtime.images.seen import seen_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ class Baseline:
         import torch
 
         with torch.inference_mode():
-            tensor = self._input(torch.from_numpy(batch))
+            tensor = self._input(self._seen(batch))
             try:
                 raw = self._network(tensor)
             except MtlError as error:
@@ -89,6 +90,12 @@ class Baseline:
     def close(self) -> None:
         """Free the network."""
         del self._network
+
+    def _seen(self, batch: npt.NDArray[Any]) -> torch.Tensor:
+        """Return a batch as the network's images; frames of a camera are prepared on the processor, as an application does."""
+        import torch
+
+        return torch.from_numpy(seen_pixels(batch, self._signature.preprocessing))
 
     def _input(self, images: torch.Tensor) -> torch.Tensor:
         """Copy a batch to the device, as ``(N, C, H, W) float32``, contiguous, as images reach a network in training."""

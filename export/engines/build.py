@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, read_graph
 
 _TYPES = {"float32": "fp32", "float16": "fp16"}
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of an input, for the smallest, the optimal and the largest batch."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def build(
     profile: tuple[int, int, int],
     progress: Callable[[str], None] = lambda _: None,
     size: tuple[int, int] | None = None,
+    inputs: Mapping[str, Shapes] | None = None,
 ) -> Built:
     """Build an engine.
 
@@ -54,6 +57,7 @@ def build(
         profile: smallest, optimal and largest batch.
         progress: called with what is being done.
         size: height and width that the engine is for, if the graph leaves them free.
+        inputs: of a part of a network: the shapes of each of its inputs for the profile's batches; None: the graph takes the image.
 
     Raises:
         OptionError: the library lacks a requested setting.
@@ -73,7 +77,7 @@ def build(
     messages.clear()
     cache = _configure(library, config, options)
     library.obey_types(network, config, {} if library.strongly_typed else node_types(read_graph(content)))
-    _add_profile(builder, network, config, profile, size)
+    _add_profile(builder, network, config, inputs or {INPUT_NAME: _image_shapes(network, profile, size)})
     started = time.perf_counter()
     plan = _run(library, builder, network, config, progress)
     if plan is None:
@@ -106,14 +110,19 @@ def _configure(library: Library, config: Any, options: EngineOptions) -> Any:
     return None if options.timing_cache is None else library.load_timing_cache(config, options.timing_cache)
 
 
-def _add_profile(
-    builder: Any, network: Any, config: Any, profile: tuple[int, int, int], size: tuple[int, int] | None
-) -> None:
-    image = network.get_input(0)
+def _image_shapes(network: Any, profile: tuple[int, int, int], size: tuple[int, int] | None) -> Shapes:
     given = iter(size or ())
-    sizes = tuple(next(given, side) if side < 0 else side for side in tuple(image.shape)[1:])
+    sizes = tuple(next(given, side) if side < 0 else side for side in tuple(network.get_input(0).shape)[1:])
+    least, best, most = profile
+    return (least, *sizes), (best, *sizes), (most, *sizes)
+
+
+def _add_profile(builder: Any, network: Any, config: Any, inputs: Mapping[str, Shapes]) -> None:
+    read = {network.get_input(number).name for number in range(network.num_inputs)}
     shapes = builder.create_optimization_profile()
-    shapes.set_shape(INPUT_NAME, *((batch, *sizes) for batch in profile))
+    for name, (least, best, most) in inputs.items():
+        if name in read:
+            shapes.set_shape(name, least, best, most)
     config.add_optimization_profile(shapes)
 
 

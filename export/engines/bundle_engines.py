@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.options.engines import EngineOptions
@@ -16,16 +16,17 @@ from mtl_deploy.runtime.backends.tensorrt.library import EXTRAS, LIBRARIES, TITL
 from mtl_deploy.runtime.backends.tensorrt.log import Messages
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.backends.tensorrt.start import require_driver, start_runtime
-from mtl_deploy.runtime.bundle.manifest import Artifact
+from mtl_deploy.runtime.bundle.manifest import Artifact, Part
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.cuda.gpu import Gpu, find_gpu
 from mtl_deploy.runtime.errors import BackendError, NoGpuError, OptionError
 
-from .build import Built, build
+from .build import Built, Shapes, build
 from .layers import from_inspector, from_plan
 
 PRECISIONS = ("fp32", "fp16", "int8")  # of graphs that engines are built from
+Graph = TypeVar("Graph", bound=Artifact)
 _SUFFIXES = {"tensorrt": ".trt", "tensorrt-rtx": ".rtx.trt"}
 
 
@@ -106,16 +107,16 @@ def _builder(name: str, options: EngineOptions) -> Builder:
 
 
 def build_engines(
-    graphs: Sequence[Artifact],
+    graphs: Sequence[Graph],
     read: Callable[[Artifact], bytes],
     builder: Builder,
     progress: Progress,
     size: tuple[int, int] | None = None,
-) -> Iterator[tuple[Artifact, bytes]]:
+) -> Iterator[tuple[Graph, bytes]]:
     """Build an engine from each graph, one at a time, all with the same settings.
 
     Args:
-        graphs: artifacts; the ONNX graphs of the chosen precisions among them get engines.
+        graphs: artifacts, or parts; the ONNX graphs of the chosen precisions among them get engines.
         read: returns a graph's bytes.
         builder: builds the engines.
         progress: shows what is being done.
@@ -138,8 +139,8 @@ def build_engines(
 
 
 def _build_one(
-    graph: Artifact, content: bytes, builder: Builder, progress: Progress, size: tuple[int, int] | None
-) -> tuple[Artifact, bytes]:
+    graph: Graph, content: bytes, builder: Builder, progress: Progress, size: tuple[int, int] | None
+) -> tuple[Graph, bytes]:
     path = graph.path.removesuffix(".onnx") + _SUFFIXES[builder.library.name]
     profile = builder.options.profile(graph.batch_min if graph.batch_min == graph.batch_max else None)
     if "sm75" in builder.options.gpus:
@@ -156,6 +157,7 @@ def _build_one(
             profile,
             lambda text: progress.update(f"{title}: {text}"),
             size,
+            _inputs(graph, profile) if isinstance(graph, Part) else None,
         )
         artifact = _artifact(graph, path, profile, builder, built)
         if size is not None:  # the graph takes several sizes, the engine this one
@@ -164,7 +166,16 @@ def _build_one(
     return artifact, built.plan
 
 
-def _artifact(graph: Artifact, path: str, profile: tuple[int, int, int], builder: Builder, built: Built) -> Artifact:
+def _inputs(part: Part, profile: tuple[int, int, int]) -> dict[str, Shapes]:
+    """Return the shapes of a part's inputs for the batches of a profile."""
+    found = {}
+    for border in part.inputs:
+        least, best, most = (border.shape(batch - part.batch_min) for batch in profile)
+        found[border.name] = least, best, most
+    return found
+
+
+def _artifact(graph: Graph, path: str, profile: tuple[int, int, int], builder: Builder, built: Built) -> Graph:
     library, gpu, options = builder.library, builder.gpu, builder.options
     on_device = gpu if library.name == "tensorrt" else None
     capabilities = [on_device.sm] if on_device else [f"{name[2:-1]}.{name[-1]}" for name in options.gpus]

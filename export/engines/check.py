@@ -14,7 +14,7 @@ from mtl_deploy.export.kinds.registry import kind_of
 from mtl_deploy.export.tolerances import ENGINES, FLOORS, LEAST_SCALE, TF32, tolerance_of
 from mtl_deploy.export.verification.rows import require_passed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Part
 from mtl_deploy.runtime.bundle.reference import Images, Reference, read
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
@@ -57,6 +57,39 @@ def verify_engines(
     return found, rows
 
 
+def verify_parts(
+    bundle: Bundle, parts: Sequence[Part], tolerances: Mapping[str, float], progress: Progress
+) -> tuple[list[Part], list[Row]]:
+    """Do the same with engines that are the parts of a network: those of a precision are run together.
+
+    Args:
+        bundle: holds them, with the engine of the whole network.
+        parts: entries of its manifest.
+        tolerances: see :func:`verify_engines`.
+        progress: likewise.
+
+    Raises:
+        VerificationError: they do not match.
+        RunError: one failed.
+    """
+    reference = read(bundle)
+    found: list[Part] = []
+    rows: list[Row] = []
+    for precision in dict.fromkeys(part.precision for part in parts):
+        own = [part for part in parts if part.precision == precision]
+        reasons = ["the bundle has no reference"] if reference is None else [_misfit(bundle, part) for part in own]
+        reason = next((each for each in reasons if each is not None), None)
+        if reason is None and reference is not None:
+            folder = own[0].path.rpartition("/")[0]
+            with progress.step(f"Verifying {folder}"):
+                whole = replace(own[0], path=folder, tasks=tuple(task.name for task in bundle.manifest.tasks))
+                rows += _verify(bundle, whole, reference, tolerances)
+        verified = True if reason is None else reason
+        found += [replace(part, details=part.details | {"verified": verified}) for part in own]
+    require_passed(rows)
+    return found, rows
+
+
 def _misfit(bundle: Bundle, engine: Artifact) -> str | None:
     try:
         EngineRecord.from_details(engine.details, str(bundle.path / engine.path)).require_fit()
@@ -73,7 +106,10 @@ def _verify(bundle: Bundle, engine: Artifact, reference: Reference, tolerances: 
         outputs = reference.int8
     tf32 = engine.precision == "fp32" and engine.details.get("settings", {}).get("tf32")
     parts: dict[str, list[Any]] = {name: [] for name in engine.tasks}
-    with load(bundle.path / engine.path, backend="tensorrt", runtime_cache=False) as model:
+    in_parts = engine.role == "part"
+    chosen: dict[str, Any] = {"precision": engine.precision, "split": True} if in_parts else {}
+    path = bundle.path if in_parts else bundle.path / engine.path
+    with load(path, backend="tensorrt", runtime_cache=False, **chosen) as model:
         for piece in _pieces(images, engine):
             for name, array in model(piece).items():
                 parts[name].append(array)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mtl_deploy.export.options.engines import DEFAULT_BATCH, ENGINES, EngineOptions, parse_batch
 from mtl_deploy.export.preprocessing.cli import NAMES as PREPROCESSING
-from mtl_deploy.export.targets.linter import Target, find_target
+from mtl_deploy.export.targets.linter import TARGETS, Target, find_target
 from mtl_deploy.runtime.backends.tensorrt.record import HARDWARE_COMPATIBILITY
+from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.errors import OptionError
 
 _DEFAULT = ":".join(map(str, DEFAULT_BATCH))
@@ -24,7 +25,7 @@ _NOT_FOR_BUNDLES = (
         "outputs",
         "opset",
     ),
-    *("no_separate", "images", "samples", "calibration_data", "labels", "max_drop"),
+    *("no_separate", "split", "images", "samples", "quick", "calibration_data", "labels", "max_drop"),
 )
 
 
@@ -60,7 +61,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--hardware-compatibility",
         choices=HARDWARE_COMPATIBILITY,
         default="none",
-        help="let other GPUs run the engines of TensorRT (default: none)",
+        metavar="LEVEL",
+        help=f"let other GPUs run the engines of TensorRT: {', '.join(HARDWARE_COMPATIBILITY)} (default: none)",
     )
     engines.add_argument(
         "--tactic-sources", metavar="NAME,...", help="where kernels may come from, such as jit_convolutions"
@@ -75,11 +77,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="MODEL is a bundle: run its engines here and record how closely they match PyTorch",
     )
-    engines.add_argument(
+    target = engines.add_argument(
         "--check-target",
         metavar="NAME,...",
-        help="check that these can read the graphs: jetpack-6.2, tensorrt-10.3, ...",
+        help="check that these can read the graphs: jetpack-6.2, tensorrt-10.3, ... (docs/targets.md has all)",
     )
+    offer(target, tuple(TARGETS), sign=",")
 
 
 def engine_options(arguments: argparse.Namespace, precisions: tuple[str, ...] | None = None) -> EngineOptions:

@@ -11,8 +11,10 @@ import torch
 from mtl_deploy.runtime.errors import TaskError, TraceError
 
 from .binding import refuse_entries
+from .once import PAYS, Ran, once
 from .outputs import leaves, usable
 from .running import run
+from .selected import Selected
 from .steady import require_alone, require_repeatable
 
 _FEW, _MANY = 2, 5  # a constant whose first size is one of these is no batch at the other
@@ -28,6 +30,9 @@ class Probe:
         result: what the network returned for the first ``batch`` images.
         only: the only N that the network takes; None if it takes any, or if it is a program, which says so itself.
         program: whether it is a program, which nothing is checked of.
+        few: the number of images behind ``first``.
+        first: what it returned when it was first called.
+        again: the same, with :func:`~mtl_deploy.export.forward.once.once`; None if it does not run that way.
     """
 
     images: torch.Tensor
@@ -35,31 +40,42 @@ class Probe:
     result: Any
     only: int | None
     program: bool
+    few: int
+    first: Any
+    again: Ran | None = None
 
-    def require_steady(self, selected: torch.nn.Module) -> None:
+    def require_steady(self, selected: Selected) -> bool:
         """Check that the network answers an image in the same way twice, and whatever other images its batch holds.
 
         Args:
             selected: returns the outputs that tasks read.
+
+        Returns:
+            Whether the network repeats itself, and can be run with :func:`~mtl_deploy.export.forward.once.run_once`.
 
         Raises:
             TraceError: it does not.
             TaskError: an output has as many rows at any batch.
         """
         if self.program:
-            return
-        few = self.only or _FEW
-        found = run(selected, self.images[:few])
-        require_repeatable(found, lambda: run(selected, self.images[:few]))
+            return False
+        images = self.images[: self.few]
+        found = selected.taken(self.first, images)
+        again = None if self.again is None else selected.taken(self.again.result, images)
+        same = again is not None and all(map(torch.equal, again, found))
+        if not same:
+            require_repeatable(found, lambda: run(selected, images))
+        repeats = self.again is not None and same and self.again.share >= PAYS
         if self.only is not None:
-            return
-        more = run(selected, self.images)
+            return repeats
+        more = selected.taken(self.result, self.images)
         for value in more:
             if value.shape[0] != len(self.images):
                 raise TaskError(
                     f"an output has shape {tuple(value.shape)} for {len(self.images)} images; it is no batch"
                 )
-        require_alone(selected, self.images, few, found, more)
+        require_alone(selected, self.images, self.few, found, more)
+        return repeats
 
 
 def images_needed(program: bool, fixed: int | None) -> int:
@@ -91,19 +107,36 @@ def probe(network: torch.nn.Module, images: torch.Tensor, constants: Mapping[str
 
     if program:
         try:
-            return Probe(images, len(images), answer(len(images)), None, program)
+            result, count = answer(len(images)), len(images)
         except TraceError:
-            return Probe(images, 1, answer(1), None, program)
+            result, count = answer(1), 1
+        return Probe(images, count, result, None, program, count, result)
     try:
-        result = answer(_FEW)
+        first = answer(_FEW)
     except TraceError:  # some networks fix a batch of one in code
-        return Probe(images, 1, answer(1), 1, program)
+        alone = answer(1)
+        return Probe(images, 1, alone, 1, program, 1, alone)
+    again = once(network, images[:_FEW], constants)
+    many = None
+    if again is not None and again.share >= PAYS and _alike(first, again.result):
+        many = once(network, images, constants)
     try:
-        more = answer(_MANY)
+        more = answer(_MANY) if many is None else many.result
     except TraceError:
-        return Probe(images, _FEW, result, _only(answer), program)
-    refuse_entries({_FEW: result, _MANY: more})
-    return Probe(images, _MANY, more, None, program)
+        only = _only(answer)
+        return Probe(images, _FEW, first, only, program, only, first if only == _FEW else answer(only))
+    refuse_entries({_FEW: first, _MANY: more})
+    return Probe(images, _MANY, more, None, program, _FEW, first, again)
+
+
+def _alike(one: object, other: object) -> bool:
+    """Return whether a network returned the same twice, as far as it returned tensors."""
+    ones, others = leaves(one), leaves(other)
+    return ones.keys() == others.keys() and all(
+        torch.equal(value, found)
+        for value, found in zip(ones.values(), others.values(), strict=True)
+        if isinstance(value, torch.Tensor) and isinstance(found, torch.Tensor)
+    )
 
 
 def _only(answer: Any) -> int:

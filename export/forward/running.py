@@ -14,6 +14,7 @@ from mtl_deploy.export.graph.causes import named_line
 from mtl_deploy.runtime.errors import OptionError, TraceError
 
 from .channels import channel_advice
+from .once import once
 
 _TRAINED = "set the size that it was trained for with --image-size HxW"
 _MISSING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
@@ -21,8 +22,17 @@ _UNKNOWN = re.compile(r"got an unexpected keyword argument '([^']*)'")
 _NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
+_PIECE = 2  # images at a time, where a network repeats itself: what it computes is kept meanwhile
+
+
 def run(
-    network: torch.nn.Module, tensor: torch.Tensor, constants: Mapping[str, Any] | None = None, *, free: bool = False
+    network: torch.nn.Module,
+    tensor: torch.Tensor,
+    constants: Mapping[str, Any] | None = None,
+    *,
+    free: bool = False,
+    repeats: bool = False,
+    batch: int | None = None,
 ) -> Any:
     """Call a network on a batch of images.
 
@@ -31,11 +41,19 @@ def run(
         tensor: the batch.
         constants: other arguments of ``forward``, by name.
         free: whether image sizes are free, for the message.
+        repeats: whether it is known to repeat itself, and to return a tuple of tensors: then it is run with
+            :func:`~mtl_deploy.export.forward.once.once`.
+        batch: the only batch that it takes; None if it takes any.
 
     Raises:
         OptionError: ``forward`` takes other arguments than these.
         TraceError: it fails.
     """
+    if repeats:
+        pieces = [once(network, piece) for piece in torch.split(tensor, batch or _PIECE)]
+        whole = [piece.result for piece in pieces if piece is not None]
+        if len(whole) == len(pieces):
+            return tuple(torch.cat(values) for values in zip(*whole, strict=True))
     try:
         with torch.inference_mode():
             return network(tensor, **(constants or {}))

@@ -46,7 +46,10 @@ class Selected(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the tensors for a batch of images ``(N, 3, H, W)``."""
-        result = self.network(image, **self.constants)
+        return self.taken(self.network(image, **self.constants), image)
+
+    def taken(self, result: object, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the tensors, given what the network returned for a batch of images."""
         values = [
             pick(result, path).expand(image.shape[0], *[-1] * (pick(result, path).ndim - 1))
             if once

@@ -14,55 +14,17 @@ multiply-adds, and rounding adds up along them from block to block. At the end t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
-LEAST_SHARE = 0.5
-"""Of the multiply-adds: with less than this in FP16, the graph would save so little that it is left out."""
+from .regain import given_back
+from .trail import LEAST_SHARE, Evaluate, Fp16Fit, Trail, fits
+
+__all__ = ["LEAST_SHARE", "Fp16Fit", "fit"]
 
 _GROUP = 0.04  # of the multiply-adds
 _TRIES = 8
-_MORE_TRIES = 6  # of layers that missed by little
-_NEAR = 1.25  # of what is allowed
-_LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
-
-Evaluate = Callable[[frozenset[str]], Mapping[str, float]]
-"""From the layers kept in FP32 to each task's error, as a multiple of what is allowed."""
-
-
-@dataclass(frozen=True)
-class Fp16Fit:
-    """What was found.
-
-    Attributes:
-        keep: the layers to keep in FP32 beside those that must be; empty if all fits without.
-        joins: likewise, the operations that join branches; none or all of those that were given.
-        fits: whether every task is within what is allowed.
-        excess: each task's error with these layers kept, as a multiple of what is allowed.
-        before: likewise, with none kept.
-        share: of the multiply-adds, in FP16.
-        evaluations: graphs that were run.
-    """
-
-    keep: frozenset[str]
-    joins: frozenset[str]
-    fits: bool
-    excess: Mapping[str, float]
-    before: Mapping[str, float]
-    share: float
-    evaluations: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "keep": sorted(self.keep),
-            "joins": sorted(self.joins),
-            "excess": dict(self.excess),
-            "before": dict(self.before),
-            "evaluations": self.evaluations,
-        }
+_QUIET = 0.02  # of the square of what is allowed
 
 
 def fit(
@@ -87,11 +49,11 @@ def fit(
         progress: called with what is being tried.
         joins: operations without multiply-adds that join branches.
     """
-    trail = _Trail(layers, cost, total, before, evaluate, frozenset(joins))
+    trail = Trail(layers, cost, total, before, evaluate, frozenset(joins))
     if joins:
         progress("what joins branches in FP32")
         before = trail.excess(0, [])
-        if _fits(before):
+        if fits(before):
             return trail.fit(0, [], before)
     alone = trail.joins.union(layers)
     groups = _groups(layers, cost, total)
@@ -109,7 +71,7 @@ def fit(
     for _ in range(_TRIES):
         progress(f"{length} of {len(groups)} groups in FP32")
         found = trail.excess(length, order)
-        if _fits(found):
+        if fits(found):
             passed, excess = length, found
         else:
             failed = max(failed, length)
@@ -121,106 +83,23 @@ def fit(
     if not passed:
         return trail.nothing()
     kept = [name for group in order[:passed] for name in group]
-    kept, excess = _given_back(trail, kept, excess, cost, sensitivity, progress)
+    kept, excess = given_back(trail, kept, excess, cost, sensitivity, progress)
     if trail.joins:
         progress("what joins branches in FP16 again")
         excess = trail.without_joins(kept, excess)
-    return trail.fit(1, [kept], excess)
+    return replace(trail.fit(1, [kept], excess), loud=_loud(groups, errors))
 
 
-def _given_back(
-    trail: _Trail,
-    kept: list[str],
-    excess: Mapping[str, float],
-    cost: Mapping[str, float],
-    sensitivity: Evaluate,
-    progress: Callable[[str], None],
-) -> tuple[list[str], Mapping[str, float]]:
-    """Try each layer in FP16 again, and leave it so if every task still fits; return what is kept in the end, and its excess.
-
-    What each adds to the squared error is measured alone first, on few images: those with which a task would clearly be over are
-    not tried. The first to be tried has the most work for what it adds. Those that missed narrowly are tried once more at the end,
-    since what one layer adds depends on the others.
-    """
-    base = sensitivity(trail.joins.union(kept))
-    added: dict[str, float] = {}
-    for number, name in enumerate(kept, start=1):
-        progress(f"layer {number} of {len(kept)} in FP16 again, alone")
-        found = sensitivity(trail.joins.union(kept) - {name})
-        more = {task: found[task] ** 2 - base[task] ** 2 for task in found}
-        if all(excess[task] ** 2 + more[task] <= _NEAR**2 for task in more):  # NaN is not
-            added[name] = max(*more.values(), _LEAST_ADDED)
-    trail.evaluations += 1 + len(kept)
-    missed: dict[str, float] = {}
-    order = sorted(added, key=lambda name: added[name] / cost[name])
-    for last in (False, True):
-        for number, name in enumerate(order, start=1):
-            progress(f"layer {number} of {len(order)} in FP16 again{', once more' if last else ''}")
-            fewer = [other for other in kept if other != name]
-            found = trail.excess(1, [fewer])
-            if _fits(found):
-                kept, excess = fewer, found
-            else:
-                missed[name] = max(found.values())
-        near = [name for name in kept if missed.get(name, math.inf) <= _NEAR]
-        order = sorted(near, key=missed.__getitem__)[:_MORE_TRIES]
-    return kept, excess
-
-
-class _Trail:
-    """Evaluations of prefixes of an order."""
-
-    def __init__(
-        self,
-        layers: Sequence[str],
-        cost: Mapping[str, float],
-        total: float,
-        before: Mapping[str, float],
-        evaluate: Evaluate,
-        joins: frozenset[str],
-    ) -> None:
-        self._layers, self._cost, self._total, self._evaluate = layers, cost, total, evaluate
-        self._before = before
-        self.joins = joins
-        self.evaluations = 0
-
-    def excess(self, length: int, order: Sequence[Sequence[str]]) -> Mapping[str, float]:
-        self.evaluations += 1
-        return self._evaluate(self.joins | _kept(order, length))
-
-    def without_joins(self, kept: Sequence[str], excess: Mapping[str, float]) -> Mapping[str, float]:
-        """Try them in FP16 again beside the layers that are kept; return the excess of what is kept in the end."""
-        joins, self.joins = self.joins, frozenset()
-        found = self.excess(1, [kept])
-        if _fits(found):
-            return found
-        self.joins = joins
-        return excess
-
-    def share(self, kept: Collection[str]) -> float:
-        """Return what of the multiply-adds is in FP16."""
-        return sum(self._cost[name] for name in self._layers if name not in kept) / max(self._total, 1)
-
-    def most(self, order: Sequence[Sequence[str]]) -> int:
-        """Return the length of the longest prefix that leaves enough in FP16."""
-        lengths = range(1, len(order) + 1)
-        return max((n for n in lengths if self.share(_kept(order, n)) >= LEAST_SHARE), default=0)
-
-    def nothing(self) -> Fp16Fit:
-        """Return that no list was found with which every task fits."""
-        return Fp16Fit(frozenset(), frozenset(), False, self._before, self._before, self.share(()), self.evaluations)
-
-    def fit(self, length: int, order: Sequence[Sequence[str]], excess: Mapping[str, float]) -> Fp16Fit:
-        keep = _kept(order, length)
-        return Fp16Fit(keep, self.joins, _fits(excess), excess, self._before, self.share(keep), self.evaluations)
-
-
-def _kept(order: Sequence[Sequence[str]], length: int) -> frozenset[str]:
-    return frozenset(name for group in order[:length] for name in group)
-
-
-def _fits(excess: Mapping[str, float]) -> bool:
-    return all(value <= 1 for value in excess.values())  # NaN is not
+def _loud(groups: Sequence[Sequence[str]], errors: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Leave out the groups that make the least error, as long as all that they make together is negligible for every task."""
+    quiet: set[int] = set()
+    made = dict.fromkeys(errors[0], 0.0)
+    for number in sorted(range(len(groups)), key=lambda number: max(map(_finite, errors[number].values()))):
+        made = {name: value + _finite(errors[number][name]) for name, value in made.items()}
+        if max(made.values()) > _QUIET:
+            break
+        quiet.add(number)
+    return tuple(name for number, group in enumerate(groups) if number not in quiet for name in group)
 
 
 def _groups(layers: Sequence[str], cost: Mapping[str, float], total: float) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,11 @@ from mtl_deploy.export.graph.cost import multiply_adds
 from mtl_deploy.export.graph.sizes import at_size
 from mtl_deploy.export.graph.split import Sharing
 from mtl_deploy.export.graph.variants import GraphVariant, variants
+from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
 from mtl_deploy.export.verification.rows import described
-from mtl_deploy.export.verification.stage import Samples, Stress, allowed, running, verify_graphs
+from mtl_deploy.export.verification.stage import Originals, Samples, Stress, allowed, running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
@@ -21,16 +22,26 @@ from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
 from .fit import Fp16Fit, fit
+from .regain import regain
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
     import onnx_ir as ir
 
+    from mtl_deploy.calibration.fp16.rounding import Half
     from mtl_deploy.calibration.fp16.typing import HalfResult
     from mtl_deploy.calibration.observe.statistics import TensorStatistics
 
+GOOD_SHARE = 0.8
+"""Of the multiply-adds: with less than this in FP16, the rounding of the weights is chosen too, which takes longer."""
+
 _WAYS_ON = "--tolerance fp16=0.05 allows more, --precision fp32 leaves FP16 out"
 _REASON = "kept for accuracy: a task would be over its tolerance otherwise"
+_FINDING = "Finding what must stay in FP32"
+_ROUNDING = "Choosing how weights are rounded"
+_AGAIN = "Trying layers in FP16 again"
+_SEEN = 32  # images that the rounding of weights is chosen by
 _JOINS = "joins branches, beside layers kept for accuracy: rounding adds up there"
 
 
@@ -47,7 +58,7 @@ class HalfStage:
     """Makes the FP16 graphs of verified FP32 graphs.
 
     Args:
-        originals: the FP32 graphs, the shared one first.
+        originals: the FP32 graphs, verified, the shared one first.
         samples: images with what PyTorch gave for them.
         shares: what the tasks share.
         options: what was asked for.
@@ -57,7 +68,7 @@ class HalfStage:
 
     def __init__(
         self,
-        originals: Sequence[GraphVariant],
+        originals: Originals,
         samples: Samples,
         shares: Sharing,
         options: Options,
@@ -65,9 +76,9 @@ class HalfStage:
         stress: Stress | None = None,
     ) -> None:
         self._stress = stress
-        self._originals, self._samples, self._shares = list(originals), samples, shares
+        self._originals, self._samples, self._shares = originals, samples, shares
         self._options, self._progress = options, progress
-        self._shared = self._originals[0]
+        self._shared = originals.graphs[0]
         preprocessing = self._shared.signature.preprocessing
         size = (preprocessing.height, preprocessing.width) if preprocessing.multiple else None
         counted = at_size(self._shared.model, size).graph
@@ -94,33 +105,43 @@ class HalfStage:
             return Variants(made.graphs, rows, artifacts)
         if any(row.structure_excess is not None and not row.structure_excess <= 1 for row in failed):
             raise VerificationError(described(failed))
-        found = self._fit(proto, statistics, half, {row.task: row.excess for row in rows})
+        found, rounded = self._fit(proto, statistics, half, {row.task: row.excess for row in rows})
         if not found.fits:
             raise VerificationError(
                 f"{described(failed)}, and with half of the multiply-adds in FP32 as well; its rounding is what FP16 costs this "
                 f"network. {_WAYS_ON}"
             )
-        half = _to_half(proto, statistics, _reasons(found.keep | found.joins, found.joins))
-        made = self._variants(half, half.to_dict() | {"share": found.share, "fit": found.to_dict()})
-        rows, artifacts = self._verified(made)
+        half = _to_half(proto, statistics, _reasons(found.keep | found.joins, found.joins), rounded)
+        details = half.to_dict() | {"share": found.share, "fit": found.to_dict()}
+        made = self._variants(half, details | ({"rounding": sorted(rounded)} if rounded else {}))
+        rows, artifacts = self._verified(made, rounded)
         if failed := [row for row in rows if not row.passed]:
             raise VerificationError(f"{described(failed)}, with {_kept(found)} in FP32. {_WAYS_ON}")
         return Variants(made.graphs, rows, artifacts)
 
-    def _verified(self, made: Variants) -> tuple[list[Row], list[Artifact]]:
+    def _verified(self, made: Variants, rounded: Collection[str] = ()) -> tuple[list[Row], list[Artifact]]:
         return verify_graphs(
-            made.graphs, self._samples, self._options, self._progress, originals=self._originals, stress=self._stress
+            made.graphs,
+            self._samples,
+            self._options,
+            self._progress,
+            originals=self._originals,
+            stress=self._stress,
+            rounded=rounded,
         )
 
     def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
-        from mtl_deploy.calibration.graph.sizes import images_at_once
         from mtl_deploy.calibration.observe.statistics import observe
 
         images, _ = self._samples[0]
+        return observe(proto, self._inputs(proto, images), threads=self._options.threads)
+
+    def _inputs(self, proto: onnx.ModelProto, images: Images) -> Iterator[npt.NDArray[Any]]:
+        from mtl_deploy.calibration.graph.sizes import images_at_once
+
         size = self._shared.batch or images_at_once(proto, self._shared.signature, 4)
         pieces = (images[start : start + size] for start in range(0, len(images), size))
-        inputs = (graph_input(piece, self._shared.signature.preprocessing) for piece in pieces)
-        return observe(proto, inputs, threads=self._options.threads)
+        return (graph_input(piece, self._shared.signature.preprocessing) for piece in pieces)
 
     def _variants(self, half: HalfResult, details: dict[str, Any]) -> Variants:
         shared = self._shared
@@ -144,36 +165,55 @@ class HalfStage:
         statistics: Mapping[str, TensorStatistics],
         half: HalfResult,
         before: Mapping[str, float],
-    ) -> Fp16Fit:
+    ) -> tuple[Fp16Fit, dict[str, Half]]:
+        """Find what must stay in FP32; return it, and the weights that are not rounded to nearest for it."""
         few = [(images[: max(EXACT, self._shared.batch or 1)], expected) for images, expected in self._samples[:1]]
+        layers = [name for name in half.half if self._costs.get(name)]
+        total = sum(self._costs.values())
+        rounded: dict[str, Half] = {}
 
         def excess(keep: frozenset[str], samples: Samples) -> dict[str, float]:
             from mtl_deploy.calibration.fp16.emulate import emulate_half
 
             shared = self._shared
-            content = emulate_half(_to_half(proto, statistics, _reasons(keep, half.joins)).model).SerializeToString()
+            reasons = _reasons(keep, half.joins)
+            content = emulate_half(_to_half(proto, statistics, reasons, rounded).model).SerializeToString()
             tolerance = allowed(self._options, "fp16")
             with running(with_logits(content, shared.signature), self._options) as backend:
                 judged = judge("fp16.onnx", backend, shared.signature, samples, tolerance, shared.batch, "fp16")
             return {one.row.task: one.row.excess for one in judged}
 
-        with self._progress.step("Finding what must stay in FP32") as say:
-            found = fit(
-                [name for name in half.half if self._costs.get(name)],
-                self._costs,
-                sum(self._costs.values()),
-                before,
-                lambda keep: excess(keep, self._samples),
-                lambda keep: excess(keep, few),
-                lambda text: self._progress.update(f"Finding what must stay in FP32: {text}"),
-                half.joins,
-            )
+        def on_all(keep: frozenset[str]) -> dict[str, float]:
+            return excess(keep, self._samples)
+
+        def on_few(keep: frozenset[str]) -> dict[str, float]:
+            return excess(keep, few)
+
+        with self._progress.step(_FINDING) as say:
+            found = fit(layers, self._costs, total, before, on_all, on_few, self._say(_FINDING), half.joins)
             say(
                 f"{_kept(found)} in FP32, {100 * found.share:.1f} % of the multiply-adds in FP16"
                 if found.fits
                 else "not enough with half of the work in FP32"
             )
-        return found
+        if not found.fits or found.share >= GOOD_SHARE:
+            return found, {}
+        with self._progress.step(_ROUNDING) as say:
+            rounded |= self._rounded(proto, found)
+            say(f"{len(rounded)} weights and biases rounded up or down")
+        with self._progress.step(_AGAIN) as say:
+            more = regain(found, layers, self._costs, total, on_all, on_few, self._say(_AGAIN), half.joins, GOOD_SHARE)
+            say(f"{_kept(more)} in FP32, {100 * more.share:.1f} % of the multiply-adds in FP16")
+        return (more, rounded) if more.share > found.share else (found, {})
+
+    def _say(self, step: str) -> Callable[[str], None]:
+        return lambda text: self._progress.update(f"{step}: {text}")
+
+    def _rounded(self, proto: onnx.ModelProto, found: Fp16Fit) -> dict[str, Half]:
+        from mtl_deploy.calibration.fp16.rounding import choose_rounding
+
+        images = self._samples[0][0][:_SEEN]
+        return choose_rounding(proto, found.loud, list(self._inputs(proto, images)), threads=self._options.threads)
 
 
 def _reasons(keep: Collection[str], joins: Collection[str]) -> dict[str, str]:
@@ -187,11 +227,14 @@ def _kept(found: Fp16Fit) -> str:
 
 
 def _to_half(
-    proto: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], keep: Mapping[str, str] | None = None
+    proto: onnx.ModelProto,
+    statistics: Mapping[str, TensorStatistics],
+    keep: Mapping[str, str] | None = None,
+    rounded: Mapping[str, Half] | None = None,
 ) -> HalfResult:
     from mtl_deploy.calibration.fp16.typing import to_half
 
-    return to_half(proto, statistics, keep)
+    return to_half(proto, statistics, keep, rounded)
 
 
 def _model(half: HalfResult) -> ir.Model:

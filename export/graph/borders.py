@@ -15,6 +15,8 @@ from mtl_deploy.runtime.bundle.tasks import Task
 
 from .constants import free_name
 from .parts import as_constant, name_outputs
+from .source.frames import network_pixels
+from .source.steps import Steps
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,7 +41,8 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     For ``uint8`` it is ``image: (N, H, W, C) uint8``, RGB where C is 3; a cast, a transposition and one multiply and add per
     channel come first: ``(pixel / 255 - mean) / std``; for BGR a Gather swaps the channels before, which is exact:
     swapped weights of the first layer would add up in another order. For ``float`` only the input's name changes. Free sizes stay
-    free.
+    free. With a source, it is ``image: (N, *source.shape) uint8``, and the frames are converted, resized and placed before, see
+    :mod:`mtl_deploy.export.graph.source.frames`.
     """
     import onnx_ir as ir
 
@@ -53,22 +56,29 @@ def add_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     if preprocessing.input == "float":
         old.name, old.shape = INPUT_NAME, ir.Shape([batch, channels, *size])
         return
-    image = ir.Value(name=INPUT_NAME, shape=ir.Shape([batch, *size, channels]), type=ir.TensorType(ir.DataType.UINT8))
+    shape = [batch, *(preprocessing.image_shape if preprocessing.source is not None else (*size, channels))]
+    image = ir.Value(name=INPUT_NAME, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.UINT8))
     mean = np.asarray(preprocessing.mean, np.float64)
     std = np.asarray(preprocessing.std, np.float64)
     scale = as_constant(model, "preprocess.scale", (1 / (255 * std)).reshape(1, -1, 1, 1))
     shift = as_constant(model, "preprocess.shift", (-mean / std).reshape(1, -1, 1, 1))
-    cast = ir.node("Cast", [image], {"to": int(ir.DataType.FLOAT)}, name="preprocess/cast")
-    transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name="preprocess/transpose")
-    nodes = [cast, transpose]
-    if preprocessing.order == "bgr":
-        order = as_constant(model, "preprocess.order", np.array([2, 1, 0], np.int64))
-        nodes.append(ir.node("Gather", [transpose.outputs[0], order], {"axis": 1}, name="preprocess/order"))
+    if preprocessing.source is not None:
+        steps = Steps(model)
+        network_pixels(steps, image, preprocessing)
+        nodes = steps.nodes
+    else:
+        cast = ir.node("Cast", [image], {"to": int(ir.DataType.FLOAT)}, name="preprocess/cast")
+        transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name="preprocess/transpose")
+        nodes = [cast, transpose]
+        if preprocessing.order == "bgr":
+            order = as_constant(model, "preprocess.order", np.array([2, 1, 0], np.int64))
+            nodes.append(ir.node("Gather", [transpose.outputs[0], order], {"axis": 1}, name="preprocess/order"))
     multiply = ir.node("Mul", [nodes[-1].outputs[0], scale], name="preprocess/scale")
     add = ir.node("Add", [multiply.outputs[0], shift], name="preprocess/shift")
     nodes += [multiply, add]
     for node in nodes:
-        node.outputs[0].name = free_name(model, f"{node.name}_out")
+        if node.outputs[0].name is None:
+            node.outputs[0].name = free_name(model, f"{node.name}_out")
     old.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
     model.graph.inputs[0] = image
     model.graph.insert_before(model.graph[0], nodes)

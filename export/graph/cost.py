@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mtl_deploy.runtime.onnx_format import weighted
+from mtl_deploy.runtime.onnx_format.border import of_border
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,8 +43,11 @@ class Cost:
 
 
 def cost(nodes: Iterable[ir.Node]) -> Cost:
-    """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image."""
-    nodes = list(nodes)
+    """Count the cost of nodes whose shapes are inferred (:func:`.sizes.at_size`); a free batch counts as one image.
+
+    Nodes that resize a camera's frames are left out: they are no part of the network, see :func:`border_multiply_adds`.
+    """
+    nodes = [node for node in nodes if not of_border(node.name)]
     parameters = {value: None for node in nodes for value in values_read(node) if is_parameter(value)}
     counts = {node: _count(node) for node in nodes}
     return Cost(
@@ -53,13 +57,18 @@ def cost(nodes: Iterable[ir.Node]) -> Cost:
     )
 
 
+def border_multiply_adds(nodes: Iterable[ir.Node]) -> int:
+    """Count the multiply-adds for one frame of the nodes that resize it."""
+    return sum((_count(node) or 0) // _images(node) for node in nodes if of_border(node.name))
+
+
 def multiply_adds(node: ir.Node) -> int:
-    """Count one node's multiply-adds for one image; 0 if it carries no weights, or if they cannot be counted.
+    """Count one node's multiply-adds for one image; 0 if it carries no weights, only resizes, or if they cannot be counted.
 
     Which operators do, and what they take, is in :mod:`mtl_deploy.runtime.onnx_format.weighted`. An ``If`` counts as its most
     expensive branch, a ``Scan`` or ``Loop`` as its body times its iterations (once if their number is not known).
     """
-    return (_count(node) or 0) // _images(node)
+    return 0 if of_border(node.name) else (_count(node) or 0) // _images(node)
 
 
 def _count(node: ir.Node) -> int | None:

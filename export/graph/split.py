@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .cost import Cost, cost, values_read
+from .cost import Cost, border_multiply_adds, cost, values_read
 from .passes import Merged
 from .sizes import at_size
 
@@ -23,12 +23,14 @@ class Sharing:
         backbone: cost of what more than one task needs.
         heads: cost of what only one task needs, by task.
         separate: cost of each task's own model, backbone and head, by task.
+        border: multiply-adds of what resizes a camera's frames, which each model does once; no part of the costs.
     """
 
     shared: Cost
     backbone: Cost
     heads: dict[str, Cost]
     separate: dict[str, Cost]
+    border: int = 0
 
     @property
     def shares_backbone(self) -> bool:
@@ -69,7 +71,7 @@ class Sharing:
             "backbone_copies": merged.copies,
             "repeated_layers": merged.repeated_layers,
             "shares_backbone": self.shares_backbone,
-            "multiply_adds": both("multiply_adds"),
+            "multiply_adds": both("multiply_adds") | ({"border": self.border} if self.border else {}),
             "parameters": both("parameters"),
             "ideal_ratio": round(self.ideal_ratio, 4),
         }
@@ -93,6 +95,7 @@ def sharing(model: ir.Model, size: tuple[int, int] | None = None) -> Sharing:
         backbone=cost(node for node, count in times.items() if count > 1),
         heads={task: cost(node for node in nodes if times[node] == 1) for task, nodes in needed.items()},
         separate={task: cost(nodes) for task, nodes in needed.items()},
+        border=border_multiply_adds(times),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import logging
 import warnings
@@ -192,6 +193,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
             contextlib.redirect_stdout(chatter),
             contextlib.redirect_stderr(chatter),
             _quiet(),
+            _uncollected(),
         ):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -209,6 +211,19 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
             f"the network takes {len(graph.graph.inputs)} inputs ({names}); one batch of images is supported"
         )
     return graph
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from looking for garbage again and again, a tenth of a trace: its millions of objects live until the end."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextlib.contextmanager

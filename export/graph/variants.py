@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mtl_deploy import __version__
+from mtl_deploy.calibration.graph.file import to_file
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.errors import TraceError
@@ -17,8 +18,6 @@ from .split import Sharing, extract
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-_PROTOBUF_LIMIT = 2**31 - 1  # bytes; larger graphs need external data, which a single .onnx file cannot hold
 
 
 @dataclass(frozen=True)
@@ -113,16 +112,10 @@ def serialize(model: ir.Model, signature: Signature | None = None) -> bytes:
     Raises:
         TraceError: the graph is larger than the 2 GiB that one ONNX file can hold.
     """
-    import onnx_ir as ir
-
     model.producer_name, model.producer_version = "mtl-deploy", __version__
     if signature is not None:
         model.metadata_props[METADATA_KEY] = signature.to_json()
-    proto = ir.to_proto(model)
-    if (size := proto.ByteSize()) > _PROTOBUF_LIMIT:
-        raise TraceError(f"the graph takes {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB at most")
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return to_file(model)
 
 
 def require_valid(content: bytes) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -41,6 +42,7 @@ class Network:
         selected: the network, returning the tensors that tasks read, each once: what is traced, doubled and measured.
         notes: what the file holds beside the network; what came from a preset, and what contradicts it; which outputs are left out.
         batch: the only N that ``forward`` takes; None if it takes any.
+        repeats: whether ``forward`` computes the same several times, as the article's does.
     """
 
     loaded: Loaded
@@ -49,13 +51,18 @@ class Network:
     selected: torch.nn.Module
     notes: tuple[str, ...] = ()
     batch: int | None = None
+    repeats: bool = False
 
     def __call__(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Run the network's own ``forward`` on ``(N, C, H, W) float32``; return the raw outputs by task.
 
         They are ``(N, size)``, for dense tasks ``(N, size, H / stride, W / stride)``, for raw ones as they are.
         """
-        return self.by_task(run(self.selected, tensor, free=self.preprocessing.multiple > 0))
+        return self.by_task(self._run(self.selected, tensor))
+
+    def _run(self, network: torch.nn.Module, tensor: torch.Tensor) -> Any:
+        free = self.preprocessing.multiple > 0
+        return run(network, tensor, free=free, repeats=self.repeats, batch=self.batch)
 
     def by_task(self, values: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
         """Return the raw outputs by task, given what :attr:`selected` returned.
@@ -95,7 +102,7 @@ class Network:
             self.preprocessing.height,
             self.preprocessing.width,
         )
-        run(doubled, torch.zeros(size, dtype=torch.float64))
+        self._run(doubled, torch.zeros(size, dtype=torch.float64))
         return True
 
     @property
@@ -104,8 +111,7 @@ class Network:
         doubled = self.doubled
         if doubled is None:
             return None
-        free = self.preprocessing.multiple > 0
-        return lambda tensor: self.by_task(run(doubled, tensor, free=free))
+        return lambda tensor: self.by_task(self._run(doubled, tensor))
 
     @property
     def exact_images(self) -> int | None:
@@ -158,8 +164,8 @@ def load_network(options: Options) -> Network:
     bound = bind_tasks(options.tasks, loaded.default_tasks, found.result, found.batch, image)
     shapes = () if preprocessing.multiple else bound.shapes
     selected = Selected(loaded.network, bound.paths, shapes, options.constants, bound.repeated)
-    found.require_steady(selected)
-    network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *bound.notes), found.only)
+    repeats = found.require_steady(selected)
+    network = Network(loaded, bound.tasks, preprocessing, selected, (*notes, *bound.notes), found.only, repeats)
     if preprocessing.multiple and loaded.program is None:
         _run_larger(network, _larger(found.images[:1], preprocessing.multiple))
     return network

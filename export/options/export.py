@@ -23,6 +23,7 @@ from .images import Stated
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_PRECISIONS = ("fp32", "fp16")
 SAMPLES = 32
+QUICK_SAMPLES = 8
 FEWEST_SAMPLES = 2
 """Images that verification needs at least: with one, a task's values have no spread to judge an error by."""
 
@@ -48,8 +49,11 @@ class Options:
         precisions: which variants to write; fp32 is always among them.
         named: the precisions that were asked for by name: the export fails if one of them fails, while others are left out.
         separate: whether to write the single-task models too.
+        split: whether to write the graphs in parts too, backbone and heads.
         images: real images for verification; None: generated ones.
         samples: number of images for verification.
+        quick: for development: what takes time and is not needed to see whether a network exports is left out, and the bundle
+            says what; see :attr:`unchecked`.
         tolerances: errors allowed, as shares of the spread, by precision; :data:`mtl_deploy.export.tolerances.GRAPHS` for the
             others.
         threads: for PyTorch and ONNX Runtime; None: their own defaults.
@@ -77,8 +81,10 @@ class Options:
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     named: frozenset[str] = frozenset()
     separate: bool = True
+    split: bool = False
     images: Path | None = None
     samples: int = SAMPLES
+    quick: bool = False
     tolerances: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
     force: bool = False
@@ -116,6 +122,19 @@ class Options:
             check_budgets(self.int8.budgets, self.tasks)
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads: use 1 or more")
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What a quick export neither checks nor makes, for people; empty for a usual one."""
+        if not self.quick:
+            return ()
+        return (
+            *((f"verified on {self.samples} images instead of {SAMPLES}",) if self.samples < SAMPLES else ()),
+            "no pictures unlike photographs",
+            "no search for weights that verification cannot see",
+            *(f"no {precision.upper()}" for precision in DEFAULT_PRECISIONS if precision not in self.precisions),
+            *(() if self.separate else ("no separate models",)),
+        )
 
     @property
     def target(self) -> Path:

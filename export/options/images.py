@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from mtl_deploy.runtime.bundle.preprocessing import Fit, InputFormat, Interpolation, Order
+from mtl_deploy.runtime.bundle.source import Source
 
 DEFAULT_SIZE = (224, 224)
 DEFAULT_MULTIPLE = 32  # the largest stride of most networks
@@ -43,10 +44,12 @@ class Stated(Described):
     Attributes:
         input: the form of the graph's input.
         multiple: height and width are free and multiples of this; 0: they are fixed.
+        source: the frames that the graph takes and resizes itself; None: it takes images of the network's size.
         transform: a preset's name, such as ``torchvision:ResNet50_Weights.IMAGENET1K_V2``; None: the one in the checkpoint,
             if there is one.
     """
 
     input: InputFormat = "uint8"
     multiple: int = 0
+    source: Source | None = None
     transform: str | None = None

@@ -137,9 +137,10 @@ def _write_raw(folder: Path, name: str, bundle: Bundle, artifact: Artifact) -> N
     engine = artifact.backend != "onnxruntime"
     fixed = artifact.batch_min > 1  # Triton's batches begin with one image
     free = preprocessing.multiple > 0 and not engine
-    sides = [-1, -1] if free else [preprocessing.height, preprocessing.width]
     channels = preprocessing.channel_count
-    one = [*sides, channels] if preprocessing.input == "uint8" else [channels, *sides]
+    one = list(preprocessing.input_shape)
+    if free:
+        one = [-1, -1, channels] if preprocessing.input == "uint8" else [channels, -1, -1]
     batch = [artifact.batch_min] if fixed else []
     kind = _TYPES["uint8" if preprocessing.input == "uint8" else "float32"]
     outputs, labels = _outputs(signature, free), _labels(signature)

@@ -16,11 +16,12 @@ from mtl_deploy.runtime.bundle.preprocessing import (
     order_of,
     shown,
 )
+from mtl_deploy.runtime.bundle.source import COLOURS, LAYOUTS, Source
 from mtl_deploy.runtime.errors import OptionError
 
 NAMES = (
     *("image_size", "dynamic_size", "fit", "resize_to", "interpolation", "mean", "std", "pixel_range"),
-    *("input", "transform", "channels"),
+    *("input", "transform", "channels", "source", "layout", "source_colour"),
 )
 """The options' names in the parsed arguments."""
 _UNIT, _BYTES = 1, 255
@@ -83,6 +84,23 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
         help="take all of these from the transform of published weights, such as torchvision:ResNet50_Weights.IMAGENET1K_V2",
     )
     images.add_argument(
+        "--source",
+        metavar="HxW",
+        help="the graph takes frames of a camera of this size, converts and resizes them itself, so that a GPU does that work "
+        "(default: the runtime resizes images on the processor)",
+    )
+    images.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="for --source: what a frame holds, which is independent of --channels: rgb, bgr (OpenCV's), gray, nv12 or yuyv "
+        "(default: bgr)",
+    )
+    images.add_argument(
+        "--source-colour",
+        choices=COLOURS,
+        help="for --layout nv12 and yuyv: the matrix, and -full for values from 0 to 255 (default: bt601, as OpenCV converts)",
+    )
+    images.add_argument(
         "--input",
         choices=("uint8", "float"),
         default="uint8",
@@ -134,8 +152,41 @@ def stated(arguments: argparse.Namespace) -> Stated:
         std=std,
         input=arguments.input,
         multiple=multiple,
+        source=_source(arguments, order, multiple),
         transform=arguments.transform,
     )
+
+
+def _source(arguments: argparse.Namespace, order: Order | None, multiple: int) -> Source | None:
+    """Return the frames that the graph is to take.
+
+    Raises:
+        OptionError: the options do not fit together.
+    """
+    if arguments.source is None:
+        for option, value in (("--layout", arguments.layout), ("--source-colour", arguments.source_colour)):
+            if value is not None:
+                raise OptionError(
+                    f"{option} {value} is of the frames that a graph takes and resizes itself: give their size with --source, such "
+                    "as --source 720x1280; without it, load(layout=) says what arrays hold"
+                )
+        return None
+    height, by, width = arguments.source.lower().partition("x")
+    if not (by and height.isdecimal() and width.isdecimal()):
+        raise OptionError(f"--source {arguments.source!r}: write HEIGHTxWIDTH of the camera's frames, such as 720x1280")
+    if multiple:
+        raise OptionError("--source with --dynamic-size: the graph resizes frames to one size; leave one of them out")
+    if arguments.input != "uint8":
+        raise OptionError(f"--source with --input {arguments.input}: frames are uint8; leave --input out")
+    if order is not None and count_of(order) not in (1, 3):
+        raise OptionError(
+            f"--source for a network of {count_of(order)} channels: frames have colours or gray; leave it out, and pass arrays of "
+            "the network's size"
+        )
+    try:
+        return Source(int(height), int(width), arguments.layout or "bgr", arguments.source_colour)
+    except OptionError as error:
+        raise OptionError(f"--source {arguments.source}: {error}") from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -102,6 +102,7 @@ def combine(stated: Stated, preset: Preset | None = None) -> tuple[Preprocessing
         multiple=stated.multiple,
         resize_to=values["resize_to"] or (),
         interpolation=values["interpolation"] or "bilinear",
+        source=stated.source,
     )
     notes = []
     if preset is not None:

@@ -20,6 +20,7 @@ from mtl_deploy.export.verification.expected import run_network
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, Manifest, open_bundle
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.images.seen import seen_pixels
 
 Quantizer = Callable[[Path, Manifest], Manifest]
 
@@ -82,7 +83,7 @@ def _trained(
         return None
     with progress.step("Looking at what the trained ranges are for") as say:
         try:
-            seen = held.see(network_input(images, signature.preprocessing))
+            seen = held.see(network_input(seen_pixels(images, signature.preprocessing), signature.preprocessing))
         except Exception as error:  # noqa: BLE001 - the network's own code runs here; ranges are found anew then
             say(f"the network does not run with its fake quantizers ({type(error).__name__}); ranges are found anew")
             return None

@@ -26,6 +26,7 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import TraceError
+from mtl_deploy.runtime.images.seen import seen_pixels
 
 from .truth import Truth
 
@@ -73,7 +74,8 @@ def bind(traced: TracedGraph, truth: Truth, options: Options, progress: Progress
         add_preprocessing(traced.model, preprocessing)
         add_decoding(traced.model, signature)
         passes.infer_shapes(traced.model)
-        shares = split.sharing(traced.model, (preprocessing.height, preprocessing.width))
+        size = (preprocessing.height, preprocessing.width) if preprocessing.source is None else None
+        shares = split.sharing(traced.model, size)
         say("; ".join(text for text in (shares.description, describe(tasks, signature.outputs)) if text))
     graphs = variants(traced.model, "fp32", signature, shares, traced.batch, separate=options.separate)
     samples = [(images, replace(expected, signature=signature)) for images, expected in truth.samples]
@@ -85,7 +87,7 @@ def _name_outputs(model: ir.Model, truth: Truth, options: Options) -> None:
     images, expected = truth.samples[0]
     fixed = model.graph.inputs[0].shape
     batch = fixed[0] if fixed is not None and isinstance(fixed[0], int) else EXACT
-    probe = network_input(images[:batch], truth.signature.preprocessing)
+    probe = network_input(seen_pixels(images[:batch], truth.signature.preprocessing), truth.signature.preprocessing)
     content = serialize(model)
     with running(content, options) as backend:
         given = [spec.name for spec in backend.outputs]

@@ -14,12 +14,13 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets
 from mtl_deploy.export.verification.reach import unseen_notes
 from mtl_deploy.export.verification.rows import require_passed
-from mtl_deploy.export.verification.stage import Stress, describe_stress, verify_graphs
+from mtl_deploy.export.verification.stage import Originals, Stress, describe_stress, verify_graphs
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
 
+from .ahead import Ahead
 from .outputs import Bound
 
 
@@ -42,13 +43,13 @@ class Verified:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def ask_for_stress(network: Network, bound: Bound, progress: Progress) -> Stress:
+def ask_for_stress(network: Network | Ahead, bound: Bound, progress: Progress) -> Stress:
     """Run PyTorch on images far from photographs. Graphs are run on them while they are loaded to be verified."""
     with progress.step("Running PyTorch on stress images, which decide nothing"):
         return Stress(network, bound.signature, bound.batch)
 
 
-def verify_fp32(bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
+def verify_fp32(bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
     """Check the FP32 graphs for the targets, and verify them.
 
     Raises:
@@ -61,7 +62,7 @@ def verify_fp32(bound: Bound, stress: Stress, options: Options, progress: Progre
     return Verified(bound.graphs, rows, artifacts, notes)
 
 
-def add_fp16(verified: Verified, bound: Bound, stress: Stress, options: Options, progress: Progress) -> Verified:
+def add_fp16(verified: Verified, bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
     """Type the graphs in FP16 and verify them, if FP16 is wanted; continue without it if it fails and was not asked for by name.
 
     Raises:
@@ -71,7 +72,8 @@ def add_fp16(verified: Verified, bound: Bound, stress: Stress, options: Options,
     if "fp16" not in options.precisions:
         return verified
     try:
-        half = HalfStage(bound.graphs, bound.samples, bound.shares, options, progress, stress).make()
+        originals = Originals(bound.graphs, verified.rows)
+        half = HalfStage(originals, bound.samples, bound.shares, options, progress, stress).make()
     except VerificationError as error:
         return replace(verified, left_out=leave_out("fp16", error, options))
     notes = list(dict.fromkeys([*verified.notes, *_check(half.graphs, options)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime, timezone
+import warnings
 from importlib.metadata import distributions
 from typing import Any
 
@@ -11,6 +11,8 @@ from mtl_deploy import __version__
 from mtl_deploy.export.network.checkpoint import Loaded
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.images import VerificationImages
+from mtl_deploy.runtime.errors import UncheckedWarning
+from mtl_deploy.runtime.files.dates import created
 
 _LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -26,7 +28,7 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
     """
     return {
         "checkpoint": {"file": options.checkpoint.name, "sha256": loaded.sha256, "seen": loaded.description},
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": created(),
         "mtl_deploy": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -45,6 +47,15 @@ def provenance(loaded: Loaded, options: Options, images: VerificationImages, not
         "verification_images": images.description,
         "notes": notes,
     }
+
+
+def without(options: Options) -> dict[str, Any]:
+    """Return what a quick export did not check or make, for the manifest, and warn of it; nothing for a usual one."""
+    if not options.unchecked:
+        return {}
+    text = f"a quick export, for development: {'; '.join(options.unchecked)}; export again without --quick before it is used"
+    warnings.warn(text, UncheckedWarning, stacklevel=2)
+    return {"unchecked": list(options.unchecked)}
 
 
 def _versions() -> dict[str, str]:

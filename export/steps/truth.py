@@ -26,6 +26,8 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import MtlWarning
 
+from .ahead import Ahead
+
 _GRAPH_FLOAT32 = (
     "the given graph does not run in float64 (ONNX Runtime has no such convolutions, and ONNX's reference evaluator does not know "
     "an operator in it, reads one otherwise than ONNX Runtime does, or takes longer than a minute for an image), so its own "
@@ -67,7 +69,9 @@ def few(images: int) -> str:
     return f"verified on {images} images only: they show less of what the network can give than {SAMPLES} or more"
 
 
-def ask_pytorch(network: Network, batch: int | None, options: Options, progress: Progress) -> Truth:
+def ask_pytorch(
+    network: Network, batch: int | None, options: Options, progress: Progress, forward: Network | Ahead | None = None
+) -> Truth:
     """Run PyTorch on the images of verification, in float32 and, where it can, in float64.
 
     Args:
@@ -75,24 +79,27 @@ def ask_pytorch(network: Network, batch: int | None, options: Options, progress:
         batch: the only batch that its graph takes; None if it takes any.
         options: what was asked for.
         progress: shows what is being done.
+        forward: the same network, which may know its answers already.
 
     Raises:
         MtlError: there are too few images, or the network fails on them.
     """
     preprocessing = network.preprocessing
     with progress.step("Reading images for verification") as say:
-        images = verification_images(options, preprocessing, batch)
+        known = forward.images(batch) if isinstance(forward, Ahead) else None
+        images = known or verification_images(options, preprocessing, batch)
         say(images.description)
-    if len(images.array) < SAMPLES:
+    if len(images.array) < SAMPLES and not options.quick:
         warnings.warn(few(len(images.array)), MtlWarning, stacklevel=2)
     signature = Signature(network.tasks, preprocessing, options.outputs)
     with progress.step(f"Running {network.runner} on {len(images.array)} images") as say:
-        samples = [(images.array, run_network(network, signature, images.array, batch))]
+        forward = forward or network
+        samples = [(images.array, run_network(forward, signature, images.array, batch))]
         exact = bool(samples[0][1].exact)
         say("float64 is the truth" if exact else "float32 is the truth: it does not run in float64")
         if preprocessing.multiple:
             others = images_of_another_size(preprocessing, batch)
-            samples.append((others, run_network(network, signature, others, batch)))
+            samples.append((others, run_network(forward, signature, others, batch)))
     note = _FLOAT32 if network.loaded.given is None else _GRAPH_FLOAT32
     return Truth(signature, images, samples, note)
 

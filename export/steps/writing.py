@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtl_deploy.calibration.split.stage import Cut
 from mtl_deploy.export.engines.bundle_engines import Builder
 from mtl_deploy.export.engines.stage import add_engines
 from mtl_deploy.export.graph.variants import GraphVariant
 from mtl_deploy.export.options.export import Options
-from mtl_deploy.export.targets.check import check_targets
+from mtl_deploy.export.targets.check import check_targets, read_by
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.bundle.writing import Claim, write_file, write_manifest
 from mtl_deploy.runtime.console.command import Progress
@@ -27,6 +28,7 @@ class Writer:
     Attributes:
         manifest: with the graphs.
         graphs: as they were verified, in the manifest's order.
+        cuts: the graphs in parts, if that was asked for.
         reference: the file's bytes.
         quantize: adds INT8 graphs; None if they were not asked for.
         builder: builds engines; or the reason why there is none, empty if no engines were asked for.
@@ -37,6 +39,7 @@ class Writer:
 
     manifest: Manifest
     graphs: Sequence[GraphVariant]
+    cuts: Sequence[Cut]
     reference: bytes
     quantize: Quantizer | None
     builder: Builder | str
@@ -52,7 +55,7 @@ class Writer:
         """
         with claim.writing() as folder:
             self._write_graphs(folder)
-            manifest = self._quantized(folder, self.manifest)
+            manifest = self._told(self._quantized(folder, self.manifest))
             manifest = self._built(folder, manifest)
             write_manifest(folder, manifest)
             if self.signer is not None:
@@ -66,6 +69,8 @@ class Writer:
                 if graph.artifact(content) != artifact:
                     raise WorkError(f"{graph.path} is not the file that was verified; please report this")
                 write_file(folder, graph.path, content)
+            for cut in self.cuts:
+                cut.write(folder)
             write_file(folder, str(self.manifest.reference["path"]), self.reference)
 
     def _quantized(self, folder: Path, manifest: Manifest) -> Manifest:
@@ -80,6 +85,12 @@ class Writer:
         made = [artifact for artifact in manifest.artifacts if artifact.precision == "int8"]
         check_targets(made, Bundle(folder, manifest).read, self.options.targets)
         return manifest
+
+    def _told(self, manifest: Manifest) -> Manifest:
+        """Record which targets read the graphs."""
+        graphs = [artifact for artifact in manifest.artifacts if artifact.backend == "onnxruntime"]
+        checked = read_by(self.options.targets, graphs)
+        return replace(manifest, provenance=manifest.provenance | ({"targets": checked} if checked else {}))
 
     def _built(self, folder: Path, manifest: Manifest) -> Manifest:
         """Add the engines, or a note why there are none."""

@@ -1,17 +1,15 @@
 """Whether the TensorRT of a target reads a graph, checked before a build: opset, operators and their forms, element types.
 
-The table is also in docs/targets.md, with its sources. Nothing here needs onnx or TensorRT.
+docs/targets.md has the sources. Nothing here needs onnx or TensorRT.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mtl_deploy.export.graph.opset import HIGHEST
-from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.onnx_format.graph import ELEMENT_TYPES, OnnxGraph, OnnxNode, OnnxTensor, read_graph
 
 from .operators import (
@@ -22,28 +20,16 @@ from .operators import (
     RESTRICTIONS,
     TYPES_SINCE,
     Use,
-    Version,
     quantized_type,
 )
+from .table import TARGETS, Target, find_target
+
+INT8_OPSET = "mtl-calibrate BUNDLE --calibration-data PHOTOS/ --opset 17"
+"""What makes INT8 graphs that TensorRT 8.6 reads."""
+
+__all__ = ["INT8_OPSET", "TARGETS", "Finding", "Target", "check", "find_target"]
 
 _INT32 = 2**31
-
-
-@dataclass(frozen=True)
-class Target:
-    """The software of a device, or a release of a library."""
-
-    name: str
-    library: Literal["tensorrt", "tensorrt-rtx"]
-    version: str
-    opset: int  # the highest that the library is documented to read
-    gpu: str = ""  # devices, with their compute capability
-    rules: Version = (0, 0)  # the TensorRT version whose operators and types it reads
-
-    @property
-    def title(self) -> str:
-        """The library's name and version, for people."""
-        return f"{'TensorRT' if self.library == 'tensorrt' else 'TensorRT-RTX'} {self.version}"
 
 
 @dataclass(frozen=True)
@@ -60,44 +46,6 @@ class Finding:
     def __str__(self) -> str:
         note = "note: " if self.level == "note" else ""
         return f"{self.target}: {self.graph}: {note}{self.subject}: {self.problem}; {self.remedy}"
-
-
-def _tensorrt(name: str, version: str, opset: int, gpu: str = "") -> Target:
-    major, minor = version.split(".")[:2]
-    return Target(name, "tensorrt", version, opset, gpu, (int(major), int(minor)))
-
-
-_OPSETS = {"8.5": 17, "8.6": 17}
-_OPSETS |= {f"10.{minor}": 20 if minor < 14 else 24 for minor in range(17)}
-_OPSETS |= {"11.0": 24, "11.1": 24, "11.2": 24, "11.3": 24, "11.4": 24, "11.5": 25}
-
-#: All targets by name.
-TARGETS: Mapping[str, Target] = {
-    target.name: target
-    for target in (
-        _tensorrt("jetpack-5.1", "8.5.2", 17, "Orin 8.7, Xavier 7.2"),
-        _tensorrt("jetpack-6.0", "8.6.2", 17, "Orin 8.7"),
-        _tensorrt("jetpack-6.1", "10.3", 20, "Orin 8.7"),
-        _tensorrt("jetpack-6.2", "10.3", 20, "Orin 8.7"),
-        _tensorrt("jetpack-7.0", "10.13", 20, "Thor 11.0"),
-        _tensorrt("jetpack-7.1", "10.13", 20, "Thor 11.0"),
-        *(_tensorrt(f"tensorrt-{version}", version, opset) for version, opset in _OPSETS.items()),
-        Target("tensorrt-rtx-1.7", "tensorrt-rtx", "1.7", 24, rules=(11, 2)),
-    )
-}
-
-
-def find_target(name: str) -> Target:
-    """Return the target of that name.
-
-    Raises:
-        OptionError: there is none; the message lists those that are known.
-    """
-    if name in TARGETS:
-        return TARGETS[name]
-    near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise OptionError(f"no target is called {name!r}; {hint}the targets are {', '.join(TARGETS)}")
 
 
 def check(content: bytes, target: Target, graph: str) -> list[Finding]:
@@ -155,7 +103,10 @@ class _Linter:
         if nodes:
             more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
             problem += f", and {nodes[0]}{more} has a definition of opset {changed[nodes[0].op_type]} or later"
-        yield self._finding(f"opset {has}", problem, f"export again with --opset {min(reads, HIGHEST)}")
+        remedy = f"export again with --opset {min(reads, HIGHEST)}"
+        if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in self.model.all_nodes()):
+            remedy = f"make the INT8 graphs for it: {INT8_OPSET}, or mtl-export with --calibration-data and --opset 17"
+        yield self._finding(f"opset {has}", problem, remedy)
 
     def _uses(
         self, graph: OnnxGraph, outer: Mapping[str, OnnxTensor | None], outer_ranks: Mapping[str, int]

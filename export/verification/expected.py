@@ -23,6 +23,7 @@ from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.runtime.bundle.activation import log_odds
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.images.seen import seen_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Outputs = npt.NDArray[Any]
 Forward = Callable[["torch.Tensor"], Mapping[str, "torch.Tensor"]]
 
-BATCH = 8
+BATCH = 4  # images at a time
 _IN_MEMORY = 256 << 20  # bytes of a task's outputs; larger ones are in a temporary file, which the system pages
 
 
@@ -109,7 +110,7 @@ def run_network(
             ``in_float64``, that is the same network in double precision, and ``exact_images`` the number of images to run it on
             if that is not :data:`EXACT`.
         signature: of the deployed graph.
-        images: ``(N, H, W, C) uint8``.
+        images: ``(N, H, W, C) uint8``; of frames, the network gets what the runtime makes of them on a processor.
         batch: the only batch size that the network takes; None if it takes any.
         exactly: whether to run it in float64 at all.
     """
@@ -133,6 +134,16 @@ def run_network(
     return Expected(signature, raw, exact, known, refine, parts=parts)
 
 
+def at_once(signature: Signature, batch: int | None) -> int:
+    """Return how many images the network is asked for at a time.
+
+    Args:
+        signature: of the deployed graph.
+        batch: the only batch size that the network takes; None if it takes any.
+    """
+    return batch or images_at_once(None, signature, BATCH)
+
+
 def _answers(
     forward: Forward,
     signature: Signature,
@@ -144,10 +155,11 @@ def _answers(
     import torch
 
     raw: dict[str, Outputs] = {}
-    size = batch or images_at_once(None, signature, BATCH)
+    size = at_once(signature, batch)
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            tensor = network_input(images[start : start + size], signature.preprocessing, double=dtype is np.float64)
+            pixels = seen_pixels(np.asarray(images[start : start + size]), signature.preprocessing)
+            tensor = network_input(pixels, signature.preprocessing, double=dtype is np.float64)
             found = forward(tensor)
             if parts is not None and not parts:
                 parts |= {name: value.numpy().copy() for name, value in found.items() if "#" in name}

@@ -8,9 +8,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from mtl_deploy.calibration.data.images import load_images
+from mtl_deploy.calibration.data.images import generated_images, load_images
 from mtl_deploy.calibration.data.natural import natural_images
-from mtl_deploy.calibration.data.synthetic import synthetic_images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Signature
@@ -28,7 +27,7 @@ class VerificationImages:
     """Images at the network's size.
 
     Attributes:
-        array: ``(N, H, W, C) uint8``, RGB where C is 3.
+        array: ``(N, H, W, C) uint8``, RGB where C is 3; frames where the graph takes these.
         source: ``images`` or ``generated``.
         description: where they come from, for people.
     """
@@ -53,9 +52,7 @@ def verification_images(options: Options, preprocessing: Preprocessing, batch: i
     samples = options.samples if batch is None else -(-options.samples // batch) * batch
     if options.images is None:
         return VerificationImages(
-            natural_images(
-                samples, preprocessing.height, preprocessing.width, seed=_SEED, channels=preprocessing.channel_count
-            ),
+            generated_images(samples, preprocessing, seed=_SEED),
             "generated",
             f"{samples} generated images with the statistics of photographs; --images DIR verifies on real ones",
         )
@@ -77,9 +74,7 @@ def stress_images(preprocessing: Preprocessing, batch: int | None) -> npt.NDArra
         batch: the only batch that the network takes; None if it takes any.
     """
     count = _STRESS if batch is None else -(-_STRESS // batch) * batch
-    return synthetic_images(
-        count, preprocessing.height, preprocessing.width, seed=_OTHER_SEED, channels=preprocessing.channel_count
-    )
+    return generated_images(count, preprocessing, seed=_OTHER_SEED, stress=True)
 
 
 def images_of_another_size(preprocessing: Preprocessing, batch: int | None) -> npt.NDArray[np.uint8]:
@@ -109,10 +104,8 @@ def reference_images(signature: Signature, batch: int | None) -> npt.NDArray[np.
         batch: the only batch that the network takes; None if it takes any.
     """
     preprocessing = signature.preprocessing
-    size = preprocessing.channel_count * preprocessing.height * preprocessing.width
+    size = prod(preprocessing.image_shape)
     size += sum(prod(signature.sample_shape(t.name)) * signature.dtype(t.name).itemsize for t in signature.tasks)
     count = min(REFERENCES, max(_FEWEST, _REFERENCE_BYTES // size))
     count = count if batch is None else -(-count // batch) * batch
-    return natural_images(
-        count, preprocessing.height, preprocessing.width, seed=_SEED, channels=preprocessing.channel_count
-    )
+    return generated_images(count, preprocessing, seed=_SEED)

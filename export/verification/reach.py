@@ -18,6 +18,7 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.images.seen import seen_pixels
 
 if TYPE_CHECKING:
     pass
@@ -91,7 +92,8 @@ def unreached(
     kernels = {name.removeprefix("network."): kernel for name, kernel in chosen.named_parameters() if kernel.ndim > 1}
     if not kernels:  # a graph, which cannot be differentiated
         return []
-    tensor = network_input(images[:_IMAGES], network.preprocessing, double=double)
+    seen = seen_pixels(images[:_IMAGES], network.preprocessing)
+    tensor = network_input(seen, network.preprocessing, double=double)
     signs = torch.Generator().manual_seed(0)
     effects = dict.fromkeys(kernels, 0.0)
     try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtl_deploy.calibration.graph.file import without_weights
 from mtl_deploy.export.graph.variants import GraphVariant, require_valid
 from mtl_deploy.export.network.inputs import Images
-from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.tolerances import GRAPHS, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
@@ -20,9 +20,10 @@ from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
-from .expected import EXACT, Expected, run_network
+from .expected import EXACT, Expected, Forward, run_network
 from .images import stress_images
 from .parts import GraphParts
+from .same import same_but_for_types
 from .verify import judge, verify, with_logits
 
 if TYPE_CHECKING:
@@ -34,26 +35,41 @@ if TYPE_CHECKING:
 Samples = Sequence[tuple[Images, Expected]]
 
 
+@dataclass(frozen=True)
+class Originals:
+    """What FP16 graphs are made from.
+
+    Attributes:
+        graphs: the FP32 graphs, the shared one first.
+        rows: of their verification, which they passed.
+    """
+
+    graphs: Sequence[GraphVariant]
+    rows: Sequence[Row] = ()
+
+
 def verify_graphs(
     graphs: Sequence[GraphVariant],
     samples: Samples,
     options: Options,
     progress: Progress,
-    originals: Sequence[GraphVariant] = (),
+    originals: Originals | None = None,
     stress: Stress | None = None,
+    rounded: Collection[str] = (),
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
     A separate model whose file is a part of the shared graph's, node for node, is run on the first images only, in float32, and its
-    rows have the figures of the shared graph.
+    rows have the figures of the shared graph. An FP16 graph that is its FP32 graph but for types is not run in float32 again.
 
     Args:
         graphs: of one precision, the shared one first.
         samples: images with what PyTorch gave for them. The first FP32 graph leaves its errors there, as ``noise``.
         options: tolerances and threads.
         progress: shows what is being done.
-        originals: for FP16 graphs: the FP32 graphs that they were made from.
+        originals: for FP16 graphs: what they were made from.
         stress: is shown the shared graph too, while it is loaded.
+        rounded: names of the weights of FP16 graphs that were rounded up or down, not to nearest.
 
     Returns:
         One row per graph and task, and the manifest's entries. The last rows may not have passed.
@@ -68,12 +84,12 @@ def verify_graphs(
             artifacts.append(graph.artifact(content))
             found = None
             if graph.role == "separate" and whole is not None and whole.holds(content):
-                found = _verify_part(graph, content, rows, samples, options, originals)
+                found = _verify_part(graph, content, rows, samples, options, originals, rounded)
             if found is None:
                 found = _verify(graph, content, samples, options, stress)
                 if graph.precision == "fp16":
-                    checked = _structure(graph, content, samples, options, originals)
-                    found = [replace(row, structure_excess=own.excess) for row, own in zip(found, checked, strict=True)]
+                    checked = _structure(graph, content, samples, options, originals, rounded)
+                    found = [replace(row, structure_excess=checked[row.task].excess) for row in found]
             if graph.role == "shared" and len(graphs) > 1:
                 whole = GraphParts(content)
             worst = max(found, key=_share_of_allowed)
@@ -119,46 +135,70 @@ def _verify_part(
     rows: Sequence[Row],
     samples: Samples,
     options: Options,
-    originals: Sequence[GraphVariant],
+    originals: Originals | None,
+    rounded: Collection[str],
 ) -> list[Row] | None:
     """Run a part of a verified graph on a few images, in float32, and return the whole's rows for it; None if it does not match."""
-    if graph.precision == "fp16":
-        found = _structure(graph, content, samples, options, originals)
+    half = graph.precision == "fp16"
+    if half:
+        found = _structure(graph, content, samples, options, originals, rounded)
     else:
-        found = _on_few(graph, content, samples, options)
-    if not all(row.passed for row in found):
+        found = {row.task: row for row in _on_few(graph, content, samples, options)}
+    if not all(row.passed for row in found.values()):
         return None
     of = {row.task: row for row in rows if row.artifact == f"{graph.precision}.onnx"}
-    half = graph.precision == "fp16"
     return [
         replace(
-            of[own.task],
+            of[task],
             artifact=graph.path,
-            cut_from=of[own.task].artifact,
+            cut_from=of[task].artifact,
             structure_excess=own.excess if half else None,
         )
-        for own in found
+        for task, own in found.items()
     ]
 
 
 def _structure(
-    graph: GraphVariant, content: bytes, samples: Samples, options: Options, originals: Sequence[GraphVariant]
-) -> list[Row]:
-    """Compute an FP16 graph in float32, with the weights that it was made from: it must do as well as an FP32 graph.
+    graph: GraphVariant,
+    content: bytes,
+    samples: Samples,
+    options: Options,
+    originals: Originals | None,
+    rounded: Collection[str],
+) -> dict[str, Row]:
+    """Judge an FP16 graph without its rounding, in float32 and with the weights that it was made from.
+
+    If it is the FP32 graph that it was made from but for types, it has that graph's rows. Otherwise it is run in float32, and must
+    do as well as an FP32 graph.
+
+    Returns:
+        Rows by task.
 
     Raises:
         VerificationError: a weight is not the FP32 graph's, rounded.
     """
     import onnx
 
-    from mtl_deploy.calibration.fp16.emulate import widen_half
+    from mtl_deploy.calibration.fp16.emulate import original_name, require_rounded, widen_half
 
-    original = next(one for one in originals if one.signature.tasks == graph.signature.tasks)
+    assert originals is not None  # FP16 graphs come with them
+    original = next(one for one in originals.graphs if one.signature.tasks == graph.signature.tasks)
+    weights = _weights(original.model)
+    proto = onnx.load_from_string(content)
     try:
-        widened = widen_half(onnx.load_from_string(content), _weights(original.model))
+        require_rounded(proto, weights, rounded)
     except VerificationError as error:
         raise VerificationError(f"{graph.path}: {error}") from error
-    return _on_few(graph, widened.SerializeToString(), samples, options)
+    known = {row.task: row for row in originals.rows if row.artifact == original.path}
+
+    def called(name: str) -> str | None:
+        own = original_name(name, weights)
+        return own if own in weights else None
+
+    if known and same_but_for_types(proto, without_weights(original.model), called):
+        return known
+    widened = widen_half(proto, weights, rounded).SerializeToString()
+    return {row.task: row for row in _on_few(graph, widened, samples, options)}
 
 
 def _on_few(graph: GraphVariant, content: bytes, samples: Samples, options: Options) -> list[Row]:
@@ -183,7 +223,7 @@ class Stress:
         batch: the only batch that they take; None if they take any.
     """
 
-    def __init__(self, network: Network, signature: Signature, batch: int | None) -> None:
+    def __init__(self, network: Forward, signature: Signature, batch: int | None) -> None:
         images = stress_images(signature.preprocessing, batch)
         self._samples = [(images, run_network(network, signature, images, batch, exactly=False))]
         self._found: dict[str, list[Row]] = {}

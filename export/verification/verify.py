@@ -141,7 +141,7 @@ def _run(backend: Backend, images: Images, signature: Signature, names: Sequence
         return backend.run({INPUT_NAME: graph_input(images, preprocessing)}, names)
     except RunError as error:
         height, width = images.shape[1:3]
-        if (height, width) == (preprocessing.height, preprocessing.width):
+        if preprocessing.source is not None or (height, width) == (preprocessing.height, preprocessing.width):
             raise
         raise VerificationError(
             f"the graph does not take images of {height}x{width}, beside the default size of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,20 @@ def check_specs(backend: Backend, signature: Signature, where: str) -> None:
 def _check_input(spec: TensorSpec, preprocessing: Preprocessing, where: str) -> None:
     uint8 = preprocessing.input == "uint8"
     dtype = np.dtype(np.uint8 if uint8 else np.float32)
-    free = bool(preprocessing.multiple)
-    channels = preprocessing.channel_count
-    sides = (None, None) if free else (preprocessing.height, preprocessing.width)
-    _check_spec(spec, dtype, (None, *sides, channels) if uint8 else (None, channels, *sides), where)
+    shape: tuple[int | None, ...] = preprocessing.input_shape
+    if preprocessing.multiple:
+        channels = preprocessing.channel_count
+        shape = (None, None, channels) if uint8 else (channels, None, None)
+    _check_spec(spec, dtype, (None, *shape), where)
     batch = spec.shape[0] or 1
-    if (
-        not 1 <= batch <= MOST_BATCH
-        or batch * preprocessing.height * preprocessing.width * channels * dtype.itemsize > _MOST_INPUT
-    ):
+    if not 1 <= batch <= MOST_BATCH or batch * prod(preprocessing.input_shape) * dtype.itemsize > _MOST_INPUT:
+        size = (
+            f"{preprocessing.height}x{preprocessing.width}"
+            if preprocessing.source is None
+            else preprocessing.source.size
+        )
         raise BundleError(
-            f"{where}: takes batches of {batch} images of {preprocessing.height}x{preprocessing.width}, more than "
-            f"{_MOST_INPUT >> 20} MiB; export it for smaller batches"
+            f"{where}: takes batches of {batch} images of {size}, more than {_MOST_INPUT >> 20} MiB; export it for smaller batches"
         )
 
 

@@ -9,15 +9,18 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.runtime.console.mistaken import no_bundle
 from mtl_deploy.runtime.errors import BundleError, IntegrityError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes, shown
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
+from .artifact import Artifact as Artifact
+from .artifact import Part as Part
 from .schema import MANIFEST as MANIFEST_SCHEMA
 from .signature import Signature
 from .tasks import Task
@@ -26,44 +29,12 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SIGNATURE_FILE = f"{MANIFEST}.sig"
 UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
-FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (in_place.py)
+FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (replacing/in_place.py)
 SUFFIX = ".mtl"
+PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")
+"""Of artifacts, in the order of tables: ``int8`` is TensorRT's style, ``int8-cpu`` the one that processors run fastest."""
+_DEEPEST = 3  # folders from a file to its bundle's
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One runnable file of a bundle.
-
-    Attributes:
-        path: relative to the bundle, with ``/``; never leaves it.
-        role: ``shared`` (all tasks, one backbone) or ``separate`` (one task, a backbone of its own).
-        tasks: names of the tasks it serves, in the order of its outputs.
-        precision: ``fp32``, ``fp16``, ``int8`` (in TensorRT's style) or ``int8-cpu`` (in the style that processors run fastest).
-        backend: ``onnxruntime`` (a graph) or ``tensorrt`` (an engine).
-        batch_min: smallest batch that it takes.
-        batch_max: largest batch that it takes; None where there is no bound.
-        opset: the ONNX opset of a graph; None for an engine.
-        sha256: of the file, hexadecimal.
-        size_bytes: of the file.
-        parameters: number of weights and biases.
-        multiply_adds: multiply-adds of one image.
-        details: what else is known (an engine's library, version and GPU; tensors that an FP16 graph keeps in FP32).
-    """
-
-    path: str
-    role: str
-    tasks: tuple[str, ...]
-    precision: str
-    backend: str
-    batch_min: int
-    batch_max: int | None
-    opset: int | None
-    sha256: str
-    size_bytes: int
-    parameters: int
-    multiply_adds: int
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +44,9 @@ class Manifest:
     Attributes:
         name: the deployment's name, the folder's without ``.mtl``.
         signature: tasks, preprocessing and form of the outputs, common to all artifacts.
-        artifacts: every runnable file.
+        artifacts: every file that runs by itself.
+        parts: the files of networks that are cut into parts, precision by precision and backend by backend, each after those whose
+            outputs it takes; empty where the bundle was not split.
         sharing: copies of the backbone found in the network, multiply-adds and parameters of the network, the shared graph,
             the backbone, each head and each separate model, and the ideal ratio of separate to shared work.
         verification: one row per artifact and task: errors against the PyTorch network.
@@ -94,11 +67,22 @@ class Manifest:
     reference: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def files(self) -> tuple[Artifact, ...]:
+        """Every runnable file: artifacts and parts."""
+        return (*self.artifacts, *self.parts)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks, in the order of the network's outputs."""
         return self.signature.tasks
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What a quick export (``mtl-export --quick``) neither checked nor made; empty for every other bundle."""
+        return tuple(self.provenance.get("unchecked", ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``manifest.json``."""
@@ -106,13 +90,14 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "signature": self.signature.to_dict(),
-            "artifacts": [asdict(artifact) | {"tasks": list(artifact.tasks)} for artifact in self.artifacts],
+            "artifacts": [artifact.to_dict() for artifact in self.artifacts],
             "sharing": self.sharing,
             "verification": list(self.verification),
             "provenance": self.provenance,
             "reference": self.reference,
             "calibration": self.calibration,
             "accuracy": self.accuracy,
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -133,11 +118,7 @@ class Manifest:
             raise BundleError(
                 f"{where}: malformed manifest: {error}; copy the bundle again, or export again"
             ) from error
-        known = Artifact.__dataclass_fields__
-        artifacts = tuple(
-            Artifact(**{key: value for key, value in item.items() if key in known} | {"tasks": tuple(item["tasks"])})
-            for item in data["artifacts"]
-        )
+        artifacts = tuple(Artifact.from_dict(item) for item in data["artifacts"])
         manifest = cls(
             name=data["name"],
             signature=Signature.from_dict(data["signature"], f"{where}: signature"),
@@ -148,11 +129,16 @@ class Manifest:
             reference=dict(data.get("reference", {})),
             calibration=dict(data.get("calibration", {})),
             accuracy=dict(data.get("accuracy", {})),
+            parts=tuple(Part.from_dict(item) for item in data.get("parts", ())),
         )
         others = [record["path"] for record in (manifest.reference, manifest.calibration) if "path" in record]
-        for path in [*(artifact.path for artifact in artifacts), *others]:
+        for path in [*(artifact.path for artifact in manifest.files), *others]:
             _check_inside(path, where)
-        for artifact in artifacts:
+        for part in manifest.parts:
+            for border in (*part.inputs, *part.outputs):
+                if len(border.one) != len(border.more):
+                    raise BundleError(f"{where}: {part.path}: {border.name!r} is of no shape; export again")
+        for artifact in manifest.files:
             if artifact.batch_max is not None and artifact.batch_max < artifact.batch_min:
                 raise BundleError(
                     f"{where}: {artifact.path} takes batches from {artifact.batch_min} to {artifact.batch_max}, which is no range; "
@@ -226,9 +212,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     try:
         data = parse_json(_content_of(folder))
     except FileNotFoundError as error:
-        raise BundleError(f"{folder}: not a bundle (no {MANIFEST} in it); make one with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except NotADirectoryError as error:
-        raise BundleError(f"{folder}: a file, not a bundle folder; make a bundle with mtl-export") from error
+        raise BundleError(no_bundle(folder)) from error
     except OSError as error:
         raise BundleError(f"{file}: {describe(error)}") from error
     except DocumentError as error:
@@ -264,7 +250,7 @@ def _state(file: Path) -> tuple[int, ...] | None:
 def manifest_state(path: str | os.PathLike[str]) -> tuple[tuple[int, ...] | None, ...]:
     """Return a value that changes when the bundle at a path, or around it, is replaced: which files its folder and manifest are."""
     file = Path(path)
-    folders = [file, *list(file.parents)[:2]]
+    folders = [file, *list(file.parents)[:_DEEPEST]]
     return tuple(_state(place) for folder in folders for place in (folder, folder / MANIFEST))
 
 
@@ -275,10 +261,10 @@ def find_bundle(artifact: str | os.PathLike[str]) -> tuple[Bundle, Artifact] | N
         BundleError: it lies in a bundle whose manifest cannot be used.
     """
     file = Path(artifact).resolve()
-    for folder in list(file.parents)[:2]:  # the bundle itself, or its separate/
+    for folder in list(file.parents)[:_DEEPEST]:  # the bundle itself, its separate/, or its split/fp32/
         if (folder / MANIFEST).is_file():
             bundle = open_bundle(folder)
-            for entry in bundle.manifest.artifacts:
+            for entry in bundle.manifest.files:
                 if (folder / entry.path).resolve() == file:
                     return bundle, entry
     return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from mtl_deploy.runtime.errors import OptionError
 
 from .schema import MOST_CHANNELS
+from .source import Source
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,6 +53,8 @@ class Preprocessing:
         channels: what the network was trained on: ``rgb``, ``bgr`` (images are RGB all the same: the graph, or for ``float`` the
             runtime, swaps them), ``gray``, or the number of other channels. None: by the length of ``mean``: ``gray`` for 1,
             ``rgb`` for 3, else the number.
+        source: None: the graph takes images of the network's size. Otherwise it takes these frames of a camera, and converts,
+            resizes, and crops or letterboxes them itself.
     """
 
     height: int = 224
@@ -64,6 +67,7 @@ class Preprocessing:
     resize_to: tuple[int, ...] = ()
     interpolation: Interpolation = "bilinear"
     channels: Order | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -71,7 +75,8 @@ class Preprocessing:
         Raises:
             OptionError: a size or a standard deviation is not positive, mean or std has another number of values than there are
                 channels, they are for pixel values from 0 to 255, the default size is not a multiple of ``multiple``, or a crop has
-                no size to resize to, or free sizes.
+                no size to resize to, or free sizes; or a graph that takes frames has free sizes, a float input, or neither colours
+                nor gray.
         """
         if self.height < 1 or self.width < 1:
             raise OptionError(f"image size {self.height}x{self.width}: both must be at least 1")
@@ -105,6 +110,24 @@ class Preprocessing:
             raise OptionError(
                 f"image size {self.height}x{self.width}: with free sizes, both must be multiples of {self.multiple}"
             )
+        self._check_source()
+
+    def _check_source(self) -> None:
+        if self.source is None:
+            return
+        if self.multiple:
+            raise OptionError(
+                "a source with free sizes: the graph resizes frames to one size; leave the free sizes out, or the source"
+            )
+        if self.input != "uint8":
+            raise OptionError(
+                f"a source with input {self.input!r}: frames are uint8; use that, or leave the source out"
+            )
+        if self.channel_count not in (1, 3):
+            raise OptionError(
+                f"a source for a network of {self.channel_count} channels: frames have colours or gray, so it must take rgb, bgr "
+                "or gray"
+            )
 
     def _check_crop(self) -> None:
         if self.fit != "crop":
@@ -133,6 +156,21 @@ class Preprocessing:
     def channel_count(self) -> int:
         """The number of channels of an image."""
         return len(self.mean)
+
+    @property
+    def seen(self) -> Preprocessing:
+        """The same without a source: how an image of any size is brought to what the network sees."""
+        return self if self.source is None else replace(self, source=None)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image as it is kept, ``uint8``: ``(height, width, C)`` of the network's size, or a frame's."""
+        return (self.height, self.width, self.channel_count) if self.source is None else self.source.shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image as the graph takes it; planes where :attr:`input` is ``float``."""
+        return (self.channel_count, self.height, self.width) if self.input == "float" else self.image_shape
 
     @property
     def colours(self) -> str:
@@ -165,13 +203,13 @@ class Preprocessing:
             "fit": self.fit,
             "multiple": self.multiple,
             "resize_to": list(self.resize_to),
-        }
+        } | ({} if self.source is None else {"source": self.source.to_dict()})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocessing:
         """Read :meth:`to_dict`'s result back; KeyError, TypeError or ValueError where it is malformed.
 
-        Records of earlier releases have no ``fit``, ``multiple``, ``resize_to`` or ``channels``: the defaults are meant.
+        Earlier releases wrote no ``fit``, ``multiple``, ``resize_to``, ``channels`` or ``source``: the defaults are meant.
         """
         return cls(
             height=int(data["height"]),
@@ -184,6 +222,7 @@ class Preprocessing:
             resize_to=tuple(int(value) for value in data.get("resize_to", ())),
             interpolation=data.get("resize", "bilinear"),
             channels=data.get("channels"),
+            source=None if data.get("source") is None else Source.from_dict(data["source"]),
         )
 
 

@@ -32,7 +32,7 @@ class Reference:
     """The images and outputs that engines are verified with.
 
     Attributes:
-        images: ``(N, H, W, C) uint8``, RGB where C is 3.
+        images: ``(N, H, W, C) uint8``, RGB where C is 3; frames of a camera where the graphs take these.
         outputs: PyTorch's, by task, in the graphs' form.
         int8: the INT8 graph's own, by task; empty where there is no such graph.
         margins: how sure the network is of each pixel, ``(N, H, W) float16``, by task: for class indices, by how many logits the
@@ -120,10 +120,10 @@ def read(bundle: Bundle) -> Reference | None:
 
 def _check_images(arrays: Mapping[str, npt.NDArray[Any]], signature: Signature) -> None:
     images, of = arrays.get("images"), signature.preprocessing
-    shape = (of.height, of.width, of.channel_count)
+    shape = of.image_shape
     if images is None:
         raise DocumentError("no array 'images'")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise DocumentError(
             f"images are {images.dtype} {images.shape}; expected uint8 (N, {', '.join(map(str, shape))})"
         )

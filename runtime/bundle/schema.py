@@ -18,6 +18,8 @@ MOST_CHANNELS = 1 << 10
 MOST_BATCH = 1 << 16
 MOST_SIZE = 1 << 24
 """Values per sample."""
+MOST_LENGTH = 1 << 40
+"""A tensor's size along one dimension is less."""
 MOST_OUTPUTS = 256
 """Outputs of the network that make up one task's."""
 
@@ -102,6 +104,15 @@ PREPROCESSING: Schema = _object(
         "description": "RGB, BGR, gray or the number of other channels",
         "anyOf": [{"enum": ["RGB", "BGR", "gray", "rgb", "bgr"]}, _whole(1, MOST_CHANNELS)],
     },
+    source=_nullable(
+        _object(
+            "height width layout",
+            height=_whole(1, MOST_SIDE),
+            width=_whole(1, MOST_SIDE),
+            layout=_TEXT,
+            colour=_nullable(_TEXT),
+        )
+    ),
 )
 
 SIGNATURE: Schema = _object(
@@ -141,19 +152,36 @@ _DETAILS: Schema = _object(
     image_size=_nullable(_list(_whole(1, MOST_SIDE), minItems=2, maxItems=2)),
     warnings=_list(_TEXT),
 )
-_ARTIFACT: Schema = _object(
-    "path role tasks precision backend batch_min batch_max opset sha256 size_bytes parameters multiply_adds",
+_RUNNABLE = "path role tasks precision backend batch_min batch_max opset sha256 size_bytes parameters multiply_adds"
+_RUNNABLE_FIELDS: dict[str, Schema] = {
     **_FILE,
-    role=_TEXT,
-    tasks=_list(_TEXT),
-    precision=_TEXT,
-    backend=_TEXT,
-    batch_min=_whole(1, MOST_BATCH),
-    batch_max=_nullable(_whole(1, MOST_BATCH)),
-    opset=_nullable(_COUNT),
-    parameters=_COUNT,
-    multiply_adds=_COUNT,
-    details=_DETAILS,
+    "role": _TEXT,
+    "tasks": _list(_TEXT),
+    "precision": _TEXT,
+    "backend": _TEXT,
+    "batch_min": _whole(1, MOST_BATCH),
+    "batch_max": _nullable(_whole(1, MOST_BATCH)),
+    "opset": _nullable(_COUNT),
+    "parameters": _COUNT,
+    "multiply_adds": _COUNT,
+    "details": _DETAILS,
+}
+_ARTIFACT: Schema = _object(_RUNNABLE, **_RUNNABLE_FIELDS)
+_BORDER: Schema = _object(
+    "name dtype one more",
+    name={"type": "string", "minLength": 1},
+    dtype={"enum": ["float32", "float16", "uint8", "int8", "int32", "int64", "bool"]},
+    one=_list(_whole(0, MOST_LENGTH), maxItems=16),
+    more=_list(_whole(0, MOST_LENGTH), maxItems=16),
+)
+_BORDERS: Schema = _list(_BORDER, minItems=1)
+_PART: Schema = _object(f"{_RUNNABLE} inputs outputs", **_RUNNABLE_FIELDS, inputs=_BORDERS, outputs=_BORDERS)
+_CUT: Schema = _object(
+    "exact",
+    exact=_FLAG,
+    largest_difference=_map(_NUMBER),
+    **dict.fromkeys(("ratio", "whole_ms", "split_ms"), _NUMBER),
+    pairs=_COUNT,
 )
 _ERRORS = (
     *("error", "floor", "max_error", "mean_error", "rms_error", "tolerance", "logit_error", "logit_tolerance"),
@@ -172,16 +200,25 @@ VERIFICATION: Schema = _object(
     cut_from=_PATH,
 )
 _STRESS: Schema = _object(artifact=_TEXT, task=_TEXT, max_error=_nullable(_NUMBER), spread=_nullable(_NUMBER))
-_WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT)
+_WORK: Schema = _object(network=_COUNT, shared=_COUNT, backbone=_COUNT, border=_COUNT)
 _SHARING: Schema = _object(
-    backbone_copies=_COUNT, shares_backbone=_FLAG, ideal_ratio=_NUMBER, multiply_adds=_WORK, parameters=_WORK
+    backbone_copies=_COUNT,
+    shares_backbone=_FLAG,
+    ideal_ratio=_NUMBER,
+    multiply_adds=_WORK,
+    parameters=_WORK,
+    cut=_map(_CUT),
 )
 _PROVENANCE: Schema = _object(
     checkpoint=_object(file=_TEXT, sha256=_SHA256, seen=_TEXT),
     notes=_list(_TEXT),
     left_out=_map(_TEXT),
+    unchecked=_list(_TEXT),
     verification_images=_TEXT,
     stress=_list(_STRESS),
+    targets=_list(
+        _object("name library version graphs", name=_TEXT, library=_TEXT, version=_TEXT, graphs=_list(_PATH))
+    ),
 )
 _REFERENCE: Schema = _object("", **_FILE, images=_COUNT)
 _COVERAGE: Schema = _object(
@@ -236,5 +273,6 @@ MANIFEST: Schema = {
         reference=_REFERENCE,
         calibration=_CALIBRATION,
         accuracy=ACCURACY,
+        parts=_list(_PART),
     ),
 }

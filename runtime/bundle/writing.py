@@ -13,9 +13,9 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.text import as_unicode
 
-from .claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
-from .in_place import own_files
 from .manifest import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
+from .replacing.claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
+from .replacing.in_place import own_files
 
 __all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_file", "write_manifest", "writing"]
 
@@ -37,7 +37,7 @@ def updating(
 
     Raises:
         BundleError: the source is no bundle.
-        OptionError: see :func:`~mtl_deploy.runtime.bundle.claims.claimed`; or one of the two places is inside the other.
+        OptionError: see :func:`~mtl_deploy.runtime.bundle.replacing.claims.claimed`; or one of the two places is inside the other.
     """
     target = open_bundle(source).path if output is None else output
     here, there = (Path(os.path.realpath(path)) for path in (open_bundle(source).path, target))
@@ -55,8 +55,9 @@ def updating(
 def write_file(folder: Path, path: str, content: bytes) -> None:
     """Write a file of a bundle that is being written; an existing one is unlinked, and keeps its content under its other names."""
     file = folder / path
-    if not file.parent.exists():
-        disk.make_folder(file.parent)
+    for parent in reversed(file.parents):
+        if parent.is_relative_to(folder) and not parent.exists():
+            disk.make_folder(parent)
     disk.remove(file)  # it may be a link to the older bundle's file
     disk.write_new(file, content)
 
@@ -82,7 +83,7 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
         BundleError: a file is missing.
         IntegrityError: a file does not match the manifest: nothing damaged is passed on.
     """
-    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
+    hashes = {artifact.path: artifact.sha256 for artifact in bundle.manifest.files}
     for own in own_files(bundle.path):
         path, source, target = own.as_posix(), bundle.path / own, folder / own
         link = share and source.is_symlink() and path not in hashes  # one of the user's

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mtl_deploy import __version__
-from mtl_deploy.runtime.errors import MtlError, MtlWarning, OptionError
+from mtl_deploy.runtime.errors import MtlError, MtlWarning
 
+from .completion import script
+from .help import HelpFormatter
 from .interrupts import noting
-from .visible import terminal, visible, visible_output
+from .progress import Progress
+from .visible import visible, visible_output
+
+__all__ = ["INTERRUPTED", "Progress", "is_number", "parser", "run_command", "table"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -24,9 +28,7 @@ _NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?( [^\s\d]+)*")
 
 def parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Return a parser with what every command has: ``--version``, ``--print-completion`` and examples in its help."""
-    made = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(prog=prog, description=description, epilog=epilog, formatter_class=HelpFormatter)
     made.add_argument("--version", action="version", version=f"{prog} {__version__}")
     made.add_argument(
         "--print-completion",
@@ -45,11 +47,7 @@ class _Completion(argparse.Action):
         values: object,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        try:
-            import shtab
-        except ImportError:
-            raise OptionError("completion scripts need shtab: pip install 'mtl-deploy[completion]'") from None
-        print(shtab.complete(parser, shell=str(values)))  # noqa: T201
+        print(script(parser, str(values)))  # noqa: T201
         parser.exit(0)
 
 
@@ -96,37 +94,6 @@ def _one_line(usual: Callable[..., None]) -> Callable[..., None]:
         _say(f"warning: {' '.join(str(message).split())}")
 
     return show
-
-
-class Progress:
-    """Progress lines on standard error: shown on a terminal, silent when piped."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-
-    @contextmanager
-    def step(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show ``text`` while the block runs, then its seconds; yield a function that adds a result to the line."""
-        started = time.perf_counter()
-        text = visible(text)
-        results: list[str] = []
-        self._write(f"{text} ...", end="")
-        try:
-            yield results.append
-        except BaseException:
-            self._write(f"\r\033[K{text}: failed")
-            raise
-        seconds = time.perf_counter() - started
-        self._write(f"\r\033[K{text}: {'; '.join([*map(visible, results), f'{seconds:.1f} s'])}")
-
-    def update(self, text: str) -> None:
-        """Replace the current line; for counters inside a step."""
-        self._write(f"\r\033[K{visible(text)}", end="")
-
-    def _write(self, text: str, end: str = "\n") -> None:
-        if self._shown:
-            with suppress(OSError):  # a terminal that went away
-                print(text, end=end, file=terminal(sys.stderr), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from .redacted import redacted
+
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Unicode's categories of controls, formats (marks of direction among them), surrogates, and line and paragraph separators."""
 _JOINERS = frozenset("\u200c\u200d")  # which scripts and emoji need, and which are harmless
@@ -49,18 +51,20 @@ class VisibleStream:
 
     Args:
         stream: the one that it writes to; all other attributes are passed on.
+        hide: whether passwords in addresses are hidden, whoever writes them.
 
     Attributes:
         unread: whether the reader has gone away.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, hide: bool = False) -> None:
         self.stream = stream
+        self._hide = hide
         self.unread = False
 
     def write(self, text: str) -> int:
         """Write a text."""
-        safe = visible(text, keep="\n\t")
+        safe = visible(redacted(text) if self._hide else text, keep="\n\t")
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         if not safe.isascii() and not encoding.lower().replace("-", "").startswith("utf"):
             safe = safe.encode(encoding, "backslashreplace").decode(encoding)
@@ -111,7 +115,8 @@ def visible_output() -> Iterator[None]:
 
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
-        stream if isinstance(stream, VisibleStream) else VisibleStream(stream) for stream in before
+        stream if isinstance(stream, VisibleStream) else VisibleStream(stream, hide=stream is before[1])
+        for stream in before
     )
     try:
         yield

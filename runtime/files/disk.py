@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.runtime.signals import unfinished
+
 before: Callable[[str, Path], None] | None = None
 """Called before each change with its kind and its path; None except in tests, which end the process there or note the order."""
 
@@ -64,14 +66,15 @@ def replace_file(file: Path, content: bytes) -> None:
     """Replace a file's content, whole or not at all, and wait until it is on the disk. A link stays a link."""
     real = Path(os.path.realpath(file))
     beside = real.with_name(f".{real.name}.{os.getpid()}.partial")
-    try:
-        write_new(beside, content)
-        sync(beside)
-        rename(beside, real)
-    except BaseException:
-        with suppress(OSError):
-            remove(beside)
-        raise
+    with unfinished(beside):
+        try:
+            write_new(beside, content)
+            sync(beside)
+            rename(beside, real)
+        except BaseException:
+            with suppress(OSError):
+                remove(beside)
+            raise
 
 
 def copy(source: Path, target: Path) -> None:

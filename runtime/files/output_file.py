@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mtl_deploy.runtime.errors import OptionError
+from mtl_deploy.runtime.signals import unfinished
 
 from . import disk
 from .reading import describe
@@ -60,19 +61,22 @@ def placed(option: str, target: Path, *, force: bool) -> Iterator[Path]:
         OptionError: it cannot be written, or exists.
     """
     beside = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
-    try:
-        yield beside
-        if not beside.exists():  # nothing was to be written
-            return
-        disk.sync(beside)
-        if force:
-            disk.rename(beside, target)
-        else:
-            disk.rename_new(beside, target)
-    except FileExistsError as error:
-        raise OptionError(f"{option} {target}: exists; pass --force to replace it, or name another place") from error
-    except OSError as error:
-        raise OptionError(f"{option} {target}: {describe(error)}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with unfinished(beside):
+        try:
+            yield beside
+            if not beside.exists():  # nothing was to be written
+                return
+            disk.sync(beside)
+            if force:
+                disk.rename(beside, target)
+            else:
+                disk.rename_new(beside, target)
+        except FileExistsError as error:
+            raise OptionError(
+                f"{option} {target}: exists; pass --force to replace it, or name another place"
+            ) from error
+        except OSError as error:
+            raise OptionError(f"{option} {target}: {describe(error)}") from error
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)

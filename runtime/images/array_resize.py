@@ -15,7 +15,8 @@ from . import resize as without_pillow
 Pixels = npt.NDArray[np.uint8]
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBX"}  # no RGBA: Pillow weights the colours of that by their alpha
-_LUMA, _HALF = (19595, 38470, 7471), 1 << 15  # over 2**16; Pillow's src/libImaging/Convert.c, L24
+_CHOOSES = 13  # Pillow's release that resizes along the height first where that saves work
+LUMA, HALF = (19595, 38470, 7471), 1 << 15  # over 2**16; Pillow's src/libImaging/Convert.c, L24
 
 
 def resize_array(image: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
@@ -36,6 +37,18 @@ def resize_array(image: Pixels, height: int, width: int, interpolation: Interpol
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
+def rows_first(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Return whether :func:`resize_array` resizes along the height first: by the installed Pillow, which did not before release 13.
+
+    Args:
+        size: height and width.
+        target: likewise, after resizing.
+    """
+    pillow = _pillow()
+    newer = pillow is None or int(pillow.__version__.partition(".")[0]) >= _CHOOSES
+    return newer and without_pillow.rows_first(size, target)
+
+
 def luma(image: Pixels, colours: tuple[int, ...]) -> Pixels:
     """Return the gray ``(..., H, W, 1)`` of colours ``(..., H, W, 3 or 4) uint8``: Pillow's ``L``, the luma of ITU-R 601.
 
@@ -50,8 +63,8 @@ def luma(image: Pixels, colours: tuple[int, ...]) -> Pixels:
         picture = pillow.frombuffer("RGB", size, np.ascontiguousarray(image[..., :3]), "raw", raw, 0, 1)
         gray: Pixels = np.asarray(picture.convert("L"))
         return gray[..., None]
-    sums = np.full(image.shape[:-1], _HALF, np.uint32)
-    for channel, weight in zip(colours, _LUMA, strict=True):
+    sums = np.full(image.shape[:-1], HALF, np.uint32)
+    for channel, weight in zip(colours, LUMA, strict=True):
         sums += np.multiply(image[..., channel], weight, dtype=np.uint32)
     return (sums >> 16).astype(np.uint8)[..., None]
 

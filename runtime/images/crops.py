@@ -51,6 +51,11 @@ def prepare_boxes(
         ImageError: the frame is no single image, or a box is malformed or lies outside.
         OptionError: the margin is negative or no number.
     """
+    if preprocessing.source is not None:
+        raise ImageError(
+            f"got boxes, and this graph takes {preprocessing.source.description} and resizes them whole: cut boxes out with a "
+            "bundle that was exported without --source"
+        )
     if not (isinstance(margin, (int, float)) and math.isfinite(margin) and margin >= 0):
         raise OptionError(f"margin {margin!r}: give a share of the box's size, 0 or more, such as 0.2")
     whole = _whole(frame, preprocessing, layout)

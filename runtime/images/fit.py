@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -70,13 +70,16 @@ def place(height: int, width: int, preprocessing: Preprocessing) -> ImagePlaceme
     next larger multiple. The smaller part of an odd border is above, or on the left. A cropped image goes where torchvision's
     ``Resize`` and ``CenterCrop`` put it (``torchvision/transforms/functional.py``, ``_compute_resized_output_size`` and
     ``center_crop``): the longer side is rounded down, a crop that begins between two pixels begins at the even one, and
-    a side that is shorter than the crop gets a border, its smaller part above or on the left.
+    a side that is shorter than the crop gets a border, its smaller part above or on the left. For a graph that takes frames, an
+    image of another size is stretched to a frame first, which is then placed.
 
     Args:
         height: of the image, in pixels.
         width: likewise.
         preprocessing: the graph's.
     """
+    if (source := preprocessing.source) is not None:
+        return replace(place(source.height, source.width, preprocessing.seen), original=(height, width))
     step = preprocessing.multiple
     target = (preprocessing.height, preprocessing.width)
     if preprocessing.fit == "crop":

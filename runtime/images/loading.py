@@ -18,6 +18,7 @@ from mtl_deploy.runtime.files.arrays import read_array
 from mtl_deploy.runtime.files.reading import DocumentError
 
 from .array_resize import resize_array
+from .camera import checked_frame, checked_frames, expected_frame, packed, picture_for, unpacked
 from .channels import as_rgb, in_network_channels
 from .files import ARRAY_SUFFIX, MOST_BYTES, failing_as, opened_encoded, opened_image
 from .fit import ImagePlacement, place
@@ -75,7 +76,8 @@ def prepare_all(images: Images, preprocessing: Preprocessing, layout: Layout = "
             one input are a tuple, ``[(first, second), ...]``: their channels one behind another are the network's. Where the
             graph's input is float, also the ready ``(N, C, height, width) float32`` or one ``(C, height, width)`` of it, which is
             passed on as it is: normalised, and in the network's order of channels. Or a ready batch on the GPU (PyTorch, CuPy,
-            pycuda, ...), RGB.
+            pycuda, ...), RGB. For a graph that takes frames of a camera, arrays are these, ``preprocessing.source.shape``, one or
+            a batch of them, also on the GPU; pictures become frames, see :func:`load_pixels`.
         preprocessing: the graph's. Where its sizes are free, sides of batches and ready arrays are multiples of ``multiple``;
             images are brought to multiples.
         layout: the colours of arrays' channels. Pictures, files and encoded images say their own; ready float arrays have the
@@ -104,7 +106,7 @@ def _loaded(images: Sequence[Any] | Array, preprocessing: Preprocessing, layout:
     if preprocessing.multiple or count == 1:
         loaded = each(lambda index: load_pixels(images[index], preprocessing, layout), count, threads=threads)
         return stacked(loaded, preprocessing)
-    batch = np.empty((count, preprocessing.height, preprocessing.width, preprocessing.channel_count), np.uint8)
+    batch = np.empty((count, *preprocessing.image_shape), np.uint8)
 
     def load(index: int) -> ImagePlacement:
         return load_pixels(images[index], preprocessing, layout, out=batch[index])[1]
@@ -147,6 +149,10 @@ def _expected(preprocessing: Preprocessing, layout: Layout) -> str:
 
 def _from_array(array: Array, preprocessing: Preprocessing, layout: Layout) -> PreparedImages:
     channels = preprocessing.channel_count
+    if (source := preprocessing.source) is not None:
+        if (frames := checked_frames(array, source)) is None:
+            return stacked([load_pixels(array, preprocessing)], preprocessing, single=True)
+        return whole_batch(frames, (place(source.height, source.width, preprocessing),) * len(frames), preprocessing)
     if holds_pixels(array):
         if array.ndim != 4:
             return stacked([load_pixels(array, preprocessing, layout)], preprocessing, single=True)
@@ -178,6 +184,11 @@ def _on_device(array: Any, preprocessing: Preprocessing, layout: Layout) -> Prep
     """Check the shape of a batch on the GPU; the backend checks the rest."""
     uint8 = preprocessing.input == "uint8"
     shape = tuple(array.shape)
+    if (source := preprocessing.source) is not None:
+        if shape[1:] != source.shape or shape[0] < 1:
+            raise ImageError(f"got an array of shape {shape} on the GPU; {expected_frame(source, shape[1:])}")
+        spot = place(source.height, source.width, preprocessing)
+        return PreparedImages(((array, tuple(range(shape[0]))),), (spot,) * shape[0], single=False)
     sides = shape[1:3] if uint8 else shape[2:4]
     wanted = sides if preprocessing.multiple else (preprocessing.height, preprocessing.width)
     count = preprocessing.channel_count
@@ -208,6 +219,9 @@ def load_pixels(
 ) -> tuple[Pixels, ImagePlacement]:
     """Return one image at the network's size, ``(height, width, C) uint8``, RGB where C is 3, and where the image lies in it.
 
+    For a graph that takes frames of a camera it is such a frame, and where its image lies in what the network sees. A picture is
+    stretched to the frame's size, antialiased, and brought to its layout.
+
     Args:
         image: as :func:`prepare_all` takes one. Or a tuple of
             them, of one size, whose channels together are the network's, see :mod:`~mtl_deploy.runtime.images.stacks`.
@@ -220,6 +234,8 @@ def load_pixels(
         ImageError: it cannot be read, has other channels than the network takes, or is something else.
     """
     image = as_array(image)
+    if preprocessing.source is not None:
+        return _camera_frame(image, preprocessing, out)
     if isinstance(image, tuple):
         return _several(tuple(map(as_array, image)), preprocessing, layout, out)
     if isinstance(image, np.ndarray):
@@ -237,6 +253,28 @@ def load_pixels(
         with failing_as("the image"):
             return _from_pillow(image, preprocessing, out)
     raise ImageError(f"got {type(image).__name__}; {_expected(preprocessing, layout)}")
+
+
+def _camera_frame(image: Any, preprocessing: Preprocessing, out: Pixels | None) -> tuple[Pixels, ImagePlacement]:
+    """Return a frame of the graph's source: an array is one, a picture becomes one."""
+    source = preprocessing.source
+    assert source is not None  # its caller has looked
+    if isinstance(image, tuple):
+        raise ImageError(
+            f"got a tuple of {len(image)} images as one input; this graph takes {source.description}: one frame"
+        )
+    sides = source.height, source.width
+    if isinstance(image, (str, os.PathLike)) and os.fspath(image).lower().endswith(ARRAY_SUFFIX):
+        with failing_as(os.fspath(image)):
+            frame = checked_frame(_read(image), source)
+    elif isinstance(image, np.ndarray):
+        frame = checked_frame(image, source)
+    else:
+        pixels, spot = load_pixels(image, picture_for(preprocessing))
+        frame, sides = packed(pixels, source), spot.original
+    if out is not None:
+        out[...] = frame
+    return frame if out is None else out, place(*sides, preprocessing)
 
 
 def _several(
@@ -263,8 +301,12 @@ def frame_of_file(path: str | os.PathLike[str], preprocessing: Preprocessing, la
         ImageError: it holds none.
         OSError: it cannot be read.
     """
+    return frame_of(_read(path), preprocessing, layout)
+
+
+def _read(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     try:
-        return frame_of(read_array(Path(path), MOST_BYTES), preprocessing, layout)
+        return read_array(Path(path), MOST_BYTES)
     except DocumentError as error:
         raise ImageError(error.problem) from error
 
@@ -321,6 +363,9 @@ def original_pixels(path: str | os.PathLike[str], preprocessing: Preprocessing |
     """
     if os.fspath(path).lower().endswith(ARRAY_SUFFIX):
         with failing_as(os.fspath(path)):
+            if preprocessing is not None and (source := preprocessing.source) is not None:
+                shown = unpacked(checked_frame(_read(path), source), source)
+                return shown if shown.shape[2] == 3 else np.repeat(shown, 3, axis=2)
             frame = frame_of_file(path, preprocessing or Preprocessing())
             pixels = frame.arranged(frame.samples)
             return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)

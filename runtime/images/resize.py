@@ -31,7 +31,7 @@ _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the filter's width, in pixe
 _CUBIC = -0.5  # Keys' parameter, as Pillow has it
 
 
-class _Band(NamedTuple):
+class Band(NamedTuple):
     """Neighbouring target pixels, and the source pixels that they are made of.
 
     Attributes:
@@ -61,14 +61,24 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
         rows, columns = nearest_pixels(image.shape[0], height), nearest_pixels(image.shape[1], width)
         return np.ascontiguousarray(image[rows[:, None], columns])
     across = image.shape[1] != width
-    rows_first = height < image.shape[0] and image.shape[0] - height > 2 * (image.shape[1] - width)
-    if across and not rows_first:
+    first = rows_first(image.shape[:2], (height, width))
+    if across and not first:
         image = _across(image, width, interpolation)
     if image.shape[0] != height:
         image = _down(image, height, interpolation)
-    if across and rows_first:
+    if across and first:
         image = _across(image, width, interpolation)
     return np.ascontiguousarray(image)
+
+
+def rows_first(size: tuple[int, ...], target: tuple[int, int]) -> bool:
+    """Return whether Pillow 13 resizes along the height first: where fewer rows are left to be resized along the width.
+
+    Args:
+        size: height and width.
+        target: likewise, after resizing.
+    """
+    return target[0] < size[0] and size[0] - target[0] > 2 * (size[1] - target[1])
 
 
 def _across(image: Image, width: int, interpolation: Interpolation) -> Image:
@@ -107,32 +117,34 @@ def _rounded(values: Weights) -> Image:
     return values.astype(np.uint8)  # which rounds down
 
 
-def _bands(size: int, target: int, interpolation: Interpolation) -> tuple[_Band, ...]:
+def _bands(size: int, target: int, interpolation: Interpolation) -> tuple[Band, ...]:
     """Return the products that resize ``size`` pixels to ``target``, in order; those of usual sizes are kept."""
     return (_kept if size + target <= _USUAL else _made)(size, target, interpolation)
 
 
-def _made(size: int, target: int, interpolation: Interpolation) -> tuple[_Band, ...]:
+def _made(size: int, target: int, interpolation: Interpolation) -> tuple[Band, ...]:
+    many = max(1, min(int(_SPAN * target / size), _SPAN))
+    parts = (slice(start, min(start + many, target)) for start in range(0, target, many))
+    return tuple(band(size, target, interpolation, part) for part in parts)
+
+
+def band(size: int, target: int, interpolation: Interpolation, part: slice) -> Band:
+    """Return the product that makes some of ``target`` pixels along an axis out of ``size``; not for ``nearest``."""
     scale = size / target
     stretch = max(scale, 1.0)
     support = _SUPPORT[interpolation] * stretch
-    centre = (np.arange(target) + 0.5) * scale
+    centre = (np.arange(part.start, part.stop) + 0.5) * scale
     first = np.maximum((centre - support + 0.5).astype(np.intp), 0)
     last = np.minimum((centre + support + 0.5).astype(np.intp), size)
-    many = max(1, min(int(_SPAN / scale), _SPAN))
-    bands = []
-    for start in range(0, target, many):
-        part = slice(start, min(start + many, target))
-        source = slice(int(first[part].min()), int(last[part].max()))
-        pixel = np.arange(source.start, source.stop)
-        distance = np.abs((pixel - centre[part, None] + 0.5) * (1 / stretch))
-        weights: Weights = np.maximum(1 - distance, 0) if interpolation == "bilinear" else _cubic(distance)
-        weights[(pixel < first[part, None]) | (pixel >= last[part, None])] = 0
-        weights = weights / weights.sum(axis=1, keepdims=True) * _UNIT
-        weights = np.trunc(weights + np.copysign(0.5, weights)) / _UNIT
-        weights.flags.writeable = False
-        bands.append(_Band(source, part, weights))
-    return tuple(bands)
+    source = slice(int(first.min()), int(last.max()))
+    pixel = np.arange(source.start, source.stop)
+    distance = np.abs((pixel - centre[:, None] + 0.5) * (1 / stretch))
+    weights: Weights = np.maximum(1 - distance, 0) if interpolation == "bilinear" else _cubic(distance)
+    weights[(pixel < first[:, None]) | (pixel >= last[:, None])] = 0
+    weights = weights / weights.sum(axis=1, keepdims=True) * _UNIT
+    weights = np.trunc(weights + np.copysign(0.5, weights)) / _UNIT
+    weights.flags.writeable = False
+    return Band(source, part, weights)
 
 
 _kept = lru_cache(maxsize=32)(_made)

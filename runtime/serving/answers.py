@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.runtime.arrays import Array
-from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.errors import ImageError, TaskError
 from mtl_deploy.runtime.images.loading import prepare_all
 from mtl_deploy.runtime.images.parallel import each
 from mtl_deploy.runtime.images.tensors import PreparedImages
@@ -46,7 +47,7 @@ def answers(model: Model, images: Sequence[Any], tasks: Sequence[str]) -> list[A
     Raises:
         RunError: the backend failed, which is not an image's fault.
     """
-    preprocessing, layout = model.signature.preprocessing, model.layout
+    preprocessing, layout = model.signature.preprocessing, model.array_layout
 
     def prepared(index: int) -> PreparedImages | ImageError:
         try:
@@ -83,3 +84,31 @@ def _run(
         for part, outputs, rows in model.computed(together, tasks):
             ran.append(([positions[place] for place in part], rows, outputs))
     return ran
+
+
+def chosen(names: Sequence[str], named: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the tasks that a request names, in the model's order; all where it names none.
+
+    Args:
+        names: the model's tasks.
+        named: names, or a text with commas between them.
+
+    Raises:
+        TaskError: there is no such task.
+    """
+    parts = named.split(",") if isinstance(named, str) else named or ()
+    wanted = [part.strip() for part in parts if part.strip()]
+    if missing := [name for name in wanted if name not in names]:
+        raise TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(names)}")
+    return tuple(name for name in names if not wanted or name in wanted)
+
+
+def image_bytes(item: bytes | str) -> bytes:
+    """Return the bytes of an image file from what a request holds: these bytes, or their base64.
+
+    Base64 is what JSON can hold; no image file consists of its letters alone.
+    """
+    try:
+        return base64.b64decode(item, validate=True)
+    except ValueError:
+        return item if isinstance(item, bytes) else item.encode()

@@ -17,7 +17,7 @@ from mtl_deploy.runtime.bundle.manifest import SUFFIX
 from mtl_deploy.runtime.errors import RunError, TaskError
 from mtl_deploy.runtime.loading import load
 
-from .answers import Answer, answers
+from .answers import Answer, answers, chosen, image_bytes
 
 IMAGE = "image"
 PREDICTIONS = "predictions"
@@ -27,10 +27,10 @@ BUNDLE = f"model{SUFFIX}"
 class TritonPythonModel:
     """What Triton's Python backend calls.
 
-    A request holds images ``(N, 1)`` of type ``TYPE_STRING``, each the bytes of an image file. The outputs are ``predictions``,
-    JSON text for each image, and one tensor per task as the graph returns it. Only tasks whose output is asked for are computed;
-    where ``predictions`` is asked for, those that the request's parameter ``tasks`` names (``age,gender``), or all. An image that
-    cannot be read fails its request and no other.
+    A request holds images ``(N, 1)`` of type ``TYPE_STRING``, each the bytes of an image file, or their base64. The outputs are
+    ``predictions``, JSON text for each image, and one tensor per task as the graph returns it. Only tasks whose output is asked
+    for are computed; where ``predictions`` is asked for, those that the request's parameter ``tasks`` names (``age,gender``), or
+    all. An image that cannot be read fails its request and no other.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -44,11 +44,9 @@ class TritonPythonModel:
             options["threads"] = int(threads)
         if args.get("model_instance_kind") == "GPU":
             options["device"] = int(args["model_instance_device_id"])
-        self._model = load(folder / BUNDLE, **options)
+        self._model = load(folder / BUNDLE, spinning=False, **options)
         self._names = [task.name for task in self._model.tasks]
-        of = self._model.signature.preprocessing
-        shape = (of.height, of.width) if of.channel_count == 1 else (of.height, of.width, of.channel_count)
-        self._model.predict(np.zeros(shape, np.uint8))
+        self._model.predict(np.zeros(self._model.signature.preprocessing.image_shape, np.uint8))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer requests: the images of all that ask for the same tasks run together."""
@@ -85,13 +83,10 @@ class TritonPythonModel:
         if PREDICTIONS not in asked:
             return tuple(name for name in self._names if name in asked)
         parameters = json.loads(request.parameters() or "{}")
-        named = str(parameters.get("tasks", "")).strip()
-        if not named:
-            return tuple(self._names)
-        wanted = [name.strip() for name in named.split(",")]
-        if missing := [name for name in wanted if name not in self._names]:
-            return TaskError(f"no task is called {missing[0]!r}; the tasks are {', '.join(self._names)}")
-        return tuple(name for name in self._names if name in wanted)
+        try:
+            return chosen(self._names, str(parameters.get("tasks", "")))
+        except TaskError as error:
+            return error
 
     def _response(self, triton: Any, request: Any, answered: Sequence[Answer], tasks: Sequence[str]) -> Any:
         for number, answer in enumerate(answered):
@@ -117,8 +112,8 @@ class TritonPythonModel:
 
 
 def _images(triton: Any, request: Any) -> list[bytes]:
-    given: list[bytes] = triton.get_input_tensor_by_name(request, IMAGE).as_numpy().ravel().tolist()
-    return given
+    given = triton.get_input_tensor_by_name(request, IMAGE).as_numpy().ravel().tolist()
+    return [image_bytes(item) for item in given]
 
 
 def _refused(triton: Any, error: object) -> Any:

@@ -2,7 +2,8 @@
 
 A hook is any callable that takes a :class:`~mtl_deploy.runtime.streams.result.StreamResult` and returns one, with
 :func:`dataclasses.replace`. It is called for each result of a stream, in order, from one thread, before the result is delivered;
-one with an :attr:`~mtl_deploy.runtime.streams.result.StreamResult.error` has no predictions.
+one with an :attr:`~mtl_deploy.runtime.streams.result.StreamResult.error` has no predictions. Of a frame with boxes, it is called
+for each box: the ready ones keep the objects apart by their keys, and leave boxes without one as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.predictions.decoding import Kind, Prediction, kind_of
 
 from .result import StreamResult
+from .tracks import Absent, Track
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class _Smoothed:
 
 
 class ExponentialSmoother:
-    """Smooths values in a unit: ``smoothed += weight * (value - smoothed)``, starting with the first value of each source.
+    """Smooths values in a unit: ``smoothed += weight * (value - smoothed)``, from the first value of a source or object on.
 
     Exponential smoothing as in C. C. Holt, "Forecasting seasonals and trends by exponentially weighted moving averages" (1957,
     reprinted in International Journal of Forecasting 20, 2004). A value that is not fresh counts once; NaN and infinite numbers
@@ -56,7 +60,8 @@ class ExponentialSmoother:
         self._weight = weight
         self._seconds = seconds
         self._tasks = _names(tasks)
-        self._state: dict[tuple[Hashable, str], _Smoothed] = {}
+        self._state: dict[Track, dict[str, _Smoothed]] = {}
+        self._absent = Absent()
 
     def __call__(self, result: StreamResult) -> StreamResult:
         """Return the result with smoothed values.
@@ -65,23 +70,25 @@ class ExponentialSmoother:
             OptionError: ``tasks`` names one whose values cannot be averaged.
         """
         fitting = _fitting(result, self._tasks, lambda kind: kind.averages, "values that cannot be averaged")
-        smoothed = {name: self._smooth(result, prediction) for name, prediction in fitting.items()}
+        if result.identity is None:
+            return result
+        of = _state_of(self._state, result.identity, self._absent, result.submitted)
+        smoothed = {name: self._smooth(result, prediction, of) for name, prediction in fitting.items()}
         return replace(result, predictions={**result.predictions, **smoothed})
 
-    def forget(self, source: Hashable) -> None:
-        """Begin anew with the next value of a source, as after a cut to another scene."""
-        _forget(self._state, source)
+    def forget(self, source: Hashable, key: Hashable = None) -> None:
+        """Begin anew with the next value of a source and all objects in it, as after a cut to another scene, or of one object."""
+        _forget(self._state, source, key)
 
-    def _smooth(self, result: StreamResult, prediction: Prediction) -> Prediction:
-        key = result.source, prediction.task
-        before = self._state.get(key)
+    def _smooth(self, result: StreamResult, prediction: Prediction, of: dict[str, _Smoothed]) -> Prediction:
+        before = of.get(prediction.task)
         if prediction.finite and (before is None or prediction.task in result.fresh):
             value = prediction.value
             if before is not None and np.shape(before.value) == np.shape(value):
                 weight = self._weight_after(result.submitted - before.seconds)
                 value = before.value + weight * (value - before.value)
                 value = value.astype(prediction.value.dtype) if isinstance(value, np.ndarray) else float(value)
-            before = self._state[key] = _Smoothed(value, result.submitted)
+            before = of[prediction.task] = _Smoothed(value, result.submitted)
         if before is None or not prediction.finite:
             return prediction
         return replace(prediction, value=before.value)
@@ -111,7 +118,8 @@ class MajorityVote:
             raise OptionError(f"window={window!r}: use a whole number of frames, 1 or more")
         self._window = window
         self._tasks = _names(tasks)
-        self._votes: dict[tuple[Hashable, str], deque[tuple[Any, str | None]]] = {}
+        self._votes: dict[Track, dict[str, deque[tuple[Any, str | None]]]] = {}
+        self._absent = Absent()
 
     def __call__(self, result: StreamResult) -> StreamResult:
         """Return the result with the classes that won.
@@ -120,17 +128,22 @@ class MajorityVote:
             OptionError: ``tasks`` names one that does not choose one class.
         """
         fitting = _fitting(result, self._tasks, lambda kind: kind.one_class, "no single class to vote for")
-        decided = {name: self._decide(result, prediction) for name, prediction in fitting.items()}
+        if result.identity is None:
+            return result
+        of = _state_of(self._votes, result.identity, self._absent, result.submitted)
+        decided = {name: self._decide(result, prediction, of) for name, prediction in fitting.items()}
         return replace(result, predictions={**result.predictions, **decided})
 
-    def forget(self, source: Hashable) -> None:
-        """Begin anew with the next class of a source, as after a cut to another scene."""
-        _forget(self._votes, source)
+    def forget(self, source: Hashable, key: Hashable = None) -> None:
+        """Begin anew with the next class of a source and all objects in it, as after a cut to another scene, or of one object."""
+        _forget(self._votes, source, key)
 
-    def _decide(self, result: StreamResult, prediction: Prediction) -> Prediction:
+    def _decide(
+        self, result: StreamResult, prediction: Prediction, of: dict[str, deque[tuple[Any, str | None]]]
+    ) -> Prediction:
         if not prediction.finite:
             return prediction
-        votes = self._votes.setdefault((result.source, prediction.task), deque(maxlen=self._window))
+        votes = of.setdefault(prediction.task, deque(maxlen=self._window))
         if prediction.task in result.fresh or not votes:
             votes.append((prediction.value, prediction.label))
         counts = Counter(votes)
@@ -156,10 +169,17 @@ def _fitting(
     return found
 
 
-def _forget(state: dict[tuple[Hashable, str], Any], source: Hashable) -> None:
-    for key in list(state):
-        if key[0] == source:
-            state.pop(key, None)
+def _state_of(states: dict[Track, dict[str, T]], identity: Track, absent: Absent, now: float) -> dict[str, T]:
+    """Return what is known by task, and forget objects that have gone."""
+    for gone in absent.since(identity, now):
+        states.pop(gone, None)
+    return states.setdefault(identity, {})
+
+
+def _forget(states: dict[Track, Any], source: Hashable, key: Hashable) -> None:
+    for track in list(states):
+        if track.source == source and key in (None, track.key):
+            states.pop(track, None)
 
 
 def _names(tasks: Sequence[str] | None) -> frozenset[str] | None:

@@ -27,7 +27,8 @@ class StreamOptions:
             none: whoever submits has to ``wait``.
         batch: the most frames that run together.
         results: the most results that wait to be collected; the stream pauses until then.
-        hooks: get each result before it is delivered, one after the other: for all sources, or by source.
+        hooks: get each result before it is delivered, one after the other: for all sources, by source, or by source and key
+            for one object in its frames. Of a frame with boxes they get the result of each box.
         callback: gets each result, in the stream's own thread; None: results are collected from the stream.
 
     Raises:
@@ -70,9 +71,12 @@ class StreamOptions:
         often = tuple(name for name in self.tasks if self.every.get(name, 1) == 1)
         return [self.tasks, often] if 0 < len(often) < len(self.tasks) else [self.tasks]
 
-    def hooks_of(self, source: Hashable) -> Sequence[Hook]:
-        """Return the hooks of a source, in order."""
-        return self.hooks.get(source, ()) if isinstance(self.hooks, Mapping) else self.hooks
+    def hooks_of(self, source: Hashable, key: Hashable = None) -> Sequence[Hook]:
+        """Return the hooks of a source, or those that the object with this key has of its own, in order."""
+        if not isinstance(self.hooks, Mapping):
+            return self.hooks
+        usual = self.hooks.get(source, ())
+        return usual if key is None else self.hooks.get((source, key), usual)
 
 
 def _is_count(value: object) -> bool:

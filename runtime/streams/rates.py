@@ -7,13 +7,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
 from .result import Age
+from .tracks import Absent
 
 
 class Rates:
     """Says which tasks are due. A task counts from when it was last computed for a source, whatever was dropped or failed since.
 
     Frames of several sources that run together get the same tasks: those that are due for any of them. The others gain a value for
-    nothing, and are next due with them, so that sources fall into step.
+    nothing, and are next due with them, so that sources fall into step. A source is here what a value belongs to: a camera, or one
+    object in its frames (:class:`~mtl_deploy.runtime.streams.tracks.Track`).
 
     Args:
         tasks: all that are computed, in order.
@@ -24,26 +26,36 @@ class Rates:
         self._tasks = tasks
         self._every = every
         self._frames: dict[Hashable, int] = {}  # that ran, by source
-        self._last: dict[tuple[Hashable, str], int] = {}  # the frame of a source for which a task was last computed
+        self._last: dict[Hashable, dict[str, int]] = {}  # by source and task: the frame for which it was last computed
+        self._absent = Absent()
 
     def due(self, sources: Iterable[Hashable]) -> list[str]:
         """Return the tasks to compute for one frame of each of these sources."""
         listed = list(sources)
         return [task for task in self._tasks if any(self._is_due(source, task) for source in listed)]
 
-    def ran(self, source: Hashable, computed: Iterable[str]) -> None:
-        """Count a frame of a source for which these tasks were computed. One that failed is not counted: what was due still is."""
+    def ran(self, source: Hashable, computed: Iterable[str], now: float = 0.0) -> None:
+        """Count a frame of a source for which these tasks were computed. One that failed is not counted: what was due still is.
+
+        Args:
+            source: whose frame it was.
+            computed: the tasks.
+            now: seconds of any clock, by which objects that have gone are forgotten.
+        """
         frame = self._frames.get(source, 0)
         self._frames[source] = frame + 1
-        self._last.update({(source, task): frame for task in computed})
+        self._last.setdefault(source, {}).update(dict.fromkeys(computed, frame))
+        for gone in self._absent.since(source, now):
+            self._frames.pop(gone, None)
+            self._last.pop(gone, None)
 
     def _is_due(self, source: Hashable, task: str) -> bool:
-        last = self._last.get((source, task))
+        last = self._last.get(source, {}).get(task)
         return last is None or self._frames[source] - last >= self._every.get(task, 1)
 
 
 class LastValues:
-    """The last prediction of each task for each source.
+    """The last prediction of each task for each source, which is here as in :class:`Rates`.
 
     Args:
         tasks: all that are computed, in order.
@@ -52,7 +64,8 @@ class LastValues:
     def __init__(self, tasks: Sequence[str]) -> None:
         self._tasks = tasks
         self._frames: dict[Hashable, int] = {}
-        self._values: dict[tuple[Hashable, str], tuple[Prediction, int, float]] = {}
+        self._values: dict[Hashable, dict[str, tuple[Prediction, int, float]]] = {}
+        self._absent = Absent()
 
     def completed(
         self, source: Hashable, fresh: Mapping[str, Prediction], submitted: float
@@ -65,10 +78,14 @@ class LastValues:
             submitted: when the frame was submitted, in seconds.
         """
         frame = self._frames[source] = self._frames.get(source, -1) + 1
-        self._values.update({(source, task): (value, frame, submitted) for task, value in fresh.items()})
+        values = self._values.setdefault(source, {})
+        values.update({task: (value, frame, submitted) for task, value in fresh.items()})
+        for gone in self._absent.since(source, submitted):
+            self._frames.pop(gone, None)
+            self._values.pop(gone, None)
         predictions, ages = {}, {}
         for task in self._tasks:
-            if (found := self._values.get((source, task))) is None:
+            if (found := values.get(task)) is None:
                 continue
             predictions[task] = found[0]
             if task not in fresh:

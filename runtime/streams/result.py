@@ -8,6 +8,8 @@ from typing import Any
 
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
+from .tracks import Track
+
 
 @dataclass(frozen=True)
 class Age:
@@ -24,7 +26,7 @@ class Age:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What is known after one frame. Times are in seconds of :func:`time.monotonic`.
+    """What is known after one frame, or about one box in it. Times are in seconds of :func:`time.monotonic`.
 
     Attributes:
         number: of the frame in its stream, from 0; dropped frames have numbers too.
@@ -38,6 +40,10 @@ class StreamResult:
         started: when its preparation began.
         done: when its outputs were decoded, before any hook.
         error: why this frame has no predictions; None: it has.
+        boxes: of a frame that was submitted with boxes, a result for each, in their order; its own predictions are empty. None: it
+            was taken whole.
+        box: of the result of a box: ``(x, y, width, height)`` as it was submitted; None: the result of a frame.
+        key: the caller's, of the object in the box; None: without one a box has nothing in common with those of other frames.
     """
 
     number: int
@@ -50,6 +56,14 @@ class StreamResult:
     started: float = 0.0
     done: float = 0.0
     error: Exception | None = None
+    boxes: tuple[StreamResult, ...] | None = None
+    box: tuple[float, ...] | None = None
+    key: Hashable = None
+
+    @property
+    def identity(self) -> Track | None:
+        """Whose values these are: the source's (its key is None), or an object's; None: a box without a key, which is nobody's."""
+        return None if self.box is not None and self.key is None else Track(self.source, self.key)
 
     @property
     def latency(self) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from mtl_deploy.runtime.images.parallel import each
 from mtl_deploy.runtime.images.tensors import PreparedImages
 from mtl_deploy.runtime.predictions.decoding import Prediction
 
-from .options import StreamOptions
-from .rates import LastValues, Rates
-from .result import Age, StreamResult
+from .rates import Rates
+from .submission import Submission
 from .waiting import Frame
+
+Outputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,33 +27,38 @@ class Steps:
     """What a model does with a frame, one function for each stage.
 
     Attributes:
-        prepare: turns one image into a tensor of batch 1.
-        run: computes the named tasks of a batch; it may return more rows than the batch has, for its padding.
+        prepare: turns one image, or the boxes in it, into tensors.
+        run: computes the named tasks of a batch of any size: outputs of as many rows as the artifact takes at once, in order; the
+            last may have more rows than are left, for its padding.
         decode: turns outputs into a prediction per task for each placement.
     """
 
-    prepare: Callable[[Any], PreparedImages]
-    run: Callable[[Any, Sequence[str]], Mapping[str, Any]]
-    decode: Callable[[Mapping[str, Any], Sequence[ImagePlacement]], list[dict[str, Prediction]]]
+    prepare: Callable[[Any, Submission], PreparedImages]
+    run: Callable[[Any, Sequence[str]], Iterable[Outputs]]
+    decode: Callable[[Outputs, Sequence[ImagePlacement]], list[dict[str, Prediction]]]
 
 
 @dataclass
 class Job:
-    """A frame on its way through the stages."""
+    """A frame on its way through the stages: tensors with the positions of their rows among the frame's placements."""
 
     frame: Frame
     started: float
-    tensor: Any = None
-    placement: ImagePlacement | None = None
+    tensors: Sequence[tuple[Any, Sequence[int]]] = ()
+    placements: Sequence[ImagePlacement] = ()
     error: Exception | None = None
+
+
+Row = tuple[Job, int]
+"""A row of a batch: a frame, or one box of it, by its position."""
 
 
 @dataclass
 class Batch:
-    """Jobs that go together, in the order of their submission, and what ran: outputs with the jobs that they belong to."""
+    """Jobs that go together, in the order of their submission, and what ran: outputs with the rows that they belong to."""
 
     jobs: list[Job]
-    ran: list[tuple[Mapping[str, Any], list[Job]]] = field(default_factory=list)
+    ran: list[tuple[Outputs, list[Row]]] = field(default_factory=list)
 
 
 def prepare(frames: Sequence[Frame], steps: Steps) -> Batch:
@@ -63,10 +69,10 @@ def prepare(frames: Sequence[Frame], steps: Steps) -> Batch:
 def _prepared(frame: Frame, steps: Steps) -> Job:
     job = Job(frame, time.monotonic())
     try:
-        prepared = steps.prepare(frame.image)
-        if len(prepared.placements) != 1:
+        prepared = steps.prepare(frame.image, frame.how)
+        if frame.how.boxes is None and len(prepared.placements) != 1:
             raise ImageError(f"a frame is one image; got a batch of {len(prepared.placements)}: submit them one by one")
-        job.tensor, job.placement = prepared.batches[0][0], prepared.placements[0]
+        job.tensors, job.placements = prepared.batches, prepared.placements
     except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this frame
         job.error = error
     return job
@@ -74,94 +80,54 @@ def _prepared(frame: Frame, steps: Steps) -> Job:
 
 def run(batch: Batch, steps: Steps, rates: Rates) -> Batch:
     """Compute what is due, once for each size of the frames."""
-    ready = [job for job in batch.jobs if job.error is None]
-    due = rates.due(job.frame.source for job in ready)
-    for jobs in _alike(ready):
+    jobs = [job for job in batch.jobs if job.error is None]
+    due = rates.due(identity for job in jobs for identity in job.frame.how.identities(job.frame.source))
+    for tensors, rows in _alike(jobs):
         try:
-            outputs = steps.run(_together(jobs), due) if due else {}
-        except Exception as error:  # noqa: BLE001 - as above
-            for job in jobs:
+            found = list(steps.run(_together(tensors), due)) if due else [{}]
+            done = 0
+            for outputs in found:
+                count = min((len(output) for output in outputs.values()), default=len(rows))
+                batch.ran.append((outputs, rows[done : done + count]))
+                done += count
+        except Exception as error:  # noqa: BLE001, PERF203 - as above
+            for job, _ in rows:
                 job.error = error
-            continue
-        finally:
-            for job in jobs:
-                job.tensor = None  # not needed any more
-        for job in jobs:
-            rates.ran(job.frame.source, due)
-        batch.ran.append((outputs, jobs))
+    for job in jobs:
+        job.tensors = ()  # not needed any more
+        if job.error is None:
+            for identity in job.frame.how.identities(job.frame.source):
+                rates.ran(identity, due, job.frame.submitted)
     return batch
 
 
-class Decoder:
-    """Makes results of what ran, adds the last values of tasks that were not due, and passes them through the hooks.
-
-    Args:
-        steps: the model's.
-        options: of the stream.
-    """
-
-    def __init__(self, steps: Steps, options: StreamOptions) -> None:
-        self._steps = steps
-        self._options = options
-        self._last = LastValues(options.tasks) if any(frames > 1 for frames in options.every.values()) else None
-
-    def results(self, batch: Batch) -> list[StreamResult]:
-        """Return a result for each job, in order."""
-        rows: dict[int, dict[str, Prediction]] = {}
-        for outputs, jobs in batch.ran:
-            placements = [job.placement for job in jobs if job.placement is not None]
-            try:
-                found = self._steps.decode(outputs, placements) if outputs else [{} for _ in jobs]
-            except Exception as error:  # noqa: BLE001 - as above
-                for job in jobs:
-                    job.error = error
-                continue
-            rows.update({job.frame.number: row for job, row in zip(jobs, found, strict=True)})
-        return [self._hooked(self._result(job, rows.get(job.frame.number, {}))) for job in batch.jobs]
-
-    def _result(self, job: Job, row: dict[str, Prediction]) -> StreamResult:
-        frame = job.frame
-        predictions: Mapping[str, Prediction] = row
-        ages: Mapping[str, Age] = {}
-        if self._last is not None:
-            if job.error is None:
-                predictions, ages = self._last.completed(frame.source, row, frame.submitted)
-            else:
-                self._last.passed(frame.source)
-        return StreamResult(
-            frame.number,
-            frame.source,
-            frame.tag,
-            predictions,
-            frozenset(row),
-            ages,
-            frame.submitted,
-            job.started,
-            time.monotonic(),
-            job.error,
-        )
-
-    def _hooked(self, result: StreamResult) -> StreamResult:
+def decode(batch: Batch, steps: Steps) -> dict[tuple[int, int], dict[str, Prediction]]:
+    """Return the predictions by the frame's number and the row's position."""
+    rows: dict[tuple[int, int], dict[str, Prediction]] = {}
+    for outputs, ran in batch.ran:
         try:
-            for hook in self._options.hooks_of(result.source):
-                changed = hook(result)
-                if not isinstance(changed, StreamResult):
-                    raise TypeError(f"the hook {hook!r} returned {type(changed).__name__}; return a StreamResult")
-                result = changed
+            placements = [job.placements[position] for job, position in ran]
+            found = steps.decode(outputs, placements) if outputs else [{} for _ in ran]
         except Exception as error:  # noqa: BLE001 - as above
-            return replace(result, predictions={}, fresh=frozenset(), ages={}, error=error)
-        return result
+            for job, _ in ran:
+                job.error = error
+            continue
+        rows |= {(job.frame.number, position): row for (job, position), row in zip(ran, found, strict=True)}
+    return rows
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Return the jobs whose tensors can be one batch; one on the GPU runs alone."""
-    groups: dict[Hashable, list[Job]] = {}
+def _alike(jobs: Sequence[Job]) -> list[tuple[list[Any], list[Row]]]:
+    """Return the tensors that can be one batch, with their rows; one on the GPU runs alone."""
+    groups: dict[Hashable, tuple[list[Any], list[Row]]] = {}
     for job in jobs:
-        apart = not isinstance(job.tensor, np.ndarray)
-        key = job.frame.number if apart else (job.tensor.shape, job.tensor.dtype.str)
-        groups.setdefault(key, []).append(job)
+        for tensor, positions in job.tensors:
+            apart = not isinstance(tensor, np.ndarray)
+            key = job.frame.number if apart else (tensor.shape[1:], tensor.dtype.str)
+            tensors, rows = groups.setdefault(key, ([], []))
+            tensors.append(tensor)
+            rows += [(job, position) for position in positions]
     return list(groups.values())
 
 
-def _together(jobs: Sequence[Job]) -> Any:
-    return jobs[0].tensor if len(jobs) == 1 else np.concatenate([job.tensor for job in jobs])
+def _together(tensors: Sequence[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)

@@ -7,7 +7,7 @@ import atexit
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 from mtl_deploy.runtime.errors import OptionError, RunError
 from mtl_deploy.runtime.forks import Origin
 
+from .decoder import Decoder
 from .handoff import Handoff
 from .options import StreamOptions
 from .rates import Rates
 from .result import StreamResult
-from .stages import Batch, Decoder, Steps, prepare, run
+from .stages import Batch, Steps, prepare, run
+from .submission import Submission
 from .waiting import Waiting
 
 _LOGGER = logging.getLogger("mtl_deploy.stream")
@@ -73,7 +75,18 @@ class Stream:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, frame: Any, *, source: Hashable = None, tag: Any = None, timeout: float | None = None) -> bool:
+    def submit(
+        self,
+        frame: Any,
+        *,
+        source: Hashable = None,
+        tag: Any = None,
+        timeout: float | None = None,
+        layout: str | None = None,
+        boxes: Sequence[Sequence[float]] | None = None,
+        margin: float = 0.0,
+        keys: Sequence[Hashable] | None = None,
+    ) -> bool:
         """Add a frame.
 
         Args:
@@ -82,21 +95,38 @@ class Stream:
             source: which camera it is from. Each source has a queue, rates and hooks of its own.
             tag: anything; the result has it.
             timeout: with ``drop="wait"``, seconds to wait for room, after which the frame is dropped; None: no limit.
+            layout: of an array, as for ``predict``; None: the model's.
+            boxes: to cut out of the frame and to predict each by itself, ``(x, y, width, height)`` in its pixels, as for
+                ``predict``. They run as one batch; the result's ``boxes`` has one for each.
+            margin: that is cut out around each box, on each side: a share of its width and height.
+            keys: by which the caller knows the object in each box again, such as a tracker's numbers. Hooks, rates and last values
+                go by them; an object that was not seen for a minute is forgotten. None: boxes of two frames have nothing in common.
 
         Returns:
             Whether it was taken; False: it was dropped, as too many wait.
 
         Raises:
             RunError: the stream has ended, or this is a forked child.
-            OptionError: the source cannot be the key of a dict.
+            OptionError: the source or a key cannot be the key of a dict, keys and boxes do not fit together, or there is no such
+                layout.
         """
         self._check(source)
-        return self._waiting.submit(frame, source, tag, timeout)
+        return self._waiting.submit(frame, source, tag, timeout, Submission(layout, boxes, margin, keys))
 
-    async def submit_async(self, frame: Any, *, source: Hashable = None, tag: Any = None) -> bool:
+    async def submit_async(
+        self,
+        frame: Any,
+        *,
+        source: Hashable = None,
+        tag: Any = None,
+        layout: str | None = None,
+        boxes: Sequence[Sequence[float]] | None = None,
+        margin: float = 0.0,
+        keys: Sequence[Hashable] | None = None,
+    ) -> bool:
         """Do the same from asyncio: with ``drop="wait"`` the event loop goes on meanwhile."""
         self._check(source)
-        return await self._waiting.submit_async(frame, source, tag)
+        return await self._waiting.submit_async(frame, source, tag, Submission(layout, boxes, margin, keys))
 
     def result(self, timeout: float | None = None) -> StreamResult | None:
         """Return the next result; None: there are no more, or none came in time.
@@ -252,9 +282,10 @@ class Stream:
         if self._results.closed:
             return
         self._delivered += 1
-        if result.error is not None:
+        errors = [one.error for one in (result, *(result.boxes or ())) if one.error is not None]
+        if errors:
             self._failed += 1
-            _LOGGER.info("frame %d of source %r: %s", result.number, result.source, result.error)
+            _LOGGER.info("frame %d of source %r: %s", result.number, result.source, errors[0])
         if self._options.callback is None:
             self._results.put(result)
             return

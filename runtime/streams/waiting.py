@@ -14,6 +14,7 @@ from mtl_deploy.runtime.errors import RunError
 
 from .options import Drop
 from .signal import Found, Signal
+from .submission import WHOLE, Submission
 
 _LOGGER = logging.getLogger("mtl_deploy.stream")
 
@@ -27,6 +28,7 @@ class Frame:
     tag: Any
     number: int
     submitted: float
+    how: Submission = WHOLE
 
 
 class Waiting:
@@ -56,7 +58,7 @@ class Waiting:
         with self._signal.reading():
             return dict(self._dropped)
 
-    def submit(self, image: Any, source: Hashable, tag: Any, timeout: float | None) -> bool:
+    def submit(self, image: Any, source: Hashable, tag: Any, timeout: float | None, how: Submission = WHOLE) -> bool:
         """Add a frame.
 
         Args:
@@ -64,6 +66,7 @@ class Waiting:
             source: whose it is.
             tag: anything.
             timeout: seconds to wait at most, where the policy is to wait; None: no limit.
+            how: it is to be taken.
 
         Returns:
             Whether it was taken.
@@ -72,17 +75,17 @@ class Waiting:
             RunError: the stream has ended.
         """
         submitted = time.monotonic()
-        found = self._signal.wait(lambda: self._add(image, source, tag, submitted), timeout)
+        found = self._signal.wait(lambda: self._add(image, source, tag, submitted, how), timeout)
         if found is None:
             with self._signal.changing():
                 self._refuse(source)
             return False
         return found.value
 
-    async def submit_async(self, image: Any, source: Hashable, tag: Any) -> bool:
+    async def submit_async(self, image: Any, source: Hashable, tag: Any, how: Submission = WHOLE) -> bool:
         """Do the same from asyncio, without a time limit."""
         submitted = time.monotonic()
-        return (await self._signal.wait_async(lambda: self._add(image, source, tag, submitted))).value
+        return (await self._signal.wait_async(lambda: self._add(image, source, tag, submitted, how))).value
 
     def take(self, most: int) -> list[Frame] | None:
         """Return the next frames, one of each source, as soon as there is one; None: the stream has ended.
@@ -106,7 +109,7 @@ class Waiting:
             self._frames.clear()
             return left
 
-    def _add(self, image: Any, source: Hashable, tag: Any, submitted: float) -> Found[bool] | None:
+    def _add(self, image: Any, source: Hashable, tag: Any, submitted: float, how: Submission) -> Found[bool] | None:
         if not self._open:
             raise RunError(
                 "the stream takes no more frames: it was finished or closed; make another with model.stream()"
@@ -120,7 +123,7 @@ class Waiting:
                 return Found(False)
             self._frames[source].popleft()
             self._lose(source)
-        self._frames.setdefault(source, deque()).append(Frame(image, source, tag, next(self._numbers), submitted))
+        self._frames.setdefault(source, deque()).append(Frame(image, source, tag, next(self._numbers), submitted, how))
         self.submitted += 1
         return Found(True)
 

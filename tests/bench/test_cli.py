@@ -269,7 +269,7 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
     [
         (bad_path("absent.mtl"), [], "no such bundle or file"),
         (unlisted_engine, [], "lies in no bundle that lists it"),
-        (lambda make, _: make(), ["--backend", "tensorrt"], "no artifact for a graph with backend tensorrt"),
+        (lambda make, _: make(), ["--backend", "tensorrt"], "has no engine for TensorRT"),
         (
             lambda make, _: make() / "fp32.onnx",
             ["--backend", "tensorrt"],
@@ -282,7 +282,7 @@ def changed(make_bundle: MakeBundle, _: Path) -> Path:
         (lambda make, _: make(), ["--batch", "0"], "--batch 0"),
         (lambda make, _: make(), ["--batch", "1,many"], "--batch 1,many: use a number, or several such as 1,8,32"),
         (lambda make, _: make(), ["--duration", "0"], "--duration 0"),
-        (lambda make, _: make(), ["--precision", "int8"], "no artifact for int8"),
+        (lambda make, _: make(), ["--precision", "int8"], "has no int8 artifact"),
         (lambda make, _: make() / "fp32.onnx", ["--precision", "fp16"], "is fp32, --precision says fp16"),
         (lambda make, _: make(), ["--provider", "TPU"], "'TPU' is not available"),
         (lambda make, _: make(), ["--seed", "-1"], "--seed -1: use 0 or more"),

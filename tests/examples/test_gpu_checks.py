@@ -21,6 +21,7 @@ from mtl_deploy.runtime.cuda.gpu import find_gpu, has_gpu
 from tests.fakes.fork import ForkingCuda
 from tests.fakes.machine import engine_bundle, machine
 from tests.fakes.tensorrt import make_plan
+from tests.networks.split_bundle import add_engines, write_uneven_bundle
 
 __all__ = ["engine_bundle", "machine"]
 
@@ -69,6 +70,18 @@ def here(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def context(checks: ModuleType, machine: Any, engine_bundle: Callable[..., Path], tmp_path: Path) -> Any:
     machine.install()
     return checks.Machine(engine_bundle(8), tmp_path)
+
+
+def test_parts_are_compared_with_the_whole(
+    checks: ModuleType, stream_checks: ModuleType, context: Any, tmp_path: Path
+) -> None:
+    assert "export it with --split" in stream_checks.in_parts(context)["skipped"]
+    bundle = add_engines(write_uneven_bundle(tmp_path / "parts.mtl"))
+    found = stream_checks.in_parts(checks.Machine(bundle, tmp_path))
+    assert set(found["largest_difference"]) == {"a", "b", "c"}
+    assert all(difference < 1e-3 for difference in found["largest_difference"].values())
+    assert set(found["milliseconds"]) == {"whole", "all parts", "a", "b", "c"}
+    assert found["graphs_off"] is None
 
 
 def test_the_machine_is_described(library_checks: ModuleType, machine: Any) -> None:

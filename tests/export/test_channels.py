@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -28,8 +28,10 @@ from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cli import main as infer
 from mtl_deploy.runtime.errors import ImageError, OptionError
-from mtl_deploy.runtime.predictions.decoding import Prediction
-from mtl_deploy.runtime.show.video import Frames, VideoWriter, play
+from mtl_deploy.runtime.live.play import Shot, play
+from mtl_deploy.runtime.show.video import VideoWriter
+from mtl_deploy.runtime.streams import StreamResult
+from tests.clips import frames_of, source
 
 SIZE = 64
 CHANNELS = {"gray": 1, "rgba": 4, "six_channels": 6}
@@ -334,16 +336,16 @@ def test_the_frames_of_a_video_become_gray_for_a_network_of_one_channel(export: 
             recorder.write(frame)
     found: list[float] = []
 
-    def told(_: int, predictions: Mapping[str, Prediction], __: float) -> None:
-        found.append(float(predictions["age"].value))
+    def told(result: StreamResult, _: Shot, __: float) -> None:
+        found.append(float(result["age"].value))
 
+    video = tmp_path / "video.avi"
     with load(export("gray")) as model:
-        assert play(model, tmp_path / "video.avi", None, told) == 3
-        with Frames(tmp_path / "video.avi") as frames:
-            expected = [model.predict(Image.fromarray(frame).convert("L"))["age"].value for frame in frames]
+        assert play(model, [source(video)], told) == 3
+        expected = [model.predict(Image.fromarray(frame).convert("L"))["age"].value for frame in frames_of(video)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with (
         load(export("rgba")) as model,
         pytest.raises(OptionError, match="a video has 3 channels, and the network takes 4"),
     ):
-        play(model, tmp_path / "video.avi", None)
+        play(model, [source(video)], told)

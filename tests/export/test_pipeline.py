@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import small_networks
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from PIL import Image
 
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import digest, open_bundle
+from mtl_deploy.runtime.cli import main as predict
 from mtl_deploy.runtime.errors import IntegrityError
 
 NETWORKS = Path(__file__).parents[1] / "networks"  # modules that a user has in the current folder
@@ -239,9 +242,19 @@ def test_json_prints_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_report_shows_every_graph_and_task(
     article_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([str(article_checkpoint), "--image-size", "64", "--precision", "fp32", "-o", str(tmp_path)])
-    out = capsys.readouterr().out
-    assert code == 0
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    for number in range(32):
+        Image.fromarray(np.roll(PIXELS[number % 4] // (1 + number // 8), number)).save(photos / f"{number}.png")
+    arguments = [str(article_checkpoint), "--image-size", "64", "--precision", "fp32", "-o", str(tmp_path)]
+    code = main([*arguments, "--images", str(photos)])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    infer, calibrate, bench = (shlex.split(line) for line in out[out.index("\nNext:\n") :].splitlines()[2:])
+    assert calibrate[:4] == ["mtl-calibrate", str(tmp_path / "model.mtl"), "--calibration-data", str(photos)]
+    assert bench == ["mtl-bench", str(tmp_path / "model.mtl")]
+    assert predict(infer[1:]) == 0
+    assert str(photos / "3.png") in capsys.readouterr().out
     assert (tmp_path / "model.mtl" / "fp32.onnx").is_file()
     assert "The network runs its backbone 3 times" in out
     for path in ("fp32.onnx", "separate/age.onnx", "separate/gender.onnx", "separate/race.onnx"):

@@ -219,10 +219,10 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
             super().__init__(engine.logger, 512)
             self.engine, self.cache = engine, cache
             self.addresses: dict[str, int] = {}
-            self.shape: tuple[int, ...] = ()
+            self.shapes: dict[str, tuple[int, ...]] = {}  # of the inputs
             self.given = (0, 0)
             self.profiler: Any = None
-            self.plain: tuple[int, ...] | None = None  # the shape of the last enqueue that was not captured
+            self.plain: dict[str, tuple[int, ...]] | None = None  # the shapes of the last enqueue that was not captured
             self.changes = 0
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -231,17 +231,19 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 return self.complain(f"shape {shape} of {name} does not fit {own}")
             if not self.engine.batch_min <= shape[0] <= self.engine.batch_max:
                 return self.complain(f"batch {shape[0]} is outside the profile")
-            self.changes += shape != self.shape
-            self.shape = shape
+            self.changes += shape != self.shapes.get(name)
+            self.shapes[name] = shape
             return True
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             session = self.engine.session
-            image = session.get_inputs()[0]
-            if not self.shape:
+            if not self.ready():
                 return self.engine.get_tensor_shape(name)
-            zeros = np.zeros(self.shape, _TYPES[image.type][1])
-            return tuple(session.run([name], {image.name: zeros})[0].shape)
+            zeros = {one.name: np.zeros(self.shapes[one.name], _TYPES[one.type][1]) for one in session.get_inputs()}
+            return tuple(session.run([name], zeros)[0].shape)
+
+        def ready(self) -> bool:
+            return all(one.name in self.shapes for one in self.engine.session.get_inputs())
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             assert name in self.engine.tensors
@@ -289,26 +291,27 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
         def _enqueue(self, stream: int) -> bool:
             if cuda.require_context() is not self.cuda_context:
                 return self.complain("another CUDA context is current")
-            if set(self.addresses) != set(self.engine.tensors) or not self.shape:
-                return self.complain("a tensor has no address, or the input no shape")
+            if set(self.addresses) != set(self.engine.tensors) or not self.ready():
+                return self.complain("a tensor has no address, or an input no shape")
             if self.given[1] < self.engine.activations:
                 return self.complain("the device memory is too small, or none was set")
             capture = cuda.capture_of(stream)
             if capture is None:
-                self.plain = self.shape
-            elif self.plain != self.shape or trt.refuse_capture:
+                self.plain = dict(self.shapes)
+            elif self.plain != self.shapes or trt.refuse_capture:
                 capture.valid = False
                 return self.complain("the shape changed since the last enqueue; enqueue once before capturing")
             elif trt.allocate_in_capture:
                 cuda.cuMemAlloc(16)
-            if self.cache is not None and self.shape[0] not in self.cache.shapes:
-                trt.compiled.append(self.shape[0])
-                self.cache.shapes.add(self.shape[0])
+            batch = next(iter(self.shapes.values()))[0]
+            if self.cache is not None and batch not in self.cache.shapes:
+                trt.compiled.append(batch)
+                self.cache.shapes.add(batch)
             cuda.enqueue(stream, self._kernel(captured=capture is not None))
             return True
 
         def _kernel(self, captured: bool) -> Any:
-            engine, addresses, shape, given = self.engine, dict(self.addresses), self.shape, self.given[0]
+            engine, addresses, shapes, given = self.engine, dict(self.addresses), dict(self.shapes), self.given[0]
             holder = [self] if not captured else [Alive(self)]
             changes, mine, order = self.changes, deque(), trt.under_way.setdefault(given, deque())
 
@@ -329,13 +332,15 @@ def make_tensorrt(cuda: SimulatedCuda, version: str = "10.3.0", *, rtx: bool = F
                 cuda.require_memory(given, engine.activations)
                 ctypes.memset(given, 0xEE, engine.activations)
                 session = engine.session
-                image = session.get_inputs()[0]
-                dtype = np.dtype(_TYPES[image.type][1])
-                size = int(np.prod(shape)) * dtype.itemsize
-                cuda.require_memory(addresses[image.name], size)
-                tensor = np.frombuffer(ctypes.string_at(addresses[image.name], size), dtype).reshape(shape)
+                tensors = {}
+                for value in session.get_inputs():
+                    dtype, shape = np.dtype(_TYPES[value.type][1]), shapes[value.name]
+                    size = int(np.prod(shape)) * dtype.itemsize
+                    cuda.require_memory(addresses[value.name], size)
+                    held = ctypes.string_at(addresses[value.name], size)
+                    tensors[value.name] = np.frombuffer(held, dtype).reshape(shape)
                 names = [value.name for value in session.get_outputs()]
-                for output, array in zip(names, session.run(names, {image.name: tensor}), strict=True):
+                for output, array in zip(names, session.run(names, tensors), strict=True):
                     cuda.require_memory(addresses[output], array.nbytes)
                     ctypes.memmove(addresses[output], np.ascontiguousarray(array).ctypes.data, array.nbytes)
 

@@ -44,6 +44,16 @@ class AllLoud(Loud):
         super().__init__(width=2, loud=64)
 
 
+class LoudWeights(Loud):
+    """The offset is small enough for FP16's activations, but one large layer adds up its weights' errors over it."""
+
+    def __init__(self) -> None:
+        super().__init__(width=16, loud=96)
+        with torch.no_grad():
+            self.up.bias.fill_(20.0)
+            self.down.bias.copy_(-self.down.weight.sum((1, 2, 3)) * 20.0)
+
+
 class LoudSum(Loud):
     """Two quiet branches, whose sum alone rides on a large offset: what joins them is loud, no layer is."""
 

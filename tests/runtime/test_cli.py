@@ -78,7 +78,7 @@ def test_hidden_files_of_a_folder_are_passed_over(
         (["absent.mtl", "x.png"], "no such file or bundle"),
         (["{bundle}", "{empty}"], "no image in this folder"),
         (["{bundle}", "x.png", "--tasks", "height"], "no task is called 'height'"),
-        (["{bundle}", "x.png", "--precision", "int8"], "no artifact for int8"),
+        (["{bundle}", "x.png", "--precision", "int8"], "has no int8 artifact; it has fp32.onnx"),
     ],
     ids=["bundle", "folder", "task", "precision"],
 )
@@ -136,7 +136,8 @@ def test_a_video_is_predicted_and_shown(
 ) -> None:
     from contextlib import closing
 
-    from mtl_deploy.runtime.show.video import Frames, VideoWriter
+    from mtl_deploy.runtime.show.video import VideoWriter
+    from tests.clips import frames_of
 
     pytest.importorskip("cv2", reason="OpenCV (the extra 'video') is not installed")
     with closing(VideoWriter(tmp_path / "in.mp4", 5.0)) as recorder:
@@ -147,8 +148,7 @@ def test_a_video_is_predicted_and_shown(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("frame 1, 0.0 per second: age ")
     assert lines[-1] == "3 frames"
-    with Frames(tmp_path / "out.mp4") as frames:
-        assert len(list(frames)) == 3
+    assert len(frames_of(tmp_path / "out.mp4")) == 3
     assert main([bundle, str(tmp_path / "in.mp4"), "--json", "--tasks", "age"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["frame"] for row in rows] == [1, 2, 3]

@@ -152,7 +152,7 @@ def test_the_precision_is_chosen_by_device_or_by_name(make_bundle: MakeBundle, t
     with load_model(bundle, precision="fp16") as model:
         assert model.artifact is not None
         assert model.artifact.path == "fp16.onnx"
-    with pytest.raises(BackendError, match=r"no artifact for int8; it has fp32\.onnx \(fp32, onnxruntime\), fp16"):
+    with pytest.raises(BackendError, match=r"has no int8 artifact; it has fp32\.onnx \(fp32, onnxruntime\), fp16"):
         load_model(bundle, precision="int8")
     only_half = make_bundle(tmp_path / "half.mtl", precisions=("fp16",))
     with load_model(only_half) as model:
@@ -162,7 +162,7 @@ def test_the_precision_is_chosen_by_device_or_by_name(make_bundle: MakeBundle, t
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"backend": "tensorrt"}, BackendError, "tensorrt"),
+        ({"backend": "tensorrt"}, BackendError, "no engine for TensorRT"),
         ({"providers": ["TPU"]}, BackendError, r"'TPU' is not available; .* has .*CPUExecutionProvider"),
         ({"providers": []}, BackendError, "no provider"),
         ({"threads": 0}, OptionError, "1 or more"),

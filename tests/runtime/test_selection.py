@@ -92,12 +92,10 @@ def test_where_onnx_runtime_is_missing_too_both_reasons_are_named(
 
 def test_what_a_bundle_does_not_have_is_named_with_what_it_has(trt: Any, engine_bundle: EngineBundle) -> None:
     folder = engine_bundle()
-    with pytest.raises(
-        BackendError, match=r"no artifact for int8 with backend tensorrt; it has .*fp16\.trt \(fp16, tensorrt\)"
-    ):
+    with pytest.raises(BackendError, match=r"has no int8 engine for TensorRT; it has .*fp16\.trt \(fp16, tensorrt\)"):
         select(open_bundle(folder), precision="int8", backend="tensorrt")
     change_artifacts(folder, lambda artifact: artifact.backend == "onnxruntime")
-    with pytest.raises(BackendError, match="has no artifact for a graph with backend tensorrt"):
+    with pytest.raises(BackendError, match="has no engine for TensorRT"):
         select(open_bundle(folder), backend="tensorrt")
     with pytest.raises(BackendError, match="backend 'tvm': this release has tensorrt, onnxruntime, openvino"):
         select(open_bundle(folder), backend="tvm")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from mtl_deploy.bench.contestants.processes import Ended, command_of
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED, SUBSET, Spec
 from mtl_deploy.bench.statistics.nested import Interval, Samples, quantile
 from mtl_deploy.runtime.errors import OptionError, WorkError
+from mtl_deploy.runtime.files.temporary import temporary_folder
 
 PHASES = ("python", "imports", "load", "first_prediction")
 """Interpreter; the runtime's imports; loading the models, their library and checking their hashes; the first batch through all."""
@@ -124,8 +124,8 @@ def measure_cold_start(
     turns: list[dict[str, dict[str, float]]] = []
     interrupted = False
     rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory(prefix="mtl-bench-") as folder:
-        file = Path(folder) / "batch.npy"
+    with temporary_folder() as folder:
+        file = folder / "batch.npy"
         np.save(file, batch)
         try:
             for turn in range(starts + 1):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mtl_deploy.bench.blocks.at import At
 from mtl_deploy.bench.blocks.axes import at_values, linear
@@ -15,6 +13,7 @@ from mtl_deploy.bench.blocks.plots import Line, LinePlot, all_values, points_of
 from mtl_deploy.bench.sections.base import RunContext, RunSection, SectionFigures
 from mtl_deploy.bench.sections.counts import parse_numbers
 from mtl_deploy.runtime.errors import WorkError
+from mtl_deploy.runtime.files.temporary import temporary_folder
 
 MOST = 8
 
@@ -73,9 +72,9 @@ class HeadsSection(RunSection[HeadsSettings]):
         from .heads import measure_heads
         from .synthetic import make_heads
 
-        with TemporaryDirectory(prefix="mtl-bench-") as folder:
+        with temporary_folder() as folder:
             with context.progress.step("Making networks of synthetic heads"):
-                made = make_heads(pair.bundle.path, settings.counts, pair.shared.precision, Path(folder))
+                made = make_heads(pair.bundle.path, settings.counts, pair.shared.precision, folder)
             names = {path: f"{count} head{'s' if count > 1 else ''}" for count, path in made.items()}
             return measure_heads(
                 made,

@@ -11,6 +11,7 @@ import numpy as np
 
 from mtl_deploy.bench.statistics.derived import derived
 from mtl_deploy.bench.statistics.nested import Interval, Samples
+from mtl_deploy.runtime.onnx_format.border import of_border
 from mtl_deploy.runtime.onnx_format.graph import OnnxGraph, OnnxNode, OnnxTensor
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
@@ -181,6 +182,8 @@ def _fed(graph: OnnxGraph, reads: Sequence[Sequence[int]]) -> tuple[list[bool], 
 
 
 def _is_layer(node: OnnxNode) -> bool:
+    if of_border(node.name):
+        return False
     inner = (each.op_type for graph in node.graphs for each in graph.all_nodes())
     return any(is_weighted(kind) for kind in (node.op_type, *inner))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
 from mtl_deploy.runtime.onnx_format.cut import cut
 from mtl_deploy.runtime.signals import handlers_error
+
+from .providers import known_providers, without_its_log
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -77,7 +80,7 @@ class OnnxRuntimeBackend:
         self._ort = ort
         self._read = read
         self._where = where
-        self._providers = default_providers() if providers is None else _known(ort, providers)
+        self._providers = default_providers() if providers is None else known_providers(ort, providers)
         self._threads = threads
         self._spinning = spinning
         self._calls: AbstractContextManager[Any] = nullcontext()
@@ -119,19 +122,33 @@ class OnnxRuntimeBackend:
                 "(backend='tensorrt')"
             )
         session = self._session_for(frozenset(outputs))
-        try:
-            with self._calls:
-                if into:
-                    return _run_into(session, inputs, outputs, into)
-                return dict(zip(outputs, session.run(outputs, inputs), strict=True))
-        except Exception as error:  # its exceptions have no common base class
-            if (raised := handlers_error(error)) is not None:
-                raise raised from raised.__cause__
-            if is_memory(error):
-                raise DeviceMemoryError(
-                    f"ONNX Runtime: out of memory ({first_line(error)}); free some, or use smaller batches or images"
-                ) from error
-            raise RunError(f"ONNX Runtime failed: {first_line(error)}") from error
+        with _failures(), self._calls:
+            if into:
+                values = _run_bound(session, inputs, outputs, into)
+                return {name: into[name] if name in into else values[name].numpy() for name in outputs}
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+    def run_bound(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str], into: Mapping[str, Array], kept: Collection[str]
+    ) -> dict[str, Any]:
+        """Run once, with what goes in and comes out bound to memory, so that nothing is copied on the way to another session.
+
+        Args:
+            inputs: arrays in host memory, or :class:`onnxruntime.OrtValue` of another session on the same device, by name.
+            outputs: the outputs to return.
+            into: arrays to write outputs to, by name.
+            kept: the outputs that stay on the session's device; the others come to host memory.
+
+        Returns:
+            an :class:`onnxruntime.OrtValue` for each output.
+
+        Raises:
+            RunError: the library failed; :class:`DeviceMemoryError`: there is no memory left.
+        """
+        session = self._session_for(frozenset(outputs))
+        device = "cuda" if self._providers[0].startswith(("CUDA", "Tensorrt")) else "cpu"
+        with _failures(), self._calls:
+            return _run_bound(session, inputs, outputs, into, dict.fromkeys(kept, device))
 
     def warm(self, outputs: Sequence[str]) -> None:
         """Make the session for these outputs now, so that the first :meth:`run` that asks for them need not.
@@ -162,7 +179,8 @@ class OnnxRuntimeBackend:
         content = self._read() if outputs is None else cut(self._read(), outputs)
         options = self._options()
         try:
-            session = ort.InferenceSession(content, options, providers=self._providers)
+            with without_its_log(ort, self._providers):
+                session = ort.InferenceSession(content, options, providers=self._providers)
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
@@ -177,8 +195,8 @@ class OnnxRuntimeBackend:
             ) from error
         if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
             raise BackendError(
-                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it); ask for "
-                "another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
+                f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it; mtl-doctor shows "
+                "both); ask for another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
             )
         return session
 
@@ -198,24 +216,42 @@ class OnnxRuntimeBackend:
         return options
 
 
-def _run_into(
+def _run_bound(
     session: onnxruntime.InferenceSession,
-    inputs: Mapping[str, Array],
+    inputs: Mapping[str, Any],
     outputs: Sequence[str],
     into: Mapping[str, Array],
-) -> dict[str, Array]:
-    """Run with the caller's buffers bound; the other outputs get new memory."""
+    devices: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Run with the caller's buffers bound; the other outputs get new memory, in host memory where ``devices`` does not say else."""
     binding = session.io_binding()
-    for name, array in inputs.items():
-        binding.bind_cpu_input(name, array)
+    for name, value in inputs.items():
+        if isinstance(value, np.ndarray):
+            binding.bind_cpu_input(name, value)
+        else:
+            binding.bind_ortvalue_input(name, value)
     for name in outputs:
         if (buffer := into.get(name)) is not None:
             binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
         else:
-            binding.bind_output(name, "cpu")
+            binding.bind_output(name, devices.get(name, "cpu"))
     session.run_with_iobinding(binding)
-    values = dict(zip(outputs, binding.get_outputs(), strict=True))
-    return {name: into[name] if name in into else values[name].numpy() for name in outputs}
+    return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise what ONNX Runtime raises while it runs as errors of this package; its own have no common base class."""
+    try:
+        yield
+    except Exception as error:
+        if (raised := handlers_error(error)) is not None:
+            raise raised from raised.__cause__
+        if is_memory(error):
+            raise DeviceMemoryError(
+                f"ONNX Runtime: out of memory ({first_line(error)}); free some, or use smaller batches or images"
+            ) from error
+        raise RunError(f"ONNX Runtime failed: {first_line(error)}") from error
 
 
 def available_providers() -> list[str]:
@@ -268,17 +304,6 @@ def _installed(distribution: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _known(ort: Any, wanted: Sequence[str]) -> list[str]:
-    available = ort.get_available_providers()
-    full = [name if name.endswith("ExecutionProvider") else f"{name}ExecutionProvider" for name in wanted]
-    for name, given in zip(full, wanted, strict=True):
-        if name not in available:
-            raise BackendError(f"provider {given!r} is not available; this ONNX Runtime has {', '.join(available)}")
-    if not full:
-        raise BackendError(f"no provider is given; this ONNX Runtime has {', '.join(available)}")
-    return full
 
 
 def _spec(value: Any, where: str) -> TensorSpec:

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .library import Library
 from .log import Messages
 from .memory import Shape, size_in_bytes, sizes_of
 from .record import EngineRecord
+from .split.loaded import LoadedParts
 from .start import start_runtime
 
 _CLOSED = "the model is closed; load it again"
@@ -73,11 +75,13 @@ class TensorRTBackend:
         self._closed = False
         self._lost = False
         self._pinned: set[int] = set()  # addresses of the arrays that callers hold
-        self._cache: KernelCache | None = None
+        self._caches: list[KernelCache] = []
         self._context = Context(device)
         try:
             with self._context.active():
-                self._loaded = self._load(library, read, record, where, graphs, runtime_cache)
+                self._loaded: LoadedEngine | LoadedParts = self._load(
+                    library, read, record, where, graphs, runtime_cache
+                )
                 self._free.append(Lane(self._loaded))
                 self._made = 1
         except BaseException as error:
@@ -100,12 +104,33 @@ class TensorRTBackend:
         where: str,
         graphs: int,
         runtime_cache: str | os.PathLike[str] | bool | None,
-    ) -> LoadedEngine:
+    ) -> LoadedEngine | LoadedParts:
         messages = Messages()
+        self._start(library, messages, record, where)
+        engine, config = self._deserialize(library, messages, read, record, where, cache_path(where, runtime_cache))
+        images, outputs = tensors_of(library, engine)
+        if len(images) != 1 or not outputs:
+            raise BackendError(
+                f"{where}: an engine has one input and one output per task; build it again with mtl-export"
+            )
+        return LoadedEngine(library, engine, self._context, images[0], outputs, messages, graphs, config)
+
+    def _start(self, library: Library, messages: Messages, record: EngineRecord, where: str) -> None:
         try:
             self._runtime = start_runtime(library, messages)
         except BackendError as error:
             raise BackendError(f"{where}, {record.built_for}: {error}") from error
+
+    def _deserialize(
+        self,
+        library: Library,
+        messages: Messages,
+        read: Callable[[], bytes],
+        record: EngineRecord,
+        where: str,
+        cached: Path | None,
+    ) -> tuple[Any, Any]:
+        """Return an engine and, for TensorRT-RTX, the configuration of its contexts."""
         if record.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime along
         engine = self._runtime.deserialize_cuda_engine(read())
@@ -120,15 +145,9 @@ class TensorRTBackend:
             )
         config = None
         if library.is_rtx:
-            file = cache_path(where, runtime_cache)
-            config, cache = library.runtime_config(engine, read_cache(file))
-            self._cache = KernelCache(file, cache)
-        image, outputs = _tensors(library, engine)
-        if image is None or not outputs:
-            raise BackendError(
-                f"{where}: an engine has one input and one output per task; build it again with mtl-export"
-            )
-        return LoadedEngine(library, engine, self._context, image, outputs, messages, graphs, config)
+            config, cache = library.runtime_config(engine, read_cache(cached))
+            self._caches.append(KernelCache(cached, cache))
+        return engine, config
 
     def run(
         self,
@@ -268,9 +287,12 @@ class TensorRTBackend:
     def _let_go(self) -> None:
         while self._free:
             self._free.pop().close()
-        if self._cache is not None and not self._lost:
-            self._cache.save()
-        for name in ("_loaded", "_cache", "_runtime"):  # an engine must be freed before its runtime
+        while self._caches:
+            cache = self._caches.pop()
+            if not self._lost:
+                cache.save()
+            del cache
+        for name in ("_loaded", "_found", "_runtime"):  # an engine must be freed before its runtime
             self.__dict__.pop(name, None)
 
     def __del__(self) -> None:
@@ -280,7 +302,13 @@ class TensorRTBackend:
 
     @property
     def loaded(self) -> LoadedEngine:
-        """The engine and what its contexts need, for measurements (``timing.py``, ``together.py``, ``profile.py``)."""
+        """The engine and what its contexts need, for measurements (``timing.py``, ``together.py``, ``profile.py``).
+
+        Raises:
+            OptionError: the network is in parts.
+        """
+        if not isinstance(self._loaded, LoadedEngine):
+            raise OptionError("this network is loaded in parts; load it whole to measure its engine")
         return self._loaded
 
     @property
@@ -297,8 +325,8 @@ def _clear_frames(error: BaseException) -> None:
         _clear_frames(error.__context__)
 
 
-def _tensors(library: Library, engine: Any) -> tuple[TensorSpec | None, tuple[TensorSpec, ...]]:
-    """Return the engine's input, or None where it does not have exactly one, and its outputs."""
+def tensors_of(library: Library, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return an engine's inputs and outputs."""
     trt = library.module
     specs: dict[Any, list[TensorSpec]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
     for index in range(engine.num_io_tensors):
@@ -306,5 +334,4 @@ def _tensors(library: Library, engine: Any) -> tuple[TensorSpec | None, tuple[Te
         shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
         dtype = library.numpy_dtype(engine.get_tensor_dtype(name))
         specs[engine.get_tensor_mode(name)].append(TensorSpec(name, dtype, shape))
-    images, outputs = specs[trt.TensorIOMode.INPUT], specs[trt.TensorIOMode.OUTPUT]
-    return (images[0] if len(images) == 1 else None), tuple(outputs)
+    return tuple(specs[trt.TensorIOMode.INPUT]), tuple(specs[trt.TensorIOMode.OUTPUT])

@@ -42,6 +42,14 @@ class LoadedEngine:
     runtime_config: Any = None
     making: threading.Lock = field(default_factory=threading.Lock)
 
+    parted = False  # one engine computes all outputs, whichever are wanted
+    inner: tuple[TensorSpec, ...] = field(default=(), init=False)
+
+    @property
+    def activation_bytes(self) -> int:
+        """The activation memory that an execution context needs."""
+        return int(self.library.device_memory_size(self.engine))
+
     def make_execution(self, activations: DeviceMemory) -> Any:
         """Return an execution context that works in the given memory. The CUDA context is current.
 

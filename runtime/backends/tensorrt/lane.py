@@ -24,6 +24,7 @@ from mtl_deploy.runtime.errors import DeviceLostError, RunError
 
 from .engine import LoadedEngine
 from .memory import Binding, BufferLayout, Buffers, Shape
+from .split.loaded import LoadedParts
 
 _Resource = TypeVar("_Resource")
 _SEEN = 64  # bindings that are remembered as used once
@@ -48,7 +49,7 @@ class Lane:
         RunError: the library returns no context.
     """
 
-    def __init__(self, loaded: LoadedEngine) -> None:
+    def __init__(self, loaded: LoadedEngine | LoadedParts) -> None:
         self._loaded = loaded
         self.graphs_off: str | None = None if loaded.graphs else "turned off"
         """Why no graph is recorded; None where they are."""
@@ -60,11 +61,13 @@ class Lane:
         self._uncaptured: Any = None  # an execution context that could not be captured, and whose work may still run
         self._closers: list[Any] = []
         try:
-            self._buffers = self._keep(Buffers(loaded.input, loaded.outputs, loaded.context, self._output_shapes))
+            self._buffers = self._keep(
+                Buffers(loaded.input, loaded.outputs, loaded.context, self._output_shapes, loaded.inner)
+            )
             self.stream = self._keep(Stream())
             self._done = self._keep(Event())
             self._arrived = self._keep(Event())
-            self._activations = self._keep(DeviceMemory(loaded.library.device_memory_size(loaded.engine)))
+            self._activations = self._keep(DeviceMemory(loaded.activation_bytes))
             self._execution = self._loaded.make_execution(self._activations)
         except BaseException:
             self.close()
@@ -115,6 +118,9 @@ class Lane:
                 binding = binding._replace(outputs=tuple(addresses), to_host=bool(names))
                 for buffer in targets.values():
                     self._wait_for(buffer, on)
+            if self._loaded.parted:
+                wanted = {*targets, *names}
+                binding = binding._replace(wanted=tuple(spec.name in wanted for spec in self._loaded.outputs))
             self._enqueue(binding, layout, on)
             if stream is None or names:
                 synchronize(on)
@@ -215,7 +221,9 @@ class Lane:
             copy_to_device(binding.device_input, binding.host_input, layout.input_bytes, on)
         self._loaded.enqueue(execution, on)
         if binding.to_host:
-            copy_to_host(self._buffers.result_address(), layout.binding.outputs[0], layout.output_bytes, on)
+            results, block = self._buffers.result_address(), layout.binding.outputs[0]
+            for begin, end in layout.spans(binding.wanted):
+                copy_to_host(results + begin, block + begin, end - begin, on)
 
     def _record(self, binding: Binding, layout: BufferLayout, on: int) -> None:
         """Enqueue, then record a graph of the same, in the order that TensorRT asks for; without a graph where that fails."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class Binding(NamedTuple):
         device_input: the input tensor's address.
         outputs: the output tensors' addresses.
         to_host: whether the block of outputs is copied to pinned memory.
+        inner: addresses of the tensors between the parts of a network; empty for one engine.
+        wanted: for a network in parts, which outputs are computed; empty: all.
     """
 
     shape: Shape
@@ -32,6 +35,8 @@ class Binding(NamedTuple):
     device_input: int
     outputs: tuple[int, ...]
     to_host: bool
+    inner: tuple[int, ...] = ()
+    wanted: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class BufferLayout:
         results: pinned arrays of the outputs, by name.
         input_bytes: of the input.
         output_bytes: of the block of outputs, each aligned.
+        offsets: of the outputs in the block, and its end.
     """
 
     binding: Binding
@@ -51,6 +57,17 @@ class BufferLayout:
     results: Mapping[str, Array]
     input_bytes: int
     output_bytes: int
+    offsets: tuple[int, ...]
+
+    def spans(self, wanted: tuple[bool, ...]) -> list[tuple[int, int]]:
+        """Return where the wanted outputs lie in the block, begin and end of each run of them; all if none are named."""
+        found: list[tuple[int, int]] = []
+        for position, (begin, end) in enumerate(pairwise(self.offsets)):
+            if wanted and not wanted[position]:
+                continue
+            joins = bool(found) and found[-1][1] == begin
+            found[-1:] = [(found[-1][0], end)] if joins else [*found[-1:], (begin, end)]
+        return found
 
 
 class Buffers:
@@ -62,7 +79,8 @@ class Buffers:
         image: the input's tensor.
         outputs: the outputs' tensors.
         context: current whenever a method is called.
-        shapes: returns the outputs' shapes for a shape of the input; None: they follow from the batch.
+        shapes: returns the outputs' shapes for a shape of the input, then those of ``inner``; None: they follow from the batch.
+        inner: tensors between parts of a network, which need memory on the device alone.
     """
 
     def __init__(
@@ -71,19 +89,21 @@ class Buffers:
         outputs: Sequence[TensorSpec],
         context: Context,
         shapes: Callable[[Shape], Sequence[Shape]] | None = None,
+        inner: Sequence[TensorSpec] = (),
     ) -> None:
         self._image, self._outputs, self._context = image, tuple(outputs), context
         self._shapes = shapes or (lambda shape: [(shape[0], *sizes_of(spec)) for spec in self._outputs])
-        self._device: list[DeviceMemory] = []  # input, outputs
+        self._inner = tuple(inner)
+        self._device: list[DeviceMemory] = []  # input, outputs, and what is between parts
         self._pinned: list[PinnedMemory] = []  # likewise
-        self._capacity = (0, 0)  # bytes of them
+        self._capacity = (0, 0, 0)  # bytes of them
         self._plans: dict[Shape, _Plan] = {}
         self._layouts: dict[Shape, BufferLayout] = {}
 
     def fits(self, shape: Shape | int) -> bool:
         """Return whether an input of a shape needs no new memory."""
         plan = self._plan(shape)
-        return plan.input_bytes <= self._capacity[0] and plan.offsets[-1] <= self._capacity[1]
+        return all(size <= room for size, room in zip(plan.sizes, self._capacity, strict=True))
 
     def grow(self, shape: Shape | int) -> None:
         """Make room for a shape. All addresses change, so the work that uses the old ones must be done.
@@ -92,16 +112,16 @@ class Buffers:
             DeviceMemoryError: there is not enough memory; the buffers are then empty.
         """
         plan = self._plan(shape)
-        sizes = max(self._capacity[0], plan.input_bytes), max(self._capacity[1], plan.offsets[-1])
+        image, outputs, inner = (max(size, room) for size, room in zip(plan.sizes, self._capacity, strict=True))
         self.close()
         try:
-            for size in sizes:
+            for size in (image, outputs, *([inner] if inner else [])):
                 self._device.append(DeviceMemory(size))
-            self._pinned = [PinnedMemory(size, self._context) for size in sizes]
+            self._pinned = [PinnedMemory(size, self._context) for size in (image, outputs)]
         except BaseException:
             self.close()
             raise
-        self._capacity = sizes
+        self._capacity = (image, outputs, inner)
 
     def layout(self, shape: Shape | int) -> BufferLayout:
         """Return the layout for an input of a shape that fits."""
@@ -128,17 +148,28 @@ class Buffers:
         return found
 
     def _make_plan(self, shape: Shape) -> _Plan:
-        outputs, offsets = tuple(self._shapes(shape)), [0]
-        for spec, own in zip(self._outputs, outputs, strict=True):
-            size = size_in_bytes(spec, own)
-            offsets.append(offsets[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
-        return _Plan(shape, outputs, size_in_bytes(self._image, shape), tuple(offsets))
+        shapes = tuple(self._shapes(shape))
+        outputs, inner = shapes[: len(self._outputs)], shapes[len(self._outputs) :]
+        return _Plan(
+            shape,
+            outputs,
+            size_in_bytes(self._image, shape),
+            _offsets(self._outputs, outputs),
+            _offsets(self._inner, inner),
+        )
 
     def _lay_out(self, plan: _Plan) -> BufferLayout:
-        (input_memory, output_memory), (staging, results) = self._device, self._pinned
+        (input_memory, output_memory, *between), (staging, results) = self._device, self._pinned
         addresses = tuple(output_memory.address + offset for offset in plan.offsets[:-1])
         return BufferLayout(
-            binding=Binding(plan.shape, staging.address, input_memory.address, addresses, to_host=True),
+            binding=Binding(
+                plan.shape,
+                staging.address,
+                input_memory.address,
+                addresses,
+                to_host=True,
+                inner=tuple(between[0].address + offset for offset in plan.inner[:-1]) if between else (),
+            ),
             staging=staging.array(self._image.dtype, plan.shape),
             results={
                 spec.name: results.array(spec.dtype, shape, offset)
@@ -146,6 +177,7 @@ class Buffers:
             },
             input_bytes=plan.input_bytes,
             output_bytes=plan.offsets[-1],
+            offsets=plan.offsets,
         )
 
     def result_address(self) -> int:
@@ -155,7 +187,7 @@ class Buffers:
     def close(self) -> None:
         """Free the memory; pinned memory is freed with the last array over it."""
         device, self._device, self._pinned = self._device, [], []
-        self._capacity = (0, 0)
+        self._capacity = (0, 0, 0)
         self._layouts.clear()
         for memory in device:
             memory.close()
@@ -169,12 +201,27 @@ class _Plan(NamedTuple):
         outputs: the outputs' shapes.
         input_bytes: of the input.
         offsets: of the outputs in their block, and the block's end, in bytes.
+        inner: the same of what is between parts.
     """
 
     shape: Shape
     outputs: tuple[Shape, ...]
     input_bytes: int
     offsets: tuple[int, ...]
+    inner: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Bytes of the input, the outputs, and what is between parts."""
+        return self.input_bytes, self.offsets[-1], self.inner[-1]
+
+
+def _offsets(specs: Sequence[TensorSpec], shapes: Sequence[Shape]) -> tuple[int, ...]:
+    """Return where tensors of these shapes begin in one block, each aligned, and where the block ends."""
+    found = [0]
+    for spec, shape in zip(specs, shapes, strict=True):
+        found.append(found[-1] + -(-size_in_bytes(spec, shape) // ALIGNMENT) * ALIGNMENT)
+    return tuple(found)
 
 
 def sizes_of(spec: TensorSpec) -> Shape:

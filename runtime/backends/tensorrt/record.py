@@ -12,7 +12,7 @@ from mtl_deploy.runtime.errors import BackendError, BundleError, NoGpuError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError
 
-from .library import TITLES, Library, import_library, version_numbers
+from .library import TITLES, Library, Release, import_library, version_numbers
 from .start import require_driver
 
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
@@ -93,11 +93,15 @@ class EngineRecord:
             raise NoGpuError(f"{self.built_for}; this machine: {error}") from error
         except BackendError as error:
             raise BackendError(f"{self.built_for}; this machine: {error}") from error
-        if (problem := self._version_problem(library) or self._gpu_problem(gpu)) is not None:
+        if (problem := self.misfit(library, gpu)) is not None:
             raise BackendError(f"{self.built_for}; this machine: {problem}")
         return library, gpu
 
-    def _version_problem(self, library: Library) -> str | None:
+    def misfit(self, library: Release, gpu: Gpu) -> str | None:
+        """Return what of a machine the engine was not built for, its library or its GPU; None where it fits by the record."""
+        return self._version_problem(library) or self._gpu_problem(gpu)
+
+    def _version_problem(self, library: Release) -> str | None:
         here, there = version_numbers(library.version), version_numbers(self.version)
         if here == there or (self.version_compatible and here > there and _reads(here[0], there[0])):
             return None

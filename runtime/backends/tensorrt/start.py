@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +20,7 @@ from .log import Messages, keep_forever, logger_for
 
 _CUDA = re.compile(r"(?:^|[-_])cu(\d\d)(?![\w.]*\d)")
 _MAJORS = range(11, 20)  # of CUDA, in the names of wheels
+_PARTS = ("", "-bindings", "-libs")
 
 
 def built_for(name: str) -> int | None:
@@ -39,6 +41,18 @@ def built_for(name: str) -> int | None:
         majors |= _majors([project])
         majors |= _majors(text for text in found.requires or () if "extra ==" not in text)
     return min(majors, default=None)
+
+
+def installed_version(name: str) -> str | None:
+    """Return an installed library's version by what its wheel says; nothing is imported. None where no wheel says it.
+
+    Args:
+        name: ``tensorrt`` or ``tensorrt-rtx``.
+    """
+    for project in (name, f"{name}-bindings", *(f"{name}-cu{major}{part}" for major in _MAJORS for part in _PARTS)):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(project)
+    return None
 
 
 def _majors(texts: Iterable[str]) -> set[int]:

@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.fp16.emulate import emulate_half, widen_half
 from mtl_deploy.calibration.fp16.typing import to_half
+from mtl_deploy.runtime.errors import VerificationError
 
 
 def elementwise(sketch: Any, factor: float) -> onnx.ModelProto:
@@ -71,9 +72,6 @@ def test_an_fp32_graph_stays_as_it_is(multi_head: Any) -> None:
 
 
 def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() -> None:
-    from mtl_deploy.calibration.fp16.emulate import widen_half
-    from mtl_deploy.runtime.errors import VerificationError
-
     original = _two_layers()
     half = to_half(original, {}).model
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in original.graph.initializer}
@@ -93,6 +91,39 @@ def test_computed_in_float32_an_fp16_graph_is_the_one_that_it_was_made_from() ->
             break
     with pytest.raises(VerificationError, match=f"weight '{tensor.name}' is not the FP32 graph's"):
         widen_half(half, weights)
+
+
+def test_a_weight_whose_rounding_was_chosen_is_one_of_the_two_values_beside_the_original() -> None:
+    original = _two_layers()
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in original.graph.initializer}
+    exact = weights["b"].copy()
+    exact.flat[1] = 0.5
+    below, above = (np.where(exact.astype(np.float16) <= exact, *pair) for pair in _beside(exact))
+    below.flat[1] = above.flat[1] = 0.5
+    weights["b"] = exact
+    further = above.copy()
+    further.flat[0] = np.nextafter(further.flat[0], np.float16(np.inf))
+    moved = above.copy()
+    moved.flat[1] = np.nextafter(np.float16(0.5), np.float16(1))  # 0.5 needs no rounding
+    for values, allowed in ((below, True), (above, True), (further, False), (moved, False)):
+        half = to_half(original, {}, rounded={"b": values.astype(np.float16)}).model
+        assert any(np.array_equal(onnx.numpy_helper.to_array(each), values) for each in half.graph.initializer)
+        with pytest.raises(VerificationError, match="weight 'b' is not the FP32 graph's"):
+            widen_half(half, weights)
+        if allowed:
+            widened = widen_half(half, weights, ["b"])
+            found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in widened.graph.initializer}
+            np.testing.assert_array_equal(found["b"], exact)
+        else:
+            with pytest.raises(VerificationError, match="weight 'b' is not the FP32 graph's"):
+                widen_half(half, weights, ["b"])
+
+
+def _beside(exact: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return the FP16 values below and above, each as it is found from the nearest one that is not above, or is."""
+    nearest = exact.astype(np.float16)
+    up, down = (np.nextafter(nearest, np.float16(side)) for side in (np.inf, -np.inf))
+    return (nearest, down), (up, nearest)
 
 
 def _two_layers() -> onnx.ModelProto:

@@ -54,12 +54,45 @@ def test_a_full_range_clips_nothing_and_a_half_one_what_lies_beyond(
     assert covered(model, photos, ranges)["a_relu"].clipped == pytest.approx(share, abs=0.003)
 
 
-def test_unused_steps_are_those_of_the_negative_side_of_a_relu(model: onnx.ModelProto, photos: np.ndarray) -> None:
+def test_the_side_of_s8_that_a_relu_cannot_have_does_not_count_as_unused(
+    model: onnx.ModelProto, photos: np.ndarray
+) -> None:
     ranges = calibrated(model, photos)
-    assert covered(model, photos, ranges)["a_relu"].unused == pytest.approx(127 / 255, abs=0.005)
+    assert covered(model, photos, ranges)["a_relu"].unused < 0.01
     assert covered(model, photos, ranges, "cpu")["a_relu"].unused < 0.005
     ranges["a_relu"] = Range(0, 4 * ranges["a_relu"].high)
-    assert covered(model, photos, ranges)["a_relu"].unused == pytest.approx(1 - 33 / 255, abs=0.01)
+    assert covered(model, photos, ranges)["a_relu"].unused == pytest.approx(1 - 33 / 128, abs=0.01)
+
+
+def test_a_tensor_of_both_signs_counts_both_sides(model: onnx.ModelProto, photos: np.ndarray) -> None:
+    """Of a tensor that is almost never negative, what S8 has for negative values is unused."""
+    ranges = calibrated(model, photos)
+    signed = [name for name in place(model, "tensorrt").tensors if ranges[name].low < 0]
+    name = signed[0]
+    full = max(-ranges[name].low, ranges[name].high)
+    ranges[name] = Range(-4 * full, 4 * full)
+    values = calibrated(model, photos)[name]
+    low, high = (round(127 * end / (4 * full)) for end in (values.low, values.high))
+    assert covered(model, photos, ranges)[name].unused == pytest.approx(1 - (high - low + 1) / 255, abs=0.01)
+
+
+def printed(rows: list[dict[str, Any]]) -> str:
+    from mtl_deploy.calibration.report import _coverage
+
+    return _coverage(rows)
+
+
+ROW = {"style": "tensorrt", "tensor": "relu_9", "clipped": 0.0001, "unused": 0.1, "zeroed": 0.02, "noise_db": -38.0}
+ROW |= {"dead_channels": 10, "heads": ["age"]}
+
+
+@pytest.mark.parametrize("change", [{"noise_db": -25.0}, {"clipped": 0.02}, {"unused": 0.8}])
+def test_only_tensors_that_stand_out_are_printed(change: dict[str, float]) -> None:
+    assert printed([ROW, ROW | {"noise_db": None}]) == ""
+    assert printed([ROW | {"unused": 0.498}]) == ""  # as releases recorded it that counted both sides
+    text = printed([ROW, ROW | {"tensor": "loud"} | change])
+    assert "loud" in text
+    assert "relu_9" not in text
 
 
 def test_a_range_far_too_large_rounds_most_values_to_zero(model: onnx.ModelProto, photos: np.ndarray, run: Any) -> None:

@@ -69,6 +69,29 @@ def test_what_is_not_finite_is_named_wherever_it_stands(sketch: Any, value: floa
     assert np.isnan(value) or seen["clipped"].absmax == 1
 
 
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, -np.inf], ids=str)
+def test_ranges_that_follow_from_others_are_those_of_the_tensors(sketch: Any, run: Any, value: float) -> None:
+    graph = sketch(image="float", size=4)
+    graph.node("Neg", "image", name="negative")
+    graph.node("Relu", "negative", name="positive")
+    graph.node("Relu", "image", name="own")
+    graph.node("Flatten", "positive", name="flat")
+    graph.node("Neg", "flat", name="last")
+    graph.node("Relu", "last", name="nothing")
+    model = graph.model({name: ("batch", *[None] * (3 if name == "own" else 1)) for name in ("own", "nothing")})
+    image = np.linspace(-3, 5, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+    image[0, 0, 0, 0] = value
+    seen = observe(model, [image])
+    assert list(seen) == ["image", "negative", "positive", "own", "flat", "last", "nothing"]
+    actual = run(with_outputs(model, list(seen)), image, optimize=False)
+    for name, values in actual.items():
+        if not np.isnan(value):
+            assert (seen[name].minimum, seen[name].maximum) == (values.min(), values.max()), name
+            assert seen[name].finite == np.isfinite(values).all(), name
+        else:
+            assert not seen[name].finite
+
+
 def test_the_graph_is_not_changed(multi_head: Any, photos: np.ndarray) -> None:
     model = multi_head()
     before = model.SerializeToString(deterministic=True)

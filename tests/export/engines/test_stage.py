@@ -216,7 +216,8 @@ def test_targets_are_checked_before_anything_is_built(
     before = snapshot(bundle)
     assert main([str(bundle), "--check-target", "jetpack-6.0,tensorrt-10.3", "--engine", "none"]) == 0
     assert (
-        "note: jetpack-6.0 (TensorRT 8.6.2), tensorrt-10.3 (TensorRT 10.3) read all 8 graphs" in capsys.readouterr().out
+        "Target jetpack-6.0 (TensorRT 8.6.2) reads all 8 graphs.\nTarget tensorrt-10.3 (TensorRT 10.3) reads all 8 graphs.\n"
+        in capsys.readouterr().out
     )
     assert snapshot(bundle) == before
     assert main([str(bundle), "--check-target", "jetpack-66"]) == 2

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mtl_deploy.export.fp16.fit import LEAST_SHARE, Fp16Fit, fit
+from mtl_deploy.export.fp16.regain import regain
 
 LAYERS = [f"layer{number}" for number in range(50)]
 COST = {name: 1.0 + 3.0 * (number > 25) for number, name in enumerate(LAYERS)}
@@ -141,3 +143,67 @@ def test_large_layers_become_fp16_again_before_small_ones() -> None:
     given_back = set(loud) - result.keep
     assert given_back
     assert given_back <= large
+
+
+def test_layers_become_fp16_again_where_their_rounding_costs_less() -> None:
+    loud = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)
+    network = Rounding({"age": loud, "gender": dict.fromkeys(LAYERS, 0.05)})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    assert found.fits
+    assert set(LAYERS[:12]) <= set(found.loud)
+    assert len(found.loud) < len(LAYERS)
+    softer = Rounding({task: {name: error / 1.6 for name, error in of.items()} for task, of in network.errors.items()})
+    more = regain(found, LAYERS, COST, TOTAL, softer, softer, enough=0.9)
+    assert more.fits
+    assert more.keep < found.keep
+    assert more.share > found.share
+    assert softer(more.keep) == more.excess
+    assert more.keep <= set(LAYERS[: max(map(LAYERS.index, more.keep)) + 1])
+    assert all(max(softer(more.keep - {name}).values()) > 1 for name in sorted(more.keep)[-3:])
+    assert more.before == found.before
+    assert softer.runs < 20  # no layer was measured alone
+
+
+def test_other_orders_are_tried_where_the_last_layers_are_the_loud_ones() -> None:
+    loud = LAYERS[:12]
+    errors = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(loud, 0.6)
+    network = Rounding({"age": errors})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    found = replace(found, keep=frozenset(loud))
+    softer = Rounding({"age": errors | dict.fromkeys(loud[:9], 0.2) | dict.fromkeys(loud[9:], 0.9)})
+    of_depth = regain(found, LAYERS, COST, TOTAL, softer, softer, enough=0.0)
+    of_any = regain(found, LAYERS, COST, TOTAL, softer, softer)
+    assert of_any.fits
+    assert of_any.share > of_depth.share
+    assert of_any.keep == set(loud[9:])
+
+
+def test_a_large_layer_becomes_fp16_for_a_small_one_where_that_is_all_that_is_left() -> None:
+    class Tasks:
+        """Whatever fits needs one of the two layers, and the small one is no cheaper to keep than it adds."""
+
+        def __call__(self, kept: frozenset[str]) -> dict[str, float]:
+            return {"age": 0.9 if kept & {"large", "small"} else 1.1}
+
+    layers, cost = ["small", "large", "rest"], {"small": 1.0, "large": 3.0, "rest": 16.0}
+    found = Fp16Fit(frozenset({"small", "large"}), frozenset(), True, {"age": 0.9}, {"age": 1.1}, 0.8, 1)
+    swapped = regain(found, layers, cost, 20.0, Tasks(), Tasks(), enough=0.9)
+    assert (swapped.keep, swapped.share) == (frozenset({"small"}), 0.95)
+    stuck = replace(found, keep=frozenset({"large"}), share=0.85)
+    assert regain(stuck, layers, cost, 20.0, Tasks(), Tasks(), enough=0.9).keep == {"large"}
+
+
+def test_what_no_longer_fits_is_left_as_it_was() -> None:
+    loud = dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)
+    network = Rounding({"age": loud})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    worse = Rounding({"age": dict.fromkeys(LAYERS, 0.6)})
+    assert regain(found, LAYERS, COST, TOTAL, worse, worse) is found
+
+
+def test_where_every_layer_can_be_fp16_again_all_are() -> None:
+    network = Rounding({"age": dict.fromkeys(LAYERS, 0.02) | dict.fromkeys(LAYERS[:12], 0.6)})
+    found = fit(LAYERS, COST, TOTAL, network(frozenset()), network, network)
+    quiet = Rounding({"age": dict.fromkeys(LAYERS, 0.02)})
+    more = regain(found, LAYERS, COST, TOTAL, quiet, quiet, joins=JOINS)
+    assert (more.keep, more.joins, more.share) == (frozenset(), frozenset(), 1.0)

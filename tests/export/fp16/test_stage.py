@@ -15,6 +15,7 @@ import small_networks
 import torch
 
 from mtl_deploy.export.cli import main
+from mtl_deploy.export.fp16 import stage
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 
@@ -77,6 +78,37 @@ def test_sums_of_branches_stay_in_fp32_before_any_layer_does(
     nodes = {node.name: node.op_type for node in onnx.load(target / "fp16.onnx").graph.node}
     assert {"Add", "Sub", "Relu"} <= {nodes[name] for name in kept}
     assert "Conv" not in {nodes[name] for name in kept}
+
+
+def test_weights_are_rounded_up_or_down_where_too_little_would_be_fp16(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, target = export(tmp_path, "LoudWeights")
+    assert code == 0
+    details = half_of(target)
+    assert max(details["fit"]["before"].values()) > 2
+    assert max(details["fit"]["excess"].values()) <= 1
+    assert details["share"] > 0.99
+    assert details["fit"]["keep"] == []
+    assert "network.down.weight" in details["rounding"]
+    assert f"{len(details['rounding'])} weights and biases are rounded up or down" in capsys.readouterr().out
+    original, half = (
+        {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(target / path).graph.initializer}
+        for path in ("fp32.onnx", "fp16.onnx")
+    )
+    moved = {name for name, value in half.items() if not np.array_equal(value, original[name].astype(value.dtype))}
+    assert "network.down.weight" in moved
+    assert moved <= set(details["rounding"])
+    for row in open_bundle(target).manifest.verification:
+        if "fp16" in row["artifact"]:
+            assert row["excess"] <= 1
+            assert row["structure_excess"] <= 1
+            assert (row.get("cut_from") == "fp16.onnx") == (row["artifact"] != "fp16.onnx")
+    monkeypatch.setattr(stage, "GOOD_SHARE", 0.0)  # where enough is FP16 anyway, weights are rounded to nearest
+    code, target = export(tmp_path, "LoudWeights", "--no-separate", "--force")
+    assert code == 0
+    assert "rounding" not in half_of(target)
+    assert half_of(target)["share"] < 0.8
 
 
 def test_a_bundle_without_fp16_says_why_and_is_delivered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

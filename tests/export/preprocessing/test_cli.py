@@ -57,6 +57,30 @@ from tests.export.preprocessing.presets import FAST, NETWORKS, PHOTO, RESNET, TA
         (["--fit", "crop", "--resize-to", "256", "--dynamic-size"], "leave --dynamic-size out"),
         (["--transform", RESNET, "--dynamic-size"], "a crop has one size"),
         (["--transform", "torchvision:Nothing"], "no weights of this name"),
+        (
+            ["--layout", "nv12"],
+            "--layout nv12 is of the frames that a graph takes and resizes itself: give their size with",
+        ),
+        (["--source-colour", "bt709"], "--source-colour bt709 is of the frames that a graph takes"),
+        (["--source", "720"], "--source '720': write HEIGHTxWIDTH of the camera's frames, such as 720x1280"),
+        (["--source", "0x1280"], "--source 0x1280: source 0x1280: both sides must be 1 to 16384"),
+        (
+            ["--source", "721x1280", "--layout", "nv12"],
+            "--source 721x1280: source 721x1280 with layout nv12: pixels share",
+        ),
+        (
+            ["--source", "72x128", "--source-colour", "bt709"],
+            "source colour bt709 with layout bgr: only nv12 and yuyv have",
+        ),
+        (
+            ["--source", "72x128", "--input", "float"],
+            "--source with --input float: frames are uint8; leave --input out",
+        ),
+        (
+            ["--source", "72x128", "--dynamic-size"],
+            "--source with --dynamic-size: the graph resizes frames to one size",
+        ),
+        (["--source", "72x128", "--mean", "0,0,0,0", "--std", "1,1,1,1"], "--source for a network of 4 channels"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(

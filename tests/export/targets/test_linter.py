@@ -31,14 +31,6 @@ DOCS = Path(__file__).parents[3] / "docs" / "targets.md"
 # --- the table
 
 
-def test_the_docs_have_the_table_of_the_code() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|([^|]*)\|$", DOCS.read_text(), re.M)
-    titles = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-    assert [tuple(cell.strip() for cell in row) for row in rows] == [
-        (one.name, titles[one.library], one.version, str(one.opset), one.gpu) for one in TARGETS.values()
-    ]
-
-
 def test_the_docs_name_every_operator_that_came_later() -> None:
     later: dict[str, set[str]] = {}
     for name, since in READ_SINCE.items():

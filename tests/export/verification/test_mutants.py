@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mtl_deploy.calibration.fp16.emulate import original_name, require_rounded
+from mtl_deploy.calibration.graph.file import without_weights
 from mtl_deploy.calibration.observe.spread import spread
 from mtl_deploy.export.fp16.stage import HalfStage
 from mtl_deploy.export.graph.variants import GraphVariant
@@ -21,7 +23,8 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.steps.network import clean, load, trace_network
 from mtl_deploy.export.steps.outputs import Bound, bind
 from mtl_deploy.export.steps.truth import ask_pytorch
-from mtl_deploy.export.verification.stage import running, verify_graphs
+from mtl_deploy.export.verification.same import same_but_for_types
+from mtl_deploy.export.verification.stage import Originals, running, verify_graphs
 from mtl_deploy.export.verification.verify import graph_input
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME
@@ -102,8 +105,8 @@ class Mutated(GraphVariant):
 
 
 @cache
-def made(name: str) -> tuple[Bound, Options, list[GraphVariant]]:
-    """Return what an export has before it verifies, and the FP16 graphs."""
+def made(name: str) -> tuple[Bound, Options, list[GraphVariant], Originals]:
+    """Return what an export has before it verifies, the FP16 graphs, and what these were made from."""
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
@@ -124,15 +127,16 @@ def made(name: str) -> tuple[Bound, Options, list[GraphVariant]]:
     bound = bind(traced, ask_pytorch(network, traced.batch, options, quiet), options, quiet)
     rows, _ = verify_graphs(bound.graphs, bound.samples, options, Progress(quiet=True))
     assert all(row.passed and row.truth == "float64" for row in rows)
-    half = HalfStage(bound.graphs, bound.samples, bound.shares, options, Progress(quiet=True)).make()
-    return bound, options, half.graphs
+    originals = Originals(bound.graphs, rows)
+    half = HalfStage(originals, bound.samples, bound.shares, options, Progress(quiet=True)).make()
+    return bound, options, half.graphs, originals
 
 
-def passes(graph: GraphVariant, mutant: Mutant, bound: Bound, options: Options) -> bool:
+def passes(graph: GraphVariant, mutant: Mutant, bound: Bound, options: Options, originals: Originals) -> bool:
     values = {field: getattr(graph, field) for field in graph.__dataclass_fields__}
     wrong = Mutated(**values, file=mutant[1].SerializeToString())
     try:
-        rows, _ = verify_graphs([wrong], bound.samples, options, Progress(quiet=True), originals=bound.graphs[:1])
+        rows, _ = verify_graphs([wrong], bound.samples, options, Progress(quiet=True), originals=originals)
     except MtlError:
         return False
     return all(row.passed for row in rows)
@@ -171,7 +175,7 @@ def effect_of(wrong: np.ndarray, right: np.ndarray) -> float:
 
 def survivors(name: str, precision: str) -> tuple[int, dict[str, float]]:
     """Return how many mutants there were, and of those that pass by name the largest effect on a task, of its spread."""
-    bound, options, half = made(name)
+    bound, options, half, originals = made(name)
     graph = bound.graphs[0] if precision == "fp32" else half[0]
     model = onnx.load_from_string(graph.content())
     right = given(model, bound, options)
@@ -186,7 +190,7 @@ def survivors(name: str, precision: str) -> tuple[int, dict[str, float]]:
         if effect == 0:
             continue
         count += 1
-        if passes(graph, mutant, bound, options):
+        if passes(graph, mutant, bound, options, originals):
             found[mutant[0]] = effect
     return count, found
 
@@ -200,14 +204,37 @@ def test_no_mistake_that_matters_passes(name: str, precision: str) -> None:
 
 
 def test_the_same_graph_passes() -> None:
-    bound, options, half = made("classifier")
+    bound, options, half, originals = made("classifier")
     for graph in (bound.graphs[0], half[0]):
-        assert passes(graph, ("none", onnx.load_from_string(graph.content())), bound, options)
+        assert passes(graph, ("none", onnx.load_from_string(graph.content())), bound, options, originals)
+
+
+@pytest.mark.parametrize("name", ["classifier", "dense"])
+def test_an_fp16_graph_is_its_fp32_graph_unless_there_is_a_mistake(name: str) -> None:
+    """Then it is not run in float32 again. Mistakes in weights are found by comparing them with the FP32 graph's."""
+    bound, _, half, _ = made(name)
+    weights = {
+        str(value.name): value.const_value.numpy() for value in bound.graphs[0].model.graph.initializers.values()
+    }
+
+    def is_the_same(model: onnx.ModelProto) -> bool:
+        try:
+            require_rounded(model, weights)
+        except MtlError:
+            return False
+        single = without_weights(bound.graphs[0].model)
+        return same_but_for_types(model, single, lambda called: original_name(called, weights))
+
+    model = onnx.load_from_string(half[0].content())
+    assert is_the_same(model)
+    every = list(mutants(model))
+    assert len(every) >= LEAST
+    assert [mistake for mistake, wrong in every if is_the_same(wrong)] == []
 
 
 def test_mistakes_that_do_not_matter_are_what_survives() -> None:
     """A check that refuses everything would pass the test above."""
-    bound, options, _ = made("classifier")
+    bound, options, _, originals = made("classifier")
     graph = bound.graphs[0]
     model = onnx.load_from_string(graph.content())
     kernel = next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
@@ -215,4 +242,4 @@ def test_mistakes_that_do_not_matter_are_what_survives() -> None:
     array = onnx.numpy_helper.to_array(tensor).copy()
     array.flat[0] *= np.float32(1 + 1e-6)
     tensor.CopyFrom(onnx.numpy_helper.from_array(array, kernel))
-    assert passes(graph, ("a millionth", model), bound, options)
+    assert passes(graph, ("a millionth", model), bound, options, originals)

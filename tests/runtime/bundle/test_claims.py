@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mtl_deploy.runtime.bundle import in_place
 from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, open_bundle
+from mtl_deploy.runtime.bundle.replacing import in_place
 from mtl_deploy.runtime.bundle.writing import claimed, copy_files, updating, write_file, write_manifest, writing
 from mtl_deploy.runtime.errors import BundleError, IntegrityError, LeftoverWarning, OptionError
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.locks import Owner
+from tests.networks.split_bundle import write_uneven_bundle
 
 MakeBundle = Callable[..., Path]
 
@@ -52,7 +53,7 @@ def put(bundle: Path, target: Path, *, force: bool = True, signature: str = "") 
 def require_whole(target: Path, like: Path) -> None:
     found = open_bundle(target)
     assert found.manifest == open_bundle(like).manifest
-    for artifact in found.manifest.artifacts:
+    for artifact in found.manifest.files:
         found.read(artifact)
 
 
@@ -203,6 +204,19 @@ def test_a_replacement_in_place_keeps_the_folder_and_strangers(
     require_whole(target, tmp_path / "old.mtl")
     files = {str(path) for path in in_place.own_files(target)}
     assert files == {str(path) for path in in_place.own_files(tmp_path / "old.mtl")} | {"notes.txt"}
+
+
+def test_parts_come_and_go_in_place(make_bundle: MakeBundle, tmp_path: Path, in_place_only: None) -> None:
+    target, old, _ = two(make_bundle, tmp_path)
+    new = write_uneven_bundle(tmp_path / "parts.mtl")
+    put(new, target)
+    found = open_bundle(target)
+    assert found.manifest == open_bundle(new).manifest
+    for part in found.manifest.files:
+        found.read(part)
+    put(old, target)
+    require_whole(target, old)
+    assert not (target / "split").exists()
 
 
 def test_the_current_folder_is_replaced_in_place(

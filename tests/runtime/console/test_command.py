@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from mtl_deploy.runtime.console.command import Progress, run_command, table
-from mtl_deploy.runtime.console.interrupts import held
+from mtl_deploy.runtime.console.command import run_command, table
+from mtl_deploy.runtime.console.interrupts import PATIENCE, held
 from mtl_deploy.runtime.errors import MtlError, OptionError, VerificationError
 from tests.pipes import without_a_reader
 
@@ -80,6 +81,73 @@ sys.exit(run_command(work))
         "tidy\n",
         "interrupted\n",
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_later_second_signal_ends_a_command_at_once(tmp_path: Path, steps: bool) -> None:
+    """Also where a library's long call keeps Python from handling the first one, but not between steps that belong together."""
+    code = """
+import hashlib, sys, threading, time
+from pathlib import Path
+from mtl_deploy.runtime.console.command import run_command
+from mtl_deploy.runtime.console.interrupts import held
+from mtl_deploy.runtime.files.output_file import placed
+from mtl_deploy.runtime.files.temporary import temporary_folder
+folder = Path(sys.argv[1])
+def work():
+    with temporary_folder() as made, placed("--show", folder / "a.txt", force=True) as beside:
+        (made / "file").touch()
+        beside.write_text("half")
+        if sys.argv[2] == "True":
+            with held():
+                print("begun", flush=True)
+                time.sleep(3)
+                (folder / "steps").touch()
+        else:
+            threading.Timer(0.5, print, ["begun"], {"flush": True}).start()  # in the midst of the call
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # half an hour in one call
+    return 0
+sys.exit(run_command(work))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), str(steps)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(PATIENCE + 0.2)
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(60) == 143
+            said = process.stderr.read().splitlines()
+            assert (
+                "ended at once" in said if not steps else said
+            )  # behind the steps both signals arrive at the same time
+        finally:
+            process.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["steps"] * steps
+
+
+def test_a_signal_that_was_held_is_not_a_second_one(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+from mtl_deploy.runtime.console.command import run_command
+from mtl_deploy.runtime.console.interrupts import held
+def work():
+    try:
+        with held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.3)
+    finally:
+        time.sleep(0.3)
+        print("tidy", flush=True)
+sys.exit(run_command(work))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (143, "tidy\n", "interrupted\n")
 
 
 def test_a_command_that_handles_an_interrupt_itself_has_the_signal_s_exit_code() -> None:
@@ -172,6 +240,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(lines: int, end: str, code
     """A few lines are written when the command has ended, many before."""
     script = f"""
 import sys
+import time
 from mtl_deploy.runtime.console.command import run_command
 from mtl_deploy.runtime.errors import WorkError
 def command():
@@ -199,29 +268,7 @@ def test_tables_align_numbers_to_the_right() -> None:
     assert table(["task"], []).splitlines() == ["task", "----"]
 
 
-def test_progress_is_silent_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress().step("Working") as say:
-        say("done")
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_progress_shows_each_step_with_its_result_on_a_terminal() -> None:
-    leader, follower = os.openpty()
-    code = """
-from mtl_deploy.runtime.console.command import Progress
-with Progress().step("Working") as say:
-    say("all of it")
-"""
-    subprocess.run([sys.executable, "-c", code], stderr=follower, check=True)
-    os.close(follower)
-    text = os.read(leader, 4096).decode()
-    os.close(leader)
-    assert "Working ..." in text
-    assert "Working: all of it; 0.0 s" in text
-
-
-@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench"])
+@pytest.mark.parametrize("room", ["export", "calibration", "runtime", "bench", "runtime.doctor"])
 def test_commands_print_their_completion(room: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 

@@ -1,7 +1,8 @@
-"""Asks a Triton server over HTTP and gRPC and prints what it says as JSON; run by the environment in ``.triton``."""
+"""Asks a server of the Open Inference Protocol, over HTTP (base64) and gRPC (bytes), and prints what it says as JSON."""
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import tritonclient.http
 
 def main(http: str, grpc: str, model: str, files: list[str]) -> None:
     """Ask for all, for one task's tensor, for one task's predictions, and for what cannot be answered."""
-    images = np.array([[Path(file).read_bytes()] for file in files], dtype=np.object_)
+    contents = [Path(file).read_bytes() for file in files]
     said: dict[str, Any] = {}
     for name, client, module in (
         ("http", tritonclient.http.InferenceServerClient(http), tritonclient.http),
@@ -39,6 +40,8 @@ def main(http: str, grpc: str, model: str, files: list[str]) -> None:
                 **{output: None if values is None else values.tolist() for output, values in arrays.items()},
             }
 
+        given = [base64.b64encode(content) for content in contents] if name == "http" else contents
+        images = np.array([[content] for content in given], dtype=np.object_)
         said[name] = {
             "all": ask(images),
             "one tensor": ask(images, ("age",)),

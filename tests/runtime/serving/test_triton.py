@@ -14,7 +14,8 @@ from PIL import Image
 
 from mtl_deploy.export.packages.triton import write_repository
 from mtl_deploy.runtime import load
-from tests.runtime.serving.place import CannotBeMadeError, Server, make, python, serving
+from tests.runtime.serving.environments import CannotBeMadeError
+from tests.runtime.serving.triton_place import Server, make, serving
 
 HERE = Path(__file__).parent
 
@@ -35,10 +36,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def environment() -> Path:
     try:
-        make()
+        return make()
     except CannotBeMadeError as error:
         pytest.skip(f"no Triton server: {error}")
-    return python()
 
 
 def asked(environment: Path, server: Server, files: list[Path]) -> dict[str, Any]:

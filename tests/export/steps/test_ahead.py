@@ -1,0 +1,144 @@
+"""A fork answers ahead of time what the network will be asked for, and nothing rests on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtl_deploy.export.network.inputs import network_input
+from mtl_deploy.export.network.network import Network
+from mtl_deploy.export.options.export import Options
+from mtl_deploy.export.steps.ahead import Ahead, ahead_of_time
+from mtl_deploy.export.steps.network import load
+from mtl_deploy.export.steps.truth import ask_pytorch
+from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.command import Progress
+
+QUIET = Progress(quiet=True)
+HERE = os.getpid()
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only"),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core"),
+]
+
+
+class Pooled(nn.Module):
+    """What it does besides answering depends on whose process it is in."""
+
+    def __init__(self, elsewhere: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.elsewhere = nn.Linear(3, 4), elsewhere
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != HERE and self.elsewhere == "hangs":
+            time.sleep(600)
+        if os.getpid() != HERE and self.elsewhere == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != HERE and self.elsewhere == "raises":
+            raise ValueError
+        if self.elsewhere == "single":
+            images = images.float()
+        found: torch.Tensor = self.layer(images.mean((2, 3)))
+        return found
+
+
+def loaded(tmp_path: Path, network: nn.Module, threads: int | None = 2) -> tuple[Network, Options]:
+    torch.save(network, tmp_path / "network.pt")
+    options = Options(
+        tmp_path / "network.pt",
+        trust_pickle=True,
+        tasks=(Task("kind", "multiclass"),),
+        preprocessing=Preprocessing(32, 32),
+        threads=threads,
+    )
+    return load(options, QUIET), options
+
+
+def finished(ahead: Ahead) -> None:
+    """Wait until the fork has answered everything."""
+    os.waitid(os.P_PID, ahead._child, os.WEXITED | os.WNOWAIT)
+
+
+def test_everything_that_the_network_is_asked_for_is_there(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled())
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        finished(forward)
+        found = ask_pytorch(network, None, options, QUIET, forward)
+        assert forward.found == 32 // 4 + 8 // 4
+    usual = ask_pytorch(network, None, options, QUIET)
+    np.testing.assert_array_equal(found.images.array, usual.images.array)
+    expected, plain = found.samples[0][1], usual.samples[0][1]
+    np.testing.assert_allclose(expected.raw["kind"], plain.raw["kind"], rtol=1e-6)
+    np.testing.assert_array_equal(expected.known, plain.known)
+    np.testing.assert_allclose(expected.exact["kind"][:8], plain.exact["kind"][:8], rtol=1e-12)
+    assert expected.refine is not None
+    expected.refine([20])
+    assert expected.known[20]
+    np.testing.assert_allclose(expected.exact["kind"][20], expected.raw["kind"][20], rtol=1e-5)
+
+
+@pytest.mark.parametrize("elsewhere", ["hangs", "dies", "raises"])
+def test_a_fork_that_fails_changes_nothing(elsewhere: str, tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled(elsewhere))
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        found = ask_pytorch(network, None, options, QUIET, forward)
+        assert forward.found == 0
+        child = forward._child
+    assert child == 0, "it was stopped when the network was first asked for what it had not answered"
+    usual = ask_pytorch(network, None, options, QUIET)
+    np.testing.assert_array_equal(found.samples[0][1].raw["kind"], usual.samples[0][1].raw["kind"])
+    np.testing.assert_array_equal(found.samples[0][1].known, usual.samples[0][1].known)
+
+
+def test_other_values_are_answered_by_the_network(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled())
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        finished(forward)
+        images = network_input(np.full((4, 32, 32, 3), 7, np.uint8), network.preprocessing)
+        np.testing.assert_array_equal(forward(images)["kind"], network(images)["kind"])
+        assert forward.found == 0
+
+
+def test_a_network_without_float64_has_none(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled("single"))
+    network.__dict__["doubled"] = None  # as for one that fails in it
+    with ahead_of_time(network, options) as forward:
+        found = ask_pytorch(network, None, options, QUIET, forward)
+    assert not found.samples[0][1].exact
+
+
+def test_the_fork_ends_with_the_work(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled("hangs"))
+
+    def interrupted() -> int:
+        with ahead_of_time(network, options) as forward:
+            assert isinstance(forward, Ahead)
+            children.append(forward._child)
+            raise KeyboardInterrupt
+
+    children: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(children[0], 0)
+
+
+def test_one_thread_means_one_process(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    network, options = loaded(tmp_path, Pooled(), threads=1)
+    with ahead_of_time(network, options) as forward:
+        assert forward is network
+    torch.set_num_threads(before)
