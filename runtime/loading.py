@@ -229,7 +229,7 @@ def _gpu(device: int | str | None, backend: str | None) -> int | None:
     """Return CUDA's number of the GPU.
 
     Raises:
-        OptionError: a name of OpenVINO's, for another backend, or a number for OpenVINO.
+        OptionError: a number for OpenVINO.
         BackendError: a device of OpenVINO's that graphs do not run on.
     """
     if backend == "openvino":
@@ -237,11 +237,7 @@ def _gpu(device: int | str | None, backend: str | None) -> int | None:
 
         check_device(device)
         return None
-    if isinstance(device, str):
-        raise OptionError(
-            f"device={device!r}: CUDA's GPUs have numbers, 0 is the first; names are OpenVINO's, and need backend='openvino'"
-        )
-    return device
+    return None if isinstance(device, str) else device  # names are refused for others before
 
 
 def _for_parts(found: Found, backend: str | None) -> Found:

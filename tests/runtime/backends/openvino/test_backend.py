@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from dense_bundle import write_dense_bundle
 from onnx import TensorProto, helper, numpy_helper
 
 from mtl_deploy.runtime import BackendError, BundleError, OptionError, RunError, load
 from mtl_deploy.runtime.backends.openvino import graph as graph_module
 from mtl_deploy.runtime.backends.openvino.backend import OpenVinoBackend
 from mtl_deploy.runtime.backends.openvino.graph import MOST_SHAPES
+from tests.networks.dense_bundle import write_dense_bundle
 
 pytest.importorskip("openvino")
 
