@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from .trail import Evaluate, Fp16Fit, Trail, fits
 
 _TRIES = 6  # of single layers, after those that became FP16 again at once
-_SWAPS = 12
+_SWAPS = 24
 _MORE_TRIES = 6  # of layers that missed by little
 _NEAR = 1.25  # of what is allowed
 _LEAST_ADDED = 1e-3  # of the square of what is allowed: less is noise
