@@ -116,7 +116,8 @@ test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes 
 triton: $(VENV)/dev.stamp  ## make .triton: a Triton server with the Python backend, for a processor, and an environment for it (2 minutes)
 	@$(BIN)/python -m tests.runtime.serving.triton_place
 
-picture: demo  ## the README's picture, from the page that `make demo` writes (needs Chromium)
+picture: demo  ## the demo's predictions and the page of its benchmark as pictures, in docs/pictures/ (the page needs Chromium)
+	@cp $(DEMO)/predictions.png docs/pictures/predictions.png
 	@$(BIN)/python examples/page_picture.py $(DEMO)/report.html docs/pictures/report.png
 
 site: $(VENV)/docs.stamp  ## the documentation as a site, in .site/ (20 seconds)

@@ -8,7 +8,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.dependencies import (
+    ABSENT,
     GROUPS,
+    NEWER,
     NO_WHEELS,
     PARTS,
     PYTHONS,
@@ -50,5 +52,8 @@ def test_what_the_tables_name_is_there() -> None:
     assert set(PARTS) <= {one.name for extra in extras() for one in requirements(extra)}
     named = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(named) <= set(PYTHONS)
+    for test in {**NEWER, **ABSENT}:
+        file, _, name = test.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8"), test
     for group in GROUPS:
         assert len(without_torch(group)) > 20, group

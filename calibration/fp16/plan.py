@@ -259,13 +259,14 @@ def _keep_out_of_range(plan: TypePlan, graph: ir.Graph, statistics: Mapping[str,
 def _is_lost_beside(value: ir.Value, absmax: float, statistics: Mapping[str, TensorStatistics]) -> bool:
     """Return whether a tensor is a bias that is lost in FP16 when it is added, in whatever type it is stored.
 
-    Folded BatchNorm leaves such biases if a channel's mean is zero except for float32's rounding.
+    Folded BatchNorm leaves such biases if a channel's mean is zero except for float32's rounding. Half a step is taken in FP16 too,
+    where half the smallest step is 0: beside values as small as that, no bias counts as lost.
     """
     readers = value.uses()
     return bool(readers) and all(
         (operator := WEIGHTED.get(node.op_type)) is not None
         and position == operator.bias
-        and absmax < np.spacing(np.float16(min(_observed(node.outputs[0], statistics), FP16_MAX))) / 2
+        and absmax < np.float16(np.spacing(np.float16(min(_observed(node.outputs[0], statistics), FP16_MAX))) / 2)
         for node, position in readers
     )
 

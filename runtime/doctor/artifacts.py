@@ -44,6 +44,7 @@ def describe_bundle(bundle: Bundle, onnxruntime: Mapping[str, Any], *, tried: bo
     return {
         "name": manifest.name,
         "signed": (bundle.path / "manifest.json.sig").is_file(),
+        "unchecked": list(manifest.unchecked),
         "versions": manifest.provenance.get("libraries", {}),
         "tasks": [{"name": task.name, "kind": task.kind} for task in manifest.tasks],
         "tried": tried,

@@ -84,6 +84,8 @@ def _engine(title: str, found: Mapping[str, Any]) -> str:
 def _bundle(found: Mapping[str, Any]) -> Iterator[str]:
     tasks = ", ".join(f"{task['name']} ({task['kind']})" for task in found["tasks"])
     yield from _row("bundle", f"{found['name']}{_if(found['signed'], ', signed')}: {tasks}")
+    if found["unchecked"]:
+        yield from _row("", f"a quick export, for development: {'; '.join(found['unchecked'])}")
     if found["chosen"] is not None:
         yield from _row("load()", f"chooses {found['chosen']}")
     if found["warning"] is not None:

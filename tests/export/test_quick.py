@@ -14,6 +14,7 @@ from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.cli import main as infer
+from mtl_deploy.runtime.doctor.cli import main as doctor
 from mtl_deploy.runtime.errors import UncheckedWarning
 
 SIZE = ["--image-size", "64x64", "--threads", "1"]
@@ -67,6 +68,14 @@ def test_mtl_infer_says_it(quick: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert infer([str(quick), str(tmp_path / "one.png")]) == 0
     assert "warning: " in (said := capsys.readouterr().err)
     assert "comes from a quick export, for development: verified on 8 images" in said
+
+
+def test_mtl_doctor_says_it(quick: Path, article_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor([str(quick)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"a quick export, for development: {'; '.join(UNCHECKED)}" in said
+    assert doctor([str(article_bundle)]) == 0
+    assert "quick export" not in capsys.readouterr().out
 
 
 def test_what_is_asked_for_is_there(
