@@ -39,6 +39,8 @@ examples:
       on throughput stops growing
   mtl-bench model.mtl --backend onnxruntime
       the graphs, although engines would run
+  mtl-bench model.mtl --precision int8 --backend openvino
+      shared and separate on OpenVINO
   mtl-bench model.mtl --checkpoint model.pt --peers openvino,onnxruntime:CUDA
       PyTorch's own forward and other libraries beside it
   mtl-bench model.mtl --rate sweep --deadline 50
@@ -166,7 +168,11 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "choose)",
     )
     offer(precision, PRECISIONS)
-    group.add_argument("--backend", choices=BACKENDS, help="engines or graphs (default: engines where they run here)")
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="engines, or graphs on one of the others (default: engines where they run here, else what load() chooses)",
+    )
     group.add_argument(
         "--contestants", metavar="NAME,...", help="only these, and shared: separate,concurrent,shared:TASK"
     )
@@ -199,7 +205,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threads",
         metavar="N[,N...]",
-        help="of ONNX Runtime inside an operator (default: one per core); several: scaling over them",
+        help="of ONNX Runtime inside an operator, or of OpenVINO (default: one per core); several: scaling over them",
     )
     provider = group.add_argument(
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference"

@@ -78,6 +78,16 @@ def read_options(arguments: argparse.Namespace) -> PeerOptions:
     return PeerOptions(arguments.peers, arguments.checkpoint, arguments.model, arguments.trust_pickle, arguments.builds)
 
 
+def names_openvino(options: PeerOptions) -> bool:
+    """Return whether OpenVINO was asked for by name, as what the run is compared with."""
+    if options.peers is None:
+        return False
+    from mtl_deploy.bench.contestants.peers.openvino import NAME
+    from mtl_deploy.bench.contestants.peers.peers import parse_peers
+
+    return NAME in parse_peers(options.peers)
+
+
 def peer_contestants(pair: Pair, settings: Settings, options: PeerOptions, *, isolated: bool) -> list[Spec]:
     """Return the contestants beside the bundle's own that were asked for.
 

@@ -16,7 +16,7 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.temporary import temporary_folder
 
 from .options import RunOptions
-from .peer_options import peer_contestants, peer_notes
+from .peer_options import names_openvino, peer_contestants, peer_notes
 from .plan import BenchmarkPlan
 
 
@@ -44,8 +44,13 @@ def planned(options: RunOptions, command: str, progress: Progress) -> Iterator[B
 def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
     """Return the plan, without engines that are built anew; see :func:`planned`."""
     threads = options.threads[0] if options.threads else None
-    settings = Settings(options.providers, threads, options.spinning, options.cuda_graphs)
     pair = find_pair(options.path, options.precision, options.providers, options.backend)
+    if options.backend is None and pair.backend == "openvino" and names_openvino(options.peers):
+        pair = find_pair(
+            options.path, options.precision, options.providers, "onnxruntime"
+        )  # it is what it is compared with
+    backend = None if pair.engines else pair.backend
+    settings = Settings(options.providers, threads, options.spinning, options.cuda_graphs, backend)
     for size in options.batches:  # not after minutes of measuring
         require_batch(pair, size)
     isolated = not pair.engines if options.isolation is None else options.isolation == "process"

@@ -42,7 +42,7 @@ def remeasuring(
         def measure(path: Path, settings: Settings) -> Mapping[str, Nested]:
             if (path, settings) == (own, plan.settings) and SEPARATE in measured.names:
                 return {name: measured.nested(name) for name in (SHARED, SEPARATE)}
-            pair = find_pair(path, plan.pair.shared.precision, settings.providers, plan.pair.shared.backend)
+            pair = find_pair(path, plan.pair.shared.precision, settings.providers, plan.pair.backend)
             specs = tuple(chosen_specs(pair, settings, only=(SEPARATE,)))
             changed = replace(
                 plan,

@@ -53,6 +53,8 @@ examples:
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
       on its engine, or not at all; without the option, a graph runs where no engine fits, with a warning
+  mtl-infer model.mtl face.jpg --precision int8 --verbose
+      says on standard error what runs: an INT8 graph on OpenVINO, where that is installed and faster, else on ONNX Runtime
   mtl-infer model.mtl street.jpg --show overlay.png
       a picture: classes with their legend, depth with its scale, normals, and the other tasks in words; of a folder: to a folder
   mtl-infer model.mtl street.mp4 --show out.mp4
@@ -106,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     offer(precision, PRECISIONS)
     backend = made.add_argument(
-        "--backend", metavar="NAME", help=f"{' or '.join(BACKENDS)} (default: an engine where one fits, else a graph)"
+        "--backend",
+        metavar="NAME",
+        help=f"{', '.join(BACKENDS[:-1])} or {BACKENDS[-1]} (default: an engine where one fits, else a graph on one of the others)",
     )
     offer(backend, BACKENDS)
     provider = made.add_argument(
@@ -129,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="of a box's size, cut out around it")
     made.add_argument("--layout", metavar="NAME", help="rgb, bgr or gray: the colours in .npy files (default: rgb)")
+    made.add_argument(
+        "-v", "--verbose", action="store_true", help="say on standard error which file runs on what, and why"
+    )
     add_live_options(made)
     add_ray_options(made)
     return made
@@ -162,6 +169,8 @@ def _infer(arguments: argparse.Namespace) -> int:
         **named,
     }
     with load(arguments.model, **loading) as model:
+        if arguments.verbose:
+            sys.stderr.write(visible(_what_runs(model, arguments.model)) + "\n")
         channels = model.signature.preprocessing.channel_count
         files = [] if sources else list(_files(map(Path, arguments.images), channels))
         videos = [Path(source.text) for source in sources]
@@ -169,6 +178,11 @@ def _infer(arguments: argparse.Namespace) -> int:
         if sources:
             return play_command(model, sources, options, output=arguments.output, as_json=arguments.json)
         return _images(model, files, targets, arguments)
+
+
+def _what_runs(model: Model, path: str) -> str:
+    file = path if model.artifact is None else model.artifact.path
+    return f"{file} runs on {model.backend.details}: {model.why}"
 
 
 def _sources(model: str, images: Sequence[str]) -> list[Source]:

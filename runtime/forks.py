@@ -1,8 +1,8 @@
 """What holds threads or a GPU does not live on in a forked child: say so, and let the child end.
 
-A fork copies memory, but of all threads only the one that forked. ONNX Runtime's pools, CUDA's context and a stream's threads are
-gone in the child, while their locks and counters say otherwise: a call may wait for ever, and so may a destructor, when the child
-ends.
+A fork copies memory, but of all threads only the one that forked. The pools of ONNX Runtime and OpenVINO, CUDA's context and a
+stream's threads are gone in the child, while their locks and counters say otherwise: a call may wait for ever, and so may a
+destructor, when the child ends.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ def _in_child() -> None:
     for held in list(_Forks.held.values()):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))  # it is never freed, not even when the interpreter ends
     _Forks.held.clear()
-    if _Forks.used and "onnxruntime" in sys.modules:
+    if _Forks.used and not sys.modules.keys().isdisjoint(("onnxruntime", "openvino")):
         _end_without_destructors()
 
 
 def _end_without_destructors() -> None:
     """Let the C library skip what is registered to run at the exit: a destructor of ONNX Runtime waits there for its own thread.
 
-    What Python runs at exit is unaffected, as it comes before. The status is kept. glibc alone has ``on_exit`` (its manual,
-    "Cleanups on Exit"); elsewhere nothing changes.
+    So does one of OpenVINO, which may also abort. What Python runs at exit is unaffected, as it comes before. The status is kept.
+    glibc alone has ``on_exit`` (its manual, "Cleanups on Exit"); elsewhere nothing changes.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

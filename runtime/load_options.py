@@ -56,7 +56,7 @@ def check_load_options(options: Mapping[str, Any]) -> None:
 
 
 _MEANT = {
-    "device": "CUDA's number of a GPU, counted from 0",
+    "device": "CUDA's number of a GPU, counted from 0; names are OpenVINO's, and need backend='openvino'",
     "contexts": "a number of execution contexts, 1 or more",
     "cuda_graphs": "a number of CUDA graphs, 0 or more",
     "threads": "a number of threads, 1 or more",

@@ -6,35 +6,24 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mtl_deploy.runtime.backends.base import Backend
 from mtl_deploy.runtime.backends.specs import check_specs
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
-from mtl_deploy.runtime.bundle.manifest import (
-    ENGINE_SUFFIXES,
-    MANIFEST,
-    Artifact,
-    Bundle,
-    Part,
-    find_bundle,
-    manifest_state,
-    open_bundle,
-)
+from mtl_deploy.runtime.bundle.manifest import Bundle, manifest_state
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
-from mtl_deploy.runtime.console.mistaken import no_bundle
-from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.images.camera import known_layout
-from mtl_deploy.runtime.onnx_format.check import check_graph
 
-from .errors import BackendError, BundleError, FallbackWarning, OptionError, UncheckedWarning
+from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .finding import Found, find
 from .in_parts import engine_with_parts, graph_parts, parts_of
 from .load_options import check_load_options
 from .model import Model, unique_names
-from .selection import BACKENDS, select
+from .selection import graph_backend, select
 
 _LOGGER = logging.getLogger("mtl_deploy.loading")
 _ATTEMPTS = 100  # while a bundle keeps being replaced
@@ -49,13 +38,15 @@ def load(
     tasks: Sequence[str] | None = None,
     threads: int | None = None,
     spinning: bool = True,
-    device: int | None = None,
+    device: int | str | None = None,
     contexts: int = 4,
     cuda_graphs: int = 8,
     runtime_cache: str | os.PathLike[str] | bool | None = None,
     verify_key: VerifyKey | None = None,
     layout: str | None = None,
     split: bool | None = None,
+    mode: str = "latency",
+    arithmetic: str | None = None,
 ) -> Model:
     """Load a bundle, or one graph or engine.
 
@@ -66,35 +57,40 @@ def load(
             ``.onnx`` that ``mtl-export`` wrote.
         precision: ``fp32`` or ``fp16``; None: fp16 on a GPU where the bundle has it, otherwise fp32 (processors compute FP16
             graphs in FP32, with conversions on top).
-        backend: ``tensorrt`` or ``onnxruntime``; None: an engine where one fits this machine, else the graph, with a
-            :class:`FallbackWarning` that says why no engine fits.
+        backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine where one fits this machine, else the graph, with a
+            :class:`FallbackWarning` that says why no engine fits. On processors that is on ONNX Runtime, or, for an INT8 graph on
+            x86, on OpenVINO where it is installed. :attr:`Model.why` gives the reason.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
             where the machine has a device, then CPU. Naming any selects ONNX Runtime.
-        tasks: the tasks that will be used; None: all. ONNX Runtime never computes the others.
-        threads: ONNX Runtime's threads inside an operator; None: one per physical core.
-        spinning: whether ONNX Runtime's idle threads spin: lower latency, more load.
-        device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0.
-        contexts: the most execution contexts of an engine: calls from more threads wait.
+        tasks: the tasks that will be used; None: all. ONNX Runtime and OpenVINO never compute the others.
+        threads: threads that compute a graph: ONNX Runtime's inside an operator, or all of OpenVINO's; None: one per physical core.
+        spinning: whether ONNX Runtime's idle threads spin: lower latency, more load. OpenVINO's do not.
+        device: CUDA's number of the GPU for an engine; None: the one of the thread's current CUDA context, else 0. OpenVINO runs
+            graphs on ``"CPU"`` only.
+        contexts: the most execution contexts of an engine, or infer requests of OpenVINO: calls from more threads wait.
         cuda_graphs: CUDA graphs that a context of an engine keeps, one per batch size and set of buffers; 0 turns them off.
-        runtime_cache: TensorRT-RTX's file of compiled kernels; None: beside the engine, or none where ``verify_key`` is given, as
-            that file is not signed; False: none.
+        runtime_cache: TensorRT-RTX's file of compiled kernels, or OpenVINO's folder of compiled graphs; None: beside the engine,
+            and ``.cache`` in the bundle, or none where ``verify_key`` is given, as these files are not signed; False: none.
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
-
         layout: the colours of the arrays that the application passes: ``rgb`` (None means that too), ``bgr``, as OpenCV reads
             images, or ``gray``. It is independent of the network's own order, which the bundle knows. A call may say otherwise. A
             bundle that was exported for frames of a camera (``mtl-export --source``) knows their layout; None is that.
         split: run the network in parts, for bundles of ``mtl-export --split``: the backbone once, then the heads that a call asks
             for, in the memory that it left. None: with an engine, the parts run where a call asks for some of the tasks, and the
-            whole engine where it asks for all; on ONNX Runtime cut graphs run.
+            whole engine where it asks for all; of graphs, which run cut, none. Parts of graphs run on ONNX Runtime.
+        mode: of graphs on processors: ``latency``, each call on all threads, or ``throughput``, several calls at once on some
+            threads each, for applications that call from several threads. Engines run ``contexts`` calls at once.
+        arithmetic: in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, where the processor can; None: ``f32``.
 
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,
             or one that is not signed as ``verify_key`` demands.
         BackendError: nothing installed here can run it as requested.
         TaskError: a task does not exist.
-        OptionError: there is no such layout, the bundle takes frames of another, or there are no parts to run.
-        DeviceMemoryError: the GPU's memory is full.
+        OptionError: there is no such layout or mode, the bundle takes frames of another layout, there are no parts to run, or an
+            option is another backend's.
+        DeviceMemoryError: the memory of the GPU, or of the machine, is full.
     """
     known_layout(layout)
     options: dict[str, Any] = {
@@ -111,6 +107,8 @@ def load(
         "verify_key": verify_key,
         "layout": layout,
         "split": split,
+        "mode": mode,
+        "arithmetic": arithmetic,
     }
     check_load_options(options)
     again = (_load_again, (str(Path(path).absolute()), options))
@@ -143,137 +141,137 @@ def _load(
     tasks: Sequence[str] | None,
     threads: int | None,
     spinning: bool,
-    device: int | None,
+    device: int | str | None,
     contexts: int,
     cuda_graphs: int,
     runtime_cache: str | os.PathLike[str] | bool | None,
     verify_key: VerifyKey | None,
     layout: str | None,
     split: bool | None,
+    mode: str,
+    arithmetic: str | None,
     again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
-    found = _find(Path(path), precision, backend, providers, device)
+    gpu = _gpu(device, backend)
+    found = find(Path(path), precision, backend, providers, gpu)
     if verify_key is not None:
         require_signed(found.around, verify_key, found.where)
         runtime_cache = False if runtime_cache is None else runtime_cache
-    artifact, misfit = found.artifact, found.misfit
     outputs = None if tasks is None else unique_names(tasks)
     runner: Backend | None = None
-    if artifact is not None and artifact.backend == "tensorrt":
+    if found.runner == "tensorrt" and found.artifact is not None:
         from mtl_deploy.runtime.backends.tensorrt.backend import TensorRTBackend
 
+        if mode != "latency" or arithmetic is not None:
+            option = "mode=" if mode != "latency" else "arithmetic="
+            raise OptionError(f"{option} is for graphs on processors, and {found.where} is an engine; leave it out")
         try:
-            record = EngineRecord.from_details(artifact.details, found.where)
-            settings: dict[str, Any] = {"device": device, "contexts": contexts, "graphs": cuda_graphs}
+            record = EngineRecord.from_details(found.artifact.details, found.where)
+            settings: dict[str, Any] = {"device": gpu, "contexts": contexts, "graphs": cuda_graphs}
             settings["runtime_cache"] = runtime_cache
-            if found.around is not None and (parts := parts_of(found.around, artifact, split)):
-                runner = engine_with_parts(found.around, artifact, parts, outputs, only=split is True, **settings)
+            if found.around is not None and (parts := parts_of(found.around, found.artifact, split)):
+                runner = engine_with_parts(found.around, found.artifact, parts, outputs, only=split is True, **settings)
             else:
                 runner = TensorRTBackend(found.read, record, where=found.where, **settings)
         except BackendError as error:  # the library knows better than the manifest
             if found.bundle is None or backend is not None:
                 raise
-            misfit = str(error)
-            try:
-                choice = select(found.bundle, precision=precision, backend="onnxruntime", providers=providers)
-            except BackendError:  # no graph to continue with
-                raise error from None
-            artifact = choice.artifact
-            found = replace(found, artifact=artifact)
-    if misfit is not None and (artifact is None or artifact.backend == "onnxruntime"):
-        _LOGGER.warning("%s; running %s on ONNX Runtime", misfit, found.where)
-        warnings.warn(f"{misfit}; running {found.where} on ONNX Runtime", FallbackWarning, stacklevel=5)
-    if found.around is not None and (unchecked := found.around.manifest.unchecked):
-        text = f"{found.around.path} comes from a quick export, for development: {'; '.join(unchecked)}"
-        _LOGGER.warning("%s", text)
-        warnings.warn(f"{text}; export it without --quick before it is used", UncheckedWarning, stacklevel=5)
+            found = _graph_instead(found, found.bundle, error, precision, providers)
+    if split and found.runner == "openvino":
+        found = _for_parts(found, backend)
+    if runner is None and found.runner == "openvino":
+        from mtl_deploy.runtime.backends.openvino.backend import OpenVinoBackend
+
+        try:
+            runner = OpenVinoBackend(
+                found.read,
+                where=found.where,
+                threads=threads,
+                outputs=outputs,
+                mode=mode,
+                arithmetic="f32" if arithmetic is None else arithmetic,
+                requests=contexts,
+                cache=found.cache(runtime_cache),
+            )
+        except BackendError as error:  # it does not run every graph, and may be broken
+            if backend is not None or not _has_onnx_runtime():
+                raise
+            found = replace(
+                found, runner="onnxruntime", misfit=found.misfit or str(error), why="OpenVINO does not run it"
+            )
+    if found.misfit is not None and found.runner != "tensorrt":
+        title = "ONNX Runtime" if found.runner == "onnxruntime" else "OpenVINO"
+        _LOGGER.warning("%s; running %s on %s", found.misfit, found.where, title)
+        warnings.warn(f"{found.misfit}; running {found.where} on {title}", FallbackWarning, stacklevel=5)
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 
-        settings = {"providers": providers, "threads": threads, "spinning": spinning}
-        if (parts := parts_of(found.around, artifact, split)) and found.around is not None:
+        if arithmetic is not None:
+            raise OptionError(
+                f"arithmetic={arithmetic!r} is OpenVINO's, and {found.where} runs on ONNX Runtime; add backend='openvino'"
+            )
+        settings = {"providers": providers, "threads": threads, "spinning": spinning, "mode": mode}
+        if (parts := parts_of(found.around, found.artifact, split)) and found.around is not None:
             runner = graph_parts(found.around, parts, outputs, **settings)
         else:
             runner = OnnxRuntimeBackend(found.read, where=found.where, outputs=outputs, **settings)
     try:
-        model = Model(runner, _signature(runner, found), artifact, tasks, layout=layout, again=again)
-        _LOGGER.info("loaded %s: %s", found.where, model)
+        signature = _signature(runner, found)
+        model = Model(runner, signature, found.artifact, tasks, layout=layout, again=again, why=found.why)
+        _LOGGER.info("loaded %s: %s; %s", found.where, model, found.why)
         return model
     except BaseException:
         runner.close()
         raise
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file to run.
+def _gpu(device: int | str | None, backend: str | None) -> int | None:
+    """Return CUDA's number of the GPU.
 
-    Attributes:
-        bundle: the one that it was chosen from; None where the file itself was named.
-        around: the bundle that it is in; None for a lone graph.
-        artifact: its entry there.
-        lone: a lone graph's path.
-        misfit: why an engine was not chosen.
+    Raises:
+        OptionError: a number for OpenVINO.
+        BackendError: a device of OpenVINO's that graphs do not run on.
     """
+    if backend == "openvino":
+        from mtl_deploy.runtime.backends.openvino.library import check_device
 
-    bundle: Bundle | None
-    around: Bundle | None
-    artifact: Artifact | None
-    lone: Path
-    misfit: str | None = None
-
-    @property
-    def where(self) -> str:
-        """How errors call it."""
-        if self.around is None or self.artifact is None:
-            return str(self.lone)
-        return str(self.around.path / self.artifact.path)
-
-    def read(self) -> bytes:
-        """Return its bytes, checked against the manifest's SHA-256 where there is one; a graph must hold all its weights."""
-        if self.around is None or self.artifact is None:
-            try:
-                content = read_bytes(self.lone, None)
-            except OSError as error:
-                raise BundleError(f"{self.lone}: {describe(error)}") from error
-            check_graph(content, str(self.lone))
-            return content
-        return self.around.read(self.artifact)
+        check_device(device)
+        return None
+    return None if isinstance(device, str) else device  # names are refused for others before
 
 
-def _find(
-    file: Path, precision: str | None, backend: str | None, providers: Sequence[str] | None, device: int | None
-) -> _Found:
-    if file.is_dir() or file.name == MANIFEST:
-        bundle = open_bundle(file)
-        choice = select(bundle, precision=precision, backend=backend, providers=providers, device=device)
-        return _Found(bundle, bundle, choice.artifact, file, choice.misfit)
-    if backend not in (None, *BACKENDS):
-        raise BackendError(f"backend {backend!r}: this release has {', '.join(BACKENDS)}")
-    if not file.is_file():
-        raise BundleError(no_bundle(file))
-    if precision is not None:
+def _for_parts(found: Found, backend: str | None) -> Found:
+    """Return a graph that is to run in parts, on what runs parts of graphs: ONNX Runtime."""
+    if backend is not None:
         raise OptionError(
-            f"{file} is one file, and precision={precision!r} chooses among those of a bundle; leave it out"
+            f"split=True and backend={backend!r}: parts of {found.where} run on ONNX Runtime; leave one of the two out"
         )
-    if (found := find_bundle(file)) is not None:
-        around, artifact = found
-        if isinstance(artifact, Part):
-            raise OptionError(f"{file} is a part of a network; load the bundle {around.path} with split=True")
-        if backend not in (None, artifact.backend):
-            raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
-        return _Found(None, around, artifact, file)
-    if file.suffix in ENGINE_SUFFIXES:
-        raise BundleError(
-            f"{file}: an engine runs only from its bundle, whose manifest says what it computes and holds its SHA-256 (an engine "
-            "can run code); pass its path there"
-        )
-    if file.suffix != ".onnx":
-        raise BundleError(no_bundle(file, "a bundle or an .onnx graph"))
-    return _Found(None, None, None, file)
+    return replace(found, runner="onnxruntime", why="parts of graphs run on ONNX Runtime")
 
 
-def _signature(backend: Backend, found: _Found) -> Signature:
+def _graph_instead(
+    found: Found, bundle: Bundle, error: BackendError, precision: str | None, providers: Sequence[str] | None
+) -> Found:
+    """Return the graph that runs where an engine does not; raise the engine's error if there is none."""
+    try:
+        wanted = "onnxruntime" if _has_onnx_runtime() else "openvino"
+        choice = select(bundle, precision=precision, backend=wanted, providers=providers)
+        runner, why = graph_backend(choice.artifact.precision, None, providers)
+    except BackendError:
+        raise error from None
+    return replace(found, artifact=choice.artifact, misfit=str(error), runner=runner, why=why)
+
+
+def _has_onnx_runtime() -> bool:
+    from mtl_deploy.runtime.backends.onnxruntime.backend import available_providers
+
+    try:
+        return bool(available_providers())
+    except BackendError:
+        return False
+
+
+def _signature(backend: Backend, found: Found) -> Signature:
     """Return what the file computes: by its own metadata, or for an engine, which has none, by the manifest."""
     record = backend.metadata.get(METADATA_KEY)
     if record is not None:

@@ -51,6 +51,7 @@ class Model:
         tasks: the tasks that it computes, in the order of the network's outputs.
         layout: the colours of the arrays that it is given, where a call does not say otherwise; for a graph that takes frames of a
             camera, their layout.
+        why: why this backend runs it, for people.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Model:
         *,
         layout: str | None = None,
         again: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+        why: str = "",
     ) -> None:
         """Use :func:`load`; this takes a backend that is ready to run, and for pickling a function with arguments that loads it."""
         self.backend = backend
+        self.why = why
         self._again = again
         self._origin = Origin("the model", "load it in the child, or start processes by spawn", backend)
         self.signature = signature
@@ -95,11 +98,11 @@ class Model:
                 ``(N, height, width, C) uint8`` of the network's size goes to the backend without a copy. An engine also takes
                 such an array on the GPU (anything with ``__cuda_array_interface__`` or ``__dlpack__``), also without a copy.
                 Where sizes are free, all images of a call are brought to one size.
-            tasks: which to return; None: all of :attr:`tasks`. ONNX Runtime does not compute what only the others need (the first
-                call for a selection of tasks makes a session for it); an engine computes all.
+            tasks: which to return; None: all of :attr:`tasks`. ONNX Runtime and OpenVINO do not compute what only the others need
+                (the first call for a selection of tasks makes a session for it); an engine computes all.
             out: arrays to write to, by task, of the result's shapes and types, C-contiguous, writable. The result holds the same
-                arrays. ONNX Runtime writes straight into them. With an engine they may be on the GPU, at addresses that are
-                multiples of 256.
+                arrays. ONNX Runtime and OpenVINO write straight into them. With an engine they may be on the GPU, at addresses
+                that are multiples of 256.
             layout: of arrays: ``rgb``, ``bgr`` or ``gray``; None: :attr:`layout`. Only ``rgb`` goes to the backend without a
                 copy, and for a network of gray, one channel.
             stream: for an engine, the CUDA stream to work on: its handle as an integer, or a stream of PyTorch, CuPy, pycuda or
@@ -117,7 +120,7 @@ class Model:
             TaskError: a task does not exist, or was left out at loading.
             OptionError: there is no such layout, or the graph takes frames of another.
             RunError: the backend failed; :class:`DeviceMemoryError` and :class:`DeviceLostError` distinguish the GPU's failures.
-            BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs on ONNX Runtime.
+            BackendError: ``stream``, ``on_device`` or arrays on the GPU were passed, and this model runs no engine.
         """
         self._origin.check()
         tensor, _ = prepare(images, self._preprocessing, self._layout(layout))
@@ -137,12 +140,14 @@ class Model:
             batch: number of images.
 
         Raises:
-            OptionError: this model runs on ONNX Runtime.
+            OptionError: this model runs no engine.
         """
         self._origin.check()
         make = getattr(self.backend, "pinned", None)
         if make is None:
-            raise OptionError("page-locked memory is for engines only; this model runs on ONNX Runtime: use any array")
+            raise OptionError(
+                f"page-locked memory is for engines only; this model runs on {self.backend.details}: use any array"
+            )
         array: Array = make(batch, self._preprocessing.input_shape)
         return array
 
@@ -232,7 +237,7 @@ class Model:
 
         Args:
             every: by task, the frames of a source from one computation to the next: ``{"race": 10}`` computes it for every
-                tenth; results between have its last value. On ONNX Runtime the graph that is cut to the due tasks runs, with a
+                tenth; results between have its last value. On processors the graph that is cut to the due tasks runs, with a
                 session for each set of tasks that are due together (those for all tasks, and for those of every frame, are made
                 now, others when they are first needed); an engine computes all.
             queue: the most frames of one source that wait to be prepared.

@@ -13,6 +13,32 @@ import pytest
 ARTICLE_SIZE = "64x64"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--graphs-on openvino``: wherever a test loads a graph without saying on what, it runs on OpenVINO."""
+    parser.addoption("--graphs-on", choices=("onnxruntime", "openvino"), help="what runs graphs that tests load")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
+    wanted = request.config.getoption("--graphs-on")
+    if wanted is None:
+        yield
+        return
+    from mtl_deploy.runtime import finding, loading, selection
+
+    choose = selection.graph_backend
+
+    def chosen(precision: str | None, backend: str | None, providers: Any) -> tuple[str, str]:
+        return (
+            (wanted, "--graphs-on") if backend is None and providers is None else choose(precision, backend, providers)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (finding, loading, selection):
+            patch.setattr(module, "graph_backend", chosen)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """Keep PyTorch to one core per test process, as several run side by side; where it is not installed, do nothing."""

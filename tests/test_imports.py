@@ -15,6 +15,7 @@ HEAVY = {
     "onnxscript",
     "onnxruntime",
     "tensorrt",
+    "openvino",
     "PIL",
     "matplotlib",
     "scipy",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 DEVICES = (
     ("a processor", "[runtime]", ""),
+    ("a processor, through OpenVINO: INT8 on x86", "[openvino]", ""),
     ("a GPU, through ONNX Runtime and CUDA", "[runtime-gpu]", ""),
     ("an RTX machine, with engines", "[tensorrt-rtx]", ""),
     ("a server with a CUDA 13 driver, with engines", "[tensorrt]", ""),

@@ -149,7 +149,13 @@ def start(spec: Spec, beside: Contestant | None = None) -> Contestant:
 
 def load_libraries(spec: Spec) -> None:
     """Load the library that runs the spec's artifacts, so that memory can be read before any model is loaded."""
-    if not spec.engines:
+    if spec.engines:
+        return
+    if spec.settings.backend == "openvino":
+        from mtl_deploy.runtime.backends.openvino.library import start as start_openvino
+
+        start_openvino()
+    else:
         from mtl_deploy.runtime.backends.onnxruntime.backend import default_providers
 
         default_providers()
@@ -197,10 +203,12 @@ def _load(spec: Spec, artifact: Artifact) -> Model:
     try:
         return load(
             spec.path / artifact.path,
+            backend=None if spec.engines else settings.backend,
             providers=None if spec.engines else settings.providers,
             tasks=spec.tasks if spec.kind == SUBSET else None,
             threads=settings.threads,
             spinning=settings.spinning,
+            mode=settings.mode,
             cuda_graphs=GRAPHS if settings.cuda_graphs else 0,
         )
     except BackendError as error:

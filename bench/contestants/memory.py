@@ -28,7 +28,8 @@ class Memory:
     """Memory of a process that runs one side, in bytes.
 
     Attributes:
-        libraries: resident memory with Python and ONNX Runtime, or TensorRT and a CUDA context, before any model is loaded.
+        libraries: resident memory with Python and ONNX Runtime or OpenVINO, or TensorRT and a CUDA context, before any model is
+            loaded.
         peak: largest resident memory up to the end of loading and some calls.
         gpu: by how much less memory is free on the GPU after loading and some calls than with a CUDA context alone: kernels,
             weights, activations, buffers and recorded CUDA graphs. None for ONNX graphs.
@@ -75,6 +76,7 @@ def peak_memory(pair: Pair, side: str, batch: int, settings: Settings) -> Memory
     arguments += [f"--threads={settings.threads}"] if settings.threads is not None else []
     arguments += ["--spinning"] if settings.spinning else []
     arguments += [] if settings.cuda_graphs else ["--no-cuda-graphs"]
+    arguments += [f"--backend={settings.backend}"] if settings.backend is not None and not pair.engines else []
     arguments += ["--gpu"] if pair.engines else []
     ended = run(__name__, arguments)
     if not ended.succeeded:
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--provider", action="append")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--backend")
     parser.add_argument("--spinning", action="store_true")
     parser.add_argument("--no-cuda-graphs", action="store_true")
     parser.add_argument("--gpu", action="store_true", help="measure the GPU's memory too")
@@ -99,6 +102,7 @@ def main() -> None:
         chosen.threads,
         chosen.spinning,
         not chosen.no_cuda_graphs,
+        chosen.backend,
     )
     found = measure_memory(chosen.artifact, chosen.side, chosen.batch, settings, gpu=chosen.gpu)
     print(json.dumps(asdict(found)))  # noqa: T201 - the other process reads it
@@ -112,7 +116,7 @@ def measure_memory(artifact: Path, side: str, size: int, settings: Settings, *, 
     with ExitStack() as stack:
         context = stack.enter_context(closing(Context())) if gpu else None
         free = context.memory()[0] if context else 0  # before anything of the library is loaded
-        pair = find_pair(artifact, None, settings.providers)  # loads TensorRT where it is an engine
+        pair = find_pair(artifact, None, settings.providers, settings.backend)  # loads TensorRT where it is an engine
         batch = make_batch(pair, size, seed=0)
         spec = next(spec for spec in default_specs(pair, settings) if spec.name == side)
         load_libraries(spec)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, Artifact, Bundle, find_bundle, open_bundle
 from mtl_deploy.runtime.errors import BackendError, BundleError, OptionError
-from mtl_deploy.runtime.selection import select
+from mtl_deploy.runtime.selection import graph_backend, select
 
 Batch = npt.NDArray[np.generic]
 
@@ -26,12 +26,16 @@ class Pair:
         shared: the artifact that computes all tasks.
         separate: one artifact per task, of the same precision and backend, for engines also of the same library.
         misfit: why the bundle's engines are not compared; None where they are, or where it has none.
+        backend: what runs them: ``tensorrt``, ``onnxruntime`` or ``openvino``.
+        why: the reason for this backend, for people.
     """
 
     bundle: Bundle
     shared: Artifact
     separate: tuple[Artifact, ...]
     misfit: str | None = None
+    backend: str = "onnxruntime"
+    why: str = ""
 
     def side(self, name: str) -> tuple[Artifact, ...]:
         """Return the artifacts of ``shared`` or ``separate``."""
@@ -49,15 +53,19 @@ class Settings:
 
     Attributes:
         providers: ONNX Runtime's execution providers; None: the default here.
-        threads: ONNX Runtime's threads inside an operator; None: one per core.
+        threads: ONNX Runtime's threads inside an operator, or OpenVINO's; None: one per core.
         spinning: whether ONNX Runtime's idle threads spin.
         cuda_graphs: whether engines are launched as CUDA graphs.
+        backend: what runs graphs; None: what the runtime chooses.
+        mode: what graphs on processors are run for, ``latency`` or ``throughput``.
     """
 
     providers: tuple[str, ...] | None = None
     threads: int | None = None
     spinning: bool = False
     cuda_graphs: bool = True
+    backend: str | None = None
+    mode: str = "latency"
 
 
 def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None, backend: str | None = None) -> Pair:
@@ -67,7 +75,8 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
         path: a bundle, or an artifact in one, whose precision, backend and library are then compared.
         precision: the wanted one; None: the artifact's, or the one that the runtime would choose.
         providers: ONNX Runtime's; they choose the device, and graphs rather than engines.
-        backend: ``tensorrt`` or ``onnxruntime``; None: the artifact's, or engines where they fit this machine.
+        backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: the artifact's, or engines where they fit this machine, else
+            what the runtime would run the graphs on.
 
     Raises:
         OptionError: the options contradict the artifact.
@@ -79,7 +88,8 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
         _check_given(path, given, precision, providers, backend)
         if given.backend == "tensorrt":
             return _engine_pair(path, bundle, given)
-        precision, backend = given.precision, given.backend
+        precision = given.precision
+        backend, _ = graph_backend(precision, backend, providers)
     try:
         choice = select(bundle, precision=precision, backend=backend, providers=providers)
     except BackendError as error:
@@ -91,11 +101,12 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
     separate, missing = _separate(bundle, shared)
     if missing and shared.backend == "tensorrt" and backend is None:  # there may be all graphs
         misfit = _no_separate(bundle, shared, missing)
-        shared = select(bundle, precision=precision, backend="onnxruntime", providers=providers).artifact
+        choice = select(bundle, precision=precision, backend="onnxruntime", providers=providers)
+        shared = choice.artifact
         separate, missing = _separate(bundle, shared)
     if missing:
         raise BundleError(_no_separate(bundle, shared, missing))
-    return Pair(bundle, shared, separate, misfit)
+    return Pair(bundle, shared, separate, misfit, choice.backend, choice.why)
 
 
 def _bundle_of(path: Path) -> tuple[Bundle, Artifact | None]:
@@ -116,7 +127,7 @@ def _check_given(
 ) -> None:
     if precision not in (None, given.precision):
         raise OptionError(f"{path} is {given.precision}, --precision says {precision}; leave one of them out")
-    if backend not in (None, given.backend):
+    if backend not in (None, given.backend, *(["openvino"] if given.backend == "onnxruntime" else [])):
         raise OptionError(f"{path} runs on {given.backend}, --backend says {backend}; leave one of them out")
     if providers and given.backend == "tensorrt":
         raise OptionError(f"{path} is an engine, and --provider is ONNX Runtime's; leave one of them out")
@@ -137,7 +148,7 @@ def _engine_pair(path: Path, bundle: Bundle, given: Artifact) -> Pair:
     separate, missing = _separate(bundle, shared)
     if missing:
         raise BundleError(_no_separate(bundle, shared, missing))
-    return Pair(bundle, shared, separate)
+    return Pair(bundle, shared, separate, None, "tensorrt", "it is an engine")
 
 
 def instead(bundle: Bundle, engine: Artifact) -> str:
@@ -186,7 +197,7 @@ def of_precision(pair: Pair, precision: str) -> Pair:
         separate, missing = _separate(pair.bundle, shared)
         if missing:
             raise BundleError(_no_separate(pair.bundle, shared, missing))
-        return Pair(pair.bundle, shared, separate)
+        return Pair(pair.bundle, shared, separate, None, pair.backend, pair.why)
     kind = "engine" if pair.engines else "graph"
     raise BundleError(
         f"{pair.bundle.path} has no shared {precision} {kind}; choose a precision that it has, or export again"

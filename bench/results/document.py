@@ -40,9 +40,9 @@ def document_of(result: Result) -> dict[str, Any]:
             "checkpoint_sha256": manifest.provenance.get("checkpoint", {}).get("sha256"),
         },
         "precision": pair.shared.precision,
-        "backend": pair.shared.backend,
+        "backend": pair.backend,
         "details": last.details[SHARED],
-        "settings": asdict(plan.settings)
+        "settings": {name: value for name, value in asdict(plan.settings).items() if name not in ("backend", "mode")}
         | {
             "isolation": "process" if plan.isolated else "none",
             "processes": plan.processes,

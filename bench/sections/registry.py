@@ -12,6 +12,7 @@ from .cold_start.section import ColdStartSection
 from .energy.section import EnergySection
 from .engine_timings.section import EngineTimingsSection
 from .load.section import OpenLoopSection
+from .modes.section import ModesSection
 from .scaling.heads_section import HeadsSection
 from .scaling.threads_section import ThreadsSection
 from .where.section import WhereSection
@@ -20,6 +21,7 @@ SECTIONS: tuple[Section[Any], ...] = (
     EngineTimingsSection(),
     WhereSection(),
     OpenLoopSection(),
+    ModesSection(),
     EnergySection(),
     BreakEvenSection(),
     ColdStartSection(),

@@ -1,1 +1,1 @@
-"""What runs a graph or an engine: ONNX Runtime and TensorRT behind one interface."""
+"""What runs a graph or an engine: ONNX Runtime, OpenVINO and TensorRT behind one interface."""

@@ -12,7 +12,7 @@ class Backend(Protocol):
     """Runs one artifact. Implementations are safe to call from several threads at once."""
 
     name: str
-    """The backend's word in manifests and on command lines: ``onnxruntime`` or ``tensorrt``."""
+    """The backend's word in manifests and on command lines: ``onnxruntime``, ``openvino`` or ``tensorrt``."""
     details: str
     """For people: the provider or device, with the library's version."""
     inputs: tuple[TensorSpec, ...]
@@ -33,7 +33,7 @@ class Backend(Protocol):
 
         Args:
             inputs: one C-contiguous array per input, of the declared dtype and shape. A backend on a GPU also takes arrays there.
-            outputs: names of the outputs to return. ONNX Runtime computes no more than these; an engine always computes all.
+            outputs: names of the outputs to return. Graphs compute no more than these; an engine always computes all.
             into: C-contiguous arrays to write outputs to, by name; the result then holds the same arrays. They may be on the
                 GPU.
             stream: handle of the caller's CUDA stream; None: the backend's own, which the call waits for.

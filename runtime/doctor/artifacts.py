@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from mtl_deploy.runtime.backends.openvino.library import is_installed as has_openvino
 from mtl_deploy.runtime.backends.tensorrt.library import TITLES, Release, installed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.backends.tensorrt.start import installed_version, require_driver
@@ -81,7 +82,7 @@ def _reason(bundle: Bundle, artifact: Artifact, onnxruntime: Mapping[str, Any]) 
             return _engine_reason(EngineRecord.from_details(artifact.details, artifact.path))
     except MtlError as error:
         return str(error)
-    if not onnxruntime["providers"]:
+    if not onnxruntime["providers"] and not has_openvino():
         return str(onnxruntime["fault"])
     return None
 

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 _DESCRIPTION = """\
 Show what is installed here, the driver, the GPUs, the libraries with their versions and what each command still needs; of a bundle,
 which of its files run here and why the others do not. It names no host, user or folder, so that it can be pasted into a report of
-a fault. It imports neither PyTorch nor TensorRT, and writes nothing."""
+a fault. It imports neither PyTorch nor, without --run, TensorRT and OpenVINO, and writes nothing."""
 
 _EPILOG = """\
 examples:

@@ -13,11 +13,11 @@ from mtl_deploy.runtime.backends.tensorrt.library import installed as installed_
 from mtl_deploy.runtime.backends.tensorrt.start import built_for, installed_version
 
 _PROJECT = "mtl-deploy"
-_OTHERS = ("onnxruntime", "onnxruntime-gpu", "opencv-python", "opencv-python-headless", "pycuda")
+_OTHERS = ("onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python", "opencv-python-headless", "pycuda")
 """What commands use beside the names in the extras: other builds of the same library."""
 _BUILDS = (("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless"))
 """Builds of one library that share an import name: two of them break each other."""
-_BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
+_BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 _COMMANDS: dict[str, tuple[tuple[tuple[str, ...], ...], str]] = {
     "mtl-infer": ((_BACKENDS, ("PIL",)), "runtime,images"),
     "mtl-bench": ((_BACKENDS,), "runtime"),

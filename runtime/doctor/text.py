@@ -68,6 +68,8 @@ def _libraries(found: Mapping[str, Any], onnxruntime: Mapping[str, Any]) -> Iter
     for name, title in TITLES.items():
         engine = found["tensorrt"].get(name)
         yield name, "not installed" if engine is None else _engine(title, engine)
+    here = found["versions"].get("openvino")
+    yield "openvino", "not installed" if here is None else f"OpenVINO {here}"
     yield "providers", ", ".join(onnxruntime["providers"]) or str(onnxruntime["fault"])
     for name, lack in found["commands"].items():
         missing = ", ".join(lack["missing"])

@@ -180,7 +180,7 @@ def _graph(
         raise ValueError(f"graphs nested more than {DEEPEST} deep")
     parts = list(fields(message))
     inputs, outputs, values = (
-        tuple(_value(part.value) for part in parts if part.number == number)
+        tuple(read_value(part.value) for part in parts if part.number == number)
         for number in (_GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO)
     )
     initializers = [_tensor(part.value) for part in parts if part.number == _GRAPH_INITIALIZER]
@@ -256,7 +256,8 @@ def _attribute(parts: list[Field]) -> int | float | str | tuple[Any, ...] | Onnx
     return None
 
 
-def _value(message: memoryview) -> OnnxValue:
+def read_value(message: memoryview) -> OnnxValue:
+    """Return a tensor's name, type and shape as a graph's input, output or list of values gives them (ValueInfoProto)."""
     element_type, shape = None, None
     for kind in children(message, _VALUE_TYPE, _TYPE_TENSOR):
         for part in fields(kind):

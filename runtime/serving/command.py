@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtl_deploy.runtime.errors import ImageError, OptionError
 
-_REFUSED = ("show", "json", "box", "boxes", "layout", "provider")
+_REFUSED = ("show", "json", "box", "boxes", "layout", "provider", "verbose")
 
 
 def add_ray_options(parser: argparse.ArgumentParser) -> None:

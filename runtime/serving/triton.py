@@ -42,7 +42,7 @@ class TritonPythonModel:
         options: dict[str, Any] = {"precision": parameters.get("precision"), "backend": parameters.get("backend")}
         if threads := parameters.get("threads"):
             options["threads"] = int(threads)
-        if args.get("model_instance_kind") == "GPU":
+        if args.get("model_instance_kind") == "GPU" and options["backend"] != "openvino":
             options["device"] = int(args["model_instance_device_id"])
         self._model = load(folder / BUNDLE, spinning=False, **options)
         self._names = [task.name for task in self._model.tasks]

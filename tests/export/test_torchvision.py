@@ -166,6 +166,29 @@ def test_the_graph_computes_what_the_network_does(name: str, make: Make) -> None
         np.testing.assert_allclose(found[task.name], raw, atol=1e-4)
 
 
+def test_openvino_answers_as_onnx_runtime_does_and_errs_no_more_in_int8(name: str, make: Make) -> None:
+    pytest.importorskip("openvino")
+    images = np.stack(list(synthetic_images(64, SIZE, SIZE, seed=11)))  # the mean error of fewer is noise
+    bundle = make(name)
+    found = {}
+    for precision in ("fp32", "int8-cpu"):
+        for backend in ("onnxruntime", "openvino"):
+            options = {"backend": backend, "precision": precision, "runtime_cache": False}
+            with load(bundle.path, **options) as model:  # type: ignore[arg-type]
+                found[precision, backend] = model(images)
+    exact = found["fp32", "onnxruntime"]
+    for task in bundle.manifest.tasks:
+        values = {key: answers[task.name].astype(np.float64) for key, answers in found.items()}
+        truth = exact[task.name].astype(np.float64)
+        if task.kind == "segmentation":
+            errors = {key: float(np.mean(answers != truth)) for key, answers in values.items()}
+            assert errors["fp32", "openvino"] < 1e-3
+        else:
+            np.testing.assert_allclose(values["fp32", "openvino"], truth, rtol=1e-3, atol=1e-4)
+            errors = {key: float(np.sqrt(np.mean((answers - truth) ** 2))) for key, answers in values.items()}
+        assert errors["int8-cpu", "openvino"] <= 1.2 * errors["int8-cpu", "onnxruntime"] + 1e-3, (task.name, errors)
+
+
 def test_layers_compute_in_int8(name: str, make: Make) -> None:
     bundle = make(name)
     layers, heads = CASES[name].layers, len(bundle.manifest.tasks)

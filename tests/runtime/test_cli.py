@@ -221,3 +221,18 @@ def test_a_long_vector_is_short_in_the_table_and_whole_in_json(
     assert len(values) == size
     assert len(text.splitlines()) < 30  # not one line per number
     assert f"{min(values):.4g} to {max(values):.4g}" in printed
+
+
+def test_verbose_says_on_standard_error_what_runs_and_why(
+    make_bundle: MakeBundle, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    bundle = str(make_bundle(precisions=("fp32", "int8-cpu")))
+    assert main([bundle, str(photos / "a.png"), "-v", "--backend", "openvino", "--precision", "int8"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("int8-cpu.onnx runs on OpenVINO ")
+    assert printed.err.endswith(", CPU: asked for\n")
+    assert main([bundle, str(photos / "a.png"), "--verbose", "--provider", "CPU"]) == 0
+    other = capsys.readouterr()
+    assert other.err.startswith("fp32.onnx runs on ONNX Runtime ")
+    assert other.out == printed.out  # the graphs are the same here

@@ -17,7 +17,7 @@ import numpy as np
 from mtl_deploy.runtime import MtlError, load
 
 images = np.zeros((8, 8, 3), np.uint8)
-model = load(sys.argv[1], threads=2)
+model = load(sys.argv[1], threads=2, backend=sys.argv[2])
 before = model.predict(images)["age"].value
 stream = model.stream()
 child = os.fork()
@@ -28,13 +28,19 @@ print("parent", before == model.predict(images)["age"].value, os.waitstatus_to_e
 """
 
 
-def run(bundle: Path, *lines: str) -> list[str]:
+BACKENDS = ["onnxruntime", "openvino"]
+
+
+def run(bundle: Path, *lines: str, backend: str = "onnxruntime") -> list[str]:
     """Run the lines in a forked child, which then ends as Python does; returns what both printed.
 
     A child that hangs is ended by its alarm, and the status is -14.
     """
     code = PARENT.replace("{child}", "\n".join(f"    {line}" for line in ("signal.alarm(30)", *lines, "sys.exit(7)")))
-    result = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, timeout=100)
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    command = [sys.executable, "-c", code, str(bundle), backend]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert result.stderr == ""
     assert result.returncode == 0
     return result.stdout.splitlines()
@@ -60,19 +66,22 @@ def test_a_forked_child_is_told_instead_of_hanging(make_bundle: MakeBundle, call
     assert lines[1:] == ["parent True 7"]
 
 
-def test_a_child_that_does_nothing_ends_with_its_own_status(make_bundle: MakeBundle) -> None:
-    assert run(make_bundle()) == ["parent True 7"]
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_child_that_does_nothing_ends_with_its_own_status(make_bundle: MakeBundle, backend: str) -> None:
+    assert run(make_bundle(), backend=backend) == ["parent True 7"]
 
 
-def test_a_child_may_close_what_it_inherited_and_load_its_own(make_bundle: MakeBundle) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_child_may_close_what_it_inherited_and_load_its_own(make_bundle: MakeBundle, backend: str) -> None:
     lines = run(
         make_bundle(work=2),
         "stream.close(); model.close()",
-        "with load(sys.argv[1], threads=2) as own:",
+        "with load(sys.argv[1], threads=2, backend=sys.argv[2]) as own:",
         "    print('same', own.predict(images)['age'].value == before, flush=True)",
         "    with own.stream() as others:",
         "        others.submit(images); others.finish()",
         "        print('results', len(list(others)), flush=True)",
+        backend=backend,
     )
     assert lines == ["same True", "results 1", "parent True 7"]
 

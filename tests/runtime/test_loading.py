@@ -237,3 +237,9 @@ def test_a_damaged_cache_is_not_used_and_written_anew(rtx: Any, engine_bundle: E
     run_batches(folder)
     assert (folder / "fp16.trt.cache").read_bytes() == b"CACHE\x01\x02"
     assert rtx.compiled == [1, 2]
+
+
+@pytest.mark.parametrize("options", [{"mode": "throughput"}, {"arithmetic": "bf16"}], ids=str)
+def test_an_engine_has_no_modes_of_a_processor(trt: Any, engine_bundle: EngineBundle, options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="is for graphs on processors"):
+        load(engine_bundle(), **options)

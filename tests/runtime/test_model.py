@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,19 @@ from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 MakeBundle = Callable[..., Path]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"], autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test loads graphs on both, except for those about ONNX Runtime alone."""
+    name = str(request.param)
+    if name == "openvino":
+        pytest.importorskip("openvino")
+        monkeypatch.setitem(globals(), "load_model", partial(load_model, backend=name))
+    return name
+
+
+of_onnx_runtime = pytest.mark.parametrize("backend", ["onnxruntime"], indirect=True)
 
 
 def expected(images: np.ndarray = IMAGES) -> dict[str, np.ndarray]:
@@ -129,6 +143,7 @@ def test_a_changed_artifact_is_not_run(make_bundle: MakeBundle, damage: str) -> 
         load_model(bundle)
 
 
+@of_onnx_runtime
 def test_the_precision_is_chosen_by_device_or_by_name(make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle = make_bundle()
     with load_model(bundle, providers=["CPU"]) as model:
@@ -158,8 +173,10 @@ def test_the_precision_is_chosen_by_device_or_by_name(make_bundle: MakeBundle, t
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_options_that_cannot_be_met(
-    make_bundle: MakeBundle, options: dict[str, object], error: type[Exception], message: str
+    make_bundle: MakeBundle, options: dict[str, object], error: type[Exception], message: str, backend: str
 ) -> None:
+    if backend == "openvino" and "providers" in options:
+        error, message = OptionError, "providers are ONNX Runtime's"
     with pytest.raises(error, match=message):
         load_model(make_bundle(), **options)  # type: ignore[arg-type]
 
@@ -197,6 +214,7 @@ def test_a_graph_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         load_model(file)
 
 
+@of_onnx_runtime
 def test_a_subset_of_tasks_is_computed_alone(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +333,31 @@ def test_a_largest_batch_splits_predictions(make_bundle: MakeBundle) -> None:
         )
 
 
+def test_throughput_runs_calls_at_once_with_the_same_answers(make_bundle: MakeBundle, backend: str) -> None:
+    bundle = make_bundle(work=3)
+    batches = [np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for seed in range(4)]
+    with load_model(bundle, threads=1) as model:
+        expected = [model(batch) for batch in batches]
+    with load_model(bundle, mode="throughput", threads=2) as model:
+        assert model.backend.details.endswith("at once")
+        wrong: list[int] = []
+
+        def call(number: int) -> None:
+            for _ in range(10):
+                found = model(batches[number])
+                if not all(np.allclose(found[task], expected[number][task], rtol=1e-5) for task in found):
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(len(batches))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    with pytest.raises(OptionError, match="mode='fast': use latency or throughput"):
+        load_model(bundle, mode="fast")
+
+
 def test_a_closed_model_says_so(make_bundle: MakeBundle) -> None:
     model = load_model(make_bundle())
     model.close()
@@ -336,6 +379,7 @@ with load(sys.argv[1]) as model:
     assert (result.stdout, result.stderr) == ("", "")
 
 
-def test_a_model_describes_itself(make_bundle: MakeBundle) -> None:
-    with load_model(make_bundle(), providers=["CPU"]) as model:
-        assert repr(model).startswith("<Model fp32.onnx: age, gender, race; ONNX Runtime ")
+def test_a_model_describes_itself(make_bundle: MakeBundle, backend: str) -> None:
+    library = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[backend]
+    with load_model(make_bundle()) as model:
+        assert repr(model).startswith(f"<Model fp32.onnx: age, gender, race; {library} ")

@@ -17,19 +17,21 @@ MakeBundle = Callable[..., Path]
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_pickled_model_is_loaded_again_with_its_options(
-    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
+    pytest.importorskip(backend)
     bundle = make_bundle()
     monkeypatch.chdir(bundle.parent)
-    with load_model(bundle.name, precision="fp16", tasks=("race", "age"), threads=1) as model:
+    with load_model(bundle.name, backend=backend, precision="fp16", tasks=("race", "age"), threads=1) as model:
         content = pickle.dumps(model)
         expected = model.predict(IMAGE)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # a relative path is another one here
     with pickle.loads(content) as again:
         assert isinstance(again, Model)
-        assert again.artifact == model.artifact
+        assert (again.artifact, again.backend.name) == (model.artifact, backend)
         assert [task.name for task in again.tasks] == ["age", "race"]
         assert again.predict(IMAGE) == expected
         assert pickle.loads(pickle.dumps(again)).predict(IMAGE) == expected

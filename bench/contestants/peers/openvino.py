@@ -1,9 +1,8 @@
-"""OpenVINO as a contestant: the bundle's graph on another library for CPUs. The only importer of openvino."""
+"""OpenVINO as a contestant, without the runtime around it: the bundle's graph on another library for CPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,15 @@ import numpy.typing as npt
 
 from mtl_deploy.bench.contestants.pair import Batch, Settings
 from mtl_deploy.bench.contestants.specs import Spec
+from mtl_deploy.runtime.backends.failures import last_line
+from mtl_deploy.runtime.backends.openvino.library import import_openvino
+from mtl_deploy.runtime.backends.openvino.library import start as start_openvino
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, open_bundle
 from mtl_deploy.runtime.errors import BackendError, BundleError, RunError
 
 NAME = "openvino"
 STARTER = "mtl_deploy.bench.contestants.peers.openvino:start"
-_OLDEST = 2024  # the first release whose Python names are used here
 _AS_MEASURED = ("fp32", "int8", "int8-cpu")  # precisions that it computes in on a CPU; FP16 graphs would run in FP32
-_INSTALL = "pip install 'mtl-deploy[peers]'"
 
 
 def openvino_spec(bundle: Bundle, shared: Artifact, settings: Settings) -> Spec:
@@ -89,7 +89,9 @@ class OpenVino:
         try:
             self._model = core.read_model(content)
         except Exception as error:  # its exceptions have no base class of their own
-            raise BundleError(f"{where}: OpenVINO {version} cannot read it ({_line(error)}); leave it out") from error
+            raise BundleError(
+                f"{where}: OpenVINO {version} cannot read it ({last_line(error)}); leave it out"
+            ) from error
 
     def __call__(self, batch: Batch) -> Mapping[str, npt.NDArray[np.generic]]:
         """Run the graph; outputs by task.
@@ -102,7 +104,7 @@ class OpenVino:
         try:
             request.infer([batch], share_inputs=True, share_outputs=True)
         except Exception as error:
-            raise RunError(f"OpenVINO failed: {_line(error)}") from error
+            raise RunError(f"OpenVINO failed: {last_line(error)}") from error
         # a request's next call overwrites what it returned; ONNX Runtime's does not
         return {task: np.array(tensor.data) for task, tensor in zip(self._tasks, outputs, strict=True)}
 
@@ -119,7 +121,7 @@ class OpenVino:
             found = request, [request.get_tensor(compiled.output(task)) for task in self._tasks]
         except Exception as error:
             raise BackendError(
-                f"{self._where}: OpenVINO {self._version} cannot compile it for a batch of {len(batch)} ({_line(error)})"
+                f"{self._where}: OpenVINO {self._version} cannot compile it for a batch of {len(batch)} ({last_line(error)})"
             ) from error
         self._requests[len(batch)] = found
         return found
@@ -132,41 +134,14 @@ def start(spec: Spec) -> OpenVino:
         BackendError: OpenVINO is missing, broken or too old.
         BundleError: the file was changed, or OpenVINO cannot read it.
     """
-    openvino = _import()
+    import_openvino()
+    library = start_openvino()
     artifact = spec.artifacts[0]
     content = open_bundle(spec.path).read(artifact)
-    version = _version(openvino)
     where = str(spec.path / artifact.path)
-    return OpenVino(spec.name, openvino.Core(), content, where, spec.tasks, spec.settings, version)
+    return OpenVino(spec.name, library.core, content, where, spec.tasks, spec.settings, library.version)
 
 
 def load_libraries(spec: Spec) -> None:  # noqa: ARG001 - the same for every spec
     """Import OpenVINO, so that memory can be read before any graph is loaded."""
-    _import()
-
-
-def _import() -> Any:
-    if find_spec("openvino") is None:
-        raise BackendError(f"OpenVINO is not installed: {_INSTALL}")
-    try:
-        import openvino
-
-        version = _version(openvino)
-        usable = int(version.partition(".")[0]) >= _OLDEST and hasattr(openvino, "Core")
-    except Exception as error:  # a broken installation may fail anywhere while it loads
-        raise BackendError(
-            f"OpenVINO is installed but broken ({_line(error)}); install it again: {_INSTALL}"
-        ) from error
-    if not usable:
-        raise BackendError(f"OpenVINO {version} is too old, {_OLDEST} or later is needed: {_INSTALL}")
-    return openvino
-
-
-def _version(openvino: Any) -> str:
-    """Return ``2026.4.1`` for ``2026.4.1-22982-abcdef``."""
-    return str(openvino.__version__).partition("-")[0]
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    start_openvino()

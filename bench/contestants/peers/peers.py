@@ -48,22 +48,29 @@ def peer_specs(
     Args:
         bundle: the bundle that holds the graphs.
         shared: the artifact that the run measures.
-        peers: as :func:`parse_peers` returns them; ``all`` is OpenVINO, and every provider of this ONNX Runtime but the run's own.
+        peers: as :func:`parse_peers` returns them; ``all`` is OpenVINO, and every provider of this ONNX Runtime, but not what
+            the run itself uses.
         settings: the run's.
         isolated: whether contestants live in processes of their own.
 
     Raises:
-        OptionError: a provider is the one that the run itself uses.
+        OptionError: a peer is what the run itself uses.
         BundleError: the bundle has no graph for a peer.
         BackendError: ONNX Runtime is missing.
     """
     names = list(peers)
     if ALL in names:
-        every = [openvino_peer.NAME, *(providers.PREFIX + one for one in providers.other_providers(settings))]
+        own = settings.backend == openvino_peer.NAME
+        every = [
+            *([] if own else [openvino_peer.NAME]),
+            *(providers.PREFIX + one for one in providers.other_providers(settings)),
+        ]
         names = list(dict.fromkeys([*every, *(name for name in names if name != ALL)]))
     specs = []
     for name in names:
         if name == openvino_peer.NAME:
+            if settings.backend == name:
+                raise OptionError(f"--peers {name}: the run itself uses it; leave it out, or add --backend onnxruntime")
             specs.append(openvino_peer.openvino_spec(bundle, shared, settings))
             continue
         provider = name.removeprefix(providers.PREFIX)

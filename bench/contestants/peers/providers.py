@@ -32,13 +32,15 @@ def short(provider: str) -> str:
 
 
 def own_provider(settings: Settings) -> str:
-    """Return the provider that runs the graphs of the run itself.
+    """Return the provider that runs the graphs of the run itself; empty where OpenVINO does.
 
     Raises:
         BackendError: ONNX Runtime is missing.
     """
     from mtl_deploy.runtime.backends.onnxruntime.backend import default_providers
 
+    if settings.backend == "openvino":
+        return ""
     return short((settings.providers or default_providers())[0])
 
 
@@ -80,7 +82,7 @@ def provider_spec(
         artifacts=(graph,),
         tasks=graph.tasks,
         precision=graph.precision,
-        settings=replace(settings, providers=(provider,)),
+        settings=replace(settings, providers=(provider,), backend="onnxruntime"),
         starter=STARTER,
         options={"trial": not isolated},
     )

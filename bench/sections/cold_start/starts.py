@@ -158,7 +158,7 @@ def _start(spec: Spec, batch: Path) -> dict[str, float]:
         "cuda_graphs": _GRAPHS if settings.cuda_graphs else 0,
     }
     if not spec.engines:
-        keywords["providers"] = settings.providers
+        keywords |= {"providers": settings.providers, "backend": settings.backend}
     if spec.kind == SUBSET:
         keywords["tasks"] = spec.tasks
     plan = json.dumps([[str(spec.path / artifact.path), keywords] for artifact in spec.artifacts])

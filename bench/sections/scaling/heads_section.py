@@ -81,7 +81,7 @@ class HeadsSection(RunSection[HeadsSettings]):
                 context.again(lambda path, _: names[path]),
                 context.plan.settings,
                 precision=pair.shared.precision,
-                backend=pair.shared.backend,
+                backend=pair.backend,
                 progress=context.progress.update,
             )
 

@@ -57,7 +57,7 @@ class ThreadsSection(RunSection[ThreadsSettings]):
         if not self.asked(settings):
             return None
         if plan.pair.engines:
-            raise WorkError("--threads is ONNX Runtime's, and engines were measured; add --backend onnxruntime")
+            raise WorkError("--threads are those of graphs, and engines were measured; add --backend onnxruntime")
         from .threads import measure_threads
 
         return measure_threads(

@@ -15,6 +15,7 @@ from mtl_deploy.bench.contestants.pair import Batch
 from mtl_deploy.bench.contestants.specs import SEPARATE, SHARED
 from mtl_deploy.bench.statistics.derived import Locations, derived
 from mtl_deploy.bench.statistics.nested import Interval, Nested, Samples, location
+from mtl_deploy.runtime.errors import BackendError
 
 from .engine_profile import profile_shared_engine
 from .graph_profile import Profile, profile_graph
@@ -151,6 +152,11 @@ def measure_where(
     if spec.engines:
         source = spec.path / str(artifact.details.get("source", ""))
         profile = host.run(_engine, source, batch)
+    elif spec.settings.backend == "openvino":
+        raise BackendError(
+            "where the time goes is not known: nodes are profiled by ONNX Runtime, and the graphs run on OpenVINO; see it with "
+            "--backend onnxruntime"
+        )
     else:
         profile = host.run(profile_graph, spec.path / artifact.path, batch, spec.settings)
     return explain(profile, samples, spec.tasks, ideal, multiply_adds or {}, ideal_bytes=ideal_bytes)

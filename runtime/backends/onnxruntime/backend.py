@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtl_deploy.runtime.arrays import Array, TensorSpec
+from mtl_deploy.runtime.backends.failures import first_line, is_memory
+from mtl_deploy.runtime.backends.modes import calls_at_once, check_mode, usable_cores
 from mtl_deploy.runtime.cuda.arrays import is_on_device
 from mtl_deploy.runtime.cuda.gpu import has_gpu
 from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, OptionError, RunError
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
-_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "bad allocation")
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -50,8 +51,11 @@ class OnnxRuntimeBackend:
         threads: threads inside an operator; None: one per physical core.
         outputs: the only outputs that will ever be needed; None: all. The others are left out from the start.
         spinning: whether idle threads wait by spinning: faster for one model, but takes processor time from others.
+        mode: ``latency``: each call on all threads; ``throughput``: as many calls at once as there are threads, each on its
+            caller's own thread, and further calls wait. One session serves them all, with one copy of the weights.
 
     Raises:
+        OptionError: an option is out of range, or the provider is none of a processor and ``mode`` is ``throughput``.
         BackendError: onnxruntime is missing or broken, or a provider is not available.
         BundleError: the bytes are not a graph that it can load.
     """
@@ -67,8 +71,10 @@ class OnnxRuntimeBackend:
         threads: int | None = None,
         outputs: Sequence[str] | None = None,
         spinning: bool = True,
+        mode: str = "latency",
     ) -> None:
         ort = _import()
+        check_mode(mode)
         if threads is not None and threads < 1:
             raise OptionError(f"threads={threads}: use 1 or more")
         self._ort = ort
@@ -77,9 +83,19 @@ class OnnxRuntimeBackend:
         self._providers = default_providers() if providers is None else known_providers(ort, providers)
         self._threads = threads
         self._spinning = spinning
+        self._calls: AbstractContextManager[Any] = nullcontext()
+        words = [f"ONNX Runtime {ort.__version__}", self._providers[0]]
+        if mode == "throughput":
+            if not self._providers[0].startswith("CPU"):
+                raise OptionError(
+                    f"mode={mode!r} is for processors, and {self._providers[0]} is asked for; leave it out"
+                )
+            count = usable_cores() if threads is None else threads
+            self._threads, self._calls = 1, threading.BoundedSemaphore(count)
+            words.append(calls_at_once(count))
         self._lock = threading.Lock()
         session = self._load(outputs)
-        self.details = f"ONNX Runtime {ort.__version__}, {self._providers[0]}"
+        self.details = ", ".join(words)
         self.inputs = tuple(_spec(value, where) for value in session.get_inputs())
         self.outputs = tuple(_spec(value, where) for value in session.get_outputs())
         self.metadata = _metadata(session, where)
@@ -106,7 +122,7 @@ class OnnxRuntimeBackend:
                 "(backend='tensorrt')"
             )
         session = self._session_for(frozenset(outputs))
-        with _failures():
+        with _failures(), self._calls:
             if into:
                 values = _run_bound(session, inputs, outputs, into)
                 return {name: into[name] if name in into else values[name].numpy() for name in outputs}
@@ -131,7 +147,7 @@ class OnnxRuntimeBackend:
         """
         session = self._session_for(frozenset(outputs))
         device = "cuda" if self._providers[0].startswith(("CUDA", "Tensorrt")) else "cpu"
-        with _failures():
+        with _failures(), self._calls:
             return _run_bound(session, inputs, outputs, into, dict.fromkeys(kept, device))
 
     def warm(self, outputs: Sequence[str]) -> None:
@@ -168,13 +184,13 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
-            if _is_memory(error):
+            if is_memory(error):
                 raise DeviceMemoryError(
-                    f"{self._where}: out of memory ({_first_line(error)}); the file is not to blame: free some memory and load it "
+                    f"{self._where}: out of memory ({first_line(error)}); the file is not to blame: free some memory and load it "
                     "again"
                 ) from error
             raise BundleError(
-                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); copy the file again, or "
+                f"{self._where}: ONNX Runtime {ort.__version__} cannot load it ({first_line(error)}); copy the file again, or "
                 "export it again"
             ) from error
         if session.get_providers()[0] != self._providers[0]:  # it falls back with no more than a line in the log
@@ -231,11 +247,11 @@ def _failures() -> Iterator[None]:
     except Exception as error:
         if (raised := handlers_error(error)) is not None:
             raise raised from raised.__cause__
-        if _is_memory(error):
+        if is_memory(error):
             raise DeviceMemoryError(
-                f"ONNX Runtime: out of memory ({_first_line(error)}); free some, or use smaller batches or images"
+                f"ONNX Runtime: out of memory ({first_line(error)}); free some, or use smaller batches or images"
             ) from error
-        raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        raise RunError(f"ONNX Runtime failed: {first_line(error)}") from error
 
 
 def available_providers() -> list[str]:
@@ -276,7 +292,7 @@ def _import() -> Any:
         if not installed:
             raise BackendError(f"ONNX Runtime is not installed: {_INSTALL}") from error
         raise BackendError(
-            f"ONNX Runtime is installed but broken ({_first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
+            f"ONNX Runtime is installed but broken ({first_line(error)}): pip uninstall --yes onnxruntime onnxruntime-gpu, "
             "then install the one that you want"
         ) from error
     return ort
@@ -305,14 +321,3 @@ def _metadata(session: onnxruntime.InferenceSession, where: str) -> Mapping[str,
         return dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
         raise BundleError(f"{where}: its metadata is not UTF-8 text ({error.reason}); export it again") from error
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's, C++'s (``std::bad_alloc``), or that of ONNX Runtime's own allocators."""
-    words = str(error)
-    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -44,8 +44,10 @@ class OnnxRuntimeParts:
         providers: see :class:`OnnxRuntimeBackend`, as the others.
         threads: likewise.
         spinning: likewise.
+        mode: likewise.
 
     Raises:
+        OptionError: an option is out of range.
         BackendError: onnxruntime is missing or broken, or a provider is not available.
         BundleError: a file is not a graph that it can load.
     """
@@ -60,13 +62,19 @@ class OnnxRuntimeParts:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         spinning: bool = True,
+        mode: str = "latency",
     ) -> None:
         every = dict.fromkeys(task for part in parts for task in part.tasks)
         wanted = [part for part in parts if tasks is None or not set(tasks).isdisjoint(part.tasks)]
         self._loaded: list[tuple[PartGraph, OnnxRuntimeBackend]] = []
         try:
             for part in wanted:
-                options: dict[str, Any] = {"providers": providers, "threads": threads, "spinning": spinning}
+                options: dict[str, Any] = {
+                    "providers": providers,
+                    "threads": threads,
+                    "spinning": spinning,
+                    "mode": mode,
+                }
                 loaded = OnnxRuntimeBackend(part.read, where=part.where, **options)
                 self._loaded.append((part, loaded))
                 if {spec.name for spec in loaded.inputs} != {*part.inputs} or {

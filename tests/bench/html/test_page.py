@@ -298,6 +298,7 @@ def test_sections_without_data_are_left_out() -> None:
     batch |= {
         "where": None,
         "open_loop": None,
+        "modes": None,
         "energy": None,
         "engine_timings": None,
         "agreement": {},

@@ -263,7 +263,7 @@ def test_an_interrupt_between_sections_keeps_those_before() -> None:
 
     found = collect(registry.batch_sections(), measure)
     assert found.interrupted
-    assert found.found == {"engine_timings": whole, "where": whole, "open_loop": None, "energy": None}
+    assert found.found == {"engine_timings": whole, "where": whole, "open_loop": None, "modes": None, "energy": None}
 
 
 @pytest.mark.parametrize(

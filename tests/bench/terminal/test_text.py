@@ -87,7 +87,7 @@ def test_shared_alone_is_shown() -> None:
             del part[name]
     result |= {"cold_start": None, "break_even": None, "scaling": {"threads": None, "heads": None}, "warnings": []}
     result["answer_warnings"] = []
-    batch |= {"ratios": {}, "where": None, "open_loop": None, "energy": None, "of_ideal": None}
+    batch |= {"ratios": {}, "where": None, "open_loop": None, "modes": None, "energy": None, "of_ideal": None}
     assert batch["contestants"]["shared"]["latency_ms"]["p99"] is None
     texts = render(result).split("\n\n")
     assert texts[0] == result["answer"]

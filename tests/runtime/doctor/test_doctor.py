@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,20 @@ def test_the_exit_code_is_1_where_nothing_with_all_tasks_runs(
     assert main([str(bundle / "separate")]) == 2
     assert "not a bundle" in capsys.readouterr().err
     assert main(["--run"]) == 2
+
+
+def test_graphs_run_on_openvino_where_onnx_runtime_is_missing(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = pytest.importorskip("openvino").__version__.partition("-")[0]
+    bundle = make_bundle(precisions=("fp32",))
+    monkeypatch.setattr("mtl_deploy.runtime.doctor.cli.find_spec", lambda _: None)
+    assert main([str(bundle)]) == 0
+    text = capsys.readouterr().out
+    assert f"openvino      OpenVINO {version}" in text
+    assert "providers     ONNX Runtime is not installed" in text
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert answers(examined(bundle, tried=False))["fp32.onnx"] == "ONNX Runtime is not installed"
 
 
 def test_an_engine_is_judged_by_its_record_without_an_import(
@@ -223,7 +238,7 @@ def test_a_command_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtl_deploy.runtime.doctor.libraries.find_spec", only_numpy)
     commands = libraries()["commands"]
     assert commands["mtl-infer"] == {
-        "missing": ["onnxruntime or tensorrt or tensorrt_rtx", "PIL"],
+        "missing": ["onnxruntime or openvino or tensorrt or tensorrt_rtx", "PIL"],
         "install": "pip install 'mtl-deploy[runtime,images]'",
     }
     assert commands["mtl-export"]["missing"][0] == "torch"

@@ -18,13 +18,14 @@ from mtl_deploy.bench.contestants.peers import openvino as openvino_peer
 from mtl_deploy.bench.contestants.peers.openvino import openvino_spec
 from mtl_deploy.bench.contestants.specs import default_specs
 from mtl_deploy.bench.measurement.agreement import agreement
+from mtl_deploy.runtime.backends.openvino import library
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.errors import BackendError, BundleError, IntegrityError
 from tests.conftest import MakeBundle
 
 CPU = Settings(providers=("CPU",), threads=1)
 needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed: mtl-deploy[peers]"
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed: mtl-deploy[openvino]"
 )
 
 
@@ -126,6 +127,7 @@ def test_a_missing_or_old_library_is_told_with_the_remedy(
     monkeypatch.setitem(sys.modules, "openvino", old)
     with pytest.raises(BackendError, match=r"OpenVINO 2023\.0\.1 is too old"):
         openvino_peer.start(spec)
-    monkeypatch.setattr(openvino_peer, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"OpenVINO is not installed: pip install 'mtl-deploy\[peers\]'"):
+    monkeypatch.delitem(sys.modules, "openvino")
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"OpenVINO is not installed: pip install 'mtl-deploy\[openvino\]'"):
         openvino_peer.start(spec)

@@ -1,0 +1,1 @@
+"""Graphs on processors, run for latency and for throughput, called from several threads at once."""
