@@ -39,6 +39,12 @@ def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def graphs_on(request: pytest.FixtureRequest) -> str:
+    """Return what runs graphs that a test loads without saying on what."""
+    return str(request.config.getoption("--graphs-on") or "onnxruntime")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """Keep PyTorch to one core per test process, as several run side by side; where it is not installed, do nothing."""

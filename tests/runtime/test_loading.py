@@ -14,6 +14,8 @@ from mtl_deploy.runtime.bundle.signing import SIGNATURE_FILE
 from mtl_deploy.runtime.cuda import gpu
 from tests.fakes.gpu import IMAGES, EngineBundle, Simulation, change_artifacts, check, clear_caches
 
+LIBRARIES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
 
 @pytest.fixture
 def without_gpu() -> None:
@@ -24,16 +26,16 @@ def without_gpu() -> None:
 
 
 @pytest.mark.usefixtures("without_gpu")
-def test_a_machine_without_a_driver_falls_back_and_says_so(engine_bundle: EngineBundle) -> None:
+def test_a_machine_without_a_driver_falls_back_and_says_so(engine_bundle: EngineBundle, graphs_on: str) -> None:
     folder = engine_bundle()
     with pytest.warns(FallbackWarning) as caught:
         model = load(folder)
     with model:
         check(model(IMAGES[:3]), IMAGES[:3])
-        assert model.backend.name == "onnxruntime"
+        assert model.backend.name == graphs_on
     assert [str(warning.message) for warning in caught] == [
         f"{folder}/fp16.trt: built for SM 8.7 with TensorRT 10.3.0; this machine: no CUDA driver; running {folder}/fp32.onnx on "
-        "ONNX Runtime"
+        f"{LIBRARIES[graphs_on]}"
     ]
     assert caught[0].filename == __file__
 
@@ -65,9 +67,10 @@ def test_an_engine_that_fits_runs_without_a_warning(trt: Any, engine_bundle: Eng
             assert "fp16.trt" in repr(model)
 
 
-def test_an_engine_that_the_library_refuses_falls_back(trt: Any, engine_bundle: EngineBundle) -> None:
+def test_an_engine_that_the_library_refuses_falls_back(trt: Any, engine_bundle: EngineBundle, graphs_on: str) -> None:
     folder = engine_bundle(plans=lambda graph: b"NOPLAN")
-    with pytest.warns(FallbackWarning, match=r"refuses it: Serialization .*; running .*fp32\.onnx on ONNX Runtime"):
+    expected = rf"refuses it: Serialization .*; running .*fp32\.onnx on {LIBRARIES[graphs_on]}"
+    with pytest.warns(FallbackWarning, match=expected):
         model = load(folder)
     with model:
         check(model(IMAGES[:3]), IMAGES[:3])
