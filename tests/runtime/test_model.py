@@ -153,7 +153,9 @@ def test_the_precision_is_chosen_by_device_or_by_name(make_bundle: MakeBundle, t
     with load_model(bundle, precision="fp16") as model:
         assert model.artifact is not None
         assert model.artifact.path == "fp16.onnx"
-    with pytest.raises(BackendError, match=r"has no int8 (artifact|graph); it has fp32\.onnx \(fp32, onnxruntime\), fp16"):
+    with pytest.raises(
+        BackendError, match=r"has no int8 (artifact|graph); it has fp32\.onnx \(fp32, onnxruntime\), fp16"
+    ):
         load_model(bundle, precision="int8")
     only_half = make_bundle(tmp_path / "half.mtl", precisions=("fp16",))
     with load_model(only_half) as model:

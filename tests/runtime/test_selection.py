@@ -13,6 +13,12 @@ from tests.conftest import MakeBundle
 from tests.fakes.gpu import EngineBundle, Simulation, change_artifacts
 
 
+@pytest.fixture(autouse=True)
+def _own_choice(graphs_on: str) -> None:
+    if graphs_on != "onnxruntime":
+        pytest.skip("--graphs-on makes the choice")
+
+
 def test_an_engine_that_fits_is_preferred_fp16_first(trt: Any, engine_bundle: EngineBundle) -> None:
     choice = select(open_bundle(engine_bundle()))
     assert (choice.artifact.path, choice.misfit) == ("fp16.trt", None)
