@@ -49,7 +49,11 @@ ABSENT = {
 PARTS = {"tensorrt-rtx-cu13": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs")}
 """Packages that are source without code: the wheels that they bring are looked for instead."""
 GROUPS = {
-    "runtime": (("runtime", "images", "openvino", "sign"), "tests/runtime", r"mtl_deploy\.(?:export|calibration)"),
+    "runtime": (
+        ("runtime", "images", "openvino", "sign"),
+        "tests/runtime",
+        r"mtl_deploy\.(?:export|calibration)|split_bundle",
+    ),
     "calibration": (("runtime", "calibration", "sign"), "tests/calibration", r"mtl_deploy\.export"),
 }
 """What runs on devices: the extras that are installed, the folder of tests, and the rooms that the tests must do without."""
