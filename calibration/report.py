@@ -7,6 +7,7 @@ from typing import Any
 from mtl_deploy.calibration.accuracy.matrix import AccuracyMatrix
 from mtl_deploy.runtime.bundle.manifest import Bundle
 from mtl_deploy.runtime.console.command import table
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.console.visible import visible
 
 _NOISY_DB = -30.0  # -20 is poor: one part in a hundred of a tensor's power is rounding
@@ -55,7 +56,7 @@ def _left_out(record: dict[str, Any]) -> list[str]:
         return []
     first = [visible(f"  {name}: {reason}") for name, reason in list(record["first"].items())[:_SHOWN]]
     more = [f"  ... and {record['files'] - len(first)} more"] if record["files"] > len(first) else []
-    return [f"left out: {record['files']} files", *first, *more]
+    return [f"left out: {counted(record['files'], 'file')}", *first, *more]
 
 
 def _beyond(matrix: AccuracyMatrix, budgets: dict[str, float]) -> list[str]:

@@ -26,6 +26,7 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.bundle.writing import write_file
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import VerificationError
 
 from .int8_files import fp32_graph, with_int8, with_parts, with_reference, write_graphs
@@ -151,7 +152,7 @@ def _search(
     with progress.step("Searching for layers that must stay in higher precision") as say:
         sets = (calibration, searched)
         skip, record = find_skip(graphs, methods, sets, held_out, graphs.signature, graphs.options, progress)
-        say(f"{len(skip)} layers, {record['outcome']}")
+        say(f"{counted(len(skip), 'layer')}, {record['outcome']}")
     return skip, record
 
 
@@ -220,7 +221,7 @@ def _find_ranges(graphs: Int8Graphs, key: cache.CacheKey, earlier: Bundle | None
         graphs.observed = found.observed
         return state
     graphs.ranges = graphs.find_ranges(lambda text: progress.update(f"Calibrating: {text}"))
-    fresh = f"found on {len(graphs.images)} images"
+    fresh = f"found on {counted(len(graphs.images), 'image')}"
     return f"{fresh}; {state}" if state and found is None else fresh
 
 

@@ -9,6 +9,7 @@ from mtl_deploy.calibration.data.dataset import load_data
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
 from mtl_deploy.runtime.bundle.writing import copy_files, updating, write_manifest
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.files import disk
 
 from .options import Int8Options
@@ -70,7 +71,7 @@ def without_stale_engines(folder: Path, manifest: Manifest) -> Manifest:
         return manifest
     for path in stale:
         disk.remove(folder / path)
-    note = f"{len(stale)} engines of the previous INT8 graphs were removed: build them again with mtl-export BUNDLE"
+    note = f"removed {counted(len(stale), 'engine')} of the previous INT8 graphs: build again with mtl-export BUNDLE"
     notes = [*manifest.provenance.get("notes", []), note]
     return replace(
         manifest,

@@ -12,6 +12,7 @@ from mtl_deploy.export.targets.check import describe_targets
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest, Part
 from mtl_deploy.runtime.console.command import table
+from mtl_deploy.runtime.console.nouns import counted, noun
 
 
 def report(bundle: Bundle, images: Path | None = None, labels: Path | None = None) -> str:
@@ -116,7 +117,7 @@ def _part_engines(parts: Sequence[Part]) -> str:
             state = "verified on this GPU" if verified is True else f"not run yet: {verified}"
             key = part.path.rpartition("/")[0], state
             states[key] = states.get(key, 0) + 1
-    return "".join(f"{folder}: {count} engines; {state}.\n" for (folder, state), count in states.items())
+    return "".join(f"{folder}: {counted(count, 'engine')}; {state}.\n" for (folder, state), count in states.items())
 
 
 def _cut(precision: str, record: Mapping[str, Any]) -> str:
@@ -182,7 +183,11 @@ def _half_of(details: Mapping[str, Any]) -> str:
         before = max(found["before"], key=found["before"].__getitem__)
         kept, joins, rounding = found["keep"], len(found.get("joins", ())), details.get("rounding", ())
         measures = [
-            *([f"{' and '.join(staying)} stay in FP32"] if (staying := _staying(len(kept), joins)) else []),
+            *(
+                [f"{' and '.join(staying)} {noun(len(kept) + joins, 'stays', 'stay')} in FP32"]
+                if (staying := _staying(len(kept), joins))
+                else []
+            ),
             *(
                 [f"{len(rounding)} weights and biases are rounded up or down, so that their errors cancel"]
                 if rounding
@@ -202,8 +207,8 @@ def _half_of(details: Mapping[str, Any]) -> str:
 
 def _staying(layers: int, joins: int) -> list[str]:
     return [
-        *([f"{layers} more layers"] if layers else []),
-        *([f"{joins} operations that join branches"] if joins else []),
+        *([f"{layers} more {noun(layers, 'layer')}"] if layers else []),
+        *([f"{counted(joins, 'operation')} that {noun(joins, 'joins', 'join')} branches"] if joins else []),
     ]
 
 

@@ -17,6 +17,7 @@ from mtl_deploy.runtime.bulk.writing import JsonLines, Writer, check_suffix, wri
 from mtl_deploy.runtime.bundle.manifest import PRECISIONS
 from mtl_deploy.runtime.console.command import parser, run_command
 from mtl_deploy.runtime.console.completion import offer
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.console.progress import Progress
 from mtl_deploy.runtime.console.visible import visible
 from mtl_deploy.runtime.files.output_file import check_outputs, placed
@@ -252,7 +253,7 @@ def _images(model: Model, files: Sequence[Path], targets: Sequence[Path | None],
             output.finish(stopped)
     if to_file:
         rate = len(files) / (time.perf_counter() - began)
-        sys.stdout.write(f"{len(files)} images, {bad} left out, {rate:.1f} per second\n")
+        sys.stdout.write(f"{counted(len(files), 'image')}, {bad} left out, {rate:.1f} per second\n")
     return ImageError.exit_code if bad else 0
 
 

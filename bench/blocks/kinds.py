@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mtl_deploy.runtime.console.nouns import noun
+
 
 def significant(value: float, digits: int = 3) -> str:
     """Write a number with some significant digits, without an exponent; digits before the point are never dropped."""
@@ -26,7 +28,7 @@ def counted(number: int, word: str, many: str | None = None) -> str:
         word: of one.
         many: of several; None: the word with an s.
     """
-    return f"{number:,} {word if number == 1 else many or f'{word}s'}"
+    return f"{number:,} {noun(number, word, many)}"
 
 
 def _plain(value: Any) -> str:

@@ -17,6 +17,7 @@ from mtl_deploy.calibration.kinds.registry import kind_of, metric_of
 from mtl_deploy.runtime.bundle.schema import ACCURACY
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import table
+from mtl_deploy.runtime.console.nouns import noun
 from mtl_deploy.runtime.errors import BundleError, TaskError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError
@@ -133,7 +134,7 @@ class AccuracyMatrix:
                 lost.append([name, unit, *(drops.get(variant, "n/a") for variant in variants[1:])])
         counts = sorted({cell.samples for cell in self.cells})
         images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        text = f"{images} images\n{table(['task', 'metric', *variants], rows)}"
+        text = f"{images} {noun(counts[-1], 'image')}\n{table(['task', 'metric', *variants], rows)}"
         if lost and len(variants) > 1:
             text += f"\n\nloss against {variants[0]}, with its 95 % confidence interval (negative: a gain)\n"
             text += table(["task", "unit", *variants[1:]], lost)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import counted
 
 from .labels import Labels, known
 from .stored import Images
@@ -33,7 +34,7 @@ def data_warnings(
     """
     found = []
     if len(images) < FEW:
-        found.append(f"only {len(images)} images: the results are uncertain; 512 or more are better")
+        found.append(f"only {counted(len(images), 'image')}: the results are uncertain; 512 or more are better")
     found += _of_pixels(images)
     if labelled:
         for task in tasks:

@@ -14,6 +14,7 @@ from mtl_deploy.calibration.kinds.base import CalibrationKind, ImageLabels
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import ImageError, OptionError
 
 from .arrays import EXPECTED, read_arrays
@@ -174,7 +175,7 @@ def load_data(
                 f"{labels}: names image files, but {source} is an array; put the labels into an .npz file as labels/<task>"
             )
         found = read_arrays(source, preprocessing, tasks, samples, seed)
-        described = f"{len(found.images)} images from {source}"
+        described = f"{counted(len(found.images), 'image')} from {source}"
         data = CalibrationData(found.images, found.labels, described, {}, found.warnings, dense=found.dense)
     else:
         data = _from_files(source, preprocessing, tasks, samples, seed, labels)
@@ -215,7 +216,7 @@ def _from_files(
     usable = [path for path in paths if path not in truth.malformed]
     if not usable:
         path, reason = next(iter(truth.malformed.items()))
-        raise ImageError(f"{source}: none of the {len(paths)} images can be used; {path.name}: {reason}")
+        raise ImageError(f"{source}: none of the {counted(len(paths), 'image')} can be used; {path.name}: {reason}")
     loaded = read_images(usable, preprocessing, source, samples=samples, seed=seed)
     skipped = truth.malformed | loaded.skipped
     row = {path: i for i, path in enumerate(paths)}
@@ -250,12 +251,12 @@ def _from_files(
             f"{labels}: holds no labels that a task of this network reads: maps are in a folder TASK, boxes and points in "
             "COCO's format in a file TASK.json, others in labels.csv"
         )
-    left_out = f", {len(skipped)} files left out" if skipped else ""
+    left_out = f", {counted(len(skipped), 'file')} left out" if skipped else ""
     described = f", labels from {labels}" if labels else ", labels from UTKFace's file names" if truth.values else ""
     return CalibrationData(
         loaded.array,
         values,
-        f"{len(loaded.array)} images from {source}{described}{left_out}",
+        f"{counted(len(loaded.array), 'image')} from {source}{described}{left_out}",
         {_shown(path, source): reason for path, reason in skipped.items()},
         (*truth.warnings, *noted, *more),
         dense=dense,

@@ -8,6 +8,7 @@ from mtl_deploy.calibration.accuracy.metrics import main_metric
 from mtl_deploy.calibration.kinds.registry import kind_of, metric_of
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import counted
 
 from .confirmation import Confirmed, Shown
 
@@ -28,11 +29,11 @@ def summary(found: Confirmed, signature: Signature, images: int) -> str:
         figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in over.items())
         return f"missed: {figures}, even with every layer in higher precision; allow more with --max-drop, or use fp16"
     figures = "; ".join(f"task {name!r} drops by {_figures(tasks[name], shown)}" for name, shown in found.open.items())
-    return f"undecided: {found.images} images cannot show that every budget is met: {figures}. {_way_on(found, images)}"
+    return f"undecided: {counted(found.images, 'image')} cannot show that every budget is met: {figures}. {_way_on(found, images)}"
 
 
 def _met(found: Confirmed, images: int) -> str:
-    layers = f"{len(found.skip)} layer{'' if len(found.skip) == 1 else 's'}"
+    layers = counted(len(found.skip), "layer")
     text = (
         f"met: {found.images} images that were not used to choose layers show every task within its budget, with {layers} in "
         "higher precision"

@@ -156,12 +156,12 @@ def write_synthetic(
         raise OptionError(f"--heads {count}: use 1 to {MOST}")
     if target.suffix != SUFFIX:
         raise OptionError(f"{target}: a bundle's name ends with {SUFFIX}")
-    check_target(target, force=force)
+    check_target(target, force=force, option="")
     source = find_source(bundle, precision)
     model, signature = with_heads(source, count, seed)
     costs = synthetic_costs(source, [task.name for task in signature.tasks])
     batch = source.artifact.batch_min if source.artifact.batch_min == source.artifact.batch_max else None
-    with writing(target, force=force) as folder:
+    with writing(target, force=force, option="") as folder:
         artifacts = []
         for graph in variants(model, precision, signature, costs, batch, separate=True):
             content = serialize(graph.model, graph.signature)

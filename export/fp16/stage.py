@@ -19,6 +19,7 @@ from mtl_deploy.export.verification.verify import graph_input, judge, with_logit
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.console.nouns import counted, noun
 from mtl_deploy.runtime.errors import VerificationError
 
 from .fit import Fp16Fit, fit
@@ -222,8 +223,13 @@ def _reasons(keep: Collection[str], joins: Collection[str]) -> dict[str, str]:
 
 def _kept(found: Fp16Fit) -> str:
     """Say what a search keeps in FP32, for people."""
-    layers = f"{len(found.keep)} more layers"
-    return f"{layers} and {len(found.joins)} operations that join branches" if found.joins else layers
+    layers = f"{len(found.keep)} more {noun(len(found.keep), 'layer')}"
+    joins = len(found.joins)
+    return (
+        f"{layers} and {counted(joins, 'operation')} that {noun(joins, 'joins', 'join')} branches"
+        if found.joins
+        else layers
+    )
 
 
 def _to_half(

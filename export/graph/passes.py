@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_deploy.runtime.console.nouns import counted
+
 from .constants import constant
 from .cost import Cost, cost, elements, is_parameter, multiply_adds, weight
 from .pads import keep_pads, settle_pools
@@ -45,7 +47,7 @@ class Merged:
         if self.repeated_layers == 0:
             return "no work was repeated"
         return (
-            f"{self.repeated_layers} layers ran more than once, now once: "
+            f"{counted(self.repeated_layers, 'layer')} ran more than once, now once: "
             f"{self.before.multiply_adds / 1e9:.2f} G multiply-adds are {self.after.multiply_adds / 1e9:.2f} G"
         )
 

@@ -15,6 +15,7 @@ from mtl_deploy.runtime.bundle.manifest import SUFFIX
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
 from mtl_deploy.runtime.bundle.signature import Outputs
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import OptionError
 
 from .engines import EngineOptions
@@ -129,7 +130,11 @@ class Options:
         if not self.quick:
             return ()
         return (
-            *((f"verified on {self.samples} images instead of {SAMPLES}",) if self.samples < SAMPLES else ()),
+            *(
+                (f"verified on {counted(self.samples, 'image')} instead of {SAMPLES}",)
+                if self.samples < SAMPLES
+                else ()
+            ),
             "no pictures unlike photographs",
             "no search for weights that verification cannot see",
             *(f"no {precision.upper()}" for precision in DEFAULT_PRECISIONS if precision not in self.precisions),

@@ -81,7 +81,7 @@ def write_package(source: Path, folder: Path, precisions: Sequence[str] = (), *,
         if artifact.role == "shared" and artifact.backend == "onnxruntime"
     }
     chosen = _chosen(bundle, graphs, precisions)
-    with claimed(folder, force=force, inputs=(source,)) as claim, claim.writing() as staged:
+    with claimed(folder, force=force, inputs=(source,), option="--package ort") as claim, claim.writing() as staged:
         disk.make_folder(staged / ASSETS)
         uris = {
             precision: _add_asset(staged, f"{precision}.onnx", bundle.read(graphs[precision]))

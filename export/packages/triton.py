@@ -82,7 +82,7 @@ def write_repository(source: Path, folder: Path, precisions: Sequence[str] = (),
         left_out.append(
             f"no model for encoded images: the network takes {signature.preprocessing.channel_count} channels"
         )
-    with claimed(folder, force=force, inputs=(source,)) as claim, claim.writing() as staged:
+    with claimed(folder, force=force, inputs=(source,), option="--triton") as claim, claim.writing() as staged:
         models = []
         if encoded:
             models.append(name)

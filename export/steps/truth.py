@@ -24,6 +24,7 @@ from mtl_deploy.export.verification.task_errors import noise_floor
 from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.console.command import Progress
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import MtlWarning
 
 from .ahead import Ahead
@@ -66,7 +67,7 @@ class Truth:
 
 def few(images: int) -> str:
     """Return what to say about verification on fewer images than usual."""
-    return f"verified on {images} images only: they show less of what the network can give than {SAMPLES} or more"
+    return f"verified on only {counted(images, 'image')}, which show less of what the network can give than {SAMPLES} or more"
 
 
 def ask_pytorch(

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.output_file import check_outputs
 from mtl_deploy.runtime.files.reading import describe
@@ -45,7 +46,7 @@ def play_command(
         except NobodyReadsError:
             return 0
     if to_file or not as_json:
-        sys.stdout.write(f"{count} frames\n")
+        sys.stdout.write(f"{counted(count, 'frame')}\n")
     return 0
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import ImageError, MtlError, RunError
 
 from .sources import Source
@@ -145,7 +146,7 @@ class Feed(threading.Thread):
                 attempts = 0
             if self.stopping():
                 return
-            lost = f"{self.source.label}: lost after {self.frames} frames"
+            lost = f"{self.source.label}: lost after {counted(self.frames, 'frame')}"
             if self._backoff is None:
                 self._check_any()
                 raise RunError(f"{lost}; --reconnect SECONDS opens it again")

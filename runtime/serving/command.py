@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import ImageError, OptionError
 
 _REFUSED = ("show", "json", "box", "boxes", "layout", "provider", "verbose")
@@ -53,9 +54,7 @@ def label_command(arguments: argparse.Namespace, tasks: Sequence[str] | None) ->
             threads=arguments.threads or 1,
         )
     earlier = f", {done.resumed} of them from an earlier run" if done.resumed else ""
-    files = "1 file" if done.parts == 1 else f"{done.parts} files"
-    own.write(f"{done.images} images in {files}{earlier}: {arguments.output}\n")
+    own.write(f"{counted(done.images, 'image')} in {counted(done.parts, 'file')}{earlier}: {arguments.output}\n")
     if done.broken:
-        which = "1 image" if done.broken == 1 else f"{done.broken} images"
-        sys.stderr.write(f"{which} cannot be read: see {Path(arguments.output) / BROKEN}\n")
+        sys.stderr.write(f"{counted(done.broken, 'image')} cannot be read: see {Path(arguments.output) / BROKEN}\n")
     return ImageError.exit_code if done.broken else 0

@@ -189,7 +189,7 @@ def test_few_samples_are_used_with_a_warning_and_precisions_in_any_case(
     arguments += ["--tolerance", "FP16=0.05", "--engine", "none", "--no-separate", "-o", str(tmp_path / "few.mtl")]
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    said = "verified on 8 images only"
+    said = "verified on only 8 images"
     assert f"warning: {said}" in captured.err
     manifest = json.loads(captured.out)["manifest"]
     assert any(said in note for note in manifest["provenance"]["notes"])

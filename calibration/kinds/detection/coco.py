@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.json_schema import Schema, check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes
@@ -176,7 +177,7 @@ def coco_boxes(
     warnings = []
     if wrong:
         warnings.append(
-            f"{file.name}: the boxes of {len(wrong)} images are left out, as they were drawn on other shapes "
+            f"{file.name}: the boxes of {counted(len(wrong), 'image')} are left out, as they were drawn on other shapes "
             f"({_some(list(wrong.values()))})"
         )
     left_out = enumerate(zip(images, found, strict=True))
@@ -184,17 +185,21 @@ def coco_boxes(
         warnings.append(f"{file.name}: does not list {len(missing)} of {len(images)} images ({_some(missing)})")
     if left:
         listed = [f"{name} {count}" for name, count in sorted(left.items(), key=lambda pair: -pair[1])]
-        warnings.append(f"{file.name}: {sum(left.values())} boxes of other categories are left out ({_some(listed)})")
+        warnings.append(
+            f"{file.name}: left out {counted(sum(left.values()), 'box', 'boxes')} of other categories ({_some(listed)})"
+        )
     if malformed:
-        warnings.append(f"{file.name}: {malformed} boxes without an area are left out")
+        warnings.append(f"{file.name}: left out {counted(malformed, 'box', 'boxes')} without an area")
     if outside:
         warnings.append(
-            f"{file.name}: {outside} boxes outside their image are left out; bbox is x, y, width and height in pixels of an image "
-            "of the width and height that the file gives"
+            f"{file.name}: left out {counted(outside, 'box', 'boxes')} outside their image; bbox is x, y, width and height in "
+            "pixels of an image of the width and height that the file gives"
         )
     if stray:
         ids = _some([repr(number) for number in dict.fromkeys(stray)])
-        warnings.append(f"{file.name}: {len(stray)} boxes are of images that it does not list (image_id {ids})")
+        warnings.append(
+            f"{file.name}: left out {counted(len(stray), 'box', 'boxes')} of images that it does not list (image_id {ids})"
+        )
     return BoxLabels(truths), tuple(warnings)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import noun
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.json_schema import check
 from mtl_deploy.runtime.files.reading import DocumentError, describe, parse_json, read_bytes
@@ -112,8 +113,8 @@ def read_coco(task: Task, file: Path, root: Path, images: Sequence[Path]) -> tup
     if several:
         shown = ", ".join(several[:_SHOWN]) + (", ..." if len(several) > _SHOWN else "")
         warnings.append(
-            f"{task.name}: {len(several)} images have several objects ({shown}), of which the largest counts; keypoints are of one "
-            "object per image, so cut the objects out first"
+            f"{task.name}: {len(several)} {noun(len(several), 'image has', 'images have')} several objects ({shown}), of which the "
+            "largest counts; keypoints are of one object per image, so cut the objects out first"
         )
     return rows_of(points, area, box), tuple(warnings)
 

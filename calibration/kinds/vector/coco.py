@@ -11,6 +11,7 @@ from mtl_deploy.calibration.kinds.base import Labels
 from mtl_deploy.calibration.kinds.keypoints.coco import read_coco
 from mtl_deploy.calibration.kinds.keypoints.truth import Truth
 from mtl_deploy.runtime.bundle.tasks import Task
+from mtl_deploy.runtime.console.nouns import noun
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.kinds.vector.fields import points_of, value_names
 
@@ -44,7 +45,10 @@ def coco_points(task: Task, file: Path, root: Path, images: Sequence[Path]) -> t
         found[:, [x, y]] = np.where(truth.labelled[:, number, None], truth.points[:, number], np.nan)
     whole = truth.labelled.all(axis=1)
     found[~whole] = np.nan
-    partly = np.count_nonzero(truth.labelled.any(axis=1) & ~whole)
+    partly = int(np.count_nonzero(truth.labelled.any(axis=1) & ~whole))
     if partly:
-        warnings = (*warnings, f"{task.name}: {partly} images have some of the points and count as unknown")
+        warnings = (
+            *warnings,
+            f"{task.name}: {partly} {noun(partly, 'image has', 'images have')} only some of the points: unknown",
+        )
     return found, warnings

@@ -21,12 +21,13 @@ from . import in_place
 _INSIDE = ".mtl-"  # how our own names begin inside a bundle's folder, where none can be made beside it
 
 
-def check_target(target: Path, *, force: bool) -> None:
+def check_target(target: Path, *, force: bool, option: str = "--output") -> None:
     """Refuse a target that may not be written, before any work is done for it.
 
     Args:
         target: the bundle's folder, or a link to it.
         force: replace an existing bundle. What is not a bundle is never replaced.
+        option: what names the target on the command line, for messages; empty for an operand.
 
     Raises:
         OptionError: ``target`` exists and may not be replaced.
@@ -34,7 +35,7 @@ def check_target(target: Path, *, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if not force:
-        raise OptionError(f"{target} exists; pass --force to replace it, or choose another place with --output")
+        raise OptionError(f"{target} exists; pass --force to replace it, or {_elsewhere(option)}")
     if target.exists() and not _replaceable(target):
         raise OptionError(f"{target} exists and is not a bundle; --force replaces bundles only: move it away")
 
@@ -46,6 +47,7 @@ class Claim:
         target: the bundle's folder. A link to a bundle stays a link; what it points to is replaced.
         force: replace an existing bundle.
         update: replace only the bundle that is there now.
+        option: what names the target on the command line, for messages; empty for an operand.
 
     Attributes:
         target: as it was given.
@@ -53,11 +55,12 @@ class Claim:
         update: as it was given.
     """
 
-    def __init__(self, target: Path, *, force: bool, update: bool = False) -> None:
+    def __init__(self, target: Path, *, force: bool, update: bool = False, option: str = "--output") -> None:
         self.target = target
         self.folder = Path(os.path.realpath(target))
         self._force = force
         self.update = update
+        self._option = option
         self._manifest: bytes | None = None
         self._made: list[Path] = []
         self._lock: Lock | None = None
@@ -101,12 +104,12 @@ class Claim:
             if self.folder.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if not self._force:
-                check_target(self.target, force=False)
+                check_target(self.target, force=False, option=self._option)
             place, prefix = self._make_place()
             self._lock = Lock(place / f"{prefix}lock")
             self._lock.take(self.target)
             self._mend(place, prefix)
-            check_target(self.target, force=self._force)
+            check_target(self.target, force=self._force, option=self._option)
             self._refuse(inputs)
             if self.update:
                 self._manifest = _manifest(self.folder)
@@ -132,9 +135,9 @@ class Claim:
         try:
             yield
         except OSError as error:
-            advice = "free some space or choose another place with --output"
+            advice = f"free some space or {_elsewhere(self._option)}"
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                advice = "choose a place that you may write to with --output"
+                advice = _elsewhere(self._option, "a place that you may write to")
             raise OptionError(
                 f"cannot write {self.target}: {error.strerror or error}; nothing was written: {advice}"
             ) from error
@@ -183,7 +186,7 @@ class Claim:
         for path in inputs:
             if path is not None and Path(os.path.realpath(path)).is_relative_to(self.folder):
                 raise OptionError(
-                    f"{path} lies in {self.target}, which would be replaced: move it, or choose another place with --output"
+                    f"{path} lies in {self.target}, which would be replaced: move it, or {_elsewhere(self._option)}"
                 )
 
     def _put(self, staged: Path) -> None:
@@ -193,7 +196,7 @@ class Claim:
         except FileExistsError:
             if not self._force:
                 raise OptionError(
-                    f"{self.target} appeared during the work and was left as it is; choose another place with --output, or pass "
+                    f"{self.target} appeared during the work and was left as it is; {_elsewhere(self._option)}, or pass "
                     "--force if it is a bundle to replace"
                 ) from None
             self._replace(staged)
@@ -230,7 +233,9 @@ class Claim:
 
 
 @contextmanager
-def claimed(target: Path, *, force: bool, update: bool = False, inputs: Iterable[Path | None] = ()) -> Iterator[Claim]:
+def claimed(
+    target: Path, *, force: bool, update: bool = False, inputs: Iterable[Path | None] = (), option: str = "--output"
+) -> Iterator[Claim]:
     """Claim a target for as long as the work for it takes.
 
     Args:
@@ -238,11 +243,12 @@ def claimed(target: Path, *, force: bool, update: bool = False, inputs: Iterable
         force: replace an existing bundle.
         update: replace only the bundle that is there now.
         inputs: files and folders that the work reads; none of them may lie in a bundle that is replaced.
+        option: what names the target on the command line, for messages; empty for an operand.
 
     Raises:
         OptionError: it may not be replaced, cannot be written, or another process writes it.
     """
-    claim = Claim(target, force=force or update, update=update)
+    claim = Claim(target, force=force or update, update=update, option=option)
     try:
         with held():
             claim.take(inputs)
@@ -253,9 +259,9 @@ def claimed(target: Path, *, force: bool, update: bool = False, inputs: Iterable
 
 
 @contextmanager
-def writing(target: Path, *, force: bool) -> Iterator[Path]:
+def writing(target: Path, *, force: bool, option: str = "--output") -> Iterator[Path]:
     """Claim a target and write it whole; see :func:`claimed` and :meth:`Claim.writing`."""
-    with claimed(target, force=force) as claim, claim.writing() as folder:
+    with claimed(target, force=force, option=option) as claim, claim.writing() as folder:
         yield folder
 
 
@@ -272,6 +278,11 @@ def warn_unsigned(target: Path) -> None:
         UnsignedWarning,
         stacklevel=2,
     )
+
+
+def _elsewhere(option: str, place: str = "another place") -> str:
+    """Return the advice to write somewhere else."""
+    return f"choose {place} with {option}" if option else f"choose {place}"
 
 
 def _replaceable(folder: Path) -> bool:

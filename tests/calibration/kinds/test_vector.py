@@ -234,7 +234,7 @@ def test_labels_of_points_are_cocos_too(tmp_path: Path) -> None:
     assert truth.values[:2].tolist() == [[1, 3, 2, 4], [5, 7, 6, 8]]
     assert known(data.labels["v"]).tolist() == [True, True, False, False]
     assert truth.way is not None
-    assert "v: 1 images have some of the points and count as unknown" in data.warnings
+    assert "v: 1 image has only some of the points: unknown" in data.warnings
     (labels / "w.json").write_text(json.dumps(content))
     box = Task.from_dict({"name": "w", "kind": "vector", "size": 2, "names": ["yaw", "x"]})
     with pytest.raises(OptionError, match=r"values that are none; write a table with columns w\.NAME"):

@@ -84,9 +84,11 @@ def test_a_package_is_replaced_only_when_forced_and_never_its_own_source(
 ) -> None:
     packed(article_bundle, tmp_path / "packed")
     assert main([str(article_bundle), "--package", "ort", str(tmp_path / "packed")]) == 2
+    advice = "pass --force to replace it, or choose another place with --package ort"
+    assert advice in capsys.readouterr().err  # --output does not name this folder
     packed(article_bundle, tmp_path / "packed", "--force")
     assert main([str(article_bundle), "--package", "ort", str(article_bundle), "--force"]) == 2
-    assert "would be replaced" in capsys.readouterr().err
+    assert "would be replaced: move it, or choose another place with --package ort" in capsys.readouterr().err
     with load(article_bundle) as model:
         assert model.tasks
 

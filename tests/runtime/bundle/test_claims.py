@@ -148,6 +148,27 @@ def test_the_target_is_looked_at_before_the_work(make_bundle: MakeBundle, tmp_pa
     assert names(tmp_path / "folder") == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    ("option", "advice"), [("--output", " with --output"), ("--triton", " with --triton"), ("", "")]
+)
+def test_the_advice_names_the_option_that_names_the_place(
+    option: str, advice: str, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    target, _, _ = two(make_bundle, tmp_path)
+    (tmp_path / "file").write_text("in the way of a folder")
+    for place, force, message in (
+        (target, False, f"exists; pass --force to replace it, or choose another place{advice}"),
+        (
+            tmp_path / "file" / "model.mtl",
+            True,
+            f"nothing was written: free some space or choose another place{advice}",
+        ),
+    ):
+        with pytest.raises(OptionError) as said, claimed(place, force=force, option=option):
+            pytest.fail("the work has begun")
+        assert str(said.value).endswith(message)
+
+
 def test_an_input_in_the_bundle_that_would_go_is_not_lost(make_bundle: MakeBundle, tmp_path: Path) -> None:
     target, _, _ = two(make_bundle, tmp_path)
     (target / "model.pt").write_text("weights")

@@ -90,7 +90,7 @@ def test_categories_without_a_class_are_left_out_and_named(tmp_path: Path) -> No
     first = found.read(0)
     assert first is not None
     assert first.classes.tolist() == [0]
-    assert "1 boxes of other categories are left out (Person 1)" in warnings[0]
+    assert "left out 1 box of other categories (Person 1)" in warnings[0]
 
 
 def test_without_names_categories_are_classes_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_boxes_without_an_area_are_left_out(tmp_path: Path) -> None:
     bad = [*document()["annotations"], {"image_id": 6, "category_id": 3, "bbox": [3, 3, 0, 5]}]
     found, warnings = read(tmp_path, document(annotations=bad))
     assert len(found.read(1) or ()) == 1
-    assert "1 boxes without an area are left out" in warnings[0]
+    assert "left out 1 box without an area" in warnings[0]
 
 
 def test_boxes_outside_their_image_are_left_out(tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_boxes_outside_their_image_are_left_out(tmp_path: Path) -> None:
     bad = [{"image_id": 5, "category_id": 3, "bbox": bbox} for bbox in beyond]
     found, warnings = read(tmp_path, document(annotations=bad))
     assert [len(found.read(place) or ()) for place in range(3)] == [1, 0, 0]
-    assert "4 boxes outside their image are left out" in warnings[0]
+    assert "left out 4 boxes outside their image" in warnings[0]
 
 
 def test_boxes_of_images_that_are_not_listed_are_said(tmp_path: Path) -> None:
     stray = [{"image_id": number, "category_id": 3, "bbox": [0, 0, 9, 9]} for number in (8, 8, "x")]
     _, warnings = read(tmp_path, document(annotations=document()["annotations"] + stray))
-    assert "3 boxes are of images that it does not list (image_id 8, 'x')" in warnings[0]
+    assert "left out 3 boxes of images that it does not list (image_id 8, 'x')" in warnings[0]
     _, warnings = read(tmp_path, document(), names=("two.jpg",))
     assert not warnings  # listed, but not among the images that are read
 
@@ -169,7 +169,7 @@ def test_boxes_that_were_drawn_on_another_shape_are_left_out(tmp_path: Path) -> 
     picture(tmp_path / "two.jpg", 50, 100, turned=True)  # the file says what it was unturned
     found, (warning,) = read(tmp_path, document())
     assert found.known.tolist() == [True, False, True]
-    assert "boxes of 1 images are left out" in warning
+    assert "boxes of 1 image are left out" in warning
     assert "two.jpg is 100x50, turned by its EXIF orientation, the file says 50x100" in warning
 
 
