@@ -133,17 +133,16 @@ def last_norm(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def prepare(key: str, goal: Goal, out: Path, images: int, nncf: Path) -> Path:
-    """Make what is missing of a network: ``KEY.pt``, ``KEY.mtl`` with INT8 graphs, and ``KEY-nncf.xml``; return the bundle.
+def make_bundle(key: str, goal: Goal, out: Path, images: int) -> tuple[Path, Path]:
+    """Make what is missing of a network: ``KEY.pt`` and ``KEY.mtl`` with our INT8 graphs; return the bundle and the photographs.
 
     Args:
         key: the network's.
         goal: what it is.
         out: the folder.
-        images: photographs for each quantizer.
-        nncf: a Python that has NNCF.
+        images: photographs to calibrate with; they are written to a file of their own.
     """
-    checkpoint, bundle, theirs = out / f"{key}.pt", out / f"{key}.mtl", out / f"{key}-nncf.xml"
+    checkpoint, bundle = out / f"{key}.pt", out / f"{key}.mtl"
     calibration = out / f"photographs-{goal.height}x{goal.width}.npy"
     if not calibration.is_file():
         np.save(calibration, photographs(images, goal.height, goal.width, seed=1))
@@ -157,13 +156,25 @@ def prepare(key: str, goal: Goal, out: Path, images: int, nncf: Path) -> Path:
         run(mtl_export, [checkpoint, *model, *tasks, "--image-size", size, "--quick", "-o", bundle, "--quiet"])
     if not any(one.precision == "int8-cpu" for one in open_bundle(bundle).manifest.artifacts):
         run(mtl_calibrate, [bundle, "--calibration-data", calibration, "--quiet"])
-    if not theirs.is_file():
-        script = Path(__file__).with_name("goal_nncf.py")
-        command = [nncf, script, bundle / "fp32.onnx", calibration, theirs]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"NNCF failed on {key}:\n{done.stderr}")
-    return bundle
+    return bundle, calibration
+
+
+def quantize_with_nncf(bundle: Path, calibration: Path, target: Path, python: Path) -> None:
+    """Let NNCF quantize a bundle's FP32 graph, unless that was done before.
+
+    Args:
+        bundle: the bundle.
+        calibration: the photographs that it calibrates with.
+        target: the ``.xml`` to write.
+        python: a Python that has NNCF.
+    """
+    if target.is_file():
+        return
+    script = Path(__file__).with_name("goal_nncf.py")
+    command = [python, script, bundle / "fp32.onnx", calibration, target]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"NNCF failed on {bundle}:\n{done.stderr}")
 
 
 def run(command: object, arguments: list[object]) -> None:

@@ -60,9 +60,7 @@ def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int) -> di
 
 def start_ours(spec: Spec) -> Side:
     """Load the bundle as an application does: the runtime chooses the graph and the backend."""
-    model = load(
-        spec.path, precision=spec.precision, threads=spec.settings.threads, spinning=spec.settings.spinning
-    )
+    model = load(spec.path, precision=spec.precision, threads=spec.settings.threads, spinning=spec.settings.spinning)
     return Side(spec.name, [model])
 
 

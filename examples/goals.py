@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from goal_bundles import Goal, Pictures, networks, photographs, prepare, python_with_nncf
+from goal_bundles import Goal, Pictures, make_bundle, networks, photographs, python_with_nncf, quantize_with_nncf
 from goal_contestants import EAGER, FP32, INT8, NNCF, ONNX_RUNTIME, OPENVINO, TITLES, specs
 from goal_errors import Errors
 
@@ -78,7 +78,8 @@ def main() -> int:
     bundles = {}
     for key, goal in chosen.items():
         say(f"Preparing {goal.name}")
-        bundles[key] = prepare(key, goal, arguments.out, arguments.images, nncf)
+        bundles[key], calibration = make_bundle(key, goal, arguments.out, arguments.images)
+        quantize_with_nncf(bundles[key], calibration, arguments.out / f"{key}-nncf.xml", nncf)
     prepared = time.perf_counter()
     found = [examine(key, goal, bundles[key], arguments) for key, goal in chosen.items()]
     rows = [row for one in found for row in verdicts(one)]
@@ -165,7 +166,9 @@ def verdicts(one: Found) -> list[list[str]]:
         lambda of: {"ratio": of[FP32] / np.minimum(of[ONNX_RUNTIME], of[OPENVINO])},
         positive=True,
     )["ratio"]
-    row(f"FP32's time over the better library's at most {MOST_OF_LIBRARIES}", better, at_most(better, MOST_OF_LIBRARIES))
+    row(
+        f"FP32's time over the better library's at most {MOST_OF_LIBRARIES}", better, at_most(better, MOST_OF_LIBRARIES)
+    )
     return rows
 
 
