@@ -1,7 +1,8 @@
 """The networks of goals.py: fresh weights, a bundle, our INT8 graphs and NNCF's, made where they are missing.
 
-A fresh network's BatchNorm has the statistics of one batch of photographs, so that activations have the sizes that they have in use,
-and its residual blocks add little to what they get: sums of equal parts amplify rounding, and trained networks are not like that.
+A fresh network's BatchNorm has the statistics of one batch of photographs, so that activations have the sizes that they have in
+use, and its residual blocks add little to what they get: sums of equal parts amplify rounding, and trained networks are not like
+that.
 Both quantizers get the same photographs.
 """
 

@@ -1,4 +1,4 @@
-"""The contestants of goals.py, each in a process of its own: what the runtime chooses, the two libraries alone, NNCF's INT8, PyTorch."""
+"""The contestants of goals.py: what the runtime chooses, both libraries alone, NNCF's INT8, PyTorch; each in its own process."""
 
 from __future__ import annotations
 

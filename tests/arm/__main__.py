@@ -1,4 +1,4 @@
-"""``python -m tests.arm``: does the runtime answer on ARM as it does here? On processors that QEMU emulates, with the real libraries.
+"""``python -m tests.arm``: does the runtime answer on ARM as it does here? On processors that QEMU emulates, with real libraries.
 
 Bundles with FP32 and both INT8 graphs are made here; what answers there is the runtime on Debian's Python for arm64, with ONNX
 Runtime's, OpenVINO's, numpy's and Pillow's wheels of the versions that are installed here. Speed is not measured: it is QEMU's. An
@@ -12,8 +12,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,23 +54,36 @@ def main() -> int:
         sound, notes, rows = True, [], []
         for processor in chosen:
             for backend in backends:
-                say(f"{backend} on {processor.name}")
-                note = answer(backend, work, bundles, processor, place)
-                told = [f"{backend} on {processor.name} ({processor.qemu})", note.get("failed", note.get("details", ""))]
-                notes.append(": ".join(told) + (f"; {note['arithmetic']}" if note.get("arithmetic") else ""))
-                sound &= "failed" not in note
-                for bundle in bundles if "failed" not in note else []:
+                started = time.monotonic()
+                told = answer(backend, work, bundles, processor, place)
+                say(f"{backend} on {processor.name}: {time.monotonic() - started:.0f} s")
+                notes += describe(backend, processor, told)
+                for bundle in bundles:
                     got, differing = compare(work, backend, processor, bundle)
                     rows += [[bundle.stem, backend, processor.name, *cells(one)] for one in got]
-                    sound &= all(one.holds for one in got) and differing == 0
-                    notes += [f"pixels of {bundle.stem} differ by {differing} levels"] if differing else []
-    columns = ["network", "library", "processor", "graph", "task", "from here", "from FP32", "from FP32, here", "result"]
+                    decisive = [one for one in got if decides(backend, processor, one.precision)]
+                    sound &= differing == 0 and all(one.holds for one in decisive)
+                    notes += [f"  pixels of {bundle.stem} differ by {differing} levels"] if differing else []
+                sound &= not any(decides(backend, processor, name.split(", ")[1]) for name in told["failed"])
+    columns = ["network", "library", "processor", "graph", "task", "from here", "from FP32", "here from FP32", "result"]
     print(table(columns, rows))
     print()
-    print(f"here: {', '.join(note.get('details', 'failed') for note in native.values())}")
+    print(f"here: {'; '.join(told['details'] for told in native.values())}")
     print("\n".join(notes))
     print("as good as here" if sound else "NOT as good as here")
     return 0 if sound else 1
+
+
+def decides(backend: str, processor: Processor, precision: str) -> bool:
+    """Return whether a graph must answer as well as here: all but INT8 in OpenVINO on ARM, which ``load()`` does not choose."""
+    return backend != "openvino" or processor.machine != "aarch64" or precision == "fp32"
+
+
+def describe(backend: str, processor: Processor, told: dict[str, Any]) -> list[str]:
+    """Return lines for people: what ran, and what did not."""
+    words = [told["details"], told["arithmetic"]]
+    head = f"{backend} on {processor.name} (QEMU's {processor.qemu}): {'; '.join(word for word in words if word)}"
+    return [head, *(f"  {name} did not run: {reason}" for name, reason in told["failed"].items())]
 
 
 def make_bundles(folder: Path, names: list[str]) -> list[Path]:
@@ -94,21 +109,21 @@ def write_photographs(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number:03}.jpg", quality=92)
 
 
-def answer(
-    backend: str, work: Path, bundles: list[Path], processor: Processor | None, place: Place
-) -> dict[str, str]:
-    """Let a processor answer, or this machine; return what it says of itself, or why it ``failed``."""
+def answer(backend: str, work: Path, bundles: list[Path], processor: Processor | None, place: Place) -> dict[str, Any]:
+    """Let a processor answer, or this machine; return what it says of itself.
+
+    Raises:
+        SystemExit: it died.
+    """
     out = answers_of(work, backend, processor)
     out.mkdir()
     arguments = [backend, str(work / "images"), str(out), *map(str, bundles)]
     command, environment = processor.command(place, SCRIPT, arguments) if processor else here(SCRIPT, arguments)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [""]
-        if processor is None:
-            raise SystemExit(f"{backend} failed here: {said[0]}")
-        return {"failed": f"exit code {done.returncode}: {said[0]}"}
-    told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        who = processor.name if processor else "this machine"
+        raise SystemExit(f"{backend} on {who}: exit code {done.returncode}\n{done.stderr}")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 

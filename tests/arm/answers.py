@@ -2,7 +2,8 @@
 
 python answers.py BACKEND IMAGES OUT BUNDLE ...
 
-Writes ``OUT/BUNDLE.npz`` with ``pixels``, what the runtime makes of the image files, and ``PRECISION/TASK``; and prints a line of JSON.
+Writes ``OUT/BUNDLE.npz`` with ``pixels``, what the runtime makes of the image files, and ``PRECISION/TASK``. Prints a line of JSON:
+what the processor and the library are, and by ``BUNDLE, PRECISION`` why a graph ``failed``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from mtl_deploy.runtime import load
 from mtl_deploy.runtime.bundle.manifest import Bundle, open_bundle
+from mtl_deploy.runtime.errors import MtlError
 from mtl_deploy.runtime.images.loading import prepare_all
 
 PRECISIONS = ("fp32", "int8-cpu", "int8")
@@ -29,7 +31,7 @@ _HWCAP2, _MATRIX_PRODUCT = 26, 1 << 13  # HWCAP2_I8MM
 def main() -> None:
     backend, images, out, *bundles = sys.argv[1:]
     warnings.simplefilter("ignore")
-    details = ""
+    details, failed = "", {}
     for path in map(Path, bundles):
         bundle = open_bundle(path)
         files = sorted(map(str, Path(images).iterdir()))
@@ -38,15 +40,20 @@ def main() -> None:
         ]
         found: dict[str, Any] = {"pixels": np.concatenate(batches)}
         for artifact in graphs(bundle):
-            only = {"runtime_cache": False} if backend == "openvino" else {}
-            with load(path / artifact, backend=backend, threads=1, **only) as model:
-                details = model.backend.details
-                answers = [{task: np.array(value) for task, value in model(batch).items()} for batch in batches]
             precision = Path(artifact).stem
+            only: dict[str, Any] = {"runtime_cache": False} if backend == "openvino" else {}
+            try:
+                with load(path / artifact, backend=backend, threads=1, **only) as model:
+                    details = details or model.backend.details
+                    answers = [{task: np.array(value) for task, value in model(batch).items()} for batch in batches]
+            except MtlError as error:
+                failed[f"{path.stem}, {precision}"] = str(error)
+                continue
             for task in answers[0]:
                 found[f"{precision}/{task}"] = np.concatenate([one[task] for one in answers])
         np.savez(Path(out) / f"{path.stem}.npz", **found)
-    print(json.dumps({"machine": platform.machine(), "details": details, "arithmetic": arithmetic()}))
+    told = {"machine": platform.machine(), "details": details, "arithmetic": arithmetic(), "failed": failed}
+    print(json.dumps(told))
 
 
 def graphs(bundle: Bundle) -> list[str]:
@@ -64,7 +71,6 @@ def arithmetic() -> str:
     if platform.machine() != "aarch64":
         return ""
     value = ctypes.CDLL(None).getauxval
-    value.restype = value.argtypes = None
     value.restype, value.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
     words = ["dot products"] if value(_HWCAP) & _DOT_PRODUCT else []
     words += ["matrix products"] if value(_HWCAP2) & _MATRIX_PRODUCT else []

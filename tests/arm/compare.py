@@ -24,10 +24,11 @@ class Figure:
     Attributes:
         precision: of the graph.
         task: the task.
-        apart: root mean square of the differences from this machine's answers as a share of the task's spread; of classes, the share
-            of pixels of another class.
+        apart: root mean square of the differences from this machine's answers as a share of the task's spread; of classes, the
+            share of pixels of another class.
         error: likewise, from the FP32 graph on this machine.
         error_here: this machine's own.
+        classes: whether the answers are classes.
     """
 
     precision: str
@@ -53,12 +54,12 @@ def figures(truth: Answers, here: Answers, there: Answers) -> list[Figure]:
         here: this machine's, of the same library as the other's.
         there: the other's.
 
-    Raises:
-        KeyError: the other lacks an answer.
+    Returns:
+        Figures of the graphs that ran on both.
     """
     found = []
     for name in here:
-        if name == "pixels":
+        if name == "pixels" or name not in there:
             continue
         precision, _, task = name.partition("/")
         exact = truth[f"{FP32}/{task}"]

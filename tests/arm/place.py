@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,7 +53,9 @@ def make_place(folder: Path) -> Place:
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
-            raise SystemExit(f"no {tool} here: the packages for arm64 are Debian's; run this on Debian or a system made from it")
+            raise SystemExit(
+                f"no {tool} here: the packages for arm64 are Debian's; run this on Debian or a system made from it"
+            )
     folder = folder.resolve()
     root, site = folder / "root", folder / "site"
     if not root.is_dir():
@@ -153,11 +156,11 @@ def requirements() -> list[str]:
 
 def _version(names: Sequence[str]) -> str:
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             return version(name)
-        except PackageNotFoundError:
-            continue
-    raise SystemExit(f"{' or '.join(names)} is not installed here; install it: its answers are what ARM's are compared with")
+    raise SystemExit(
+        f"{' or '.join(names)} is not installed here; install it: its answers are what ARM's are compared with"
+    )
 
 
 def _make_site(folder: Path, site: Path, python: str, glibc: int) -> None:

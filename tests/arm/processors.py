@@ -80,4 +80,4 @@ PROCESSORS = {
         Processor("all of ARMv8's", "aarch64", "max", 0xD40, f"{_DOT} sve i8mm bf16"),
     )
 }
-"""AVX2 without VNNI; ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5, Jetson Orin), with matrix products."""
+"""x86 with AVX2 alone; ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5), and with matrix products."""
