@@ -203,8 +203,8 @@ class OnnxRuntimeBackend:
     def _session(self, content: bytes) -> onnxruntime.InferenceSession:
         """Make a session; where ONNX Runtime makes a graph invalid by fusing its INT8 layers, one that does not fuse them.
 
-        It fuses operators between FP16 scales into INT8 ones that take FP32 scales alone (1.31), wherever it has FP16 kernels: on ARM
-        processors with FP16 arithmetic, and everywhere for operators of every type, such as Concat.
+        It fuses operators between FP16 scales into INT8 ones that take FP32 scales alone (1.31), wherever it has FP16 kernels: on
+        ARM processors with FP16 arithmetic, and everywhere for operators of every type, such as Concat.
         """
         ort, options = self._ort, self._options()
         try:
