@@ -94,8 +94,9 @@ class OnnxRuntimeBackend:
             self._threads, self._calls = 1, threading.BoundedSemaphore(count)
             words.append(calls_at_once(count))
         self._lock = threading.Lock()
+        self._unfused = False
         session = self._load(outputs)
-        self.details = ", ".join(words)
+        self.details = ", ".join([*words, *(["INT8 layers not fused"] if self._unfused else [])])
         self.inputs = tuple(_spec(value, where) for value in session.get_inputs())
         self.outputs = tuple(_spec(value, where) for value in session.get_outputs())
         self.metadata = _metadata(session, where)
@@ -177,10 +178,9 @@ class OnnxRuntimeBackend:
     def _load(self, outputs: Sequence[str] | None) -> onnxruntime.InferenceSession:
         ort = self._ort
         content = self._read() if outputs is None else cut(self._read(), outputs)
-        options = self._options()
         try:
             with without_its_log(ort, self._providers):
-                session = ort.InferenceSession(content, options, providers=self._providers)
+                session = self._session(content)
         except Exception as error:  # its exceptions have no common base class
             if (raised := handlers_error(error)) is not None:
                 raise raised from raised.__cause__
@@ -198,6 +198,23 @@ class OnnxRuntimeBackend:
                 f"provider {self._providers[0]} did not start here (no device, or libraries that do not fit it; mtl-doctor shows "
                 "both); ask for another, or see https://onnxruntime.ai/docs/execution-providers for what it needs"
             )
+        return session
+
+    def _session(self, content: bytes) -> onnxruntime.InferenceSession:
+        """Make a session; where ONNX Runtime makes a graph invalid by fusing its INT8 layers, one that does not fuse them.
+
+        It fuses operators between FP16 scales into INT8 ones that take FP32 scales alone (1.31), wherever it has FP16 kernels: on
+        ARM processors with FP16 arithmetic, and everywhere for operators of every type, such as Concat.
+        """
+        ort, options = self._ort, self._options()
+        try:
+            return ort.InferenceSession(content, options, providers=self._providers)
+        except Exception as error:
+            if type(error).__name__ != "InvalidGraph" or b"DequantizeLinear" not in content:
+                raise
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            session = ort.InferenceSession(content, options, providers=self._providers)
+        self._unfused = True
         return session
 
     def _options(self) -> onnxruntime.SessionOptions:

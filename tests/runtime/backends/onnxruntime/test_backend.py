@@ -66,3 +66,50 @@ from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 OnnxRuntimeBackend(lambda: content, providers=["CUDA"])
 """
     assert expected in run(code)
+
+
+def concat_between_scales(dtype: int) -> bytes:
+    """Return a graph whose Concat lies between INT8 with scales of a type."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    kind = helper.tensor_dtype_to_np_dtype(dtype)
+    weights = [
+        numpy_helper.from_array(np.array(0.05, kind), "s"),
+        numpy_helper.from_array(np.array(128, np.uint8), "z"),
+    ]
+    nodes = [helper.make_node("Cast", ["image"], ["x"], to=dtype)]
+
+    def rounded(source: str, name: str) -> None:
+        nodes.append(helper.make_node("QuantizeLinear", [source, "s", "z"], [f"{name}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", "s", "z"], [name]))
+
+    rounded("x", "a")
+    rounded("x", "b")
+    nodes.append(helper.make_node("Concat", ["a", "b"], ["c"], axis=1))
+    rounded("c", "d")
+    nodes.append(helper.make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in (("image", 4), ("y", 8))
+    ]
+    graph = helper.make_graph(nodes, "concat", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    return model.SerializeToString()
+
+
+def test_a_graph_that_fusing_makes_invalid_runs_without() -> None:
+    import numpy as np
+    from onnx import TensorProto
+
+    from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+
+    image = np.linspace(-3, 3, 8, dtype=np.float32).reshape(2, 4)
+    found = {}
+    for kind in (TensorProto.FLOAT16, TensorProto.FLOAT):
+        backend = OnnxRuntimeBackend(lambda kind=kind: concat_between_scales(kind), providers=["CPU"])
+        assert ("not fused" in backend.details) == (kind == TensorProto.FLOAT16)
+        found[kind] = backend.run({"image": image}, ["y"])["y"]
+    assert np.abs(found[TensorProto.FLOAT] - np.hstack([image, image])).max() <= 0.026
+    assert (
+        np.abs(found[TensorProto.FLOAT16] - found[TensorProto.FLOAT]).max() <= 0.051
+    )  # a step, where FP16 rounds otherwise

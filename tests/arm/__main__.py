@@ -1,0 +1,159 @@
+"""``python -m tests.arm``: does the runtime answer on ARM as it does here? On processors that QEMU emulates, with real libraries.
+
+Bundles with FP32 and both INT8 graphs are made here; what answers there is the runtime on Debian's Python for arm64, with ONNX
+Runtime's, OpenVINO's, numpy's and Pillow's wheels of the versions that are installed here. Speed is not measured: it is QEMU's. An
+x86 processor without VNNI is emulated too: there, 8-bit weights saturate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mtl_deploy.runtime.console.command import table
+
+from .compare import Figure, figures, pixels_apart
+from .place import Place, make_place, requirements, say
+from .processors import PROCESSORS, Processor, here
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("answers.py")
+SIZES = {"resnet50": (96, 96), "mobilenet_v3_large": (160, 160), "refinenet": (96, 128)}
+"""Of the networks' images: small, as an emulator is some tens of times as slow."""
+CALIBRATION = 64
+PHOTOGRAPH = (240, 320)  # of the image files, which the runtime resizes
+LONGEST_S = 3600
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.arm", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".arm", help="default: .arm")
+    parser.add_argument("--networks", default=",".join(SIZES), help="default: all")
+    parser.add_argument("--processors", default=",".join(PROCESSORS), help="QEMU's names (default: all)")
+    parser.add_argument("--images", type=int, default=8, help="default: 8")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    place = make_place(arguments.folder)
+    bundles = make_bundles(arguments.folder, arguments.networks.split(","))
+    chosen = [PROCESSORS[name] for name in arguments.processors.split(",")]
+    backends = ["onnxruntime", *(["openvino"] if requirements()[-1].startswith("openvino") else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        write_photographs(work / "images", arguments.images)
+        native = {backend: answer(backend, work, bundles, None, place) for backend in backends}
+        sound, notes, rows = True, [], []
+        for processor in chosen:
+            for backend in backends:
+                started = time.monotonic()
+                told = answer(backend, work, bundles, processor, place)
+                say(f"{backend} on {processor.name}: {time.monotonic() - started:.0f} s")
+                notes += describe(backend, processor, told)
+                for bundle in bundles:
+                    got, differing = compare(work, backend, processor, bundle)
+                    rows += [[bundle.stem, backend, processor.name, *cells(one)] for one in got]
+                    decisive = [one for one in got if decides(backend, processor, one.precision)]
+                    sound &= differing == 0 and all(one.holds for one in decisive)
+                    notes += [f"  pixels of {bundle.stem} differ by {differing} levels"] if differing else []
+                sound &= not any(decides(backend, processor, name.split(", ")[1]) for name in told["failed"])
+    columns = ["network", "library", "processor", "graph", "task", "from here", "from FP32", "here from FP32", "result"]
+    print(table(columns, rows))
+    print()
+    print(f"here: {'; '.join(told['details'] for told in native.values())}")
+    print("\n".join(notes))
+    print("as good as here" if sound else "NOT as good as here")
+    return 0 if sound else 1
+
+
+def decides(backend: str, processor: Processor, precision: str) -> bool:
+    """Return whether a graph must answer as well as here: all but INT8 in OpenVINO on ARM, which ``load()`` does not choose."""
+    return backend != "openvino" or processor.machine != "aarch64" or precision == "fp32"
+
+
+def describe(backend: str, processor: Processor, told: dict[str, Any]) -> list[str]:
+    """Return lines for people: what ran, and what did not."""
+    words = [told["details"], told["arithmetic"]]
+    head = f"{backend} on {processor.name} (QEMU's {processor.qemu}): {'; '.join(word for word in words if word)}"
+    return [head, *(f"  {name} did not run: {reason}" for name, reason in told["failed"].items())]
+
+
+def make_bundles(folder: Path, names: list[str]) -> list[Path]:
+    """Make the bundles that are missing, with the networks of ``examples/goals.py``."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from goal_bundles import make_bundle, networks
+
+    found = []
+    for name in names:
+        height, width = SIZES[name]
+        say(f"{name} at {height}x{width}")
+        bundle, _ = make_bundle(name, replace(networks()[name], height=height, width=width), folder, CALIBRATION)
+        found.append(bundle)
+    return found
+
+
+def write_photographs(folder: Path, count: int) -> None:
+    """Write JPEG files of another size than the networks take."""
+    from goal_bundles import photographs
+
+    folder.mkdir()
+    for number, pixels in enumerate(photographs(count, *PHOTOGRAPH, seed=3)):
+        Image.fromarray(pixels).save(folder / f"{number:03}.jpg", quality=92)
+
+
+def answer(backend: str, work: Path, bundles: list[Path], processor: Processor | None, place: Place) -> dict[str, Any]:
+    """Let a processor answer, or this machine; return what it says of itself.
+
+    Raises:
+        SystemExit: it died.
+    """
+    out = answers_of(work, backend, processor)
+    out.mkdir()
+    arguments = [backend, str(work / "images"), str(out), *map(str, bundles)]
+    command, environment = processor.command(place, SCRIPT, arguments) if processor else here(SCRIPT, arguments)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    if done.returncode:
+        who = processor.name if processor else "this machine"
+        raise SystemExit(f"{backend} on {who}: exit code {done.returncode}\n{done.stderr}")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def answers_of(work: Path, backend: str, processor: Processor | None) -> Path:
+    return work / f"{backend}-{processor.qemu if processor else 'here'}"
+
+
+def compare(work: Path, backend: str, processor: Processor, bundle: Path) -> tuple[list[Figure], int]:
+    """Return the figures of one bundle, and how far the pixels differ."""
+    name = f"{bundle.stem}.npz"
+    with (
+        np.load(answers_of(work, "onnxruntime", None) / name) as truth,
+        np.load(answers_of(work, backend, None) / name) as native,
+        np.load(answers_of(work, backend, processor) / name) as there,
+    ):
+        return figures(truth, native, there), pixels_apart(native, there)
+
+
+def cells(one: Figure) -> list[str]:
+    """Return a figure's cells."""
+    own = "" if one.precision == "fp32" else f"{one.error_here:.2%}"
+    return [
+        one.precision,
+        one.task,
+        f"{one.apart:.2%}" if one.precision != "fp32" else f"{one.apart:.1e}",
+        f"{one.error:.2%}" if own else "",
+        own,
+        "as good" if one.holds else "WORSE",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
