@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: triton help demo demo-dense demo-detect fresh check test test-slow attack attack-quick lint types pytest format clean \
-	picture site wheel test-wheel test-install test-resolve test-lowest
+	picture site wheel test-wheel test-install test-resolve test-lowest test-arm
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -147,6 +147,9 @@ test-lowest: $(TOOLS)/stamp  ## the runtime's and the calibration's tests with t
 	@echo "==> Tests with the lowest and the newest versions"
 	@$(TOOLS)/bin/python -m tests.dependencies versions
 
+test-arm: $(VENV)/dev.stamp  ## the runtime on emulated ARM processors, compared with this one (Debian; needs an index; about 15 minutes)
+	@$(BIN)/python -m tests.arm
+
 attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)
 	@$(BIN)/python -m tests.attacks --scale 1
 
@@ -158,5 +161,5 @@ format: $(VENV)/dev.stamp  ## put the code into ruff's format
 	@$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment, the demo and all caches
-	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) $(TOOLS) .lowest .site .conformance .triton .ray .kserve .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(SCENES) $(DETECTION) $(FRESH) $(TOOLS) .lowest .site .conformance .triton .arm .ray .kserve .attacks build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

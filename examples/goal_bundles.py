@@ -74,7 +74,7 @@ def networks(scale: float = 1.0) -> dict[str, Goal]:
     return {
         "resnet50": Goal("ResNet-50", None, (), side, side),
         **torchvision,
-        "refinenet": Goal("dense network", dense, DENSE_TASKS, _side(480, scale), _side(640, scale)),
+        "refinenet": Goal("dense network", dense, DENSE_TASKS, _side(256, scale), _side(320, scale)),
     }
 
 

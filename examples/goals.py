@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: one per core")
     parser.add_argument("--images", type=int, default=64, help="photographs for each quantizer (default: 64)")
     parser.add_argument("--held-out", type=int, default=48, help="photographs for the errors (default: 48)")
-    parser.add_argument("--processes", type=int, default=3, help="starts of all contestants (default: 3)")
+    parser.add_argument("--processes", type=int, default=4, help="starts of all contestants (default: 4)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, per contestant (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="smaller images, to try the script")
     parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")

@@ -39,6 +39,11 @@ class Figure:
     classes: bool
 
     @property
+    def times(self) -> float:
+        """The error as a multiple of this machine's."""
+        return self.error / max(self.error_here, 1e-12)
+
+    @property
     def holds(self) -> bool:
         """Whether the processor's answers are as good: in FP32 the same, in INT8 no further from FP32 than this machine's."""
         if self.precision == FP32:
