@@ -22,10 +22,10 @@ _EPILOG = """\
 examples:
   mtl-bench compare before.json after.json
   mtl-bench compare main.json branch.json --fail-above 5
-      for CI: exit code 1 where the shared pass has become slower by more than 5 %, by its whole interval; 3 where the interval
-      holds 5 %, and says how long both must be measured to decide it
+      for CI: exit code 1 if the whole interval shows the shared pass to be slower by more than 5 %; 3 if the interval contains
+      5 %, and says how long both must be measured to decide it
   mtl-bench compare main.json branch.json --fail-above 0 --inconclusive pass
-      exit code 1 wherever the shared pass is slower beyond doubt, however little
+      exit code 1 if the shared pass is certainly slower, however little
   mtl-bench compare orin.json xavier.json --contestants shared,separate
 
 exit codes: 0 done; 1 slower than --fail-above allows; 2 files that cannot be compared, such as results of different networks;
@@ -52,7 +52,7 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
         "--fail-above",
         type=float,
         metavar="PERCENT",
-        help="exit with 1 where the second is slower by more, with confidence",
+        help="exit with 1 if the second is certainly slower by more than this",
     )
     made.add_argument(
         "--inconclusive",

@@ -22,7 +22,7 @@ from .peer_options import PeerOptions
 
 _DESCRIPTION = """\
 Measure one shared pass of a multi-task network against separate single-task models, in shuffled rounds, on this machine. A call is
-timed from a ready batch in host memory to all outputs in host memory. Engines are measured where they run here, else graphs.
+timed from a ready batch in host memory to all outputs in host memory. Engines are measured if they run here, otherwise graphs.
 mtl-bench compare A.json B.json says whether two results differ; mtl-bench report RESULT.json makes a page of one."""
 
 _EPILOG = """\
@@ -44,9 +44,9 @@ examples:
   mtl-bench model.mtl --checkpoint model.pt --peers openvino,onnxruntime:CUDA
       PyTorch's own forward and other libraries beside it
   mtl-bench model.mtl --rate sweep --deadline 50
-      latency under load, and the highest rate whose p99 keeps 50 ms
+      latency under load, and the highest rate at which the p99 keeps 50 ms
   mtl-bench model.mtl --recipe ci --json result.json
-      for CI: says how long it will take, and measures the shared pass alone
+      for CI: says how long it will take, and measures only the shared pass
   mtl-bench model.mtl --report report.html --json result.json --csv samples.csv
   mtl-bench compare before.json after.json --fail-above 5
   mtl-bench report result.json
@@ -159,7 +159,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--batch", default="1", metavar="N[,N...]", help="images per call (default: 1); several: one by one"
+        "--batch", default="1", metavar="N[,N...]", help="images per call (default: 1); several: one after the other"
     )
     precision = group.add_argument(
         "--precision",
@@ -171,20 +171,20 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="engines, or graphs on one of the others (default: engines where they run here, else what load() chooses)",
+        help="engines, or graphs on one of the others (default: engines if they run here, otherwise what load() chooses)",
     )
     group.add_argument(
         "--contestants", metavar="NAME,...", help="only these, and shared: separate,concurrent,shared:TASK"
     )
     group.add_argument("--without", metavar="NAME,...", help="leave these contestants out")
-    group.add_argument("--add", metavar="NAME@PRECISION,...", help="these as well, such as separate@fp32")
+    group.add_argument("--add", metavar="NAME@PRECISION,...", help="also these, such as separate@fp32")
     group.add_argument(
-        "--quick", action="store_true", help="shared and separate alone, started once; latency and memory"
+        "--quick", action="store_true", help="only shared and separate, started once; latency and memory"
     )
     group.add_argument(
         "--recipe",
         choices=("ci",),
-        help="ci: the shared pass, in the shortest run that detects 5 %% more time with a power of 80 %%, by a short pilot",
+        help="ci: only the shared pass, for as long as it takes to detect 5 %% more time with a power of 80 %%",
     )
     group.add_argument("--no-memory", action="store_true", help="leave the memory measurement out")
 
@@ -205,7 +205,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threads",
         metavar="N[,N...]",
-        help="of ONNX Runtime inside an operator, or of OpenVINO (default: one per core); several: scaling over them",
+        help="threads of ONNX Runtime inside an operator, or of OpenVINO (default: one per core); several: scaling over them",
     )
     provider = group.add_argument(
         "--provider", action="append", metavar="NAME", help="ONNX Runtime's, in order of preference"

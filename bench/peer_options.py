@@ -49,7 +49,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="build the engines anew N times, since builds differ (default: 1)",
+        help="build the engines N times, since builds differ (default: 1)",
     )
 
 

@@ -15,7 +15,7 @@ from mtl_deploy.runtime.errors import OptionError
 
 _DESCRIPTION = """\
 Write the report of a result: one HTML file, readable on a phone, in light and dark and on paper, that needs no network. With
---figures its plots, each as a file for a text: SVG, 140 mm wide, and PNG at 300 dpi where cairosvg is installed."""
+--figures its plots, each as a file for a text: SVG, 140 mm wide, and PNG at 300 dpi if cairosvg is installed."""
 
 _EPILOG = """\
 examples:

@@ -24,7 +24,7 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         "--calibration-data",
         type=Path,
         metavar="PATH",
-        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, whose names hold labels",
+        help="real images: a folder, a list file, .npy, .npz, or a UTKFace folder, with labels in the file names",
     )
     group.add_argument(
         "--labels",

@@ -17,7 +17,7 @@ from .options import require_threads
 
 _DESCRIPTION = """\
 Compare two bundles, such as two training runs, on the same labelled images: each task's metrics, the difference in the main
-metric with its paired 95 % interval, and which bundle is better where the interval excludes 0. Writes nothing."""
+metric with its paired 95 % interval, and which bundle is better if the interval excludes 0. Writes nothing."""
 
 _EPILOG = """\
 examples:

@@ -99,7 +99,7 @@ def _add_network_arguments(made: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME=VALUE",
         help="another argument of the network's forward: a number, true, false, none, text, a size such as 480x640, or several "
-        "values with commas between; may be repeated",
+        "values separated by commas; may be repeated",
     )
     network.add_argument("--tasks", type=Path, metavar="FILE", help="TOML file with one [[task]] table per task")
     task = network.add_argument(
@@ -126,8 +126,8 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     graphs.add_argument(
         "--nms",
         choices=("runtime", "graph"),
-        help="who keeps the best of overlapping boxes of a detection: the runtime, in numpy (default), or the graph, which every "
-        "backend reads but TensorRT-RTX",
+        help="what keeps the best of overlapping boxes of a detection: the runtime, in numpy (default), or the graph, which "
+        "TensorRT-RTX cannot run",
     )
     graphs.add_argument(
         "--opset", type=int, help="default: 17, which TensorRT 8.6 reads, or 18 if 17 cannot express the graph"
@@ -135,15 +135,15 @@ def _add_graph_arguments(made: argparse.ArgumentParser) -> None:
     precision = graphs.add_argument(
         "--precision",
         metavar="LIST",
-        help=f"of {', '.join(PRECISIONS)} (which makes int8.onnx and int8-cpu.onnx); default: {','.join(DEFAULT_PRECISIONS)}, and "
-        "int8 with --calibration-data; for a bundle: the graphs that get engines",
+        help=f"which of {', '.join(PRECISIONS)} (which makes int8.onnx and int8-cpu.onnx); default: {','.join(DEFAULT_PRECISIONS)},"
+        " and int8 with --calibration-data; for a bundle: the graphs that get engines",
     )
     offer(precision, PRECISIONS, sign=",")
     graphs.add_argument("--no-separate", action="store_true", help="leave out the single-task models")
     graphs.add_argument(
         "--split",
         action="store_true",
-        help="write the backbone and each head as graphs of their own too, so that any heads run after one pass of the backbone; "
+        help="write the backbone and each head as separate graphs too, so that any heads run after one pass of the backbone; "
         "proven equal to the whole",
     )
 
@@ -154,13 +154,13 @@ def _add_verification_arguments(made: argparse.ArgumentParser) -> None:
     verification.add_argument(
         "--samples",
         type=int,
-        help=f"number of images (default: {SAMPLES}, with --quick {QUICK_SAMPLES}; fewer say less)",
+        help=f"number of images (default: {SAMPLES}, with --quick {QUICK_SAMPLES})",
     )
     verification.add_argument(
         "--quick",
         action="store_true",
-        help=f"for development: the FP32 graph alone, verified on {QUICK_SAMPLES} images, without engines; what was not checked or "
-        "made is said, recorded, and said again when the bundle is loaded; --precision, --engine and --samples bring it back",
+        help=f"for development: the FP32 graph alone, verified on {QUICK_SAMPLES} images, without engines; the bundle records "
+        "what was not checked or made, and loading it warns; --precision, --engine and --samples bring parts back",
     )
     verification.add_argument(
         "--tolerance",

@@ -53,9 +53,9 @@ examples:
   mtl-infer model.mtl/separate/age.onnx face.jpg
       one graph
   mtl-infer model.mtl face.jpg --backend tensorrt
-      on its engine, or not at all; without the option, a graph runs where no engine fits, with a warning
+      on its engine, or not at all; without the option, a graph runs if no engine fits, with a warning
   mtl-infer model.mtl face.jpg --precision int8 --verbose
-      says on standard error what runs: an INT8 graph on OpenVINO, where that is installed and faster, else on ONNX Runtime
+      says on standard error what runs: on x86 an INT8 graph runs on OpenVINO if it is installed, otherwise on ONNX Runtime
   mtl-infer model.mtl street.jpg --show overlay.png
       a picture: classes with their legend, depth with its scale, normals, and the other tasks in words; of a folder: to a folder
   mtl-infer model.mtl street.mp4 --show out.mp4
@@ -93,12 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         "-f", "--force", action="store_true", help="replace existing files at --show and --output; never an input"
     )
     made.add_argument(
-        "--json", action="store_true", help="print a JSON document instead of a table; of frames, JSON lines"
+        "--json", action="store_true", help="print a JSON document instead of a table; for frames, JSON lines"
     )
     made.add_argument(
         "--output",
         metavar="FILE",
-        help="one JSON line for each image or frame, to this file, or - (standard output); of images also .csv or .parquet",
+        help="one JSON line for each image or frame, to this file, or - (standard output); for images also .csv or .parquet",
     )
     made.add_argument("--tasks", metavar="NAME,...", help="only these tasks")
     precision = made.add_argument(
@@ -111,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     backend = made.add_argument(
         "--backend",
         metavar="NAME",
-        help=f"{', '.join(BACKENDS[:-1])} or {BACKENDS[-1]} (default: an engine where one fits, else a graph on one of the others)",
+        help=f"{', '.join(BACKENDS[:-1])} or {BACKENDS[-1]} (default: an engine if one fits, otherwise a graph on one of the "
+        "others)",
     )
     offer(backend, BACKENDS)
     provider = made.add_argument(
@@ -132,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         help='cut out of each image the boxes that this file has for it: JSON lines, {"image": "a.jpg", "boxes": [[x, y, width, '
         "height]]}, or CSV with the columns image,x,y,width,height",
     )
-    made.add_argument("--margin", type=float, default=0.0, metavar="SHARE", help="of a box's size, cut out around it")
+    made.add_argument(
+        "--margin", type=float, default=0.0, metavar="SHARE", help="share of a box's size to cut out around it"
+    )
     made.add_argument("--layout", metavar="NAME", help="rgb, bgr or gray: the colours in .npy files (default: rgb)")
     made.add_argument(
         "-v", "--verbose", action="store_true", help="say on standard error which file runs on what, and why"

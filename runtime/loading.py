@@ -18,7 +18,7 @@ from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
 from mtl_deploy.runtime.images.camera import known_layout
 
-from .errors import BackendError, BundleError, FallbackWarning, OptionError
+from .errors import BackendError, BundleError, FallbackWarning, OptionError, UncheckedWarning
 from .finding import Found, find
 from .in_parts import engine_with_parts, graph_parts, parts_of
 from .load_options import check_load_options
@@ -55,8 +55,8 @@ def load(
     Args:
         path: a bundle (its folder or its ``manifest.json``), a graph or engine in one (such as ``separate/age.onnx``), or a lone
             ``.onnx`` that ``mtl-export`` wrote.
-        precision: ``fp32`` or ``fp16``; None: fp16 on a GPU where the bundle has it, otherwise fp32 (processors compute FP16
-            graphs in FP32, with conversions on top).
+        precision: ``fp32``, ``fp16``, ``int8`` (in the backend's style) or ``int8-cpu``; None: fp16 on a GPU if the bundle has it,
+            otherwise fp32 (processors compute FP16 graphs in FP32, with conversions on top).
         backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine where one fits this machine, else the graph, with a
             :class:`FallbackWarning` that says why no engine fits. On processors that is on ONNX Runtime, or, for an INT8 graph on
             x86, on OpenVINO where it is installed. :attr:`Model.why` gives the reason.
@@ -203,6 +203,10 @@ def _load(
         title = "ONNX Runtime" if found.runner == "onnxruntime" else "OpenVINO"
         _LOGGER.warning("%s; running %s on %s", found.misfit, found.where, title)
         warnings.warn(f"{found.misfit}; running {found.where} on {title}", FallbackWarning, stacklevel=5)
+    if found.around is not None and (unchecked := found.around.manifest.unchecked):
+        text = f"{found.around.path} comes from a quick export, for development: {'; '.join(unchecked)}"
+        _LOGGER.warning("%s", text)
+        warnings.warn(f"{text}; export it without --quick before it is used", UncheckedWarning, stacklevel=5)
     if runner is None:
         from mtl_deploy.runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 

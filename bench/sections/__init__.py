@@ -1,1 +1,1 @@
-"""What is measured beside latency: one folder per section, listed in the registry; ``base.py`` says what a section is."""
+"""What is measured besides latency: one folder per section, listed in the registry; ``base.py`` says what a section is."""

@@ -42,7 +42,7 @@ def run_sections() -> list[RunSection[Any]]:
 
 def add_options(made: argparse.ArgumentParser) -> None:
     """Add the options of all sections, in a group of their own."""
-    group = made.add_argument_group("beside latency")
+    group = made.add_argument_group("besides latency")
     for section in SECTIONS:
         section.add_options(group)
 

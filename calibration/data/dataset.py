@@ -216,7 +216,7 @@ def _from_files(
     usable = [path for path in paths if path not in truth.malformed]
     if not usable:
         path, reason = next(iter(truth.malformed.items()))
-        raise ImageError(f"{source}: none of the {counted(len(paths), 'image')} can be used; {path.name}: {reason}")
+        raise ImageError(f"{source}: none of the images ({len(paths)}) can be used; {path.name}: {reason}")
     loaded = read_images(usable, preprocessing, source, samples=samples, seed=seed)
     skipped = truth.malformed | loaded.skipped
     row = {path: i for i, path in enumerate(paths)}

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
-from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import ImageError
 from mtl_deploy.runtime.files.reading import describe
 from mtl_deploy.runtime.images.array_resize import resize_array
@@ -185,7 +184,7 @@ def read_images(
                 skipped[paths[position]] = str(error).removeprefix(f"{paths[position]}: ")
     if not positions:
         path, reason = next(iter(skipped.items()))
-        raise ImageError(f"{source}: none of the {counted(len(skipped), 'image')} can be read; {path}: {reason}")
+        raise ImageError(f"{source}: none of the images ({len(skipped)}) can be read; {path}: {reason}")
     images: Images = array
     if len(positions) < wanted or samples is not None:
         images = array[np.argsort(positions)]

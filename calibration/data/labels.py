@@ -13,7 +13,6 @@ from mtl_deploy.calibration.kinds.base import Labels
 from mtl_deploy.calibration.kinds.cells import BETWEEN, known
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.runtime.bundle.tasks import Task
-from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.errors import OptionError
 
 from .cells import read_csv
@@ -95,7 +94,7 @@ def csv_labels(file: Path, source: Path, paths: Sequence[Path], tasks: Sequence[
     used = sorted({rows_of[0] for rows_of in matched if rows_of})
     if not used:
         raise OptionError(
-            f"{file}: none of its {counted(len(rows), 'file')} is an image of {source}; "
+            f"{file}: none of its files ({len(rows)}) is an image of {source}; "
             f"the first one is {names[0]!r}{_elsewhere(names[0])}"
         )
     warnings = []

@@ -47,7 +47,7 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--fit",
         choices=("stretch", "letterbox", "crop"),
-        help="how images of another shape are brought to this size: stretched (default), with a border, or with the centre cut out",
+        help="how images of another size are fitted: stretched (default), with a border, or with the centre cut out",
     )
     images.add_argument(
         "--resize-to",
@@ -62,15 +62,15 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--channels",
         metavar="ORDER",
-        help="what the network was trained on: rgb (default), bgr (images are read as RGB all the same, and swapped in the graph), "
-        "gray, or the number of other channels; without it, as many as --mean has numbers",
+        help="what the network was trained on: rgb (default), bgr (images are still passed as RGB, and swapped in the graph), "
+        "gray, or the number of other channels; the default is as many as --mean has numbers",
     )
     images.add_argument(
         "--mean",
         metavar="R,G,B",
         help="for pixel values from 0 to 1, one number per channel in the network's order (default: ImageNet's)",
     )
-    images.add_argument("--std", metavar="R,G,B", help="likewise (default: ImageNet's)")
+    images.add_argument("--std", metavar="R,G,B", help="standard deviations, in the same form (default: ImageNet's)")
     images.add_argument(
         "--pixel-range",
         type=int,

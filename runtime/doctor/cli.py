@@ -23,9 +23,9 @@ from .text import text
 SCHEMA_VERSION = 1
 
 _DESCRIPTION = """\
-Show what is installed here, the driver, the GPUs, the libraries with their versions and what each command still needs; of a bundle,
-which of its files run here and why the others do not. It names no host, user or folder, so that it can be pasted into a report of
-a fault. It imports neither PyTorch nor, without --run, TensorRT and OpenVINO, and writes nothing."""
+Show what is installed here, the driver, the GPUs, the libraries with their versions and what each command still needs; with a
+bundle, also which of its files run here and why the others do not. The output names no host, user or folder, so you can paste it
+into a bug report. The command imports neither PyTorch nor, without --run, TensorRT and OpenVINO, and writes nothing."""
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ examples:
   mtl-doctor model.mtl
       also: which files of the bundle run here
   mtl-doctor model.mtl --run
-      runs each of them once, each library in a process of its own, and says which one load() chooses
+      runs each file once, in a separate process, and says which one load() chooses
   mtl-doctor model.mtl --json
       the same for programs
 

@@ -28,23 +28,23 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
         "--every",
         action="append",
         metavar="TASK=N",
-        help="compute this task for every Nth frame only; between, its last value is given, with its age",
+        help="compute this task only for every Nth frame; in between, its last value is given, with its age",
     )
     group.add_argument(
         "--drop",
         choices=get_args(Drop),
-        help="which frame is dropped where they come too fast (default: oldest; videos and pipes wait)",
+        help="which frame is dropped if they come too fast (default: oldest; videos and pipes wait)",
     )
     group.add_argument(
         "--raw",
         metavar="WxH:FORMAT",
-        help="of the frames that - reads: bgr, rgb, gray, nv12 or yuyv; such as 1280x720:bgr",
+        help="size and format of the frames that - reads: bgr, rgb, gray, nv12 or yuyv; such as 1280x720:bgr",
     )
     group.add_argument(
         "--reconnect",
         metavar="SECONDS",
-        help="open a source that was lost, or cannot be opened yet, again: after half a second, then ever later, up to SECONDS; "
-        f"or {_NEVER} (default: {_USUAL_MOST:g} for one that had been open)",
+        help="how a source is opened again that was lost or cannot be opened yet: after half a second, then after longer times, up "
+        f"to SECONDS; or {_NEVER} (default: {_USUAL_MOST:g}, for a source that had been open)",
     )
     group.add_argument(
         "--stats",

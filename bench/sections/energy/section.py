@@ -37,7 +37,7 @@ class EnergySection(BatchSection[EnergySettings]):
         group.add_argument(
             "--energy",
             action=argparse.BooleanOptionalAction,
-            help="joules per image, of all contestants (default: of shared and separate, where the machine can tell)",
+            help="joules per image, of all contestants (default: of shared and separate, if the machine can measure it)",
         )
 
     def settings(self, arguments: argparse.Namespace) -> EnergySettings:

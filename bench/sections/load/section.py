@@ -46,7 +46,7 @@ class OpenLoopSection(BatchSection[LoadSettings]):
             help="open loop: requests per second; sweep: shares of what each contestant does in a closed loop",
         )
         group.add_argument(
-            "--deadline", type=float, metavar="MS", help="search the highest rate whose p99 latency keeps it"
+            "--deadline", type=float, metavar="MS", help="search for the highest rate at which the p99 latency keeps it"
         )
 
     def settings(self, arguments: argparse.Namespace) -> LoadSettings:

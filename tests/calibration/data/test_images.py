@@ -77,7 +77,7 @@ def test_bad_images_are_named_and_replaced(folder: Path) -> None:
 
 def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"none of the 1 images can be read; .*a\.png: not an image"):
+    with pytest.raises(ImageError, match=r"none of the images \(1\) can be read; .*a\.png: not an image"):
         load_images(tmp_path, SIZE)
 
 

@@ -80,7 +80,7 @@ def test_utkface_values_out_of_range_are_malformed(tmp_path: Path) -> None:
     assert "gender 3 is not 0 to 1" in data.skipped["9_3_0_20170101000000000.jpg"]
     assert "age 140 is not 0 to 116; race 7 is not 0 to 4" in data.skipped["140_0_7_20170101000000000.jpg"]
     (tmp_path / "9_0_0_20170101000000000.jpg").unlink()
-    with pytest.raises(ImageError, match=r"none of the 2 images can be used; .*: its name is not of UTKFace's form"):
+    with pytest.raises(ImageError, match=r"none of the images \(2\) can be used; .*: its name is not of UTKFace's form"):
         load_data(tmp_path, SIZE, TASKS)
 
 
@@ -217,7 +217,7 @@ def test_a_list_of_files_takes_labels_in_its_own_order(numbered: Path, csv_file:
             "is 'C:.*0.jpg', an absolute path; write paths relative to the CSV file",
         ),
         ("file,age\n/elsewhere/0.jpg,3\n", "is '/elsewhere/0.jpg', an absolute path; write paths relative"),
-        ("file,age\nother.png,3\n", "none of its 1 files is an image of .*; the first one is 'other.png'$"),
+        ("file,age\nother.png,3\n", "none of its files .1. is an image of .*; the first one is 'other.png'$"),
         ("file,age\n0.png,old\n1.png,young\n", "no label of task 'age' can be used; line 2: age 'old' is not a number"),
         ("file,age\n0.png,3\n1.png,4\n0.png,5\n", "lines 2 and 4 give 0.png different labels"),
     ],
