@@ -80,7 +80,9 @@ def test_utkface_values_out_of_range_are_malformed(tmp_path: Path) -> None:
     assert "gender 3 is not 0 to 1" in data.skipped["9_3_0_20170101000000000.jpg"]
     assert "age 140 is not 0 to 116; race 7 is not 0 to 4" in data.skipped["140_0_7_20170101000000000.jpg"]
     (tmp_path / "9_0_0_20170101000000000.jpg").unlink()
-    with pytest.raises(ImageError, match=r"none of the images \(2\) can be used; .*: its name is not of UTKFace's form"):
+    with pytest.raises(
+        ImageError, match=r"none of the images \(2\) can be used; .*: its name is not of UTKFace's form"
+    ):
         load_data(tmp_path, SIZE, TASKS)
 
 
