@@ -89,6 +89,10 @@ def test_the_pages_of_fields_have_every_field(module: object) -> None:
             )
             assert len(row) > 5, each.name  # it says what it means
     assert all(f"## {kind}\n" in task_file for kind in KINDS)
+    own = re.findall(r"^\| `(\w+)` \| .* \| .* \| (.*) \|$", task_file.partition("## regression")[2], re.MULTILINE)
+    assert len(own) > 30
+    assert [name for name, meaning in own if len(meaning) <= 5] == []
+    assert "--task 'NAME=regression:years'" in task_file  # as the command wants it
     manifest, result = pages.manifest_page(), pages.result_page()
     assert all(f"| `{name}` |" in manifest for name in MANIFEST["properties"])
     assert "| `artifacts[].sha256` | yes |" in manifest

@@ -115,9 +115,9 @@ def manifest_page() -> str:
     introduction = """\
 # manifest.json
 
-The fields that readers check, from the schema that they check them with; [manifest.schema.json](manifest.schema.json) is the same
-for programs (JSON Schema, draft 2020-12). What the fields mean is in [the bundle format](../bundle.md). Readers ignore fields that
-they do not know, and fields that are not required may be missing in bundles of earlier releases.
+These are the fields that readers check, generated from the schema that they use; [manifest.schema.json](manifest.schema.json)
+is the same for programs (JSON Schema, draft 2020-12). [The bundle format](../bundle.md) says what the fields mean. Readers ignore
+fields that they do not know, and fields that are not required may be missing in bundles of earlier releases.
 """
     return "\n".join(
         (
@@ -146,7 +146,8 @@ def result_page() -> str:
     introduction = f"""\
 # Results of mtl-bench
 
-What `mtl-bench --json` writes; [result.schema.json](result.schema.json) is the same for programs (JSON Schema, draft 2020-12).
+This is what `mtl-bench --json` writes; [result.schema.json](result.schema.json) is the same for programs (JSON Schema, draft
+2020-12).
 {schema["description"].replace("docs/benchmarking.md", "[Benchmarking](../benchmarking.md)")}
 """
     parts = [
@@ -168,9 +169,9 @@ def task_file_page() -> str:
     lines = [
         "# The task file",
         "",
-        "`mtl-export --tasks FILE` reads a TOML file with one `[[task]]` table per task, in the order of the outputs where",
-        "a task does not name its `output`. [Checkpoints](../checkpoints.md#tasks) explains how a task finds its output,",
-        "[kinds of tasks](../kinds.md) what each kind does. The same fields stand in the manifest.",
+        "`mtl-export --tasks FILE` reads a TOML file with one `[[task]]` table per task, in the order of the outputs if",
+        "a task does not name its `output`. [Checkpoints](../checkpoints.md#tasks) explains how a task finds its output, and",
+        "[kinds of tasks](../kinds.md) what each kind does. The manifest has the same fields.",
         "",
         "## Fields of every kind",
         "",
@@ -184,7 +185,7 @@ def task_file_page() -> str:
         lines.append(
             f"| `{each.name}` | {_cell(form(TASK['properties'][each.name]))} | {default} | {_cell(told.get(each.name, ''))} |"
         )
-    lines += ["", "A kind takes `name`, `kind`, `output`, `columns` and those below.", ""]
+    lines += ["", "Every kind takes `name`, `kind`, `output` and `columns`, and the fields listed for it below.", ""]
     for name in KINDS:
         kind = task_kind(name)
         takes = ", ".join(f"`{field}`" for field in sorted(kind.takes)) or "no other field"
@@ -196,13 +197,13 @@ def task_file_page() -> str:
             "As an option:",
             "",
             "```text",
-            f"--task '{kind.example}'",
+            f"--task 'NAME={kind.example}'",
             "```",
             "",
         ]
         if kind.options is None:
             continue
-        lines += ["| field of its own | form | default | meaning |", "|---|---|---|---|"]
+        lines += ["| additional field | form | default | meaning |", "|---|---|---|---|"]
         for own in fields(kind.options):
             default = "required" if own.default is MISSING else _default(own.default)
             shape, meaning = form(own.metadata["schema"]), own.metadata["doc"]

@@ -101,8 +101,10 @@ class DetectionOptions:
         input_size: height and width of the network's input; the exporter sets it.
     """
 
-    parts: tuple[str, ...] = option(_words(), default=(), form="write boxes,scores", doc="what each output holds")
-    format: Format = option(_one_of(FORMATS), default="xyxy", doc="how a box is written")
+    parts: tuple[str, ...] = option(
+        _words(), default=(), form="write boxes,scores", doc="what each output holds, such as boxes or boxes+scores"
+    )
+    format: Format = option(_one_of(FORMATS), default="xyxy", doc="how a box is encoded")
     scores: Scores = option(
         _one_of(get_args(Scores)), default="probabilities", doc="what turns scores into probabilities"
     )
@@ -112,33 +114,53 @@ class DetectionOptions:
     normalized: bool = option({"type": "boolean"}, default=False, doc="whether coordinates are shares of the input")
     axes: Axes = option(_one_of(get_args(Axes)), default="xy", doc="whether x or y comes first in offsets and anchors")
     strides: tuple[int, ...] = option(
-        _list({"type": "integer"}), default=(), form="write 8,16,32", doc="pixels per place"
+        _list({"type": "integer"}), default=(), form="write 8,16,32", doc="pixels of the input per cell, for each level"
     )
     anchors: Anchors = option(
-        _PAIRS, default=(), read=json.loads, form="write [[[16,16],[32,32]]]", doc="sizes per level"
+        _PAIRS,
+        default=(),
+        read=json.loads,
+        form="write [[[16,16],[32,32]]]",
+        doc="widths and heights of the anchors in pixels, for each level",
     )
     anchors_file: str = option({"type": "string"}, default="", doc="a .npy file of anchors, one per row")
     anchors_format: AnchorsFormat = option(
-        _one_of(get_args(AnchorsFormat)), default="cxcywh", doc="how those are written"
+        _one_of(get_args(AnchorsFormat)),
+        default="cxcywh",
+        doc="how the anchors of anchors_file or of an output are encoded",
     )
     variances: tuple[float, float] = option(
-        _list(_NUMBER, 2), default=(1.0, 1.0), form="write 0.1,0.2", doc="of offsets"
+        _list(_NUMBER, 2),
+        default=(1.0, 1.0),
+        form="write 0.1,0.2",
+        doc="factors of offsets: of the centre, and of the size",
     )
-    point: float = option(_NUMBER, default=0.5, doc="where in its cell a point lies")
-    distances: Distances = option(_one_of(get_args(Distances)), default="strides", doc="unit of distances")
-    bins: int = option(_COUNT, default=1, doc="values per distance")
-    layout: Rows | None = option({"enum": [None, *get_args(Rows)]}, default=None, read=str, doc="rows or columns")
+    point: float = option(_NUMBER, default=0.5, doc="the position of a point in its cell, from 0 to 1")
+    distances: Distances = option(
+        _one_of(get_args(Distances)), default="strides", doc="the unit of the distances of ltrb"
+    )
+    bins: int = option(_COUNT, default=1, doc="values per distance of ltrb, if it is a distribution")
+    layout: Rows | None = option(
+        {"enum": [None, *get_args(Rows)]},
+        default=None,
+        read=str,
+        doc="whether an output is rows (N, A, k) or columns (N, k, A); without it, found from the shapes",
+    )
     classes: int = option(_COUNT, default=0, doc="number of classes, without the background")
-    landmarks: int = option(_COUNT, default=0, doc="number of points of two values")
-    keypoints: int = option(_COUNT, default=0, doc="number of points of three values")
+    landmarks: int = option(_COUNT, default=0, doc="number of landmarks, of two values each")
+    keypoints: int = option(_COUNT, default=0, doc="number of keypoints, of three values each")
     coefficients: int = option(_COUNT, default=0, doc="number of mask coefficients")
     per_row: PerRow = option(_one_of(get_args(PerRow)), default="best", doc="whether a row has one class or several")
     score_threshold: float = option(_NUMBER, default=0.25, doc="boxes with a score above it are kept")
     iou_threshold: float = option(
-        _NUMBER, default=0.5, doc="of boxes of a class that overlap by more, the best is kept"
+        _NUMBER, default=0.5, doc="if boxes of a class overlap by more, only the best is kept"
     )
-    top_k: int = option(_COUNT, default=100, doc="the most boxes per image")
-    nms: Suppression = option(_one_of(get_args(Suppression)), default="runtime", doc="who suppresses")
+    top_k: int = option(_COUNT, default=100, doc="the largest number of boxes per image")
+    nms: Suppression = option(
+        _one_of(get_args(Suppression)),
+        default="runtime",
+        doc="what suppresses overlapping boxes: the runtime, or the graph",
+    )
     input_size: tuple[int, ...] = option(
         _list(_COUNT), default=(), doc="height and width that the rows are decoded for"
     )

@@ -37,7 +37,7 @@ class DistributionOptions:
         default=None,
         read=float,
         form="write a number, such as 360",
-        doc="of angles: differences of it are none, so errors are measured on the circle",
+        doc="for angles: the full circle, in the unit; errors are measured the shorter way round",
     )
     circular: bool = option(
         {"type": "boolean"},

@@ -19,5 +19,8 @@ class EmbeddingOptions:
     """
 
     unit_length: bool = option(
-        {"type": "boolean"}, default=False, form="write true or false", doc="whether the vector gets length 1"
+        {"type": "boolean"},
+        default=False,
+        form="write true or false",
+        doc="whether the graph divides the vector by its length",
     )

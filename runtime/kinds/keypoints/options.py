@@ -53,30 +53,46 @@ class KeypointOptions:
             two points: their distance in the labels.
     """
 
-    decoding: str = option({"enum": ["argmax", "soft-argmax"]}, default="argmax", form="write argmax or soft-argmax")
+    decoding: str = option(
+        {"enum": ["argmax", "soft-argmax"]},
+        default="argmax",
+        form="write argmax or soft-argmax",
+        doc="how a point is found: the heatmap's highest pixel, moved by a quarter pixel, or the mean position under a softmax",
+    )
     beta: float = option(
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}, default=1.0, form="write a number above 0"
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6},
+        default=1.0,
+        form="write a number above 0",
+        doc="factor of the heatmaps before the softmax of soft-argmax",
     )
     skeleton: tuple[tuple[Point, Point], ...] = option(
         {"type": "array", "items": _PAIR, "maxItems": 4096},
         default=(),
         read=_lines,
         form="write pairs of points, such as 0-1,1-2; a name with '-' or ',' needs a task file",
+        doc="lines that --show draws between two points, by name or position",
     )
-    least_score: float = option({"type": "number"}, default=0.0, form="write a number")
+    least_score: float = option(
+        {"type": "number"}, default=0.0, form="write a number", doc="points with a lower score are not drawn"
+    )
     sigmas: tuple[float, ...] = option(
         {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}},
         default=(),
         form="write numbers, such as 0.03,0.05",
+        doc="one number per point for OKS; without it, COCO's for 17 points",
     )
     pck_threshold: float = option(
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e3}, default=0.2, form="write a share, such as 0.2"
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e3},
+        default=0.2,
+        form="write a share, such as 0.2",
+        doc="share of pck_size within which a point counts as right",
     )
     pck_size: str | tuple[Point, Point] = option(
         {"anyOf": [{"enum": ["box", "image"]}, _PAIR]},
         default="box",
         read=_size,
         form="write box, image, or two points, such as left_hip,right_shoulder",
+        doc="the size for pck_threshold: the box around the labelled points, the image's diagonal, or the distance of two points",
     )
 
     def __post_init__(self) -> None:

@@ -27,13 +27,13 @@ class MultilabelOptions:
         {"type": "array", "items": {"type": "number"}},
         default=(),
         form="write one probability per label, such as 0.5,0.3,0.7",
-        doc="probability from which each label holds; without it, threshold is that of all labels",
+        doc="the probability from which on each label holds; without it, threshold applies to all labels",
     )
     pairs: bool = option(
         {"type": "boolean"},
         default=False,
         form="write true or false",
-        doc="whether the network gives two values per label, for 'does not hold' and 'holds', over which there is a softmax",
+        doc="whether the network gives two values per label under one softmax, for 'does not hold' and 'holds'",
     )
 
 

@@ -42,8 +42,8 @@ class OrdinalOptions:
         default="coral",
         form="write coral or corn",
         doc=(
-            "what a logit means: coral, whether the rank is above its threshold; corn, whether it is where it is above the "
-            "threshold before"
+            "what a logit means: coral, that the rank is above its threshold; corn, that it is above it given that it is above the "
+            "previous one"
         ),
     )
 

@@ -24,7 +24,7 @@ class RotationOptions:
         default=None,
         read=str,
         form="write columns or rows",
-        doc="what each three of the network's values are",
+        doc="whether the network's values are the matrix's columns or its rows",
     )
 
 

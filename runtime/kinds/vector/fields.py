@@ -70,26 +70,38 @@ class VectorOptions:
         default=(),
         read=_words,
         form="write names with commas between, such as left_eye.x,left_eye.y",
-        doc="names",
+        doc="a name for each value, in the network's order; with an order, for each point",
     )
     order: str | None = option(
         {"enum": [*ORDERS, None]},
         default=None,
         read=str,
         form="write pairs or planes",
-        doc="order of points' coordinates",
+        doc="how points are stored: pairs, x and y of each point in turn; planes, all x, then all y",
     )
     units: tuple[str, ...] = option(
         _TEXTS, default=(), read=_words, form="write one unit per value, with commas between", doc="unit of each value"
     )
     frame: str | None = option(
-        {"enum": [*FRAMES, None]}, default=None, read=str, form="write input or unit", doc="what coordinates are in"
+        {"enum": [*FRAMES, None]},
+        default=None,
+        read=str,
+        form="write input or unit",
+        doc="what coordinates are in: input, pixels of the network's input; unit, shares of its sides",
     )
     scales: tuple[float, ...] = option(
-        _NUMBERS, default=(), read=_floats, form="write one number per value, with commas between", doc="factors"
+        _NUMBERS,
+        default=(),
+        read=_floats,
+        form="write one number per value, with commas between",
+        doc="a factor for each value, from the raw output to its unit",
     )
     offsets: tuple[float, ...] = option(
-        _NUMBERS, default=(), read=_floats, form="write one number per value, with commas between", doc="offsets"
+        _NUMBERS,
+        default=(),
+        read=_floats,
+        form="write one number per value, with commas between",
+        doc="an offset for each value, added after the factor",
     )
     normaliser: str | float | tuple[str, str] | None = option(
         {
