@@ -111,7 +111,7 @@ class Result:
         sections: of the whole run.
         warnings: what casts doubt on the whole.
         before: the machine's state when measuring began; see :func:`~mtl_deploy.bench.machine.environment.snapshot`.
-        after: likewise when it ended.
+        after: the machine's state when measuring ended.
     """
 
     plan: BenchmarkPlan

@@ -74,7 +74,7 @@ def measure_open_loop(
     """Offer each contestant requests at several rates, in turn, and search the highest rate that keeps the deadline.
 
     Each run starts with requests that do not count, until the queue is in its stationary state. The search's answer is a rate that
-    was measured several times, and whose p99 keeps the deadline with the upper end of its interval
+    was measured several times, and at which the upper end of the p99's interval keeps the deadline
     (:class:`~mtl_deploy.bench.sections.load.search.Search`).
 
     Args:
