@@ -28,14 +28,14 @@ TITLES = {
 }
 
 
-def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int) -> dict[str, Spec]:
+def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int | None) -> dict[str, Spec]:
     """Return the contestants of a bundle by name.
 
     Args:
         bundle: its folder.
         nncf: NNCF's network, as OpenVINO's ``.xml``.
         checkpoint: what PyTorch's forward is measured of; None: it is not measured.
-        threads: of each contestant.
+        threads: of each contestant; None: each library's own number.
     """
     opened = open_bundle(bundle)
     tasks = tuple(task.name for task in opened.manifest.tasks)

@@ -31,7 +31,7 @@ from goal_errors import Errors
 
 from mtl_deploy.bench.contestants.forms import call
 from mtl_deploy.bench.contestants.hosts import Host, start_host
-from mtl_deploy.bench.machine.environment import environment, usable_cores
+from mtl_deploy.bench.machine.environment import environment
 from mtl_deploy.bench.measurement.agreement import agreement, complaint
 from mtl_deploy.bench.measurement.measure import Measurement, measure
 from mtl_deploy.bench.statistics.derived import derived, ratio
@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for bundles, photographs and NNCF")
     parser.add_argument("--networks", default=",".join(networks()), help="default: all")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: one per core")
+    parser.add_argument("--threads", type=int, help="of each contestant (default: each library's own number)")
     parser.add_argument("--images", type=int, default=64, help="photographs for each quantizer (default: 64)")
     parser.add_argument("--held-out", type=int, default=48, help="photographs for the errors (default: 48)")
     parser.add_argument("--processes", type=int, default=4, help="starts of all contestants (default: 4)")
@@ -91,7 +91,9 @@ def main() -> int:
     print(table(["network", "goal", "figure", "95 % interval", "result"], rows))
     print()
     machine = environment()
-    print(f"{machine['processor']}, {arguments.threads} threads; {arguments.processes} starts of every contestant")
+    print(
+        f"{machine['processor']}, {arguments.threads or 'default'} threads; {arguments.processes} starts of every contestant"
+    )
     print("\n".join(f"{one.goal.name}: {TITLES[key]} on {one.details[key]}" for one in found for key in (INT8, FP32)))
     ended = time.perf_counter()
     print(f"{prepared - started:.0f} s to make what was missing, {ended - prepared:.0f} s to measure")
