@@ -5,8 +5,8 @@
     model = load("model.mtl")
     print(model.predict("face.jpg")["age"])
 
-Needs numpy and one backend (ONNX Runtime, TensorRT or TensorRT-RTX); Pillow where paths or PIL images are passed. Importing it
-loads no backend.
+Needs numpy and one backend (ONNX Runtime, OpenVINO, TensorRT or TensorRT-RTX), and Pillow if paths or PIL images are passed.
+Importing it loads no backend.
 """
 
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing

@@ -57,11 +57,11 @@ def load(
             ``.onnx`` that ``mtl-export`` wrote.
         precision: ``fp32``, ``fp16``, ``int8`` (in the backend's style) or ``int8-cpu``; None: fp16 on a GPU if the bundle has it,
             otherwise fp32 (processors compute FP16 graphs in FP32, with conversions on top).
-        backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine where one fits this machine, else the graph, with a
-            :class:`FallbackWarning` that says why no engine fits. On processors that is on ONNX Runtime, or, for an INT8 graph on
-            x86, on OpenVINO where it is installed. :attr:`Model.why` gives the reason.
+        backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine if one fits this machine, otherwise the graph, with
+            a :class:`FallbackWarning` that says why no engine fits. On processors the graph runs on ONNX Runtime, or, if it is
+            INT8, the processor x86 and OpenVINO installed, on OpenVINO. :attr:`Model.why` gives the reason.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
-            where the machine has a device, then CPU. Naming any selects ONNX Runtime.
+            if the machine has a device, then CPU. Naming any selects ONNX Runtime.
         tasks: the tasks that will be used; None: all. ONNX Runtime and OpenVINO never compute the others.
         threads: threads that compute a graph: ONNX Runtime's inside an operator, or all of OpenVINO's; None: one per physical core.
         spinning: whether ONNX Runtime's idle threads spin: lower latency, more load. OpenVINO's do not.
@@ -70,18 +70,18 @@ def load(
         contexts: the most execution contexts of an engine, or infer requests of OpenVINO: calls from more threads wait.
         cuda_graphs: CUDA graphs that a context of an engine keeps, one per batch size and set of buffers; 0 turns them off.
         runtime_cache: TensorRT-RTX's file of compiled kernels, or OpenVINO's folder of compiled graphs; None: beside the engine,
-            and ``.cache`` in the bundle, or none where ``verify_key`` is given, as these files are not signed; False: none.
+            and ``.cache`` in the bundle, or none if ``verify_key`` is given, because these files are not signed; False: none.
         verify_key: run only what the holder of this key signed (``mtl-export --sign``): an Ed25519 public key, as a PEM file, PEM
             in bytes, or its 32 bytes. None: no signature is required.
         layout: the colours of the arrays that the application passes: ``rgb`` (None means that too), ``bgr``, as OpenCV reads
             images, or ``gray``. It is independent of the network's own order, which the bundle knows. A call may say otherwise. A
             bundle that was exported for frames of a camera (``mtl-export --source``) knows their layout; None is that.
         split: run the network in parts, for bundles of ``mtl-export --split``: the backbone once, then the heads that a call asks
-            for, in the memory that it left. None: with an engine, the parts run where a call asks for some of the tasks, and the
-            whole engine where it asks for all; of graphs, which run cut, none. Parts of graphs run on ONNX Runtime.
-        mode: of graphs on processors: ``latency``, each call on all threads, or ``throughput``, several calls at once on some
+            for, without copies in between. None: with an engine, the parts run if a call asks for some of the tasks, and the whole
+            engine if it asks for all; graphs are cut and run without parts. Parts of graphs run on ONNX Runtime.
+        mode: for graphs on processors: ``latency``, each call on all threads, or ``throughput``, several calls at once on few
             threads each, for applications that call from several threads. Engines run ``contexts`` calls at once.
-        arithmetic: in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, where the processor can; None: ``f32``.
+        arithmetic: the type in which OpenVINO computes what is not INT8: ``bf16``, or ``f16``, if the processor can; None: ``f32``.
 
     Raises:
         BundleError: not a bundle or graph of this package, or one of another release; :class:`IntegrityError` for a changed file,

@@ -50,7 +50,7 @@ def test_the_navigation_names_pages_that_exist() -> None:
     ("given", "wanted"),
     [
         ("Text:\n- one\n- two", "Text:\n\n- one\n- two"),
-        ("- one\n  - inner\n- two", "- one\n\n    - inner\n- two"),
+        ("- one\n  - inner\n- two", "- one\n\n    - inner\n\n- two"),
         ("- one\n  goes on\n- two", "- one\n  goes on\n- two"),
         ("- one\n\n  a paragraph of it\n\nText", "- one\n\n    a paragraph of it\n\nText"),
         ("1. one\n2. two\n   - inner", "1. one\n2. two\n\n    - inner"),
@@ -98,6 +98,20 @@ def test_the_pages_of_fields_have_every_field(module: object) -> None:
     assert "| `artifacts[].sha256` | yes |" in manifest
     assert all(f"| `{name}` |" in result for name in assembled()["properties"])
     assert json.loads(pages.manifest_schema())["properties"]["signature"]["required"]
+
+
+def test_an_item_after_an_inner_list_belongs_to_the_outer_one(module: object) -> None:
+    """As the site's own Markdown reads it: without an empty line it takes such items into the inner list."""
+    markdown = pytest.importorskip("markdown", reason="mkdocs is not installed: pip install '.[docs]'")
+    given = "- a\n  - b\n    - c\n      goes on\n    - d\n  - e\n- f\n\nText"
+    html = markdown.markdown(module("lists").as_python_markdown(given), extensions=["sane_lists"])  # type: ignore[operator]
+    depths, deep = {}, 0
+    for found in re.finditer(r"<(/?)ul>|\b([a-f])\b", html):
+        if found[2]:
+            depths[found[2]] = deep
+        else:
+            deep += -1 if found[1] else 1
+    assert depths == {"a": 1, "b": 2, "c": 3, "d": 3, "e": 2, "f": 1}
 
 
 @pytest.mark.parametrize(

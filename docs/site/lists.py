@@ -1,7 +1,7 @@
 """Lists as GitHub reads them (CommonMark), written as Python-Markdown reads them.
 
-Python-Markdown wants an empty line before a list, and four spaces before what belongs to an item; CommonMark wants neither: what
-belongs to an item stands below its text.
+Python-Markdown needs an empty line before a list and after an inner one, and four spaces before what belongs to an item. CommonMark
+needs neither: what belongs to an item is aligned with its text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _STEP = 4
 
 
 def as_python_markdown(markdown: str) -> str:
-    """Return the same text with empty lines before lists and items indented by four spaces per level; without code fences in it."""
+    """Return the same text with empty lines around lists and items indented by four spaces per level; without code fences in it."""
     lines: list[str] = []
     open_items: list[int] = []  # the column at which the text of each open item stands
     for line in markdown.split("\n"):
@@ -27,17 +27,15 @@ def as_python_markdown(markdown: str) -> str:
             lines.append(line)
             continue
         inside = [column for column in open_items if column <= indent]
-        if (item is not None and len(inside) == len(open_items) - 1) or not open_items:
-            begins = item is not None and not open_items
-        else:
-            begins = item is not None and len(inside) == len(open_items)
+        begins = item is not None and len(inside) == len(open_items)  # a list, in an item or outside of one
+        ends = item is not None and len(inside) < len(open_items) - 1  # an inner list, before this item of an outer one
         open_items = inside
         deep = _STEP * len(open_items)
         beyond = indent - (open_items[-1] if open_items else 0)
         if item is None:
             lines.append(" " * (deep + beyond) + line.lstrip(" "))
             continue
-        if begins and lines and lines[-1].strip():
+        if (begins or ends) and lines and lines[-1].strip():
             lines.append("")
         open_items = [*open_items, len(item[0])]
         lines.append(" " * deep + item[2] + " " + line[len(item[0]) :])

@@ -50,7 +50,7 @@ class Preprocessing:
             by its own factor; empty for the others.
         interpolation: of the resizing, antialiased as Pillow does it: ``bilinear``, ``bicubic`` or ``nearest`` (which no
             release antialiases).
-        channels: what the network was trained on: ``rgb``, ``bgr`` (images are RGB all the same: the graph, or for ``float`` the
+        channels: what the network was trained on: ``rgb``, ``bgr`` (images are still RGB; the graph, or for ``float`` the
             runtime, swaps them), ``gray``, or the number of other channels. None: by the length of ``mean``: ``gray`` for 1,
             ``rgb`` for 3, else the number.
         source: None: the graph takes images of the network's size. Otherwise it takes these frames of a camera, and converts,

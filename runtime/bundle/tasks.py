@@ -38,17 +38,17 @@ class Task:
             tensor as it is, of any rank, without a meaning: boxes, landmarks, feature maps.
         labels: class names in the order of the network's outputs; for ``binary``: negative, positive. May be empty.
         unit: the unit of a regression's or depth's value, for example ``years`` or ``metres``.
-        output: the network's own key (dict, named tuple) or position (tuple) of this output, or the path to it where outputs nest
+        output: the network's own key (dict, named tuple) or position (tuple) of this output, or the path to it in nested outputs
             (``det.0``); 0 of a network that returns one tensor. None: the key that has the task's name, or the position in the
             list of tasks. Several, for a kind whose raw output is made from several.
-        columns: of an output that packs several tasks, those that are this task's: the first, and the one after the last
-            (channels for maps). None: all of them.
+        columns: the part of an output that packs several tasks: this task's first column, and the one after its last
+            (channels for maps). None: all columns.
         size: number of values per sample, the last dimension of the raw output; for a dense task its channels (classes, 1 for
             depth, 3 for normals); for ``raw`` the product of ``shape``. 0 until it is known.
         shape: of a ``raw`` task: of its tensor for one image. Empty until it is known, and for other kinds.
-        scale: factor from the network's raw output to the unit (regression and depth only).
-        offset: added after ``scale``, in the unit (regression and depth only).
-        threshold: probability from which a binary task says "positive".
+        scale: factor from the network's raw output to the unit (regression, depth and vector).
+        offset: added after ``scale``, in the unit (regression, depth and vector).
+        threshold: the probability from which on a class or label holds (binary, multilabel, ordinal and mask).
         stride: of a dense task: pixels of the network's input per pixel of its raw output, along both axes; 0 until it is known.
         upsample: whether a decoded graph resizes a dense output to the input's size (bilinear, half-pixel centres, as PyTorch
             with ``align_corners=False``); otherwise it stays at ``stride``.
@@ -57,8 +57,8 @@ class Task:
         activation: what the network itself has already applied to the output (classes only): ``none`` (logits), ``sigmoid`` (each
             value is a probability by itself), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms).
             None: not given; the exporter finds it in the network's graph, and readers of a bundle take it for ``none``.
-        options: the fields that only this kind has, in the dataclass that it declares; None where it has none. In a task file and
-            in the manifest they stand beside the other fields.
+        options: the fields that only this kind has, in the dataclass that it declares; None where it has none. A task file and
+            the manifest list them with the other fields.
     """
 
     name: str
