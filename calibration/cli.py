@@ -87,6 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "--calibration-method": arguments.calibration_method != "auto",
         "--weight-bits": arguments.weight_bits != 8,
         "--opset": arguments.opset is not None,
+        "--no-measure": arguments.no_measure,
     }
     if given := [name for name, is_given in changing.items() if is_given]:
         raise OptionError(f"--evaluate-only makes no graphs and writes nothing: leave out {', '.join(given)}")
