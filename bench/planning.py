@@ -70,7 +70,7 @@ def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
         sections=options.sections,
         environment=environment(),
         command=command,
-        notes=(*peer_notes(pair, options.peers), *int8_notes(pair, threads)),
+        notes=(*peer_notes(pair, options.peers), *int8_notes(pair, threads, options.providers)),
     )
 
 

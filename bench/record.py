@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_deploy.bench.contestants.pair import Pair
@@ -14,14 +15,14 @@ from mtl_deploy.bench.results.output_files import check_targets, write_each
 from mtl_deploy.bench.sections.counts import parse_threads
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, MEASURED_FILE, open_bundle
 from mtl_deploy.runtime.console.command import Progress
-from mtl_deploy.runtime.errors import MtlWarning, OptionError
+from mtl_deploy.runtime.errors import MtlError, MtlWarning, OptionError
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.output_file import placed
 from mtl_deploy.runtime.measured.choice import INT8, matching, where_int8_does_not_pay
 from mtl_deploy.runtime.measured.measure import measure
 from mtl_deploy.runtime.measured.record import packed, read, with_run
 from mtl_deploy.runtime.measured.text import text
-from mtl_deploy.runtime.selection import what_loads
+from mtl_deploy.runtime.selection import on_gpu, what_loads
 
 _WITH = ("path", "record", "threads", "json", "force", "quiet")
 """What may be given beside it."""
@@ -77,17 +78,45 @@ def record(arguments: argparse.Namespace, defaults: argparse.Namespace) -> int:
     return 0
 
 
-def int8_notes(pair: Pair, threads: int | None) -> tuple[str, ...]:
+def _is_int8(pair: Pair, providers: Sequence[str] | None) -> bool:
+    graphs = not pair.engines and pair.shared.precision in INT8
+    return graphs and not (pair.backend == "onnxruntime" and on_gpu(providers))
+
+
+def int8_notes(pair: Pair, threads: int | None, providers: Sequence[str] | None) -> tuple[str, ...]:
     """Return what the bundle's measurements say about INT8 that does not pay on the backend that is measured.
 
     Args:
         pair: what is compared.
         threads: of the backend.
+        providers: of ONNX Runtime.
     """
-    if pair.engines or pair.shared.precision not in INT8:
+    if not _is_int8(pair, providers):
         return ()
     reading = read(pair.bundle.path)
     if reading.problem is not None:
         return (reading.problem,)
     run, _ = matching(reading, (pair.backend,), threads)
     return () if run is None else tuple(where_int8_does_not_pay(run, (pair.backend,)))
+
+
+def int8_measured(
+    pair: Pair, threads: int | None, providers: Sequence[str] | None, progress: Progress
+) -> tuple[str, ...]:
+    """Return the same from a short measurement, where the bundle's own do not count here; nothing where they do.
+
+    Args:
+        pair: what is compared.
+        threads: of the backend.
+        providers: of ONNX Runtime.
+        progress: shows the step.
+    """
+    if not _is_int8(pair, providers) or matching(read(pair.bundle.path), (pair.backend,), threads)[0] is not None:
+        return ()
+    with progress.step("Comparing INT8 with FP32") as say:
+        try:
+            run = measure(pair.bundle, threads=threads, backends=(pair.backend,))
+        except MtlError as error:
+            say(f"left out: {error}")
+            return ()
+    return tuple(where_int8_does_not_pay(run, (pair.backend,)))

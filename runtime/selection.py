@@ -100,10 +100,10 @@ def select(
             misfit = misfit or problem
     if backend != "tensorrt":
         try:
-            on_gpu = backend != "openvino" and _on_gpu(providers)
-            for graph in _shared(bundle, "onnxruntime", _preferred(precision, on_gpu=on_gpu)):
+            in_gpu = backend != "openvino" and on_gpu(providers)
+            for graph in _shared(bundle, "onnxruntime", _preferred(precision, gpu=in_gpu)):
                 usual = Choice(graph, misfit, *graph_backend(graph.precision, backend, providers))
-                if on_gpu:
+                if in_gpu:
                     return usual
                 free = backend is None and providers is None
                 alike = INT8 if precision == "int8" else (graph.precision,)
@@ -147,7 +147,7 @@ def graph_choice(
         OptionError: providers are ONNX Runtime's, and OpenVINO was asked for.
     """
     usual = Choice(graph, None, *graph_backend(graph.precision, backend, providers))
-    if graph.role != "shared" or (backend != "openvino" and _on_gpu(providers)):
+    if graph.role != "shared" or (backend != "openvino" and on_gpu(providers)):
         return usual
     return _measured(bundle, usual, (graph.precision,), running, free=backend is None and providers is None)
 
@@ -196,7 +196,7 @@ def what_loads(bundle: Bundle, threads: int | None = None) -> str:
     return "".join(lines)
 
 
-def _preferred(precision: str | None, *, on_gpu: bool) -> tuple[str, ...]:
+def _preferred(precision: str | None, *, gpu: bool) -> tuple[str, ...]:
     """Return the precisions of graphs that can be used, the best first.
 
     Processors have no FP16 kernels, so FP32 is faster there, and they run INT8 fastest in a style of their own. INT8 is never
@@ -205,11 +205,11 @@ def _preferred(precision: str | None, *, on_gpu: bool) -> tuple[str, ...]:
     if precision not in (None, "int8"):
         return (precision,)
     if precision == "int8":
-        return ("int8", "int8-cpu") if on_gpu else ("int8-cpu", "int8")
-    return ("fp16", "fp32") if on_gpu else ("fp32", "fp16")
+        return ("int8", "int8-cpu") if gpu else ("int8-cpu", "int8")
+    return ("fp16", "fp32") if gpu else ("fp32", "fp16")
 
 
-def _on_gpu(providers: Sequence[str] | None) -> bool:
+def on_gpu(providers: Sequence[str] | None) -> bool:
     """Return whether ONNX Runtime would run a graph on a GPU; where it is missing and OpenVINO is not, nothing does.
 
     Raises:
@@ -272,4 +272,7 @@ def graph_backend(precision: str | None, backend: str | None, providers: Sequenc
         return "onnxruntime", f"{first} runs it on the GPU"
     if precision == "int8-cpu" and platform.machine() in _X86:
         return "openvino", "it runs INT8 graphs faster on x86 processors"
-    return "onnxruntime", "the default on processors; only INT8 graphs run on OpenVINO without being asked for"
+    return (
+        "onnxruntime",
+        "the default on processors; unless it was measured to be faster, OpenVINO runs INT8 graphs alone without being asked for",
+    )

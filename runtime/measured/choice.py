@@ -9,9 +9,10 @@ from statistics import median
 from mtl_deploy.runtime.bundle.manifest import MEASURED_FILE, Artifact
 
 from .here import TITLES, libraries, processor
-from .ratio import CLEAR, ratio
+from .ratio import ratio
 from .record import Candidate, Reading, Run, named, threads_text
 
+_LITTLE = 0.9  # of FP32's time: less of a gain than that does not pay, as INT8 costs accuracy
 INT8 = ("int8-cpu", "int8")
 """The styles of INT8 graphs, in the order in which processors take them without measurements."""
 
@@ -142,6 +143,6 @@ def where_int8_does_not_pay(run: Run, backends: Collection[str] = tuple(TITLES))
         if compared.is_clearly_less:
             continue
         on = f"on {TITLES[backend]} here"
-        verdict = f"INT8 does not pay {on}" if compared.median >= CLEAR else f"Whether INT8 pays {on} is not certain"
+        verdict = f"INT8 does not pay {on}" if compared.low > _LITTLE else f"Whether INT8 pays {on} is not certain"
         lines.append(f"{verdict}: {int8.path} takes {_ms(int8)}, {full.path} {_ms(full)} ({compared})")
     return lines

@@ -1,10 +1,10 @@
-"""Measuring a bundle's graphs on each backend that runs graphs on this processor, in turn, once their answers have been compared."""
+"""Measuring a bundle's graphs on each backend of this processor, in turn, once their answers have been compared."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from mtl_deploy.runtime.files.dates import created
 
 from .answers import Judge, images_for
 from .choice import INT8
-from .here import libraries, processor
+from .here import TITLES, libraries, processor
 from .record import Candidate, Run
 
 SECONDS = 2.5
@@ -30,7 +30,9 @@ _SEED = 0
 Say = Callable[[str], None]
 
 
-def measure(bundle: Bundle, *, threads: int | None = None, say: Say = lambda _: None) -> Run:
+def measure(
+    bundle: Bundle, *, threads: int | None = None, backends: Collection[str] = tuple(TITLES), say: Say = lambda _: None
+) -> Run:
     """Measure the shared FP32 and INT8 graphs, each on each backend that is installed.
 
     All run in this process, as ``load`` runs them, one after the other in rounds of random order, so that what else the machine
@@ -39,6 +41,7 @@ def measure(bundle: Bundle, *, threads: int | None = None, say: Say = lambda _: 
     Args:
         bundle: the graphs.
         threads: of each backend; None: its own number.
+        backends: those to measure, where they are installed.
         say: is called with what is being done.
 
     Returns:
@@ -47,13 +50,13 @@ def measure(bundle: Bundle, *, threads: int | None = None, say: Say = lambda _: 
     Raises:
         BundleError: a file is missing or damaged.
     """
-    graphs = _graphs(bundle)
+    graphs, versions = _graphs(bundle), libraries(backends)
     candidates: list[Candidate] = []
     with ExitStack() as stack:
         running: dict[int, Backend] = {}
         for artifact in graphs:
             content = bundle.read(artifact)
-            for backend in libraries():
+            for backend in versions:
                 one = Candidate(artifact.path, artifact.sha256, artifact.precision, backend)
                 say(f"starting {one}")
                 try:
@@ -81,13 +84,13 @@ def measure(bundle: Bundle, *, threads: int | None = None, say: Say = lambda _: 
         }
         looks = {number: turn.take(_CALLS) for number, turn in turns.items()}
         for number in [number for number in turns if _hopeless(number, candidates, looks)]:
-            fault = f"{looks[number]:.1f} ms at first sight, more than {_HOPELESS} times FP32's: not measured closer"
+            fault = f"{looks[number]:.1f} ms at first sight, over {_HOPELESS} times FP32's"
             candidates[number] = replace(candidates[number], fault=candidates[number].fault or fault)
             del turns[number]
         times = _rounds(turns, {number: looks[number] for number in turns}, say)
     for number, found in times.items():
         candidates[number] = replace(candidates[number], milliseconds=tuple(found))
-    return Run(processor(), dict(libraries()), threads, batch, created(), tuple(candidates))
+    return Run(processor(), versions, threads, batch, created(), tuple(candidates))
 
 
 def _graphs(bundle: Bundle) -> list[Artifact]:
