@@ -124,6 +124,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         )
     require_libraries()
     from mtl_deploy.calibration.search.find_skip import MissedBudgetError
+    from mtl_deploy.runtime.measured.choice import latest_here
+    from mtl_deploy.runtime.measured.record import read
 
     from .report import report
     from .update import calibrate_bundle
@@ -151,6 +153,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             "bundle": str(bundle.path),
             "accuracy": bundle.manifest.accuracy,
             "calibration": bundle.manifest.calibration,
+            "measured": None if (run := latest_here(read(bundle.path))) is None else run.to_dict(),
         }
         print_json(document)
     else:

@@ -121,7 +121,7 @@ def _of(run: Run, wanted: Wanted) -> list[tuple[Candidate, Artifact]]:
 
 
 def _ms(one: Candidate) -> str:
-    return f"{median(one.milliseconds):.2f} ms"
+    return f"{median(one.milliseconds):.3g} ms"
 
 
 def int8_on(run: Run, backend: str) -> Candidate | None:

@@ -26,7 +26,7 @@ def text(run: Run) -> str:
 def _row(one: Candidate, full: Candidate | None) -> list[str]:
     figures = ["", "", ""]
     if one.milliseconds:
-        figures[0] = f"{median(one.milliseconds):.2f}"
+        figures[0] = f"{median(one.milliseconds):.3g}"
         if full is not None and one is not full:
             compared = ratio(one.milliseconds, full.milliseconds)
             figures[1:] = [f"{compared.median:.2f}", f"{compared.low:.2f} to {compared.high:.2f}"]
