@@ -17,7 +17,7 @@ from mtl_deploy.runtime.images.tensors import tensor_of
 
 from .record import Candidate
 
-_MOST_IMAGES = 16
+_MOST_IMAGES = 8
 _MOST_BYTES = 64 << 20  # of images
 _EXACT = 2e-3  # what FP32 may differ by between libraries, of a task's largest value
 _PIXELS = 5e-3  # likewise, the share of a class map's pixels

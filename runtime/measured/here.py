@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ def processor(root: Path = ROOT) -> Processor:
     Args:
         root: of the file system that is read.
     """
+    name, instructions = _of_this_one() if root == ROOT else _described(root)
+    return Processor(name, platform.machine(), usable_cores(), instructions)
+
+
+@lru_cache(maxsize=1)
+def _of_this_one() -> tuple[str, str]:
+    return _described(ROOT)
+
+
+def _described(root: Path) -> tuple[str, str]:
+    """Return the name and the digest of the instructions; a line for each of hundreds of cores takes a while."""
     try:
         lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -61,7 +73,7 @@ def processor(root: Path = ROOT) -> Processor:
     if not name:
         name = " ".join(f"{key} {' '.join(found)}" for key in _NAMES[2:] if (found := _unique(fields, key)))
     digest = hashlib.sha256(" ".join(words).encode()).hexdigest()[:16] if words else ""
-    return Processor(name or platform.processor() or "unknown", platform.machine(), usable_cores(), digest)
+    return name or platform.processor() or "unknown", digest
 
 
 def _unique(fields: list[tuple[str, str]], key: str) -> list[str]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from mtl_deploy.runtime.arrays import Array
 from mtl_deploy.runtime.backends.base import Backend
+from mtl_deploy.runtime.backends.openvino.library import INSTALL
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
 from mtl_deploy.runtime.bundle.signature import INPUT_NAME
-from mtl_deploy.runtime.errors import DeviceMemoryError, MtlError
+from mtl_deploy.runtime.console.visible import visible
+from mtl_deploy.runtime.errors import BackendError, BundleError, DeviceMemoryError, MtlError
 from mtl_deploy.runtime.files.dates import created
 
 from .answers import Judge, images_for
@@ -48,9 +50,14 @@ def measure(
         The run; a candidate that does not run, or whose answers are wrong, has its fault.
 
     Raises:
-        BundleError: a file is missing or damaged.
+        BundleError: a file is missing or damaged, or there is no graph to measure.
+        BackendError: no library that runs graphs is installed.
     """
     graphs, versions = _graphs(bundle), libraries(backends)
+    if not graphs:
+        raise BundleError(f"{bundle.path} has no shared graphs in FP32 or INT8 to measure")
+    if not versions:
+        raise BackendError(f"nothing that runs graphs on a processor is installed: {INSTALL}, or 'mtl-deploy[runtime]'")
     candidates: list[Candidate] = []
     with ExitStack() as stack:
         running: dict[int, Backend] = {}
@@ -110,9 +117,8 @@ def _start(backend: str, content: bytes, where: str, threads: int | None) -> Bac
 
 
 def _short(error: MtlError) -> str:
-    return (
-        "it has no memory here" if isinstance(error, DeviceMemoryError) else "it does not run here"
-    ) + f" ({error})"[:500]
+    words = "it has no memory here" if isinstance(error, DeviceMemoryError) else "it does not run here"
+    return f"{words} ({' '.join(visible(str(error)).split())[:500]})"
 
 
 @dataclass

@@ -24,7 +24,12 @@ MOST_RUNS = 32
 MOST_ROUNDS = 1000
 _MOST_BYTES = 4 << 20
 _MOST_CANDIDATES = 64
-_TEXT: Schema = {"type": "string", "maxLength": 1000}
+_TEXT: Schema = {
+    "type": "string",
+    "maxLength": 1000,
+    "pattern": "^[^\\x00-\\x1f\\x7f]*$",
+    "description": "text in one line",
+}
 _TIME: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9}
 
 
@@ -52,7 +57,7 @@ SCHEMA: Schema = _object(
                 "type": "array",
                 "maxItems": _MOST_CANDIDATES,
                 "items": _object(
-                    path=_TEXT,
+                    path={"type": "string", "maxLength": 1024},
                     sha256={"type": "string", "maxLength": 128},
                     precision=_TEXT,
                     backend={"enum": list(TITLES)},

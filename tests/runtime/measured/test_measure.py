@@ -15,7 +15,7 @@ from measured_bundles import int8_bundle
 from onnx import numpy_helper
 
 from mtl_deploy.runtime.bundle.manifest import open_bundle
-from mtl_deploy.runtime.errors import IntegrityError
+from mtl_deploy.runtime.errors import BackendError, BundleError, IntegrityError
 from mtl_deploy.runtime.measured import measure as measuring
 from mtl_deploy.runtime.measured.choice import where_int8_does_not_pay
 from mtl_deploy.runtime.measured.here import libraries, processor
@@ -157,3 +157,13 @@ def test_a_damaged_graph_is_not_measured(bundle: Path) -> None:
     (bundle / "int8.onnx").write_bytes((bundle / "int8-cpu.onnx").read_bytes())
     with pytest.raises(IntegrityError, match=r"int8\.onnx"):
         measure(open_bundle(bundle))
+
+
+def test_where_there_is_nothing_to_measure_that_is_an_error(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BundleError, match="no shared graphs in FP32 or INT8"):
+        measure(open_bundle(make_bundle(precisions=("fp16",), separate=False)))
+    monkeypatch.setattr(measuring, "libraries", lambda *_: {})
+    with pytest.raises(BackendError, match="is installed: pip install"):
+        measure(open_bundle(int8_bundle(tmp_path / "int8.mtl")))

@@ -63,6 +63,8 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "rounds that do not match": (_changed(lambda d: _candidate(d)["milliseconds"].pop()), "numbers of rounds"),
     "too many rounds": (_changed(lambda d: _candidate(d).update(milliseconds=[1.0] * 1001)), "1000 or fewer"),
     "too many runs": (_changed(lambda d: d.update(runs=d["runs"] * 40)), "32 or fewer"),
+    "text in two lines": (_changed(lambda d: _candidate(d).update(fault="a\nwarning: b")), "text in one line"),
+    "an escape sequence": (_changed(lambda d: d["runs"][0]["processor"].update(name="\x1b[2J")), "text in one line"),
     "no cores": (_changed(lambda d: d["runs"][0]["processor"].update(cores=0)), "less than 1"),
     "large": (lambda content: content + b" " * (5 << 20), "larger than 4 MiB"),
 }
