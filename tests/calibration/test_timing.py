@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from measured_bundles import run_of, write_measured
+from split_bundle import write_uneven_bundle
 
 from mtl_deploy.calibration import command_line, timing
 from mtl_deploy.calibration.cli import main
@@ -137,3 +138,16 @@ def test_the_json_has_the_measurement(bundle: Path, options: list[str], capsys: 
     document = json.loads(capsys.readouterr().out)
     assert document["measured"] == json.loads((bundle / MEASURED_FILE).read_text())["runs"][-1]
     shutil.rmtree(bundle)
+
+
+def test_parts_run_in_the_style_of_what_runs_them_whatever_was_measured(tmp_path: Path, options: list[str]) -> None:
+    pytest.importorskip("openvino")
+    bundle = write_uneven_bundle(tmp_path / "a.mtl")
+    assert main([str(bundle), *options, "--no-measure"]) == 0
+    write_measured(bundle, run_of(bundle))  # in TensorRT's style OpenVINO is faster; parts run on ONNX Runtime
+    with load(bundle, precision="int8") as model:
+        assert model.artifact is not None
+        assert (model.artifact.path, model.backend.name) == ("int8.onnx", "openvino")
+    with load(bundle, precision="int8", split=True) as model:
+        assert model.artifact is not None
+        assert (model.artifact.path, model.backend.name) == ("int8-cpu.onnx", "onnxruntime")
