@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bench(arguments: argparse.Namespace, given: Sequence[str]) -> int:
+    if arguments.record:
+        from .record import record
+
+        return record(arguments, options_parser().parse_args([]))
     options = read_options(arguments)
     from .planning import planned
     from .whole import measure_all

@@ -48,6 +48,8 @@ examples:
   mtl-bench model.mtl --recipe ci --json result.json
       for CI: says how long it will take, and measures only the shared pass
   mtl-bench model.mtl --report report.html --json result.json --csv samples.csv
+  mtl-bench model.mtl --record
+      on the device: which graph runs fastest on what; load() chooses by it from then on
   mtl-bench compare before.json after.json --fail-above 5
   mtl-bench report result.json
 
@@ -146,6 +148,11 @@ def options_parser() -> argparse.ArgumentParser:
     peer_options.add_options(made)
     registry.add_options(made)
     results = made.add_argument_group("results")
+    results.add_argument(
+        "--record",
+        action="store_true",
+        help="instead: measure each graph on each backend, a few seconds, and keep it in the bundle for load() to choose by",
+    )
     results.add_argument(
         "--details", action="store_true", help="print every table and warning, not one line for each part"
     )

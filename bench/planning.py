@@ -18,6 +18,7 @@ from mtl_deploy.runtime.files.temporary import temporary_folder
 from .options import RunOptions
 from .peer_options import names_openvino, peer_contestants, peer_notes
 from .plan import BenchmarkPlan
+from .record import int8_notes
 
 
 @contextmanager
@@ -44,10 +45,10 @@ def planned(options: RunOptions, command: str, progress: Progress) -> Iterator[B
 def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
     """Return the plan, without engines that are built anew; see :func:`planned`."""
     threads = options.threads[0] if options.threads else None
-    pair = find_pair(options.path, options.precision, options.providers, options.backend)
+    pair = find_pair(options.path, options.precision, options.providers, options.backend, threads)
     if options.backend is None and pair.backend == "openvino" and names_openvino(options.peers):
         pair = find_pair(
-            options.path, options.precision, options.providers, "onnxruntime"
+            options.path, options.precision, options.providers, "onnxruntime", threads
         )  # it is what it is compared with
     backend = None if pair.engines else pair.backend
     settings = Settings(options.providers, threads, options.spinning, options.cuda_graphs, backend)
@@ -69,7 +70,7 @@ def make_plan(options: RunOptions, command: str) -> BenchmarkPlan:
         sections=options.sections,
         environment=environment(),
         command=command,
-        notes=peer_notes(pair, options.peers),
+        notes=(*peer_notes(pair, options.peers), *int8_notes(pair, threads, options.providers)),
     )
 
 

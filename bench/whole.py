@@ -11,6 +11,7 @@ from mtl_deploy.runtime.errors import DeviceLostError, RunError
 
 from . import run
 from .plan import BenchmarkPlan
+from .record import int8_measured
 from .rerun import remeasuring
 
 
@@ -52,6 +53,12 @@ def measure_all(plan: BenchmarkPlan, progress: Progress) -> tuple[Result, int]:
             warnings.append(str(error))
             code = error.exit_code
         if sections.interrupted:
+            warnings.append("interrupted before its time")
+            code = INTERRUPTED
+    if plan.beside and not code:
+        try:
+            warnings += int8_measured(plan.pair, plan.settings.threads, plan.settings.providers, progress)
+        except KeyboardInterrupt:
             warnings.append("interrupted before its time")
             code = INTERRUPTED
     after = snapshot()

@@ -87,6 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "--calibration-method": arguments.calibration_method != "auto",
         "--weight-bits": arguments.weight_bits != 8,
         "--opset": arguments.opset is not None,
+        "--no-measure": arguments.no_measure,
     }
     if given := [name for name, is_given in changing.items() if is_given]:
         raise OptionError(f"--evaluate-only makes no graphs and writes nothing: leave out {', '.join(given)}")
@@ -123,6 +124,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         )
     require_libraries()
     from mtl_deploy.calibration.search.find_skip import MissedBudgetError
+    from mtl_deploy.runtime.measured.choice import latest_here
+    from mtl_deploy.runtime.measured.record import read
 
     from .report import report
     from .update import calibrate_bundle
@@ -150,6 +153,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             "bundle": str(bundle.path),
             "accuracy": bundle.manifest.accuracy,
             "calibration": bundle.manifest.calibration,
+            "measured": None if (run := latest_here(read(bundle.path))) is None else run.to_dict(),
         }
         print_json(document)
     else:

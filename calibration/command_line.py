@@ -14,6 +14,8 @@ from mtl_deploy.runtime.errors import OptionError
 
 from .options import CHOICES, SAMPLES, Int8Options
 
+MEASURES = True
+"""Whether graphs are measured where nobody says otherwise."""
 UNDECIDED = 3
 """Exit code where images cannot decide."""
 
@@ -57,6 +59,11 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="TASK=DROP,...",
         help="what each task's metric may lose, such as age=0.1,gender=0.5%%; or one figure for all tasks",
     )
+    group.add_argument(
+        "--no-measure",
+        action="store_true",
+        help="do not measure how fast the graphs run on this machine (a few seconds), which load(precision='int8') chooses by",
+    )
 
 
 def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options:
@@ -73,6 +80,7 @@ def int8_options(arguments: argparse.Namespace, *, seed: int = 0) -> Int8Options
         seed=seed,
         threads=arguments.threads,
         opset=arguments.opset,
+        measure=MEASURES and not arguments.no_measure,
     )
 
 

@@ -27,6 +27,7 @@ class Int8Options:
         threads: of ONNX Runtime; None: one per core.
         opset: 17 for TensorRT 8.6, where Q/DQ accept only FP32, so that everything that is not INT8 stays FP32; None: 19, with
             FP16.
+        measure: whether the graphs are measured on this machine, so that loading can choose by it.
         tolerance: largest mean error allowed against the FP32 graph, relative to the error of an answer that does not look at
             the image: a guard against broken graphs, not a measure of accuracy.
     """
@@ -39,6 +40,7 @@ class Int8Options:
     threads: int | None = None
     opset: int | None = None
     tolerance: float = 0.8
+    measure: bool = False
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -9,6 +9,10 @@ from mtl_deploy.runtime.bundle.manifest import Bundle
 from mtl_deploy.runtime.console.command import table
 from mtl_deploy.runtime.console.nouns import counted
 from mtl_deploy.runtime.console.visible import visible
+from mtl_deploy.runtime.measured.choice import latest_here
+from mtl_deploy.runtime.measured.record import read
+from mtl_deploy.runtime.measured.text import text as measured_text
+from mtl_deploy.runtime.selection import what_loads
 
 _NOISY_DB = -30.0  # -20 is poor: one part in a hundred of a tensor's power is rounding
 _CLIPPED = 0.01
@@ -47,7 +51,13 @@ def report(bundle: Bundle) -> str:
     matrix = AccuracyMatrix.from_dict(bundle.manifest.accuracy)
     lines += _beyond(matrix, search.get("budgets", {}))
     text = "\n".join(lines) + "\n\n" + matrix.text() + "\n"
-    return text + _coverage(record.get("coverage", []))
+    return text + _coverage(record.get("coverage", [])) + _measured(bundle)
+
+
+def _measured(bundle: Bundle) -> str:
+    """Return how fast the graphs run here, where that was measured."""
+    run = latest_here(read(bundle.path))
+    return "" if run is None else f"\n{measured_text(run)}{what_loads(bundle, run.threads)}"
 
 
 def _left_out(record: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from mtl_deploy.runtime.files import disk
 from .options import Int8Options
 from .search.budgets import check_budgets
 from .stage import add_int8
+from .timing import add_measurement
 
 
 def calibrate_bundle(
@@ -54,6 +55,7 @@ def calibrate_bundle(
             copy_files(bundle, folder, share=claim.update)
             manifest = add_int8(folder, bundle.manifest, data, options, progress, earlier=bundle)
             manifest = without_stale_engines(folder, manifest)
+            add_measurement(folder, manifest, options, progress)
             write_manifest(folder, manifest)
     return Bundle(claim.target, manifest)
 

@@ -26,6 +26,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 from torchvision.models import resnet
 
+from mtl_deploy.bench.cli import main as mtl_bench
 from mtl_deploy.calibration.cli import main as mtl_calibrate
 from mtl_deploy.export.cli import main as mtl_export
 from mtl_deploy.export.network.inputs import network_input
@@ -156,8 +157,13 @@ def make_bundle(key: str, goal: Goal, out: Path, images: int) -> tuple[Path, Pat
         size = f"{goal.height}x{goal.width}"
         run(mtl_export, [checkpoint, *model, *tasks, "--image-size", size, "--quick", "-o", bundle, "--quiet"])
     if not any(one.precision == "int8-cpu" for one in open_bundle(bundle).manifest.artifacts):
-        run(mtl_calibrate, [bundle, "--calibration-data", calibration, "--quiet"])
+        run(mtl_calibrate, [bundle, "--calibration-data", calibration, "--no-measure", "--quiet"])
     return bundle, calibration
+
+
+def measure_graphs(bundle: Path, threads: int) -> None:
+    """Measure which graph is fastest on which library here, with so many threads: ``load()`` chooses by it."""
+    run(mtl_bench, [bundle, "--record", "--threads", threads, "--quiet"])
 
 
 def quantize_with_nncf(bundle: Path, calibration: Path, target: Path, python: Path) -> None:

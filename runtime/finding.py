@@ -22,7 +22,7 @@ from mtl_deploy.runtime.files.reading import describe, read_bytes
 from mtl_deploy.runtime.onnx_format.check import check_graph
 
 from .errors import BundleError, OptionError
-from .selection import check_backend, graph_backend, select
+from .selection import AS_MEASURED, Running, check_backend, graph_backend, graph_choice, select
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Found:
         misfit: why what is preferred was not chosen.
         runner: the name of the backend that runs it.
         why: the reason for that.
+        notice: what is wrong with the bundle's measurements; None: nothing.
     """
 
     bundle: Bundle | None
@@ -46,6 +47,7 @@ class Found:
     misfit: str | None = None
     runner: str = "onnxruntime"
     why: str = ""
+    notice: str | None = None
 
     def cache(self, chosen: str | os.PathLike[str] | bool | None) -> Path | None:
         """Return OpenVINO's folder of compiled graphs: the chosen one, or one in the bundle; None: nothing is kept."""
@@ -75,9 +77,14 @@ class Found:
 
 
 def find(
-    file: Path, precision: str | None, backend: str | None, providers: Sequence[str] | None, device: int | None
+    file: Path,
+    precision: str | None,
+    backend: str | None,
+    providers: Sequence[str] | None,
+    device: int | None,
+    running: Running = AS_MEASURED,
 ) -> Found:
-    """Find the file to run; the arguments are those of :func:`~mtl_deploy.runtime.loading.load`.
+    """Find the file to run; the arguments are those of :func:`~mtl_deploy.runtime.loading.load`, and how a graph will be run.
 
     Raises:
         BundleError: there is no bundle or graph of this package.
@@ -86,8 +93,10 @@ def find(
     """
     if file.is_dir() or file.name == MANIFEST:
         bundle = open_bundle(file)
-        choice = select(bundle, precision=precision, backend=backend, providers=providers, device=device)
-        return Found(bundle, bundle, choice.artifact, file, choice.misfit, choice.backend, choice.why)
+        choice = select(
+            bundle, precision=precision, backend=backend, providers=providers, device=device, running=running
+        )
+        return Found(bundle, bundle, choice.artifact, file, choice.misfit, choice.backend, choice.why, choice.notice)
     check_backend(backend)
     if not file.is_file():
         raise BundleError(no_bundle(file))
@@ -102,10 +111,10 @@ def find(
         graph = artifact.backend == "onnxruntime"
         if backend not in (None, artifact.backend, *(["openvino"] if graph else [])):
             raise OptionError(f"{file} runs on {artifact.backend}, not on backend={backend!r}; leave that out")
-        runner, why = (
-            graph_backend(artifact.precision, backend, providers) if graph else ("tensorrt", "it is an engine")
-        )
-        return Found(None, around, artifact, file, None, runner, why)
+        if not graph:
+            return Found(None, around, artifact, file, None, "tensorrt", "it is an engine")
+        choice = graph_choice(around, artifact, backend, providers, running)
+        return Found(None, around, artifact, file, None, choice.backend, choice.why, choice.notice)
     if file.suffix in ENGINE_SUFFIXES:
         raise BundleError(
             f"{file}: an engine runs only from its bundle, whose manifest says what it computes and holds its SHA-256 (an engine "

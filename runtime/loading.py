@@ -18,12 +18,12 @@ from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.signing import VerifyKey, require_signed
 from mtl_deploy.runtime.images.camera import known_layout
 
-from .errors import BackendError, BundleError, FallbackWarning, OptionError, UncheckedWarning
+from .errors import BackendError, BundleError, FallbackWarning, MtlWarning, OptionError, UncheckedWarning
 from .finding import Found, find
 from .in_parts import engine_with_parts, graph_parts, parts_of
 from .load_options import check_load_options
 from .model import Model, unique_names
-from .selection import graph_backend, select
+from .selection import Running, select
 
 _LOGGER = logging.getLogger("mtl_deploy.loading")
 _ATTEMPTS = 100  # while a bundle keeps being replaced
@@ -58,8 +58,9 @@ def load(
         precision: ``fp32``, ``fp16``, ``int8`` (in the backend's style) or ``int8-cpu``; None: fp16 on a GPU if the bundle has it,
             otherwise fp32 (processors compute FP16 graphs in FP32, with conversions on top).
         backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine if one fits this machine, otherwise the graph, with
-            a :class:`FallbackWarning` that says why no engine fits. On processors the graph runs on ONNX Runtime, or, if it is
-            INT8, the processor x86 and OpenVINO installed, on OpenVINO. :attr:`Model.why` gives the reason.
+            a :class:`FallbackWarning` that says why no engine fits. On processors the graph runs on what was measured to be fastest,
+            if the bundle was measured on such a processor (``mtl-calibrate``, ``mtl-bench --record``); otherwise on ONNX Runtime, or,
+            if it is INT8, the processor x86 and OpenVINO installed, on OpenVINO. :attr:`Model.why` gives the reason.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
             if the machine has a device, then CPU. Naming any selects ONNX Runtime.
         tasks: the tasks that will be used; None: all. ONNX Runtime and OpenVINO never compute the others.
@@ -153,7 +154,11 @@ def _load(
     again: tuple[Callable[..., Any], tuple[Any, ...]],
 ) -> Model:
     gpu = _gpu(device, backend)
-    found = find(Path(path), precision, backend, providers, gpu)
+    running = Running(threads, _unlike(verify_key, mode, arithmetic, split))
+    found = find(Path(path), precision, backend, providers, gpu, running)
+    if found.notice is not None:
+        _LOGGER.warning("%s", found.notice)
+        warnings.warn(found.notice, MtlWarning, stacklevel=5)
     if verify_key is not None:
         require_signed(found.around, verify_key, found.where)
         runtime_cache = False if runtime_cache is None else runtime_cache
@@ -176,7 +181,7 @@ def _load(
         except BackendError as error:  # the library knows better than the manifest
             if found.bundle is None or backend is not None:
                 raise
-            found = _graph_instead(found, found.bundle, error, precision, providers)
+            found = _graph_instead(found, found.bundle, error, precision, providers, running)
     if split and found.runner == "openvino":
         found = _for_parts(found, backend)
     if runner is None and found.runner == "openvino":
@@ -196,9 +201,7 @@ def _load(
         except BackendError as error:  # it does not run every graph, and may be broken
             if backend is not None or not _has_onnx_runtime():
                 raise
-            found = replace(
-                found, runner="onnxruntime", misfit=found.misfit or str(error), why="OpenVINO does not run it"
-            )
+            found = _without_openvino(found, error, precision)
     if found.misfit is not None and found.runner != "tensorrt":
         title = "ONNX Runtime" if found.runner == "onnxruntime" else "OpenVINO"
         _LOGGER.warning("%s; running %s on %s", found.misfit, found.where, title)
@@ -254,16 +257,40 @@ def _for_parts(found: Found, backend: str | None) -> Found:
 
 
 def _graph_instead(
-    found: Found, bundle: Bundle, error: BackendError, precision: str | None, providers: Sequence[str] | None
+    found: Found,
+    bundle: Bundle,
+    error: BackendError,
+    precision: str | None,
+    providers: Sequence[str] | None,
+    running: Running,
 ) -> Found:
     """Return the graph that runs where an engine does not; raise the engine's error if there is none."""
     try:
-        wanted = "onnxruntime" if _has_onnx_runtime() else "openvino"
-        choice = select(bundle, precision=precision, backend=wanted, providers=providers)
-        runner, why = graph_backend(choice.artifact.precision, None, providers)
+        choice = select(bundle, precision=precision, providers=providers, running=running, engines=False)
     except BackendError:
         raise error from None
-    return replace(found, artifact=choice.artifact, misfit=str(error), runner=runner, why=why)
+    return replace(found, artifact=choice.artifact, misfit=str(error), runner=choice.backend, why=choice.why)
+
+
+def _without_openvino(found: Found, error: BackendError, precision: str | None) -> Found:
+    """Return what ONNX Runtime runs where OpenVINO fails: of a bundle, the graph in ONNX Runtime's own style."""
+    artifact = found.artifact
+    if found.bundle is not None:
+        unlike = Running(unlike="as OpenVINO does not run here as it did")
+        artifact = select(found.bundle, precision=precision, backend="onnxruntime", running=unlike).artifact
+    misfit = found.misfit or str(error)
+    return replace(found, artifact=artifact, runner="onnxruntime", misfit=misfit, why="OpenVINO does not run it")
+
+
+def _unlike(verify_key: VerifyKey | None, mode: str, arithmetic: str | None, split: bool | None) -> str | None:
+    """Return in what a graph is going to be run otherwise than graphs are measured; None: in nothing."""
+    if verify_key is not None:
+        return "as it is not signed"
+    if mode != "latency":
+        return f"as mode={mode!r} was not measured"
+    if arithmetic is not None:
+        return f"as arithmetic={arithmetic!r} was not measured"
+    return "as parts were not measured" if split else None
 
 
 def _has_onnx_runtime() -> bool:

@@ -24,7 +24,7 @@ def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
     if wanted is None:
         yield
         return
-    from mtl_deploy.runtime import finding, loading, selection
+    from mtl_deploy.runtime import finding, selection
 
     choose = selection.graph_backend
 
@@ -34,7 +34,7 @@ def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (finding, loading, selection):
+        for module in (finding, selection):
             patch.setattr(module, "graph_backend", chosen)
         yield
 
@@ -43,6 +43,19 @@ def _graphs_on(request: pytest.FixtureRequest) -> Iterator[None]:
 def graphs_on(request: pytest.FixtureRequest) -> str:
     """Return what runs graphs that a test loads without saying on what."""
     return str(request.config.getoption("--graphs-on") or "onnxruntime")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unmeasured() -> Iterator[None]:
+    """Let commands measure graphs where a test asks for it alone: it takes seconds, and what loads then depends on the machine."""
+    if find_spec("onnx") is None:
+        yield
+        return
+    from mtl_deploy.calibration import command_line
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "MEASURES", False)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

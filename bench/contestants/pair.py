@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, Artifact, Bundle, find_bundle, open_bundle
 from mtl_deploy.runtime.errors import BackendError, BundleError, OptionError
-from mtl_deploy.runtime.selection import graph_backend, select
+from mtl_deploy.runtime.selection import Running, graph_choice, select
 
 Batch = npt.NDArray[np.generic]
 
@@ -68,7 +68,13 @@ class Settings:
     mode: str = "latency"
 
 
-def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None, backend: str | None = None) -> Pair:
+def find_pair(
+    path: Path,
+    precision: str | None,
+    providers: Sequence[str] | None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Pair:
     """Find what to compare.
 
     Args:
@@ -77,6 +83,7 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
         providers: ONNX Runtime's; they choose the device, and graphs rather than engines.
         backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: the artifact's, or engines where they fit this machine, else
             what the runtime would run the graphs on.
+        threads: of the backend: measurements in the bundle count for the number that they were made with.
 
     Raises:
         OptionError: the options contradict the artifact.
@@ -89,9 +96,13 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
         if given.backend == "tensorrt":
             return _engine_pair(path, bundle, given)
         precision = given.precision
-        backend, _ = graph_backend(precision, backend, providers)
+    running = Running(threads)
+    graph = None if given is None else _shared_of(bundle, given)
     try:
-        choice = select(bundle, precision=precision, backend=backend, providers=providers)
+        if graph is not None:
+            choice = graph_choice(bundle, graph, backend, providers, running)
+        else:
+            choice = select(bundle, precision=precision, backend=backend, providers=providers, running=running)
     except BackendError as error:
         if backend == "tensorrt" and any(artifact.backend == backend for artifact in bundle.manifest.artifacts):
             remedy = f"measure the graphs instead: mtl-bench {path} --backend onnxruntime"
@@ -101,7 +112,7 @@ def find_pair(path: Path, precision: str | None, providers: Sequence[str] | None
     separate, missing = _separate(bundle, shared)
     if missing and shared.backend == "tensorrt" and backend is None:  # there may be all graphs
         misfit = _no_separate(bundle, shared, missing)
-        choice = select(bundle, precision=precision, backend="onnxruntime", providers=providers)
+        choice = select(bundle, precision=precision, backend="onnxruntime", providers=providers, running=running)
         shared = choice.artifact
         separate, missing = _separate(bundle, shared)
     if missing:
@@ -140,7 +151,7 @@ def _engine_pair(path: Path, bundle: Bundle, given: Artifact) -> Pair:
         record.require_fit()
     except BackendError as error:
         raise type(error)(f"{path}: {error}; {instead(bundle, given)}") from error
-    shared = given if given.role == "shared" else next(_alike(bundle, given, "shared", None), None)
+    shared = _shared_of(bundle, given)
     if shared is None:
         raise BundleError(
             f"{bundle.path} has no shared {given.precision} engine to compare with; build its engines with mtl-export BUNDLE"
@@ -149,6 +160,11 @@ def _engine_pair(path: Path, bundle: Bundle, given: Artifact) -> Pair:
     if missing:
         raise BundleError(_no_separate(bundle, shared, missing))
     return Pair(bundle, shared, separate, None, "tensorrt", "it is an engine")
+
+
+def _shared_of(bundle: Bundle, given: Artifact) -> Artifact | None:
+    """Return the shared artifact that a file belongs to, or is."""
+    return given if given.role == "shared" else next(_alike(bundle, given, "shared", None), None)
 
 
 def instead(bundle: Bundle, engine: Artifact) -> str:

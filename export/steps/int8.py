@@ -13,6 +13,7 @@ from mtl_deploy.calibration.data.dataset import CalibrationData, load_data
 from mtl_deploy.calibration.data.held_apart import held_apart
 from mtl_deploy.calibration.observe.trained import Trained
 from mtl_deploy.calibration.stage import add_int8
+from mtl_deploy.calibration.timing import add_measurement
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
@@ -67,9 +68,11 @@ def quantizer(
         return {task.name: expected.outputs(task, start, stop)[task.name] for task in signature.tasks}
 
     def add(folder: Path, manifest: Manifest) -> Manifest:
-        return add_int8(
+        with_graphs = add_int8(
             folder, manifest, data, options.int8, progress, pytorch=pytorch, earlier=earlier, trained=trained
         )
+        add_measurement(folder, with_graphs, options.int8, progress)
+        return with_graphs
 
     return add
 

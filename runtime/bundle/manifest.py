@@ -28,7 +28,8 @@ from .tasks import Task
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SIGNATURE_FILE = f"{MANIFEST}.sig"
-UNLISTED = (SIGNATURE_FILE,)  # files of a bundle that its manifest does not list
+MEASURED_FILE = "measured.json"
+UNLISTED = (SIGNATURE_FILE, MEASURED_FILE)  # files of a bundle that its manifest does not list
 FORMER = ".mtl-former"  # what a replacement file by file has displaced, until it is done (replacing/in_place.py)
 SUFFIX = ".mtl"
 PRECISIONS = ("fp32", "fp16", "int8", "int8-cpu")

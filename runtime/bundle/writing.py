@@ -13,7 +13,7 @@ from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.text import as_unicode
 
-from .manifest import MANIFEST, UNLISTED, Bundle, Manifest, digest, open_bundle
+from .manifest import MANIFEST, SIGNATURE_FILE, Bundle, Manifest, digest, open_bundle
 from .replacing.claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
 from .replacing.in_place import own_files
 
@@ -87,7 +87,7 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
     for own in own_files(bundle.path):
         path, source, target = own.as_posix(), bundle.path / own, folder / own
         link = share and source.is_symlink() and path not in hashes  # one of the user's
-        if path in (MANIFEST, *UNLISTED) or not (link or _may_be_copied(source)):
+        if path in (MANIFEST, SIGNATURE_FILE) or not (link or _may_be_copied(source)):
             continue
         for parent in reversed(target.parents):
             if not parent.exists():

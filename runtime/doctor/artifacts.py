@@ -15,9 +15,12 @@ from mtl_deploy.runtime.backends.openvino.library import is_installed as has_ope
 from mtl_deploy.runtime.backends.tensorrt.library import TITLES, Release, installed
 from mtl_deploy.runtime.backends.tensorrt.record import EngineRecord
 from mtl_deploy.runtime.backends.tensorrt.start import installed_version, require_driver
-from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle
+from mtl_deploy.runtime.bundle.manifest import SUFFIX, Artifact, Bundle
 from mtl_deploy.runtime.cuda.gpu import find_gpu
 from mtl_deploy.runtime.errors import MtlError
+from mtl_deploy.runtime.measured.choice import matching, where_int8_does_not_pay
+from mtl_deploy.runtime.measured.here import libraries
+from mtl_deploy.runtime.measured.record import read
 
 from .children import run
 
@@ -45,6 +48,7 @@ def describe_bundle(bundle: Bundle, onnxruntime: Mapping[str, Any], *, tried: bo
         "name": manifest.name,
         "signed": (bundle.path / "manifest.json.sig").is_file(),
         "unchecked": list(manifest.unchecked),
+        "measured": _private(_measured(bundle), bundle),
         "versions": manifest.provenance.get("libraries", {}),
         "tasks": [{"name": task.name, "kind": task.kind} for task in manifest.tasks],
         "tried": tried,
@@ -63,6 +67,19 @@ def describe_bundle(bundle: Bundle, onnxruntime: Mapping[str, Any], *, tried: bo
             for one in manifest.artifacts
         ],
     }
+
+
+def _measured(bundle: Bundle) -> str:
+    """Return whether it was measured which of the bundle's graphs is fastest here, and where INT8 does not pay."""
+    reading = read(bundle.path)
+    if not reading.exists:
+        return f"not measured: mtl-bench {bundle.manifest.name}{SUFFIX} --record finds out which graph is fastest here"
+    if reading.problem is not None:
+        return reading.problem
+    run, lack = matching(reading, tuple(libraries()), None)
+    if run is None:
+        return f"{lack}: mtl-bench {bundle.manifest.name}{SUFFIX} --record measures here"
+    return "; ".join([f"on such a machine, {run.measured}", *where_int8_does_not_pay(run)])
 
 
 def _private(text: str | None, bundle: Bundle) -> str | None:

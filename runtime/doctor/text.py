@@ -86,6 +86,7 @@ def _bundle(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _row("bundle", f"{found['name']}{_if(found['signed'], ', signed')}: {tasks}")
     if found["unchecked"]:
         yield from _row("", f"a quick export, for development: {'; '.join(found['unchecked'])}")
+    yield from _row("measured", found["measured"])
     if found["chosen"] is not None:
         yield from _row("load()", f"chooses {found['chosen']}")
     if found["warning"] is not None:

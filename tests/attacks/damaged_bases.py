@@ -110,7 +110,8 @@ def _checkpoints(folder: Path) -> None:
 
 
 def _exported(folder: Path) -> None:
-    """Export a program, calibrate it on the photographs, and pretend that an engine was built."""
+    """Export a program, calibrate it on the photographs, measure its graphs, and pretend that an engine was built."""
+    from mtl_deploy.bench.cli import main as bench
     from mtl_deploy.calibration.cli import main as calibrate
     from mtl_deploy.export.cli import main as export
 
@@ -127,7 +128,8 @@ def _exported(folder: Path) -> None:
     if (code := export([str(folder / "checkpoints/program.pt2"), *declared, *options])) != 0:
         raise RuntimeError(f"the export of the attack's own network ended with {code}")
     data = ["--calibration-data", str(folder / "photos"), "--labels", str(folder / "labels.csv")]
-    code = calibrate([str(bundle), *data, "--threads", "1", "--quiet"])
+    code = calibrate([str(bundle), *data, "--threads", "1", "--quiet", "--no-measure"])
+    code = code or bench([str(bundle), "--record", "--threads", "1", "--quiet"])
     if code != 0:
         raise RuntimeError(f"the calibration of the attack's own network ended with {code}")
     file = bundle / "manifest.json"

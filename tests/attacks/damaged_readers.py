@@ -139,7 +139,8 @@ def calibrate_graph(bases: Path, base: Path, content: bytes, work: Path) -> None
     (work / "photos").mkdir()
     for photo in photos(bases)[:3]:
         shutil.copy(photo, work / "photos")
-    command(main, bundle, "--calibration-data", work / "photos", "--threads", "1", "--quiet", "--json", as_json=True)
+    options = ["--threads", "1", "--quiet", "--no-measure", "--json"]
+    command(main, bundle, "--calibration-data", work / "photos", *options, as_json=True)
 
 
 def read_reference(bases: Path, base: Path, content: bytes, work: Path) -> None:
@@ -161,6 +162,23 @@ def read_cache(bases: Path, base: Path, content: bytes, work: Path) -> None:
         for tensors in methods.values():
             for one in tensors.values():
                 one.asymmetric()
+
+
+def read_measured(bases: Path, base: Path, content: bytes, work: Path) -> None:
+    from mtl_deploy.bench.contestants.pair import find_pair
+    from mtl_deploy.bench.record import int8_notes
+    from mtl_deploy.calibration.report import report
+    from mtl_deploy.runtime.bundle.manifest import open_bundle
+    from mtl_deploy.runtime.cli import main
+    from mtl_deploy.runtime.doctor.cli import main as doctor
+
+    bundle = _copied(bases, base, content, work)
+    command(main, bundle, photos(bases)[0], "--precision", "int8", "--threads", "1", "--json", as_json=True)
+    command(doctor, bundle, "--json", as_json=True)
+    with refusing():
+        report(open_bundle(bundle))
+    with refusing():
+        int8_notes(find_pair(bundle, "int8", None, None, 1), 1, None)
 
 
 def read_tasks(bases: Path, base: Path, content: bytes, work: Path) -> None:
@@ -263,6 +281,7 @@ def kinds() -> tuple[Kind, ...]:
              (mutations.damaged_onnx, mutations.damaged_onnx, raw), calibrate_graph),
         Kind("references", 8, ("whole.mtl/reference.npz",), (mutations.damaged_arrays, raw), read_reference),
         Kind("caches", 6, ("whole.mtl/calibration.json",), (mutations.damaged_json, raw), read_cache),
+        Kind("measurements", 3, ("whole.mtl/measured.json",), (mutations.damaged_json, raw), read_measured),
         Kind("task files", 10, ("tasks.toml",), (mutations.damaged_toml, mutations.damaged_toml, raw), read_tasks),
         Kind("tables", 6, ("labels.csv",), (mutations.damaged_csv, mutations.damaged_csv, raw), read_table),
         Kind("lists", 2, ("list.txt",), (raw,), read_list),

@@ -250,7 +250,16 @@ def calibration(target: Path, images: Path) -> Callable[[], int]:
     """Return ``mtl-calibrate`` of a bundle in its place."""
     from mtl_deploy.calibration.cli import main
 
-    options = ["--calibration-data", str(images), "--calibration-method", "minmax", "--threads", "1", "-q"]
+    options = [
+        "--calibration-data",
+        str(images),
+        "--calibration-method",
+        "minmax",
+        "--threads",
+        "1",
+        "--no-measure",
+        "-q",
+    ]
     return lambda: main([str(target), *options])
 
 

@@ -14,7 +14,7 @@ import small_networks
 import torch
 from PIL import Image
 
-from mtl_deploy.runtime.bundle.manifest import digest, open_bundle
+from mtl_deploy.runtime.bundle.manifest import MEASURED_FILE, digest, open_bundle
 from mtl_deploy.runtime.errors import OptionError
 from mtl_deploy.runtime.files.dates import VARIABLE, created
 
@@ -49,7 +49,9 @@ def export(checkpoint: Path, target: Path, seed: int, *arguments: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Return the digests of all files but the measurements, which are times."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MEASURED_FILE]
+    return {str(path.relative_to(folder)): digest(path) for path in files}
 
 
 def require_equal(first: Path, second: Path) -> None:

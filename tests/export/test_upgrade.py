@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from measured_bundles import run_of, write_measured
 
 from mtl_deploy.calibration.report import report as int8_report
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime import load
-from mtl_deploy.runtime.bundle.manifest import MANIFEST, SIGNATURE_FILE, digest, open_bundle
+from mtl_deploy.runtime.bundle.manifest import MANIFEST, MEASURED_FILE, SIGNATURE_FILE, digest, open_bundle
 from mtl_deploy.runtime.bundle.upgrade import upgraded
 from mtl_deploy.runtime.bundle.writing import write_manifest
 
@@ -82,6 +83,19 @@ def test_an_upgraded_manifest_has_the_form_that_this_release_writes(old: Path, a
         assert {"methods", "left_out", "doubts", "budgets", "coverage"} <= manifest["calibration"].keys()
         assert set(manifest["calibration"]["errors"]) <= {"int8", "int8-cpu"}
         assert all(row["style"] in ("tensorrt", "cpu") for row in manifest["calibration"]["coverage"])
+
+
+@pytest.mark.parametrize(
+    "archive", [path for path in EARLIER if path.stem == "earlier_int8"], ids=lambda path: path.stem
+)
+def test_measurements_of_the_same_graphs_stay(old: Path, tmp_path: Path) -> None:
+    content = write_measured(old, run_of(old)).read_bytes()
+    assert main([str(old), "--upgrade"]) == 0
+    assert (old / MEASURED_FILE).read_bytes() == content
+    assert main([str(old), "--upgrade", "-o", str(tmp_path / "new.mtl")]) == 0
+    assert (tmp_path / "new.mtl" / MEASURED_FILE).read_bytes() == content
+    with load(tmp_path / "new.mtl", backend="onnxruntime") as model:
+        assert "measured here: " in model.why
 
 
 def test_a_bundle_of_this_release_is_left_as_it_is(article_bundle: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = "pip install 'mtl-deploy[runtime]' (CPU) or 'mtl-deploy[runtime-gpu]' (CUDA)"
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -53,6 +54,7 @@ class OnnxRuntimeBackend:
         spinning: whether idle threads wait by spinning: faster for one model, but takes processor time from others.
         mode: ``latency``: each call on all threads; ``throughput``: as many calls at once as there are threads, each on its
             caller's own thread, and further calls wait. One session serves them all, with one copy of the weights.
+        rests: spinning ends with each call, so that what runs next in this process has the cores to itself.
 
     Raises:
         OptionError: an option is out of range, or the provider is none of a processor and ``mode`` is ``throughput``.
@@ -72,6 +74,7 @@ class OnnxRuntimeBackend:
         outputs: Sequence[str] | None = None,
         spinning: bool = True,
         mode: str = "latency",
+        rests: bool = False,
     ) -> None:
         ort = _import()
         check_mode(mode)
@@ -83,6 +86,7 @@ class OnnxRuntimeBackend:
         self._providers = default_providers() if providers is None else known_providers(ort, providers)
         self._threads = threads
         self._spinning = spinning
+        self._rests = rests
         self._calls: AbstractContextManager[Any] = nullcontext()
         words = [f"ONNX Runtime {ort.__version__}", self._providers[0]]
         if mode == "throughput":
@@ -230,6 +234,8 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = self._threads
         if not self._spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self._rests:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
 
 
@@ -271,6 +277,20 @@ def _failures() -> Iterator[None]:
         raise RunError(f"ONNX Runtime failed: {first_line(error)}") from error
 
 
+def installed_version() -> str | None:
+    """Return ONNX Runtime's version, such as ``1.31.0``, from what pip noted, or, of other builds, from the module itself.
+
+    None: it is missing or broken.
+    """
+    for name in _DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            return version(name)
+    try:
+        return str(_import().__version__)
+    except BackendError:
+        return None
+
+
 def available_providers() -> list[str]:
     """Return the execution providers that the installed ONNX Runtime was built with, in its order of preference.
 
@@ -293,7 +313,7 @@ def default_providers() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _import() -> Any:
-    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    installed = [name for name in _DISTRIBUTIONS if _installed(name)]
     if len(installed) == 2:
         warnings.warn(
             "onnxruntime and onnxruntime-gpu are both installed; they share one import name and overwrite each other's files. "

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,23 @@ def import_openvino() -> Any:
     if not usable:
         raise BackendError(f"OpenVINO {version_of(openvino)} is too old, {_OLDEST} or later is needed: {INSTALL}")
     return openvino
+
+
+def installed_version() -> str | None:
+    """Return OpenVINO's version, such as ``2026.4.1``, from what pip noted, or, where it came otherwise, from the module itself.
+
+    None: it is missing or broken.
+    """
+    if not is_installed():
+        return None
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        pass
+    try:
+        return version_of(import_openvino())
+    except BackendError:
+        return None
 
 
 def version_of(module: Any) -> str:

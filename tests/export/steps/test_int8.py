@@ -11,10 +11,14 @@ import pytest
 from engine_graphs import needs_rtx
 from PIL import Image
 
+from mtl_deploy.calibration import command_line
 from mtl_deploy.calibration.report import report
 from mtl_deploy.export.cli import main
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.bundle.reference import read
+from mtl_deploy.runtime.measured import measure
+from mtl_deploy.runtime.measured.here import libraries
+from mtl_deploy.runtime.measured.record import read as read_measured
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,21 @@ def bundle(article_checkpoint: Path, pictures: Path, tmp_path_factory: pytest.Te
     target = tmp_path_factory.mktemp("int8") / "model.mtl"
     options = ["--image-size", "64x64", "--no-separate", "--calibration-method", "minmax", "--threads", "1"]
     data = ["--calibration-data", str(pictures)]
-    assert main([str(article_checkpoint), *options, *data, "--engine", "none", "-o", str(target), "-q"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "MEASURES", True)  # as the command does by itself
+        patch.setattr(measure, "SECONDS", 0.0)
+        assert main([str(article_checkpoint), *options, *data, "--engine", "none", "-o", str(target), "-q"]) == 0
     return target
+
+
+def test_an_export_measures_the_graphs_on_this_machine(bundle: Path) -> None:
+    (run,) = read_measured(bundle).runs
+    found = {(one.path, one.backend) for one in run.candidates}
+    assert found == {(path, name) for path in ("fp32.onnx", "int8.onnx", "int8-cpu.onnx") for name in libraries()}
+    assert all(one.usable or "at first sight" in (one.fault or "") for one in run.candidates)
+    text = report(open_bundle(bundle))
+    assert "Measured in turn, 1 image a call" in text
+    assert "precision='int8' takes int8" in text
 
 
 def test_an_export_measures_int8_beside_pytorch(bundle: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, open_bundle
+from mtl_deploy.runtime.bundle.manifest import FORMER, MANIFEST, MEASURED_FILE, open_bundle
 from mtl_deploy.runtime.bundle.replacing import in_place
 from mtl_deploy.runtime.bundle.writing import claimed, copy_files, updating, write_file, write_manifest, writing
 from mtl_deploy.runtime.errors import BundleError, IntegrityError, LeftoverWarning, OptionError
@@ -119,6 +119,21 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(
     require_whole(target, new)
     require_whole(link, new)
     assert (names(tmp_path / "elsewhere"), names(target.parent)) == (["current.mtl"], ["model.mtl"])
+
+
+@pytest.mark.parametrize("way", ["exchange", "in place"])
+def test_measurements_of_a_bundle_go_with_it(
+    way: str, make_bundle: MakeBundle, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if way == "in place":
+        request.getfixturevalue("in_place_only")
+    target, _, new = two(make_bundle, tmp_path)
+    (target / MEASURED_FILE).write_text("{}")
+    put(new, target)
+    assert not (target / MEASURED_FILE).exists()
+    (new / MEASURED_FILE).write_text("[]")
+    put(new, target)
+    assert (target / MEASURED_FILE).read_text() == "[]"
 
 
 def test_a_link_to_nothing_and_a_link_to_itself(make_bundle: MakeBundle, tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from measured_bundles import int8_bundle, run_of, write_measured
 
+from mtl_deploy.runtime.bundle.manifest import open_bundle
 from mtl_deploy.runtime.doctor import children
 from mtl_deploy.runtime.doctor.cli import examined, main
 from mtl_deploy.runtime.doctor.libraries import libraries
 from mtl_deploy.runtime.doctor.machine import machine as describe
+from mtl_deploy.runtime.measured.here import Processor
 from tests.fakes.gpu import EngineBundle, Simulation
 
 MakeBundle = Callable[..., Path]
@@ -92,6 +95,33 @@ def test_files_that_are_missing_or_changed_do_not_run_and_the_others_do(make_bun
         assert "No such file" in str(found.pop("fp16.onnx"))
         assert "the file was changed" in str(found.pop("separate/age.onnx"))
         assert set(found.values()) == {None}
+
+
+def test_the_report_says_whether_the_graphs_were_measured_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    bundle = int8_bundle(tmp_path / "of_a_customer" / "model.mtl")
+
+    def measured() -> str:
+        assert main([str(bundle), "--json"]) == 0
+        document = printed(capsys)
+        assert "of_a_customer" not in json.dumps(document)
+        return str(document["bundle"]["measured"])
+
+    name = open_bundle(bundle).manifest.name
+    assert measured() == f"not measured: mtl-bench {name}.mtl --record finds out which graph is fastest here"
+    write_measured(bundle, run_of(bundle, processor=Processor("Other 9000", "riscv64", 4, "")))
+    assert measured().startswith("measured.json is of another processor (Other 9000, 4 cores; here: ")
+    write_measured(bundle, run_of(bundle))
+    assert measured().startswith(
+        "on such a machine, 2026-11-26T12:00:00+00:00; INT8 does not pay on ONNX Runtime here: int8-cpu.onnx takes 5 ms"
+    )
+    (bundle / "measured.json").write_bytes(b"[]")
+    damaged = measured()
+    assert damaged.startswith("measured.json is damaged and does not count (a list is not an object)")
+    assert main([str(bundle)]) == 0
+    assert f" measured {damaged} " in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_exit_code_is_1_where_nothing_with_all_tasks_runs(
