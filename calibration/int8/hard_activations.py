@@ -1,10 +1,10 @@
 """``HardSigmoid`` and ``HardSwish`` on integers, with ONNX's operators alone and without an error of their own.
 
-A hard sigmoid is a straight line between two clips, ``min(max(alpha * x + 1/2, 0), 1)``, and a quantized tensor is a straight line of
-its integers that is clipped at both ends. So choose the scale of ``x`` such that its smallest integer is where the sigmoid becomes 0,
-and that it becomes 1 at the integer ``n``: with ``scale = 1 / (alpha * n)`` and ``zero point = n / 2``, the sigmoid of ``x`` is
-``min(q, n) / n``, for the same integers ``q``. That is a Clip of integers, which are read with another scale. What is clipped of ``x``
-at the low end is where the sigmoid is 0, and ``x * sigmoid(x)`` too.
+A hard sigmoid is a straight line between two clips, ``min(max(alpha * x + 1/2, 0), 1)``, and a quantized tensor is a straight line
+of its integers that is clipped at both ends. So the scale of ``x`` is chosen such that its smallest integer is where the sigmoid
+becomes 0, and that it becomes 1 at an integer ``n``: with ``scale = 1 / (alpha * n)`` and ``zero point = n / 2``, the sigmoid of
+``x`` is ``min(q, n) / n``, for the same integers ``q``. That is a Clip of the integers, which are then read with another scale.
+What is clipped of ``x`` at the low end lies where the sigmoid is 0, and ``x * sigmoid(x)`` too.
 
 ``HardSwish`` is the product of both readings, which ONNX Runtime runs as one ``QLinearMul``.
 """
@@ -87,7 +87,7 @@ class HardActivation:
                     for again in list(use.node.outputs[0].uses()):
                         again.node.outputs[0].replace_all_uses_with(gate)
             result.replace_all_uses_with(gate)
-        graph.remove(node, safe=False)
+        graph.remove(node, safe=True)
 
 
 def hard_activation(value: ir.Value, chosen: Range) -> HardActivation | None:

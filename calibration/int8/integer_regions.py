@@ -5,8 +5,10 @@ one for an operator whose inputs come from a DequantizeLinear and whose output g
 (https://github.com/microsoft/onnxruntime/tree/main/onnxruntime/core/optimizer/qdq_transformer). A ReLU in front of a
 QuantizeLinear whose zero point is the smallest integer is removed: clipping does the same.
 
-Where it has no integer kernel for an activation (``HardSwish``, ``SiLU``), that has Q/DQ on both sides all the same, so that what
-follows is not cut off. :mod:`mtl_deploy.calibration.int8.hard_activations` has integer forms for some.
+Where it has no integer kernel for an activation, that has Q/DQ on both sides all the same if only integer nodes follow, so that they
+are not cut off. :mod:`mtl_deploy.calibration.int8.hard_activations` has integer forms for some. A sigmoid stays in FP32, though
+``QLinearSigmoid`` exists: a gate's product on integers would round its other factor once more (squeeze and excitation in
+EfficientNet: 13 % faster, with errors 8 % larger).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ MOVES = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Uns
 """Operators that only move values: their output has the range of their input."""
 
 _ARITHMETIC = frozenset(("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"))
-_ACTIVATIONS = frozenset(("HardSigmoid", "HardSwish", "Sigmoid", SILU))
+_ACTIVATIONS = frozenset(("HardSigmoid", "HardSwish", SILU))
 _CLIPPING = frozenset(("Relu", "Clip"))
 _TO_FLOAT = frozenset(("Gemm", "MatMul"))
 """Their integer kernels can also give FP32, but not in front of a ReLU, which ONNX Runtime (1.31) takes as part of the pattern."""
@@ -32,9 +34,9 @@ _TO_FLOAT = frozenset(("Gemm", "MatMul"))
 class Regions:
     """The nodes that compute on integers, given the weighted nodes that do.
 
-    Another operator is one of them if all its inputs come from integer nodes, or are quantized for one, and an integer node reads its
-    output. An operator that
-    feeds only FP32 nodes (a pool in front of a head's last layer) stays in FP32, which is more accurate and costs little.
+    Another operator is one of them if all its inputs come from integer nodes, or are quantized for a weighted one, and an integer
+    node reads its output. An operator that feeds only FP32 nodes (a pool in front of a head's last layer) stays in FP32, which is
+    more accurate and costs little.
 
     Args:
         graph: with types.
@@ -44,11 +46,10 @@ class Regions:
     def __init__(self, graph: ir.Graph, weighted: list[ir.Node]) -> None:
         self._graph = graph
         self._weighted = set(weighted)
-        self._integer = set(weighted)
-        for node in graph:
-            if node.op_type in MOVES | _ARITHMETIC | _ACTIVATIONS and self._follows_integers(node):
-                self._integer.add(node)
-        self._drop_what_feeds_no_integers()
+        self._integer: set[ir.Node] = set()
+        left: set[ir.Node] = set()
+        while self._integer_without(left):
+            left |= self._float_for_some()
         self._tensors = dict.fromkeys(self._find())
 
     def tensors(self) -> Iterator[ir.Value]:
@@ -72,6 +73,23 @@ class Regions:
             assert origin is not None  # these operators have one
             value, producer = origin, origin.producer()
         return value
+
+    def _integer_without(self, left: set[ir.Node]) -> bool:
+        """Find the integer nodes, without some that stay in FP32; return whether others must stay there too."""
+        self._integer = set(self._weighted)
+        for node in self._graph:
+            if node.op_type in MOVES | _ARITHMETIC | _ACTIVATIONS and node not in left and self._follows_integers(node):
+                self._integer.add(node)
+        self._drop_what_feeds_no_integers()
+        return bool(self._float_for_some())
+
+    def _float_for_some(self) -> set[ir.Node]:
+        """Return the activations computed in FP32 whose result another node reads in FP32: it need not be rounded for that."""
+        return {
+            node
+            for node in self._integer
+            if node.op_type == SILU and any(reader not in self._integer for reader, _ in node.outputs[0].uses())
+        }
 
     def _follows_integers(self, node: ir.Node) -> bool:
         data = [value for value in node.inputs if is_float(value)]
