@@ -5,10 +5,9 @@ one for an operator whose inputs come from a DequantizeLinear and whose output g
 (https://github.com/microsoft/onnxruntime/tree/main/onnxruntime/core/optimizer/qdq_transformer). A ReLU in front of a
 QuantizeLinear whose zero point is the smallest integer is removed: clipping does the same.
 
-Where it has no integer kernel for an activation, that has Q/DQ on both sides all the same if only integer nodes follow, so that they
-are not cut off. :mod:`mtl_deploy.calibration.int8.hard_activations` has integer forms for some. A sigmoid stays in FP32, though
-``QLinearSigmoid`` exists: a gate's product on integers would round its other factor once more (squeeze and excitation in
-EfficientNet: 13 % faster, with errors 8 % larger).
+Where it has no integer kernel for an activation, that has Q/DQ on both sides all the same if only integer nodes follow, so that
+they are not cut off; :mod:`mtl_deploy.calibration.int8.hard_activations` has integer forms for some. A sigmoid stays in FP32,
+though ``QLinearSigmoid`` exists: a gate's product on integers would round its other factor once more.
 """
 
 from __future__ import annotations
