@@ -4,6 +4,10 @@ Its integer kernels read and write 8 bits (``QLinearConv``, ``QLinearAdd``, ...)
 one for an operator whose inputs come from a DequantizeLinear and whose output goes to a QuantizeLinear
 (https://github.com/microsoft/onnxruntime/tree/main/onnxruntime/core/optimizer/qdq_transformer). A ReLU in front of a
 QuantizeLinear whose zero point is the smallest integer is removed: clipping does the same.
+
+Where it has no integer kernel for an activation, that has Q/DQ on both sides all the same if only integer nodes follow, so that
+they are not cut off; :mod:`mtl_deploy.calibration.int8.hard_activations` has integer forms for some. A sigmoid stays in FP32,
+though ``QLinearSigmoid`` exists: a gate's product on integers would round its other factor once more.
 """
 
 from __future__ import annotations
@@ -14,10 +18,13 @@ import onnx_ir as ir
 
 from mtl_deploy.calibration.graph.typed import is_float
 
+from .processor_form import SILU
+
 MOVES = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"))
 """Operators that only move values: their output has the range of their input."""
 
 _ARITHMETIC = frozenset(("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"))
+_ACTIVATIONS = frozenset(("HardSigmoid", "HardSwish", SILU))
 _CLIPPING = frozenset(("Relu", "Clip"))
 _TO_FLOAT = frozenset(("Gemm", "MatMul"))
 """Their integer kernels can also give FP32, but not in front of a ReLU, which ONNX Runtime (1.31) takes as part of the pattern."""
@@ -26,8 +33,9 @@ _TO_FLOAT = frozenset(("Gemm", "MatMul"))
 class Regions:
     """The nodes that compute on integers, given the weighted nodes that do.
 
-    Another operator is one of them if all its inputs come from integer nodes and an integer node reads its output. An operator that
-    feeds only FP32 nodes (a pool in front of a head's last layer) stays in FP32, which is more accurate and costs little.
+    Another operator is one of them if all its inputs come from integer nodes, or are quantized for a weighted one, and an integer
+    node reads its output. An operator that feeds only FP32 nodes (a pool in front of a head's last layer) stays in FP32, which is
+    more accurate and costs little.
 
     Args:
         graph: with types.
@@ -37,11 +45,10 @@ class Regions:
     def __init__(self, graph: ir.Graph, weighted: list[ir.Node]) -> None:
         self._graph = graph
         self._weighted = set(weighted)
-        self._integer = set(weighted)
-        for node in graph:
-            if node.op_type in MOVES | _ARITHMETIC and self._follows_integers(node):
-                self._integer.add(node)
-        self._drop_what_feeds_no_integers()
+        self._integer: set[ir.Node] = set()
+        left: set[ir.Node] = set()
+        while self._integer_without(left):
+            left |= self._float_for_some()
         self._tensors = dict.fromkeys(self._find())
 
     def tensors(self) -> Iterator[ir.Value]:
@@ -66,13 +73,34 @@ class Regions:
             value, producer = origin, origin.producer()
         return value
 
+    def _integer_without(self, left: set[ir.Node]) -> bool:
+        """Find the integer nodes, without some that stay in FP32; return whether others must stay there too."""
+        self._integer = set(self._weighted)
+        for node in self._graph:
+            if node.op_type in MOVES | _ARITHMETIC | _ACTIVATIONS and node not in left and self._follows_integers(node):
+                self._integer.add(node)
+        self._drop_what_feeds_no_integers()
+        return bool(self._float_for_some())
+
+    def _float_for_some(self) -> set[ir.Node]:
+        """Return the activations computed in FP32 whose result another node reads in FP32: it need not be rounded for that."""
+        return {
+            node
+            for node in self._integer
+            if node.op_type == SILU and any(reader not in self._integer for reader, _ in node.outputs[0].uses())
+        }
+
     def _follows_integers(self, node: ir.Node) -> bool:
         data = [value for value in node.inputs if is_float(value)]
         if not data or not all(is_float(output) for output in node.outputs[:1]) or len(node.outputs) != 1:
             return False
         if node.op_type == "AveragePool" and "dilations" in node.attributes:
             return False
-        return all(not value.is_initializer() and self.is_computed(value) for value in data)
+        return all(not value.is_initializer() and self._is_quantized(value) for value in data)
+
+    def _is_quantized(self, value: ir.Value) -> bool:
+        """Whether a tensor gets Q/DQ in any case: it is the result of an integer node, or a weighted one reads it."""
+        return self.is_computed(value) or any(node in self._weighted and at == 0 for node, at in value.uses())
 
     def _drop_what_feeds_no_integers(self) -> None:
         for node in reversed(self._graph):

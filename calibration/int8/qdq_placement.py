@@ -21,6 +21,7 @@ from mtl_deploy.runtime.onnx_format.border import of_border
 from mtl_deploy.runtime.onnx_format.weighted import is_weighted
 
 from .integer_regions import Regions
+from .processor_form import in_processor_form
 from .residual import skip_branch
 from .weighted import last_of_heads, obstacle
 
@@ -81,7 +82,7 @@ def place(model: onnx.ModelProto, style: str, skip: Collection[str] = (), *, hea
     """
     if style not in STYLES:
         raise OptionError(f"there is no Q/DQ style {style!r}; the styles are {', '.join(STYLES)}")
-    graph = prepared(model).graph
+    graph = (in_processor_form(model) if style == "cpu" else prepared(model)).graph
     weighted = [node for node in graph if is_weighted(node.op_type) and not of_border(node.name)]
     unknown = set(skip) - {str(node.name) for node in weighted}
     if unknown:

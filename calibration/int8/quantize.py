@@ -22,6 +22,8 @@ from mtl_deploy.calibration.observe.ranges import LEAST_SCALE, Range
 from mtl_deploy.runtime.errors import OptionError, WorkError
 
 from .fp16_around import to_half_around
+from .hard_activations import HardActivation, hard_activation
+from .processor_form import in_processor_form
 from .qdq_placement import Edge, QdqPlacement, Style
 from .weighted import bias_of, output_axis
 
@@ -103,7 +105,7 @@ def quantize(
         raise WorkError(
             f"tensor {missing[0]!r} has no range: the ranges are those of another graph; calibrate this one again"
         )
-    graph = prepared(model)
+    graph = in_processor_form(model) if placement.style == "cpu" else prepared(model)
     _Writing(graph.graph, ranges, placement, weight_bits).apply()
     ir.passes.common.RemoveUnusedNodesPass()(graph)
     return Quantized(
@@ -156,6 +158,7 @@ class _Writing:
         self._bits = weight_bits
         self._nodes = {str(node.name): node for node in graph}
         self._activations: dict[ir.Value, ir.Value] = {}
+        self._hard: dict[ir.Value, HardActivation] = {}
         self._weights: dict[tuple[ir.Value, int], ir.Value] = {}
         self._cpu = placement.style == "cpu"
 
@@ -167,11 +170,15 @@ class _Writing:
             value = node.inputs[edge.position]
             assert value is not None  # the placement saw a tensor there
             if value not in self._activations:
+                if self._cpu and (hard := hard_activation(value, self._ranges[edge.ranged])) is not None:
+                    self._hard[value] = hard
                 self._activations[value] = self._activation(value, edge)
             node.replace_input_with(edge.position, self._activations[value])
+        for value, hard in self._hard.items():
+            hard.write(self._activations[value], self._constant)
 
     def _activation(self, value: ir.Value, edge: Edge) -> ir.Value:
-        scale, zero = self._ends(edge.ranged)
+        scale, zero = self._hard[value].ends if value in self._hard else self._ends(edge.ranged)
         ends = self._constant(f"{value.name}/scale", scale), self._constant(f"{value.name}/zero", zero)
         kind = ir.DataType.UINT8 if self._cpu else ir.DataType.INT8
         integers = ir.Value(name=f"{value.name}/q", type=ir.TensorType(kind), shape=value.shape)

@@ -19,8 +19,8 @@ from .ranges import Range
 from .statistics import TensorStatistics
 
 PATH = "calibration.json"
-VERSION = 2
-"""2: ranges per style; in version 1 both styles shared those of S8."""
+VERSION = 3
+"""3: ranges of more tensors, around activations; 2: ranges per style; in version 1 both styles shared those of S8."""
 MOST = 3.4028235e38
 """The largest float32: no tensor of a graph can exceed it."""
 

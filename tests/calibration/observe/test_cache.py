@@ -66,13 +66,13 @@ def test_a_bundle_without_one_has_none(bundle: Bundle) -> None:
     assert read(Bundle(bundle.path, replace(bundle.manifest, calibration={})), KEY) == (None, "")
 
 
-START = '{"version": 2, "graph_sha256": "graph", "data_digest": "data", '
+START = '{"version": 3, "graph_sha256": "graph", "data_digest": "data", '
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        '{"version": 2}',
+        '{"version": 3}',
         "[]",
         "[" * 50_000,
         START + '"ranges": {"cpu": {"mse": {"x": [1, 2, 3]}}}, "observed": {}}',
