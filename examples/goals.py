@@ -7,8 +7,9 @@
 3. FP32 takes at most 1.05 times the time of the better of ONNX Runtime and OpenVINO.
 
 Ours is what ``load()`` chooses for ``precision="int8"`` and ``"fp32"``, once the graphs were measured here. Weights are fresh, with
-BatchNorm's statistics from photographs; both quantizers get the same pieces of scikit-learn's two photographs. Errors are against the FP32 graph, on other
-pieces: the root mean square of the differences as a share of the task's spread, or the share of pixels that change class.
+BatchNorm's statistics from photographs; both quantizers get the same pieces of scikit-learn's two photographs. Errors are against
+the FP32 graph, on other pieces: the root mean square of the differences as a share of the task's spread, or the share of pixels
+that change class.
 
 Bundles are made in ``--out`` where they are missing, and so is an environment with NNCF, unless this Python has it. A goal is met
 where the figure keeps it, undecided where it does not but its 95 % interval reaches the goal, and not met otherwise. The exit code

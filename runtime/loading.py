@@ -58,9 +58,9 @@ def load(
         precision: ``fp32``, ``fp16``, ``int8`` (in the backend's style) or ``int8-cpu``; None: fp16 on a GPU if the bundle has it,
             otherwise fp32 (processors compute FP16 graphs in FP32, with conversions on top).
         backend: ``tensorrt``, ``onnxruntime`` or ``openvino``; None: an engine if one fits this machine, otherwise the graph, with
-            a :class:`FallbackWarning` that says why no engine fits. On processors the graph runs on what was measured to be fastest,
-            if the bundle was measured on such a processor (``mtl-calibrate``, ``mtl-bench --record``); otherwise on ONNX Runtime, or,
-            if it is INT8, the processor x86 and OpenVINO installed, on OpenVINO. :attr:`Model.why` gives the reason.
+            a :class:`FallbackWarning` that says why no engine fits. On processors the graph runs on what was measured to be
+            fastest, if the bundle was measured on such a processor (``mtl-calibrate``, ``mtl-bench --record``); otherwise on ONNX
+            Runtime, or, if it is INT8, the processor x86 and OpenVINO installed, on OpenVINO. :attr:`Model.why` gives the reason.
         providers: ONNX Runtime's execution providers, in order of preference (``CUDA`` or ``CUDAExecutionProvider``); None: CUDA
             if the machine has a device, then CPU. Naming any selects ONNX Runtime.
         tasks: the tasks that will be used; None: all. ONNX Runtime and OpenVINO never compute the others.
