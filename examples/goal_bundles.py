@@ -161,9 +161,14 @@ def make_bundle(key: str, goal: Goal, out: Path, images: int) -> tuple[Path, Pat
     return bundle, calibration
 
 
-def measure_graphs(bundle: Path, threads: int) -> None:
-    """Measure which graph is fastest on which library here, with so many threads: ``load()`` chooses by it."""
-    run(mtl_bench, [bundle, "--record", "--threads", threads, "--quiet"])
+def measure_graphs(bundle: Path, threads: int | None) -> None:
+    """Measure which graph is fastest on which library here: ``load()`` chooses by it.
+
+    Args:
+        bundle: the bundle.
+        threads: of each library; None: its own number.
+    """
+    run(mtl_bench, [bundle, "--record", "--quiet", *([] if threads is None else ["--threads", threads])])
 
 
 def quantize_with_nncf(bundle: Path, calibration: Path, target: Path, python: Path) -> None:
