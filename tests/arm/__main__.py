@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join(SIZES), help="default: all")
     parser.add_argument("--processors", default=",".join(PROCESSORS), help="QEMU's names (default: all)")
     parser.add_argument("--images", type=int, default=6, help="default: 6")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="run at once (default: one per core)")
     parser.add_argument("--details", action="store_true", help="every task of every graph")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +69,11 @@ def main() -> int:
         found: list[Row] = []
         notes = [f"here: {'; '.join(told['details'] for told in native.values())}"]
         sound = True
-        for processor in chosen:
-            started = time.monotonic()
-            with ThreadPoolExecutor() as pool:
-                every = list(pool.map(lambda one, on=processor: answer(one, work, bundles, on, place), backends))
-            say(f"{processor.name}: {time.monotonic() - started:.0f} s")
-            for backend, told in zip(backends, every, strict=True):
+        pairs = [(processor, backend) for processor in chosen for backend in backends]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            every = pool.map(lambda pair: answer(pair[1], work, bundles, pair[0], place), pairs)
+            for (processor, backend), told in zip(pairs, every, strict=True):
+                say(f"{backend} on {processor.name}: {told['seconds']:.0f} s")
                 notes += describe(backend, processor, told)
                 for bundle in bundles:
                     got, differing = compare(work, backend, processor, bundle)
@@ -172,12 +173,13 @@ def answer(backend: str, work: Path, bundles: list[Path], processor: Processor |
     out.mkdir()
     arguments = [backend, str(work / "images"), str(out), *map(str, bundles)]
     command, environment = processor.command(place, SCRIPT, arguments) if processor else here(SCRIPT, arguments)
+    started = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     if done.returncode:
         who = processor.name if processor else "this machine"
         raise SystemExit(f"{backend} on {who}: exit code {done.returncode}\n{done.stderr}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    return told | {"seconds": time.monotonic() - started}
 
 
 def answers_of(work: Path, backend: str, processor: Processor | None) -> Path:

@@ -49,17 +49,21 @@ class Processor:
     def command(self, place: Place, script: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the command that runs a Python script on it, and the environment.
 
-        QEMU looks for absolute paths in the root folder first, so ``/proc/cpuinfo`` is written there.
+        QEMU looks for absolute paths in its prefix first, so ``/proc/cpuinfo`` is written there: a folder of links to the root
+        folder, one for each processor, so that several can run at once.
         """
         environment = dict(os.environ) | {"QEMU_CPU": self.qemu, "PYTHONPATH": _package()}
         emulator = place.emulator(self.machine)
         if self.machine != "aarch64":  # this machine's own Python
             return [emulator, sys.executable, "-s", str(script), *arguments], environment
-        root = place.folder / "root"
-        (root / "proc").mkdir(exist_ok=True)
-        (root / "proc" / "cpuinfo").write_text(self.cpuinfo())
+        prefix = place.folder / "prefixes" / self.qemu
+        (prefix / "proc").mkdir(parents=True, exist_ok=True)
+        (prefix / "proc" / "cpuinfo").write_text(self.cpuinfo())
+        for entry in (place.folder / "root").iterdir():
+            if not (prefix / entry.name).exists():
+                (prefix / entry.name).symlink_to(entry)
         environment["PYTHONPATH"] = f"{place.site}{os.pathsep}{_package()}"
-        return [emulator, "-L", str(root), str(place.python), "-s", str(script), *arguments], environment
+        return [emulator, "-L", str(prefix), str(place.python), "-s", str(script), *arguments], environment
 
 
 def _package() -> str:
