@@ -49,7 +49,7 @@ examples:
       for CI: says how long it will take, and measures only the shared pass
   mtl-bench model.mtl --report report.html --json result.json --csv samples.csv
   mtl-bench model.mtl --record
-      on the device: which graph runs fastest on what; load() chooses by it from then on
+      on the device: measure which graph is fastest on which backend; load() then chooses it
   mtl-bench compare before.json after.json --fail-above 5
   mtl-bench report result.json
 
@@ -151,7 +151,7 @@ def options_parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--record",
         action="store_true",
-        help="instead: measure each graph on each backend, a few seconds, and keep it in the bundle for load() to choose by",
+        help="only measure each graph on each backend, for a few seconds, and keep the times in the bundle, by which load() chooses",
     )
     results.add_argument(
         "--details", action="store_true", help="print every table and warning, not one line for each part"

@@ -62,7 +62,7 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-measure",
         action="store_true",
-        help="do not measure how fast the graphs run on this machine (a few seconds), which load(precision='int8') chooses by",
+        help="do not measure how fast the graphs run on this machine (a few seconds), by which load() chooses the graph",
     )
 
 
