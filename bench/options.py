@@ -151,7 +151,7 @@ def options_parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--record",
         action="store_true",
-        help="only measure each graph on each backend, for a few seconds, and keep the times in the bundle, by which load() chooses",
+        help="measure only each graph on each backend for a few seconds, and keep the times in the bundle, by which load() chooses",
     )
     results.add_argument(
         "--details", action="store_true", help="print every table and warning, not one line for each part"
