@@ -25,6 +25,7 @@ from PIL import Image
 
 from mtl_deploy.runtime.console.command import table
 
+from .answers import PRECISIONS
 from .compare import Figure, figures, pixels_apart
 from .place import Place, make_place, requirements, say
 from .processors import PROCESSORS, Processor, here
@@ -102,7 +103,9 @@ def summary(found: list[Row], processors: list[Processor], value: Callable[[Figu
         line = lines.setdefault((row.network, row.backend, row.figure.precision), {})
         line.setdefault(row.processor.name, []).append(row.figure)
     cells = []
-    for key, by_processor in lines.items():
+    networks = list(dict.fromkeys(row.network for row in found))
+    for key in sorted(lines, key=lambda one: (networks.index(one[0]), one[1], PRECISIONS.index(one[2]))):
+        by_processor = lines[key]
         cells.append(list(key))
         for processor in processors:
             of_tasks = by_processor.get(processor.name, [])

@@ -47,7 +47,7 @@ def main() -> None:
                     details = details or model.backend.details
                     answers = [{task: np.array(value) for task, value in model(batch).items()} for batch in batches]
             except MtlError as error:
-                failed[f"{path.stem}, {precision}"] = str(error)
+                failed[f"{path.stem}, {precision}"] = str(error).replace(f"{path}/", "")
                 continue
             for task in answers[0]:
                 found[f"{precision}/{task}"] = np.concatenate([one[task] for one in answers])
