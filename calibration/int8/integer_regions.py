@@ -46,9 +46,9 @@ class Regions:
         self._graph = graph
         self._weighted = set(weighted)
         self._integer: set[ir.Node] = set()
-        left: set[ir.Node] = set()
-        while self._integer_without(left):
-            left |= self._float_for_some()
+        self._left: set[ir.Node] = set()  # activations in FP32 whose result is not rounded for all its readers
+        while self._find_integers():
+            self._left |= self._float_for_some()
         self._tensors = dict.fromkeys(self._find())
 
     def tensors(self) -> Iterator[ir.Value]:
@@ -73,11 +73,12 @@ class Regions:
             value, producer = origin, origin.producer()
         return value
 
-    def _integer_without(self, left: set[ir.Node]) -> bool:
-        """Find the integer nodes, without some that stay in FP32; return whether others must stay there too."""
+    def _find_integers(self) -> bool:
+        """Find the integer nodes, given activations that are left; return whether others must be left too."""
         self._integer = set(self._weighted)
         for node in self._graph:
-            if node.op_type in MOVES | _ARITHMETIC | _ACTIVATIONS and node not in left and self._follows_integers(node):
+            known = node.op_type in MOVES | _ARITHMETIC | _ACTIVATIONS and node not in self._left
+            if known and self._follows_integers(node):
                 self._integer.add(node)
         self._drop_what_feeds_no_integers()
         return bool(self._float_for_some())
@@ -96,6 +97,8 @@ class Regions:
             return False
         if node.op_type == "AveragePool" and "dilations" in node.attributes:
             return False
+        if node.op_type == "GlobalAveragePool" and data[0].producer() in self._left:
+            return True  # rounding for the pool alone: the errors average out, and the pool of integers runs in NHWC
         return all(not value.is_initializer() and self._is_quantized(value) for value in data)
 
     def _is_quantized(self, value: ir.Value) -> bool:
