@@ -53,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+", help="bundles with fp32.onnx for images of one size")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
-    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="default: 40")
+    parser.add_argument("--rounds", type=int, default=100, metavar="N", help="default: 100")
     parser.add_argument("--method", default="minmax", help="how ranges are chosen (default: minmax)")
     parser.add_argument("--kernels", action="store_true", help="also list the time per operator")
     arguments = parser.parse_args()

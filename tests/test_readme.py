@@ -112,6 +112,17 @@ def test_pages_speak_of_the_project_alone() -> None:
         assert not re.search(r"/work/|/root/|pypi\.org|localhost", text(page)), page.name
 
 
+def test_the_int8_example_times_the_graphs_of_a_bundle(article_bundle: Path) -> None:
+    pytest.importorskip("sklearn")
+    command = [sys.executable, ROOT / "examples" / "int8_paths.py", article_bundle, "--rounds", "2", "--threads", "1"]
+    result = subprocess.run([*command, "--kernels"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for graph in ("int8-cpu", "quantize_static"):
+        row = rf"^{article_bundle.stem} +{graph} +ONNX Runtime +\d+\.\d\d +\d+\.\d+, "
+        assert re.search(row, result.stdout, flags=re.MULTILINE), result.stdout
+    assert re.search(r"int8-cpu: .*QLinearConv \d", result.stdout), result.stdout
+
+
 def test_the_int8_example_compares_the_methods(article_bundle: Path, tmp_path: Path) -> None:
     for position, value in enumerate((30, 120, 220)):
         ramp = np.linspace(0, value, 64, dtype=np.uint8)
