@@ -32,6 +32,7 @@ SILU = "QuickGelu"
 _CONTRIB = "com.microsoft"
 _HARD_SWISH = 14  # the first opset with one
 _PLANES = 4  # the rank of a tensor of images
+_CHANNELS = 4  # at most: in NHWC, products with more constants in a row are fast
 
 
 def in_processor_form(model: onnx.ModelProto) -> ir.Model:
@@ -90,7 +91,7 @@ def _join_normalisation(node: ir.Node) -> bool:
     """Make a BatchNormalization of the product and the sum that normalise pixels; return whether a node is that product."""
     images, scale = node.inputs
     readers = list(node.outputs[0].uses())
-    if not is_float(images) or not _of_pixels(images) or not alone(node.outputs[0]) or readers[0].node.op_type != "Add":
+    if not is_float(images) or not alone(node.outputs[0]) or readers[0].node.op_type != "Add":
         return False
     shift = readers[0].node
     constants = [_per_channel(images, one) for one in (scale, shift.inputs[1])]
@@ -106,21 +107,13 @@ def _join_normalisation(node: ir.Node) -> bool:
     return True
 
 
-def _of_pixels(value: ir.Value) -> bool:
-    """Whether a tensor is made of integers by moving values alone."""
-    producer = value.producer()
-    while producer is not None and producer.op_type in ("Transpose", "Gather"):
-        origin = producer.inputs[0]
-        producer = None if origin is None else origin.producer()
-    return producer is not None and producer.op_type == "Cast"
-
-
 def _per_channel(images: ir.Value, value: ir.Value | None) -> npt.NDArray[np.float32] | None:
     """Return a constant's numbers if it has one per channel of images."""
     if images.shape is None or len(images.shape) != _PLANES or value is None or value.const_value is None:
         return None
     array: npt.NDArray[Any] = value.const_value.numpy()
     fits = value.is_initializer() and array.dtype == np.float32 and array.shape == (1, images.shape[1], 1, 1)
+    fits = fits and array.size <= _CHANNELS
     return array.reshape(-1) if fits else None
 
 

@@ -136,14 +136,27 @@ def test_the_normalisation_stays_out_of_the_integer_layers_layout(
     assert not {"Mul", "Add"} & set(kinds)
 
 
-def test_a_normalisation_of_other_data_stays(sketch: Any) -> None:
+def test_a_normalisation_within_the_network_does_too(sketch: Any, run: Any) -> None:
     graph = sketch(image="float")
-    graph.weight("scale", np.full((1, 3, 1, 1), 2, np.float32))
-    graph.weight("shift", np.full((1, 3, 1, 1), 1, np.float32))
+    graph.weight("scale", np.array([2, 3, 4], np.float32).reshape(1, 3, 1, 1))
+    graph.weight("shift", np.array([1, 0, -1], np.float32).reshape(1, 3, 1, 1))
     normal = graph.node("Add", graph.node("Mul", "image", "scale", name="scaled"), "shift", name="normal")
     linear(graph, graph.features(graph.conv(normal, (3, 8), name="first")), (8, 2), name="out")
-    kinds = {node.op_type for node in formed(graph.model({"out": ("batch", 2)})).graph.node}
-    assert "BatchNormalization" not in kinds
+    model = graph.model({"out": ("batch", 2)})
+    result = formed(model)
+    assert "BatchNormalization" in {node.op_type for node in result.graph.node}
+    image = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(run(result, image)["out"], run(model, image)["out"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_of_many_channels_stays(sketch: Any) -> None:
+    def scaled(graph: Any, x: str) -> str:
+        graph.weight("layer_scale", np.full((1, 16, 1, 1), 0.5, np.float32))
+        graph.weight("layer_shift", np.full((1, 16, 1, 1), 0.1, np.float32))
+        return str(graph.node("Add", graph.node("Mul", x, "layer_scale", name="s"), "layer_shift", name="acted"))
+
+    kinds = [node.op_type for node in formed(activated(sketch, scaled)).graph.node]
+    assert kinds.count("BatchNormalization") == 1  # of the image
 
 
 def test_onnx_runtime_fuses_the_soft_activations(sketch: Any, photos: np.ndarray, tmp_path: Path) -> None:
