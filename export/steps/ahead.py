@@ -33,6 +33,7 @@ from mtl_deploy.export.verification.images import (
     verification_images,
 )
 from mtl_deploy.runtime.bundle.signature import Signature
+from mtl_deploy.runtime.console.interrupts import WATCHER
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,8 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 def ahead_of_time(network: Network, options: Options) -> Iterator[Network | Ahead]:
     """Yield the network, answering from what a fork has computed meanwhile; the network itself where there is no fork.
 
-    There is none on other systems than Linux, with one core or thread, after CUDA has started, beside other threads, and for
-    graphs, which ONNX Runtime runs.
+    There is none on other systems than Linux, with one core or thread, after CUDA has started, beside other threads (but for the
+    one that waits for signals), and for graphs, which ONNX Runtime runs.
     """
     if not _is_possible(network, options):
         yield network
@@ -85,7 +86,7 @@ def _is_possible(network: Network, options: Options) -> bool:
         and len(os.sched_getaffinity(0)) > 1
         and network.loaded.given is None
         and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        and threading.active_count() == 1
+        and all(each is threading.main_thread() or each.name == WATCHER for each in threading.enumerate())
     )
 
 
@@ -189,6 +190,8 @@ def _in_the_fork(network: Network, options: Options, file: IO[bytes]) -> None:
     try:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)  # the parent ends this process
+        if (wakeup := signal.set_wakeup_fd(-1)) >= 0:
+            os.close(wakeup)  # the parent's watcher waits until nobody has it
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):

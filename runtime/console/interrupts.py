@@ -24,6 +24,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 PATIENCE = 1.0
 """Seconds after a first signal in which others count as the same one: a shell and a service manager send several at a time."""
 
+WATCHER = "mtl-signals"
+"""The name of the thread that waits for a second signal; it holds nothing while it waits."""
+
 _STEPS = threading.RLock()  # held by steps that belong together
 _repeated: list[int] = []  # signals that were held, and are sent again by this process itself
 
@@ -55,7 +58,7 @@ def _impatient() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(reading,), name="mtl-signals", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(reading,), name=WATCHER, daemon=True)
     watcher.start()
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtl_deploy.export.cli import main
 from mtl_deploy.export.network.inputs import network_input
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
@@ -29,6 +31,14 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only"),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out idle threads that other tests have left in this process."""
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    enumerated = threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [each for each in enumerated() if each not in others])
 
 
 class Pooled(nn.Module):
@@ -86,6 +96,34 @@ def test_everything_that_the_network_is_asked_for_is_there(tmp_path: Path) -> No
     expected.refine([20])
     assert expected.known[20]
     np.testing.assert_allclose(expected.exact["kind"][20], expected.raw["kind"][20], rtol=1e-5)
+
+
+def test_the_command_has_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(Pooled(), tmp_path / "network.pt")
+    found: list[int] = []
+    stop = Ahead.stop
+
+    def noted(self: Ahead) -> None:
+        found.append(self.found)
+        stop(self)
+
+    monkeypatch.setattr(Ahead, "stop", noted)
+    options = ["--task", "kind=multiclass", "--image-size", "32x32", "--precision", "fp32", "--engine", "none"]
+    assert main([str(tmp_path / "network.pt"), "--trust-pickle", *options, "--threads", "2"]) == 0
+    assert found[0] > 0
+
+
+def test_there_is_none_beside_other_threads(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled())
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    try:
+        with ahead_of_time(network, options) as forward:
+            assert forward is network
+    finally:
+        ended.set()
+        other.join()
 
 
 @pytest.mark.parametrize("elsewhere", ["hangs", "dies", "raises"])
