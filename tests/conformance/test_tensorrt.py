@@ -129,6 +129,8 @@ def test_no_other_file_works_with_the_library() -> None:
     found = set()
     for room in ("runtime", "export", "bench", "calibration"):
         for file in (ROOT / room).rglob("*.py"):
+            if "openvino" in file.parts:  # which calls its own library a module too
+                continue
             text = file.read_text(encoding="utf-8")
             if re.search(r"\btrt\.|library\.module|self\.module", text):
                 found.add(file)
