@@ -109,7 +109,8 @@ def test_the_command_has_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Ahead, "stop", noted)
     options = ["--task", "kind=multiclass", "--image-size", "32x32", "--precision", "fp32", "--engine", "none"]
-    assert main([str(tmp_path / "network.pt"), "--trust-pickle", *options, "--threads", "2"]) == 0
+    options += ["--trust-pickle", "--threads", "2", "--output", str(tmp_path / "network.mtl")]
+    assert main([str(tmp_path / "network.pt"), *options]) == 0
     assert found[0] > 0
 
 
