@@ -19,6 +19,7 @@ from mtl_deploy.bench.machine.power_meters import Meters
 from mtl_deploy.bench.results.result_file import SCHEMA_VERSION, read_result
 from mtl_deploy.bench.results.schema import PUBLISHED, assembled
 from mtl_deploy.bench.sections.energy import measure as energy
+from mtl_deploy.bench.sections.load import open_loop, search
 from mtl_deploy.bench.sections.where.ideal import ideal_weights
 from tests.bench.documents import document
 
@@ -74,6 +75,9 @@ def test_graphs_with_every_section(
 ) -> None:
     monkeypatch.setattr(power_meters, "find_meters", lambda: Meters((Clockwork(),), ()))
     monkeypatch.setattr(energy, "SLOT_S", 0.01)
+    monkeypatch.setattr(open_loop, "_LONGEST", 2)  # the search for the highest rate would take minutes
+    monkeypatch.setattr(search, "CONFIRMED", 8)
+    monkeypatch.setattr(search, "STEP", 2.0)
     file = tmp_path / "result.json"
     options = [
         "--batch",
