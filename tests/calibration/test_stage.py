@@ -106,6 +106,7 @@ def test_int8_is_never_run_unasked(easy: Path) -> None:
         assert model.artifact.precision == "fp32"
 
 
+@pytest.mark.extended
 def test_min_max_costs_the_mobile_network_and_max_drop_brings_it_back(
     digits_mobile: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
