@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "page_picture.py"
-PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "predictions.png"
+PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "report.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
