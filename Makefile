@@ -109,7 +109,7 @@ pytest: $(VENV)/dev.stamp  ## the tests
 fresh: $(VENV)/demo.stamp  ## export eight torchvision networks with fresh weights, three seeds each (about 40 minutes)
 	@$(BIN)/python examples/fresh_networks.py --out $(FRESH)
 
-test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes or fetch a tool (about 15 more)
+test-slow: $(VENV)/dev.stamp  ## the rest of the tests: those that take minutes or fetch a tool (about 20 more)
 	@echo "==> Extended tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m extended
 
@@ -147,7 +147,7 @@ test-lowest: $(TOOLS)/stamp  ## the runtime's and the calibration's tests with t
 	@echo "==> Tests with the lowest and the newest versions"
 	@$(TOOLS)/bin/python -m tests.dependencies versions
 
-test-arm: $(VENV)/dev.stamp  ## the runtime on emulated ARM processors, compared with this one (Debian; needs an index; about 15 minutes)
+test-arm: $(VENV)/dev.stamp  ## the runtime on emulated ARM processors, compared with this one (Debian; needs an index; allow half an hour)
 	@$(BIN)/python -m tests.arm
 
 attack: $(VENV)/dev.stamp  ## kills, races, power failures, hostile and damaged files, long runs: all figures (hours; goes on where it stopped)

@@ -18,7 +18,7 @@ def text(run: Run) -> str:
     full = {one.backend: one for one in run.candidates if one.precision == "fp32" and one.usable}
     rows = [_row(one, full.get(one.backend)) for one in run.candidates]
     images = "1 image" if run.batch == 1 else f"{run.batch} images"
-    head = f"Measured in turn, {images} a call, on {run.on} ({MEASURED_FILE}):"
+    head = f"Measured in turn, {images} per call, on {run.on} ({MEASURED_FILE}):"
     columns = ["graph", "on", "ms", "times FP32", "99 % interval", "note"]
     return "\n".join([head, table(columns, rows), *where_int8_does_not_pay(run)]) + "\n"
 

@@ -46,7 +46,7 @@ def test_the_graphs_are_measured_here_and_load_chooses_by_it(bundle: Path, capsy
     kept, run = read(bundle).runs
     assert kept == elsewhere
     assert (run.processor, run.libraries, run.threads) == (processor(), libraries(), None)
-    assert f"Measured in turn, 1 image a call, on {run.on}" in said
+    assert f"Measured in turn, 1 image per call, on {run.on}" in said
     with load(bundle, precision="int8") as model:
         assert "measured here: " in model.why
         assert model.why in said

@@ -54,7 +54,7 @@ def test_every_candidate_is_measured_kept_and_reported(
     assert {one.sha256 for one in run.candidates} <= {artifact.sha256 for artifact in manifest.artifacts}
     assert (run.processor, run.libraries, run.threads) == (processor(), libraries(), None)
     said = capsys.readouterr().out
-    assert f"Measured in turn, 1 image a call, on {run.on} ({MEASURED_FILE}):" in said
+    assert f"Measured in turn, 1 image per call, on {run.on} ({MEASURED_FILE}):" in said
     assert "precision='int8' takes int8" in said
     with load(bundle, precision="int8") as model:
         assert "measured here: " in model.why

@@ -53,7 +53,7 @@ def test_an_export_measures_the_graphs_on_this_machine(bundle: Path) -> None:
     assert found == {(path, name) for path in ("fp32.onnx", "int8.onnx", "int8-cpu.onnx") for name in libraries()}
     assert all(one.usable or "at first sight" in (one.fault or "") for one in run.candidates)
     text = report(open_bundle(bundle))
-    assert "Measured in turn, 1 image a call" in text
+    assert "Measured in turn, 1 image per call" in text
     assert "precision='int8' takes int8" in text
 
 
