@@ -14,6 +14,7 @@ from mtl_deploy.runtime.backends.failures import is_memory, last_line
 from mtl_deploy.runtime.errors import BackendError, DeviceMemoryError, MtlError, RunError
 from mtl_deploy.runtime.signals import handlers_error
 
+from .argmax import FORM, rewrite
 from .cache import CompiledCache
 from .compiled import CLOSED, CompiledGraph, Shape
 from .library import OpenVino
@@ -110,7 +111,7 @@ class Graph:
             key, compiled = "", None
             if self._cache.used:
                 content = self._content()
-                key = self._cache.key(content, shape=shape, settings=self._settings)
+                key = self._cache.key(content, shape=shape, settings=self._settings, form=FORM)
                 if (kept := self._cache.read(key)) is not None:
                     compiled = self._imported(kept)
             if compiled is None:
@@ -155,6 +156,8 @@ class Graph:
             names = [set(output.get_names()) for output in model.outputs]
             if len(names) != len(self._outputs) or len(model.inputs) != 1:
                 raise RuntimeError(f"it finds {len(model.inputs)} inputs and {len(names)} outputs in it")
+            if rewrite(library.module, model):
+                model.validate_nodes_and_infer_types()
             self._model = model
         return self._model
 
