@@ -18,6 +18,7 @@ from mtl_deploy.runtime.backends.openvino.library import start as start_openvino
 from mtl_deploy.runtime.bundle.manifest import open_bundle
 
 INT8, NNCF, FP32, ONNX_RUNTIME, OPENVINO, EAGER = "int8", "nncf", "fp32", "onnxruntime", "openvino", "eager"
+PEAK = "peak"
 TITLES = {
     INT8: "ours, INT8",
     NNCF: "OpenVINO, NNCF's INT8",
@@ -25,6 +26,7 @@ TITLES = {
     ONNX_RUNTIME: "ONNX Runtime, FP32",
     OPENVINO: "OpenVINO, FP32",
     EAGER: "PyTorch's forward, eager",
+    PEAK: "its multiply-adds alone, INT8",
 }
 
 
@@ -41,9 +43,11 @@ def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int | None
     tasks = tuple(task.name for task in opened.manifest.tasks)
     settings = Settings(threads=threads)
 
+    work = next(one.multiply_adds for one in opened.manifest.artifacts if (one.role, one.precision) == ("shared", FP32))
+
     def spec(name: str, starter: str, precision: str) -> Spec:
-        options = {"nncf": str(nncf)}
-        place = f"goal_contestants:{starter}"
+        options = {"nncf": str(nncf), "multiply_adds": work}
+        place = starter if ":" in starter else f"goal_contestants:{starter}"
         return Spec(name, TITLES[name], name, bundle, (), tasks, precision, settings, place, options)
 
     found = {
@@ -55,6 +59,7 @@ def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int | None
     }
     if checkpoint is not None:
         found[EAGER] = baseline_specs(opened, checkpoint, None, False, settings)[0]
+        found[PEAK] = spec(PEAK, "goal_peak:start", "int8")
     return found
 
 

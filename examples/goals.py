@@ -12,8 +12,9 @@ the FP32 graph, on other pieces: the root mean square of the differences as a sh
 that change class.
 
 Bundles are made in ``--out`` where they are missing, and so is an environment with NNCF, unless this Python has it. A goal is met
-where the figure keeps it, undecided where it does not but its 95 % interval reaches the goal, and not met otherwise. The exit code
-is 1 if one is not met, 3 if one is undecided.
+where the figure keeps it, undecided where it does not but its 95 % interval reaches the goal, and not met otherwise. The second
+goal is out of reach where INT8 convolutions that do nothing but as many multiply-adds are not 16 times as fast either. The exit
+code is 1 if one is not met, 3 if one is undecided.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from goal_bundles import (
     python_with_nncf,
     quantize_with_nncf,
 )
-from goal_contestants import EAGER, FP32, INT8, NNCF, ONNX_RUNTIME, OPENVINO, TITLES, specs
+from goal_contestants import EAGER, FP32, INT8, NNCF, ONNX_RUNTIME, OPENVINO, PEAK, TITLES, specs
 from goal_errors import Errors
 
 from mtl_deploy.bench.contestants.forms import call
@@ -49,7 +50,7 @@ from mtl_deploy.bench.statistics.nested import Interval, Nested, location
 from mtl_deploy.runtime.console.command import table
 
 MOST_OF_NNCF, MOST_OF_LIBRARIES, LEAST_OF_EAGER, MOST_ERROR = 1.03, 1.05, 16.0, 1.0
-MET, UNDECIDED, NOT_MET = "met", "undecided", "not met"
+MET, UNDECIDED, NOT_MET, OUT_OF_REACH = "met", "undecided", "not met", "out of reach here"
 
 
 @dataclass
@@ -75,7 +76,7 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join(networks()), help="default: all")
     parser.add_argument("--threads", type=int, help="of each contestant (default: each library's own number)")
     parser.add_argument("--images", type=int, default=64, help="photographs for each quantizer (default: 64)")
-    parser.add_argument("--held-out", type=int, default=48, help="photographs for the errors (default: 48)")
+    parser.add_argument("--held-out", type=int, default=384, help="photographs for the errors (default: 384)")
     parser.add_argument("--processes", type=int, default=4, help="starts of all contestants (default: 4)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, per contestant (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="smaller images, to try the script")
@@ -146,6 +147,8 @@ def agree(hosts: dict[str, Host], batch: Pictures) -> None:
     reference = hosts[ONNX_RUNTIME]
     expected = reference.run(call, batch)
     for name, host in hosts.items():
+        if name == PEAK:
+            continue
         compared = agreement(reference.spec, expected, host.spec, host.run(call, batch))
         problem = None if name in (INT8, NNCF) else complaint(host.spec, compared)  # their errors are judged apart
         if problem is not None:
@@ -173,7 +176,10 @@ def verdicts(one: Found) -> list[list[str]]:
         row(f"INT8's error over NNCF's at most 1, {task}", error, at_most(error, MOST_ERROR))
     if EAGER in samples:
         speed = ratio(samples[EAGER], samples[INT8])
-        row(f"INT8 over the eager forward at least {LEAST_OF_EAGER:.0f} times", speed, at_least(speed, LEAST_OF_EAGER))
+        bound = ratio(samples[EAGER], samples[PEAK])
+        state = within_reach(speed, bound, LEAST_OF_EAGER)
+        row(f"INT8 over the eager forward at least {LEAST_OF_EAGER:.0f} times", speed, state)
+        row("the same of its multiply-adds alone in INT8", bound, "")
     better = derived(
         {name: samples[name] for name in (FP32, ONNX_RUNTIME, OPENVINO)},
         lambda of: {"ratio": of[FP32] / np.minimum(of[ONNX_RUNTIME], of[OPENVINO])},
@@ -191,6 +197,12 @@ def at_most(figure: Interval, goal: float) -> str:
 
 def at_least(figure: Interval, goal: float) -> str:
     return MET if figure.value >= goal else UNDECIDED if figure.high >= goal else NOT_MET
+
+
+def within_reach(figure: Interval, bound: Interval, goal: float) -> str:
+    """Return whether a figure keeps its goal, and, where it does not, whether the bound of this machine does."""
+    state = at_least(figure, goal)
+    return OUT_OF_REACH if state == NOT_MET == at_least(bound, goal) else state
 
 
 def times(found: list[Found]) -> str:

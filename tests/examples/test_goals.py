@@ -32,6 +32,39 @@ def test_a_figure_above_its_goal_counts_by_its_interval(
     assert goals.at_least(Interval(1 / value, 1 / high, 1 / low), 1 / 1.03) == state
 
 
+@pytest.mark.parametrize(
+    ("figure", "bound", "state"),
+    [
+        (Interval(17, 15, 18), Interval(12, 11, 13), "met"),
+        (Interval(15, 14, 17), Interval(12, 11, 13), "undecided"),
+        (Interval(10, 9, 11), Interval(12, 11, 13), "out of reach here"),
+        (Interval(10, 9, 11), Interval(15, 14, 17), "not met"),
+        (Interval(10, 9, 11), Interval(18, 17, 19), "not met"),
+    ],
+)
+def test_a_goal_is_out_of_reach_only_where_the_machine_cannot_reach_it(
+    load: Any, figure: Interval, bound: Interval, state: str
+) -> None:
+    assert load("goals").within_reach(figure, bound, 16) == state
+
+
+def test_the_chain_that_bounds_int8_computes_in_int8_and_as_much_as_asked(load: Any) -> None:
+    openvino = pytest.importorskip("openvino")
+    module = load("goal_peak")
+    wanted = 1_000_000_000
+    model = module.chain(openvino, module.pixels(wanted))
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    nodes = [
+        node
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if node.get_rt_info()["layerType"].value == "Convolution"
+    ]
+    assert {node.get_rt_info()["runtimePrecision"].value for node in nodes} <= {"u8", "i8"}
+    done = sum(int(np.prod(node.get_output_shape(0))) * module.CHANNELS for node in nodes)
+    assert len(nodes) == module.LAYERS
+    assert done == pytest.approx(wanted, rel=0.01)
+
+
 def test_errors_are_compared_task_by_task(load: Any) -> None:
     errors = load("goal_errors").Errors()
     rng = np.random.default_rng(0)
