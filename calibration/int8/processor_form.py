@@ -9,6 +9,8 @@ Some things that ONNX Runtime (1.31) does well in an FP32 graph it does badly ar
   of that first, and then the two no longer read the same tensor. So it is written as that operator. OpenVINO reads it too.
 - ``x * (0.5 * (1 + erf(x / sqrt(2))))``, as PyTorch exports a GELU, is not fused, but ``(x * (1 + erf(x / sqrt(2)))) * 0.5`` is,
   with the bias before it. A product with a half is exact.
+- ``PRelu`` with a slope per channel takes several times as long as ``relu(x) - slope * relu(-x)``, which is the same to the bit.
+  OpenVINO makes one operator of that again. With one slope it is a ``LeakyRelu``, which has an integer kernel.
 - Hard activations that a network spells out become one operator each, see :mod:`mtl_deploy.calibration.int8.spelled_out`.
 """
 
@@ -48,9 +50,35 @@ def in_processor_form(model: onnx.ModelProto) -> ir.Model:
     for node in list(graph.graph):
         if node.op_type == "Mul" and node.graph is not None:
             any(step(node) for step in steps)
+    for node in list(graph.graph):
+        if node.op_type == "PRelu":
+            _spell_prelu(node)
     if any(node.domain == _CONTRIB for node in graph.graph):
         graph.opset_imports.setdefault(_CONTRIB, 1)
     return graph
+
+
+def _spell_prelu(node: ir.Node) -> None:
+    """Write a PRelu whose slopes are constants as ``relu(x) + (-slope) * relu(-x)``, or as a LeakyRelu if it has one slope."""
+    value, slope = node.inputs
+    graph = node.graph
+    if graph is None or not is_float(value) or slope is None or slope.const_value is None or not slope.is_initializer():
+        return
+    slopes = slope.const_value.numpy()
+    if slopes.size and (slopes == slopes.flat[0]).all():
+        alpha = float(slopes.flat[0])
+        replace([node], ir.node("LeakyRelu", [value], {"alpha": alpha}, name=node.name))
+        return
+    negated = _constant(graph, f"{node.name}/negative_slope", -slopes)
+    above = ir.node("Relu", [value], name=f"{node.name}/above")
+    turned = ir.node("Neg", [value], name=f"{node.name}/negative")
+    below = ir.node("Relu", turned.outputs, name=f"{node.name}/below")
+    scaled = ir.node("Mul", [below.outputs[0], negated], name=f"{node.name}/scaled")
+    new = [above, turned, below, scaled]
+    for one in new:
+        one.outputs[0].name, one.outputs[0].type, one.outputs[0].shape = f"{one.name}_out", value.type, value.shape
+    graph.insert_before(node, new)
+    replace([node], ir.node("Add", [above.outputs[0], scaled.outputs[0]], name=node.name))
 
 
 def _join_silu(node: ir.Node) -> bool:

@@ -120,6 +120,61 @@ def test_before_opset_14_there_is_no_hard_swish(sketch: Any) -> None:
     assert "HardSwish" not in kinds
 
 
+def prelu(*slopes: float, computed: bool = False) -> Any:
+    """A PRelu with one slope per channel, or with one for all, which is a constant or another node's result."""
+
+    def activation(graph: Any, x: str) -> str:
+        slope = graph.weight("slope", np.resize(np.array(slopes, np.float32), (16 if len(slopes) > 1 else 1, 1, 1)))
+        if computed:
+            mean = graph.node("ReduceMean", x, name="mean", axes=[0, 2, 3], keepdims=1)
+            slope = graph.node("Mul", mean, slope, name="of_the_image")
+        return str(graph.node("PRelu", x, slope, name="acted"))
+
+    return activation
+
+
+@pytest.mark.parametrize("slopes", [(0.25, -0.5, 1.5, 0.0), (0.2,), (0.2, 0.2)], ids=["different", "one", "equal"])
+def test_a_prelu_computes_the_same_to_the_bit(
+    sketch: Any, photos: np.ndarray, run: Any, slopes: tuple[float, ...]
+) -> None:
+    model = activated(sketch, prelu(*slopes))
+    result = formed(model)
+    np.testing.assert_array_equal(run(result, photos, optimize=False)["out"], run(model, photos, optimize=False)["out"])
+    kinds = Counter(node.op_type for node in result.graph.node)
+    assert "PRelu" not in kinds
+    assert kinds["LeakyRelu"] == (len(set(slopes)) == 1)
+
+
+def test_a_prelu_whose_slopes_depend_on_the_image_stays(sketch: Any, photos: np.ndarray, run: Any) -> None:
+    model = activated(sketch, prelu(0.25, 0.5, computed=True))
+    result = formed(model)
+    assert "PRelu" in {node.op_type for node in result.graph.node}
+    np.testing.assert_allclose(run(result, photos)["out"], run(model, photos)["out"], rtol=1e-5)
+
+
+def test_a_prelu_between_integer_layers(sketch: Any, photos: np.ndarray, run: Any, tmp_path: Path) -> None:
+    for slopes, names in (((0.25, 0.1), {"Relu", "Neg"}), ((0.2,), {"QLinearLeakyRelu"})):
+        model = activated(sketch, prelu(*slopes))
+        result = int8(model, photos)
+        kinds = executed(result, tmp_path)
+        assert "PRelu" not in kinds
+        assert names <= set(kinds)
+        assert kinds["QLinearConv"] == 2
+        expected, found = run(model, photos)["out"], run(result, photos)["out"]
+        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_openvino_makes_one_operator_of_a_prelu_again(sketch: Any, photos: np.ndarray) -> None:
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+    model = core.read_model(int8(activated(sketch, prelu(0.25, 0.1)), photos).SerializeToString())
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    names = [one["originalLayersNames"].value for one in told]
+    assert sum("n_acted" in name for name in names) == 1
+    assert not any("n_acted/" in name for name in names)  # its parts
+
+
 def test_a_gate_of_another_tensor_is_no_silu(sketch: Any) -> None:
     def gated(graph: Any, x: str) -> str:
         return str(graph.node("Mul", x, graph.node("Sigmoid", graph.node("Neg", x, name="n"), name="g"), name="acted"))
