@@ -21,6 +21,7 @@ class Processor:
     Attributes:
         name: for people.
         machine: ``aarch64`` or ``x86_64``.
+        key: its name on the command line, and of files.
         qemu: QEMU's name of it.
         part: of ARM's, its number in ``/proc/cpuinfo``.
         features: of ARM's, what the kernel says of it there.
@@ -28,9 +29,15 @@ class Processor:
 
     name: str
     machine: str
+    key: str
     qemu: str
     part: int = 0
     features: str = ""
+
+    @property
+    def sve(self) -> bool:
+        """Whether it has vectors of any length."""
+        return "sve" in self.features.split()
 
     def cpuinfo(self) -> str:
         """Return ``/proc/cpuinfo`` of such a processor: without it ONNX Runtime reads this machine's, and crashes."""
@@ -56,7 +63,7 @@ class Processor:
         emulator = place.emulator(self.machine)
         if self.machine != "aarch64":  # this machine's own Python
             return [emulator, sys.executable, "-s", str(script), *arguments], environment
-        prefix = place.folder / "prefixes" / self.qemu
+        prefix = place.folder / "prefixes" / self.key
         (prefix / "proc").mkdir(parents=True, exist_ok=True)
         (prefix / "proc" / "cpuinfo").write_text(self.cpuinfo())
         for entry in (place.folder / "root").iterdir():
@@ -76,12 +83,14 @@ def here(script: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, s
 
 
 PROCESSORS = {
-    one.qemu: one
+    one.key: one
     for one in (
-        Processor("Cortex-A72", "aarch64", "cortex-a72", 0xD08, _BASE),
-        Processor("Cortex-A76", "aarch64", "cortex-a76", 0xD0B, _DOT),
-        Processor("all of ARMv8's", "aarch64", "max", 0xD40, f"{_DOT} sve i8mm bf16"),
-        Processor("x86 without VNNI", "x86_64", "Haswell"),
+        Processor("Cortex-A72", "aarch64", "cortex-a72", "cortex-a72", 0xD08, _BASE),
+        Processor("Cortex-A76", "aarch64", "cortex-a76", "cortex-a76", 0xD0B, _DOT),
+        Processor("all but SVE", "aarch64", "max", "max,sve=off", 0xD40, f"{_DOT} i8mm bf16"),
+        Processor("all of ARMv8's", "aarch64", "max-sve", "max", 0xD40, f"{_DOT} sve i8mm bf16"),
+        Processor("x86 without VNNI", "x86_64", "haswell", "Haswell"),
     )
 }
-"""ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5), with matrix products; x86 with AVX2 alone."""
+"""ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5), with matrix products, with vectors of any length too
+(SVE); x86 with AVX2 alone."""
