@@ -92,5 +92,5 @@ PROCESSORS = {
         Processor("x86 without VNNI", "x86_64", "haswell", "Haswell"),
     )
 }
-"""ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5), with matrix products, with vectors of any length too
-(SVE); x86 with AVX2 alone."""
+"""ARM without integer dot products (Raspberry Pi 4), with them (Raspberry Pi 5), with matrix products, and with SVE's vectors too;
+x86 with AVX2 alone."""
