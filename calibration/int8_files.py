@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from mtl_deploy.runtime.bundle import reference
 from mtl_deploy.runtime.bundle.manifest import Artifact, Bundle, Manifest
 from mtl_deploy.runtime.bundle.signature import METADATA_KEY, Signature
 from mtl_deploy.runtime.bundle.verification import Row
-from mtl_deploy.runtime.bundle.writing import write_file
+from mtl_deploy.runtime.bundle.writing import write_file, write_hashed
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import BundleError, MtlError
 from mtl_deploy.runtime.files import disk
@@ -59,14 +58,14 @@ def write_graphs(
         alone = artifact.role == "separate"
         path = f"separate/{artifact.tasks[0]}.{precision}.onnx" if alone else f"{precision}.onnx"
         own = _for_tasks(content, manifest.signature, artifact.tasks) if alone else content
-        write_file(folder, path, own)
+        sha256 = write_hashed(folder, path, own)
         written.append(
             replace(
                 artifact,
                 path=path,
                 precision=precision,
                 opset=_opset(own),
-                sha256=hashlib.sha256(own).hexdigest(),
+                sha256=sha256,
                 size_bytes=len(own),
                 details={} if alone else details,
             )

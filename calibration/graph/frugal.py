@@ -19,6 +19,7 @@ class FrugalBackend(OnnxRuntimeBackend):
         threads: of ONNX Runtime; None: one per core.
         where: the graph's name in errors.
         outputs: those that are asked for in each run, so that ONNX Runtime may leave the others out; None: all.
+        spinning: whether idle threads wait by spinning, which takes processor time from whatever runs beside.
 
     Raises:
         BackendError: ONNX Runtime is missing or broken.
@@ -32,9 +33,10 @@ class FrugalBackend(OnnxRuntimeBackend):
         threads: int | None,
         where: str = "graph",
         outputs: Sequence[str] | None = None,
+        spinning: bool = True,
     ) -> None:
         read = content if callable(content) else lambda: content
-        super().__init__(read, where=where, providers=["CPU"], threads=threads, outputs=outputs)
+        super().__init__(read, where=where, providers=["CPU"], threads=threads, outputs=outputs, spinning=spinning)
 
     def _options(self) -> Any:
         options = super()._options()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +10,23 @@ from mtl_deploy.export.graph.cost import multiply_adds
 from mtl_deploy.export.graph.sizes import at_size
 from mtl_deploy.export.graph.split import Sharing
 from mtl_deploy.export.graph.variants import GraphVariant, variants
-from mtl_deploy.export.network.inputs import Images
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.verification.expected import EXACT
 from mtl_deploy.export.verification.rows import described
 from mtl_deploy.export.verification.stage import Originals, Samples, Stress, allowed, running, verify_graphs
-from mtl_deploy.export.verification.verify import graph_input, judge, with_logits
+from mtl_deploy.export.verification.verify import judge, with_logits
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.bundle.writing import EarlyFiles
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.console.nouns import counted, noun
 from mtl_deploy.runtime.errors import VerificationError
 
 from .fit import Fp16Fit, fit
 from .regain import regain
+from .typed import Typed
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import onnx
     import onnx_ir as ir
 
@@ -65,6 +65,8 @@ class HalfStage:
         options: what was asked for.
         progress: shows what is being done.
         stress: is shown the shared graph too.
+        early: writes the files while they are verified.
+        typed: the shared graph in FP16, if it is made already.
     """
 
     def __init__(
@@ -75,7 +77,10 @@ class HalfStage:
         options: Options,
         progress: Progress,
         stress: Stress | None = None,
+        early: EarlyFiles | None = None,
+        typed: Typed | None = None,
     ) -> None:
+        self._early, self._typed = early, typed
         self._stress = stress
         self._originals, self._samples, self._shares = originals, samples, shares
         self._options, self._progress = options, progress
@@ -91,12 +96,12 @@ class HalfStage:
         Raises:
             VerificationError: FP16 does not keep every task, or a graph is wrong; says what, and the ways on.
         """
-        import onnx_ir as ir
-
-        proto = ir.to_proto(self._shared.model)
         with self._progress.step("Typing FP16") as say:
-            statistics = self._observe(proto)
-            half = _to_half(proto, statistics)
+            if self._typed is None:
+                self._typed = Typed(self._shared, self._samples, self._options.threads)
+                self._typed.make()
+            proto = self._typed.proto
+            statistics, half = self._typed.result
             share = self._share(half)
             say(f"{half.description}; {100 * share:.1f} % of the multiply-adds in FP16")
         made = self._variants(half, half.to_dict() | {"share": share})
@@ -129,20 +134,8 @@ class HalfStage:
             originals=self._originals,
             stress=self._stress,
             rounded=rounded,
+            early=self._early,
         )
-
-    def _observe(self, proto: onnx.ModelProto) -> dict[str, TensorStatistics]:
-        from mtl_deploy.calibration.observe.statistics import observe
-
-        images, _ = self._samples[0]
-        return observe(proto, self._inputs(proto, images), threads=self._options.threads)
-
-    def _inputs(self, proto: onnx.ModelProto, images: Images) -> Iterator[npt.NDArray[Any]]:
-        from mtl_deploy.calibration.graph.sizes import images_at_once
-
-        size = self._shared.batch or images_at_once(proto, self._shared.signature, 4)
-        pieces = (images[start : start + size] for start in range(0, len(images), size))
-        return (graph_input(piece, self._shared.signature.preprocessing) for piece in pieces)
 
     def _variants(self, half: HalfResult, details: dict[str, Any]) -> Variants:
         shared = self._shared
@@ -213,8 +206,9 @@ class HalfStage:
     def _rounded(self, proto: onnx.ModelProto, found: Fp16Fit) -> dict[str, Half]:
         from mtl_deploy.calibration.fp16.rounding import choose_rounding
 
-        images = self._samples[0][0][:_SEEN]
-        return choose_rounding(proto, found.loud, list(self._inputs(proto, images)), threads=self._options.threads)
+        assert self._typed is not None  # it was found by trying
+        images = list(self._typed.inputs(self._samples[0][0][:_SEEN]))
+        return choose_rounding(proto, found.loud, images, threads=self._options.threads)
 
 
 def _reasons(keep: Collection[str], joins: Collection[str]) -> dict[str, str]:

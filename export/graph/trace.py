@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import gc
 import io
 import logging
 import warnings
@@ -16,6 +15,7 @@ import onnx_ir as ir
 import torch
 import torch.onnx.errors
 
+from mtl_deploy.runtime.console.resting import settling
 from mtl_deploy.runtime.errors import TraceError
 
 from .borders import FREE_SIZE
@@ -193,7 +193,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
             contextlib.redirect_stdout(chatter),
             contextlib.redirect_stderr(chatter),
             _quiet(),
-            _uncollected(),
+            settling(),
         ):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -211,19 +211,6 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
             f"the network takes {len(graph.graph.inputs)} inputs ({names}); one batch of images is supported"
         )
     return graph
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python from looking for garbage again and again, a tenth of a trace: its millions of objects live until the end."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @contextlib.contextmanager

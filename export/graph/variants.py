@@ -58,8 +58,13 @@ class GraphVariant:
         """
         return serialize(self.model, self.signature)
 
-    def artifact(self, content: bytes) -> Artifact:
-        """Return the manifest's entry for the file."""
+    def artifact(self, content: bytes, sha256: str | None = None) -> Artifact:
+        """Return the manifest's entry for the file.
+
+        Args:
+            content: the ``.onnx`` file.
+            sha256: its SHA-256 in hexadecimal, if it is known.
+        """
         return Artifact(
             path=self.path,
             role=self.role,
@@ -69,7 +74,7 @@ class GraphVariant:
             batch_min=self.batch or 1,
             batch_max=self.batch,
             opset=self.model.opset_imports[""],
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=sha256 or hashlib.sha256(content).hexdigest(),
             size_bytes=len(content),
             parameters=self.cost.parameters,
             multiply_adds=self.cost.multiply_adds,

@@ -39,12 +39,15 @@ if TYPE_CHECKING:
     import torch
 
     from mtl_deploy.export.network.inputs import Images
+    from mtl_deploy.export.verification.reach import Question
 
 Outputs = Mapping[str, "torch.Tensor"]
 
 _MOST = 1 << 30  # bytes of answers in the file
 _PATIENCE = 2.0  # times as long as a piece took before: so long the one that is being computed is waited for
 _LOOK = 0.02  # seconds between two looks for it
+_LONGEST = 60.0  # seconds that the answer to a question is waited for
+_ALL, _QUESTION = b"all images", b"question"  # keys of records
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -52,13 +55,15 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 def ahead_of_time(network: Network, options: Options) -> Iterator[Network | Ahead]:
     """Yield the network, answering from what a fork has computed meanwhile; the network itself where there is no fork.
 
+    Once it has run all images, the fork answers a question, if it is asked one.
+
     There is none on other systems than Linux, with one core or thread, after CUDA has started, beside other threads (but for the
     one that waits for signals), and for graphs, which ONNX Runtime runs.
     """
     if not _is_possible(network, options):
         yield network
         return
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as questions, _pipe() as (listening, asking):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter(
@@ -69,8 +74,9 @@ def ahead_of_time(network: Network, options: Options) -> Iterator[Network | Ahea
             yield network
             return
         if child == 0:
-            _in_the_fork(network, options, file)
-        ahead = Ahead(network, child, file)
+            os.close(asking)
+            _in_the_fork(network, options, file, questions, listening)
+        ahead = Ahead(network, child, file, questions, asking)
         try:
             yield ahead
         finally:
@@ -98,10 +104,13 @@ class Ahead:
         child: the fork's process.
         file: where it leaves its answers, one pickle after another: a piece's key with None when it begins, with the answers and
             the seconds that they took when it ends.
+        questions: a file for a question to it.
+        asking: a pipe that tells it how long the question is.
     """
 
-    def __init__(self, network: Network, child: int, file: IO[bytes]) -> None:
+    def __init__(self, network: Network, child: int, file: IO[bytes], questions: IO[bytes], asking: int) -> None:
         self._network, self._child, self._file = network, child, file
+        self._questions, self._asking = questions, asking
         self._done: dict[bytes, Any] = {}
         self._begun: bytes | None = None
         self._seconds = 0.0
@@ -139,6 +148,36 @@ class Ahead:
         """Return the images of verification for a network that takes this batch alone (None: any), if the fork has read them."""
         self._read()
         found: VerificationImages | None = self._done.get(_images_key(batch))
+        return found
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the fork has run all images."""
+        self._read()
+        return _ALL in self._done
+
+    def ask(self, question: Question) -> None:
+        """Let the fork find the answer to a question; only one is asked."""
+        if self._child:
+            content = pickle.dumps(question, protocol=5)
+            self._questions.write(content)
+            self._questions.flush()
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._asking, len(content).to_bytes(8, "little"))
+
+    def answer(self, question: Question) -> list[str]:
+        """Return the answer to a question: the fork's, if it was asked and has begun with it, otherwise found here."""
+        self._read()
+        started = time.monotonic()
+        while self._begun == _QUESTION and _QUESTION not in self._done and self._child:
+            if time.monotonic() - started > _LONGEST or os.waitpid(self._child, os.WNOHANG)[0]:
+                self.stop()
+            time.sleep(_LOOK)
+            self._read()
+        if _QUESTION not in self._done:
+            self.stop()
+            return question.answer(self._network)
+        found: list[str] = self._done[_QUESTION]
         return found
 
     def stop(self) -> None:
@@ -185,8 +224,18 @@ class Ahead:
                 self._seconds = max(self._seconds, seconds)
 
 
-def _in_the_fork(network: Network, options: Options, file: IO[bytes]) -> None:
-    """Answer piece after piece until there is none left, and end the process without any tidying up of the parent's things."""
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _in_the_fork(network: Network, options: Options, file: IO[bytes], questions: IO[bytes], listening: int) -> None:
+    """Answer piece after piece, then a question, and end the process without any tidying up of the parent's things."""
     try:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)  # the parent ends this process
@@ -202,6 +251,11 @@ def _in_the_fork(network: Network, options: Options, file: IO[bytes]) -> None:
         with torch.inference_mode():
             for piece in _pieces(network, options, file):
                 _answer(network, piece, file)
+        _leave(file, (_ALL, {}, 0.0))
+        size = int.from_bytes(os.read(listening, 8), "little")
+        question: Question = pickle.loads(_pread(questions.fileno(), size, 0))
+        _leave(file, (_QUESTION, None, 0.0))
+        _leave(file, (_QUESTION, question.answer(network), 0.0))
     except BaseException:  # noqa: BLE001 - the network's own code runs here; the parent asks it again
         pass
     finally:

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtl_deploy.export.fp16.stage import HalfStage
+from mtl_deploy.export.fp16.typed import Typed
 from mtl_deploy.export.graph.variants import GraphVariant
 from mtl_deploy.export.network.network import Network
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets
-from mtl_deploy.export.verification.reach import unseen_notes
+from mtl_deploy.export.verification.reach import Question, unseen_notes
 from mtl_deploy.export.verification.rows import require_passed
 from mtl_deploy.export.verification.stage import Originals, Stress, describe_stress, verify_graphs
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.bundle.writing import EarlyFiles
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import FallbackWarning, VerificationError
 
@@ -49,20 +51,30 @@ def ask_for_stress(network: Network | Ahead, bound: Bound, progress: Progress) -
         return Stress(network, bound.signature, bound.batch)
 
 
-def verify_fp32(bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
-    """Check the FP32 graphs for the targets, and verify them.
+def verify_fp32(
+    bound: Bound, stress: Stress | None, options: Options, progress: Progress, early: EarlyFiles | None = None
+) -> Verified:
+    """Check the FP32 graphs for the targets, and verify them, while their files are written.
 
     Raises:
         OptionError: a target does not read a graph.
         VerificationError: a graph does not match the network.
     """
     notes = _check(bound.graphs, options)
-    rows, artifacts = verify_graphs(bound.graphs, bound.samples, options, progress, stress=stress)
+    rows, artifacts = verify_graphs(bound.graphs, bound.samples, options, progress, stress=stress, early=early)
     require_passed(rows)
     return Verified(bound.graphs, rows, artifacts, notes)
 
 
-def add_fp16(verified: Verified, bound: Bound, stress: Stress | None, options: Options, progress: Progress) -> Verified:
+def add_fp16(
+    verified: Verified,
+    bound: Bound,
+    stress: Stress | None,
+    options: Options,
+    progress: Progress,
+    early: EarlyFiles | None = None,
+    typed: Typed | None = None,
+) -> Verified:
     """Type the graphs in FP16 and verify them, if FP16 is wanted; continue without it if it fails and was not asked for by name.
 
     Raises:
@@ -73,7 +85,7 @@ def add_fp16(verified: Verified, bound: Bound, stress: Stress | None, options: O
         return verified
     try:
         originals = Originals(bound.graphs, verified.rows)
-        half = HalfStage(originals, bound.samples, bound.shares, options, progress, stress).make()
+        half = HalfStage(originals, bound.samples, bound.shares, options, progress, stress, early, typed).make()
     except VerificationError as error:
         return replace(verified, left_out=leave_out("fp16", error, options))
     notes = list(dict.fromkeys([*verified.notes, *_check(half.graphs, options)]))
@@ -82,10 +94,32 @@ def add_fp16(verified: Verified, bound: Bound, stress: Stress | None, options: O
     )
 
 
+def ask_for_gaps(forward: Network | Ahead, verified: Verified, bound: Bound, options: Options) -> Question:
+    """Return the question which weights verification could not see, and let the fork find the answer, if there is one.
+
+    Args:
+        forward: the network.
+        verified: the FP32 graphs.
+        bound: what they were verified on.
+        options: the tolerance.
+    """
+    question = Question.of(bound.signature, bound.samples[0][0], verified.rows, options)
+    if isinstance(forward, Ahead):
+        forward.ask(question)
+    return question
+
+
 def look_for_gaps(
-    verified: Verified, bound: Bound, network: Network, stress: Stress, options: Options, progress: Progress
+    verified: Verified, question: Question, forward: Network | Ahead, stress: Stress, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Say how shared graphs do on stress images, and find weights whose errors verification could not see. Nothing fails here.
+
+    Args:
+        verified: the graphs of all precisions.
+        question: about the FP32 graphs.
+        forward: the network.
+        stress: has seen the shared graphs.
+        progress: shows what is being done.
 
     Returns:
         How far off each graph and task is on the stress images, and notes for a reader of the bundle.
@@ -93,8 +127,8 @@ def look_for_gaps(
     with progress.step("Looking at what verification cannot see") as say:
         stressed = stress.rows(verified.graphs)
         say(f"on stress images, which decide nothing, the errors are {describe_stress(stressed)} of the spread")
-        images, _ = bound.samples[0]
-        return stressed, unseen_notes(network, bound.signature, images, verified.rows, options)
+        answer = forward.answer(question) if isinstance(forward, Ahead) else question.answer(forward)
+        return stressed, unseen_notes(question.signature, verified.rows, answer)
 
 
 def leave_out(precision: str, error: VerificationError, options: Options) -> dict[str, str]:

@@ -13,7 +13,7 @@ from mtl_deploy.export.graph.variants import GraphVariant
 from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.targets.check import check_targets, read_by
 from mtl_deploy.runtime.bundle.manifest import Bundle, Manifest
-from mtl_deploy.runtime.bundle.writing import Claim, write_file, write_manifest
+from mtl_deploy.runtime.bundle.writing import Claim, EarlyFiles, write_file, write_manifest
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError, WorkError
 
@@ -28,6 +28,7 @@ class Writer:
     Attributes:
         manifest: with the graphs.
         graphs: as they were verified, in the manifest's order.
+        early: has written their files.
         cuts: the graphs in parts, if that was asked for.
         reference: the file's bytes.
         quantize: adds INT8 graphs; None if they were not asked for.
@@ -39,6 +40,7 @@ class Writer:
 
     manifest: Manifest
     graphs: Sequence[GraphVariant]
+    early: EarlyFiles
     cuts: Sequence[Cut]
     reference: bytes
     quantize: Quantizer | None
@@ -65,10 +67,9 @@ class Writer:
     def _write_graphs(self, folder: Path) -> None:
         with self.progress.step(f"Writing {self.options.target}"):
             for graph, artifact in zip(self.graphs, self.manifest.artifacts, strict=True):
-                content = graph.content()
-                if graph.artifact(content) != artifact:
+                if graph.path != artifact.path or self.early.sha256(graph.path) != artifact.sha256:
                     raise WorkError(f"{graph.path} is not the file that was verified; please report this")
-                write_file(folder, graph.path, content)
+                self.early.place(graph.path, folder)
             for cut in self.cuts:
                 cut.write(folder)
             write_file(folder, str(self.manifest.reference["path"]), self.reference)

@@ -7,7 +7,7 @@ with wrong weights there would pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,32 +20,53 @@ from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
 from mtl_deploy.runtime.images.seen import seen_pixels
 
-if TYPE_CHECKING:
-    pass
-
 CHANGE = 0.05  # the share that weights are changed by, each up or down
 _IMAGES = 1
 _NAMED = 5
 
 
-def unseen_notes(
-    network: Network, signature: Signature, images: Images, rows: Sequence[Row], options: Options
-) -> list[str]:
+@dataclass(frozen=True)
+class Question:
+    """Which kernels of a network reach no output; its answer takes a while, and may be found elsewhere.
+
+    Attributes:
+        signature: of the graphs, with the activation of each output.
+        images: ``(1, H, W, C) uint8``.
+        scales: by task: the spread that its errors are relative to.
+        tolerance: as a share of the scale.
+    """
+
+    signature: Signature
+    images: Images
+    scales: Mapping[str, float]
+    tolerance: float
+
+    @classmethod
+    def of(cls, signature: Signature, images: Images, rows: Sequence[Row], options: Options) -> Question:
+        """Return the question about FP32 graphs with these rows, for some of the images ``(N, H, W, C) uint8``."""
+        scales = {name: row.spread or 1.0 for name, row in _shared(rows).items()}
+        return cls(signature, np.asarray(images[:_IMAGES]), scales, options.tolerances.get("fp32", GRAPHS["fp32"]))
+
+    def answer(self, network: Network) -> list[str]:
+        """Return what :func:`unreached` finds."""
+        return unreached(network, self.signature, self.images, self.scales, self.tolerance)
+
+
+def _shared(rows: Sequence[Row]) -> dict[str, Row]:
+    return {row.task: row for row in rows if row.artifact == "fp32.onnx"}
+
+
+def unseen_notes(signature: Signature, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Return what verification could not see, for people: kernels that reach no output, and outputs that do not vary.
 
     Args:
-        network: the network.
         signature: of the graphs, with the activation of each output.
-        images: ``(N, H, W, C) uint8``.
         rows: of the FP32 graphs.
-        options: the tolerance.
+        names: what :class:`Question` found.
     """
-    shared = {row.task: row for row in rows if row.artifact == "fp32.onnx"}
     applied = {task.name: task.applied for task in signature.tasks}
-    notes = [_constant(row.task, applied[row.task]) for row in shared.values() if row.constant]
-    scales = {name: row.spread or 1.0 for name, row in shared.items()}
-    tolerance = options.tolerances.get("fp32", GRAPHS["fp32"])
-    if names := unreached(network, signature, images, scales, tolerance):
+    notes = [_constant(row.task, applied[row.task]) for row in _shared(rows).values() if row.constant]
+    if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         notes.append(
             f"verification cannot see {len(names)} of the network's kernels, since their results hardly reach an output "

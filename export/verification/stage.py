@@ -17,6 +17,7 @@ from mtl_deploy.export.tolerances import GRAPHS, tolerance_of
 from mtl_deploy.runtime.bundle.manifest import Artifact
 from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.verification import Row
+from mtl_deploy.runtime.bundle.writing import EarlyFiles
 from mtl_deploy.runtime.console.command import Progress
 from mtl_deploy.runtime.errors import VerificationError
 
@@ -56,6 +57,7 @@ def verify_graphs(
     originals: Originals | None = None,
     stress: Stress | None = None,
     rounded: Collection[str] = (),
+    early: EarlyFiles | None = None,
 ) -> tuple[list[Row], list[Artifact]]:
     """Run each graph's file and compare it with what PyTorch gave; the first one that does not match ends it.
 
@@ -70,6 +72,7 @@ def verify_graphs(
         originals: for FP16 graphs: what they were made from.
         stress: is shown the shared graph too, while it is loaded.
         rounded: names of the weights of FP16 graphs that were rounded up or down, not to nearest.
+        early: writes the files while they are verified; None: they are not written.
 
     Returns:
         One row per graph and task, and the manifest's entries. The last rows may not have passed.
@@ -80,8 +83,9 @@ def verify_graphs(
     for graph in graphs:
         with progress.step(f"Verifying {graph.path}") as say:
             content = graph.content()
+            if early is not None:
+                early.write(graph.path, content)
             require_valid(content)
-            artifacts.append(graph.artifact(content))
             found = None
             if graph.role == "separate" and whole is not None and whole.holds(content):
                 found = _verify_part(graph, content, rows, samples, options, originals, rounded)
@@ -94,6 +98,7 @@ def verify_graphs(
                 whole = GraphParts(content)
             worst = max(found, key=_share_of_allowed)
             cut = f"part of {worst.cut_from}, " if worst.cut_from else ""
+            artifacts.append(graph.artifact(content, None if early is None else early.sha256(graph.path)))
             say(f"{cut}at most {100 * _share_of_allowed(worst):.2g} % of the error allowed ({worst.task})")
             rows += found
             if not all(row.passed for row in found):
@@ -279,5 +284,5 @@ def running(content: bytes, options: Options) -> Iterator[Backend]:
     """Run a graph in ONNX Runtime on the CPU."""
     from mtl_deploy.calibration.graph.frugal import FrugalBackend
 
-    with closing(FrugalBackend(content, threads=options.threads)) as backend:
+    with closing(FrugalBackend(content, threads=options.threads, spinning=False)) as backend:
         yield backend

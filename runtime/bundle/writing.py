@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -15,9 +16,21 @@ from mtl_deploy.runtime.files.text import as_unicode
 
 from .manifest import MANIFEST, SIGNATURE_FILE, Bundle, Manifest, digest, open_bundle
 from .replacing.claims import Claim, check_target, claimed, is_signed, warn_unsigned, writing
+from .replacing.early import EarlyFiles
 from .replacing.in_place import own_files
 
-__all__ = ["Claim", "check_target", "claimed", "copy_files", "updating", "write_file", "write_manifest", "writing"]
+__all__ = [
+    "Claim",
+    "EarlyFiles",
+    "check_target",
+    "claimed",
+    "copy_files",
+    "updating",
+    "write_file",
+    "write_manifest",
+    "write_hashed",
+    "writing",
+]
 
 
 @contextmanager
@@ -52,14 +65,28 @@ def updating(
             warn_unsigned(target)
 
 
-def write_file(folder: Path, path: str, content: bytes) -> None:
-    """Write a file of a bundle that is being written; an existing one is unlinked, and keeps its content under its other names."""
+def write_file(folder: Path, path: str, content: bytes, sha: hashlib._Hash | None = None) -> None:
+    """Write a file of a bundle that is being written; an existing one is unlinked, and keeps its content under its other names.
+
+    Args:
+        folder: the bundle's.
+        path: of the file in it.
+        content: its bytes.
+        sha: is given the bytes as they are written.
+    """
     file = folder / path
     for parent in reversed(file.parents):
         if parent.is_relative_to(folder) and not parent.exists():
             disk.make_folder(parent)
     disk.remove(file)  # it may be a link to the older bundle's file
-    disk.write_new(file, content)
+    disk.write_new(file, content, sha)
+
+
+def write_hashed(folder: Path, path: str, content: bytes) -> str:
+    """Write a file of a bundle as :func:`write_file` does, and return its SHA-256 in hexadecimal, found while it was written."""
+    sha = hashlib.sha256()
+    write_file(folder, path, content, sha)
+    return sha.hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -95,23 +122,24 @@ def copy_files(bundle: Bundle, folder: Path, *, share: bool = False) -> None:
         if link:
             disk.symlink(str(source.readlink()), target)
             continue
-        _place(source, target, share=share)
+        copied = _place(source, target, share=share)
         sha256 = hashes.pop(path, None)
-        if sha256 is not None and digest(target) != sha256:  # displaced for the moment, or damaged
+        if sha256 is not None and (copied or digest(target)) != sha256:  # displaced for the moment, or damaged
             write_file(folder, path, bundle.read_checked(path, sha256))
     for path, sha256 in hashes.items():
         write_file(folder, path, bundle.read_checked(path, sha256))
 
 
-def _place(source: Path, target: Path, *, share: bool) -> None:
+def _place(source: Path, target: Path, *, share: bool) -> str | None:
+    """Link or copy a file; return its SHA-256 if its bytes were written."""
     if share and not source.is_symlink():
         try:
             disk.link(source, target)
         except OSError:
             pass
         else:
-            return
-    disk.copy(source, target)
+            return None
+    return disk.copy(source, target)
 
 
 def _may_be_copied(file: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -25,7 +26,7 @@ before: Callable[[str, Path], None] | None = None
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
 _FICLONE = 0x40049409  # ioctl_ficlone(2): share the blocks until one of the two files is written
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 _NO_FLAGS = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # of a kernel or file system without renameat2's flags
 _BLOCK = 1 << 20
 
@@ -42,8 +43,13 @@ def open_or_make(file: Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
 
 
-def write_new(file: Path, content: bytes) -> None:
+def write_new(file: Path, content: bytes, sha: hashlib._Hash | None = None) -> None:
     """Write a file that does not exist yet. It is durable once it and its folder are synced (:func:`sync`).
+
+    Args:
+        file: its path.
+        content: its bytes.
+        sha: is given each block as it is written, so that nothing is read again to be hashed.
 
     Raises:
         FileExistsError: it does.
@@ -57,7 +63,10 @@ def write_new(file: Path, content: bytes) -> None:
         )  # two writes at least, so that a file is half written at one of the steps
         while view:
             _step("write", file)
-            view = view[os.write(number, view[:size]) :]
+            written = os.write(number, view[:size])
+            if sha is not None:
+                sha.update(view[:written])
+            view = view[written:]
     finally:
         os.close(number)
 
@@ -77,19 +86,27 @@ def replace_file(file: Path, content: bytes) -> None:
             raise
 
 
-def copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> str | None:
     """Copy a regular file with its mode and times to a free path; as a reflink where the file system supports that.
+
+    Returns:
+        the SHA-256 of what was written, in hexadecimal; None for a reflink, which writes nothing.
 
     Raises:
         FileExistsError: there is something at the target.
     """
     _step("copy", target)
+    sha = None
     with source.open("rb") as read:
         number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(number, "wb") as written:
             if not _clone(read.fileno(), written.fileno()):
-                shutil.copyfileobj(read, written, _BLOCK)
+                sha = hashlib.sha256()
+                while block := read.read(_BLOCK):
+                    written.write(block)
+                    sha.update(block)
     shutil.copystat(source, target)
+    return None if sha is None else sha.hexdigest()
 
 
 def link(source: Path, target: Path) -> None:
@@ -224,7 +241,7 @@ def _rename_file(source: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None

@@ -13,13 +13,14 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mtl_deploy.runtime.bundle.manifest import MANIFEST, open_bundle
-from mtl_deploy.runtime.bundle.writing import claimed
+from mtl_deploy.runtime.bundle.writing import EarlyFiles, claimed
 from mtl_deploy.runtime.console.command import Progress, run_command
 from mtl_deploy.runtime.errors import BundleError, MtlError
 from mtl_deploy.runtime.files import disk
@@ -306,7 +307,8 @@ def export(target: Path, folder: Path) -> Callable[[], int]:
         force=True,
         engines=EngineOptions(library="none"),
     )
-    write = before_writing(options, Progress(quiet=True))
+    with EarlyFiles(folder / "early", nullcontext) as early:
+        write = before_writing(options, Progress(quiet=True), early)
 
     def written() -> int:
         with claimed(target, force=True, inputs=[checkpoint]) as claim:

@@ -17,6 +17,7 @@ from mtl_deploy.runtime.files import disk
 from mtl_deploy.runtime.files.locks import STAGED, Lock, Owner, is_disposable, leftovers, mark
 
 from . import in_place
+from .early import EarlyFiles
 
 _INSIDE = ".mtl-"  # how our own names begin inside a bundle's folder, where none can be made beside it
 
@@ -90,6 +91,12 @@ class Claim:
                 self._put(staged)
         if was_signed and not signed:
             warn_unsigned(self.target)
+
+    def early_files(self) -> EarlyFiles:
+        """Return what writes files before :meth:`writing` begins; those that no bundle takes go with the work folder."""
+        if self._work is None:
+            raise RuntimeError("the claim has not been taken")
+        return EarlyFiles(self._work / "early", self._errors)
 
     def take(self, inputs: Iterable[Path | None] = ()) -> None:
         """Take the target, and clean up what a dead process has left there.

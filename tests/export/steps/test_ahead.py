@@ -75,8 +75,10 @@ def loaded(tmp_path: Path, network: nn.Module, threads: int | None = 2) -> tuple
 
 
 def finished(ahead: Ahead) -> None:
-    """Wait until the fork has answered everything."""
-    os.waitid(os.P_PID, ahead._child, os.WEXITED | os.WNOWAIT)
+    """Wait until the fork has run all images."""
+    while not ahead.is_done:
+        assert os.waitpid(ahead._child, os.WNOHANG) == (0, 0), "it has ended"
+        time.sleep(0.02)
 
 
 def test_everything_that_the_network_is_asked_for_is_there(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_the_command_has_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     options = ["--task", "kind=multiclass", "--image-size", "32x32", "--precision", "fp32", "--engine", "none"]
     options += ["--trust-pickle", "--threads", "2", "--output", str(tmp_path / "network.mtl")]
     assert main([str(tmp_path / "network.pt"), *options]) == 0
-    assert len(children) == 1  # how much it answers in time depends on the machine
+    assert len(set(children) - {0}) == 1  # how much it answers in time depends on the machine
 
 
 def test_there_is_none_beside_other_threads(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What a command need not spend processor time on: threads that wait by spinning, and looking for garbage that is not there."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+from collections.abc import Iterator
+
+
+def let_idle_threads_sleep() -> None:
+    """Let OpenMP's idle threads sleep, unless the user has said otherwise. For commands, before PyTorch is loaded.
+
+    By default a thread that waits for the others of its team spins. Where another process has one of the cores, that can take
+    longer than the work itself. ``OMP_WAIT_POLICY`` is a variable of the OpenMP specification, read once, when the library is
+    loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def skip_last_collection() -> None:
+    """Do not look through all modules for garbage when the process ends, which frees everything."""
+    atexit.register(gc.freeze)
+
+
+@contextlib.contextmanager
+def settling() -> Iterator[None]:
+    """Do not look for garbage in what the block makes, neither meanwhile nor later: modules, a network, a graph all stay.
+
+    :func:`settled` ends that.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """Let :func:`settling` hold until the block ends, when what is garbage by then can be found again."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
