@@ -80,24 +80,21 @@ class Typed:
 
 @contextmanager
 def typed_meanwhile(shared: GraphVariant, samples: Samples, options: Options) -> Iterator[Typed | None]:
-    """Yield the FP16 graph of an FP32 graph, which a thread makes while the block runs; None if FP16 is not wanted.
-
-    With one thread for all, it is made before the block runs.
+    """Yield the FP16 graph of an FP32 graph, which a thread makes while the block runs.
 
     Args:
-        shared: the FP32 graph. Its weights are copied first, so that it may be changed for a moment meanwhile, as serializing does.
+        shared: the FP32 graph. Its weights are copied first: serializing it, which the block does, changes it for a moment.
         samples: images.
         options: precisions and threads.
+
+    Yields:
+        None if FP16 is not wanted, or if there is one thread for all.
     """
-    if "fp16" not in options.precisions:
+    threads = options.threads or usable_cores()
+    if "fp16" not in options.precisions or threads == 1:
         yield None
         return
-    if options.threads == 1:
-        typed = Typed(shared, samples, 1)
-        typed.make()
-        yield typed
-        return
-    typed = Typed(shared, samples, max(1, (options.threads or usable_cores()) // 2))  # the block runs another graph
+    typed = Typed(shared, samples, threads // 2)  # the block runs another graph
     with ThreadPoolExecutor(1, "mtl-fp16") as pool:
         pool.submit(typed.make)
         try:

@@ -248,14 +248,13 @@ def _in_the_fork(network: Network, options: Options, file: IO[bytes], questions:
         import torch
 
         torch.set_num_threads(1)  # the threads of the parent's pool do not exist here
-        with torch.inference_mode():
-            for piece in _pieces(network, options, file):
-                _answer(network, piece, file)
+        for piece in _pieces(network, options, file):
+            _answer(network, piece, file)
         _leave(file, (_ALL, {}, 0.0))
         size = int.from_bytes(os.read(listening, 8), "little")
         question: Question = pickle.loads(_pread(questions.fileno(), size, 0))
         _leave(file, (_QUESTION, None, 0.0))
-        _leave(file, (_QUESTION, question.answer(network), 0.0))
+        _leave(file, (_QUESTION, question.find(network), 0.0))
     except BaseException:  # noqa: BLE001 - the network's own code runs here; the parent asks it again
         pass
     finally:
@@ -274,7 +273,8 @@ def _answer(network: Network, piece: torch.Tensor, file: IO[bytes]) -> None:
     key = _key(piece)
     _leave(file, (key, None, 0.0))
     started = time.monotonic()
-    answers = {name: value.numpy() for name, value in forward(piece).items()}
+    with torch.inference_mode():
+        answers = {name: value.numpy() for name, value in forward(piece).items()}
     _leave(file, (key, answers, time.monotonic() - started))
     if double:
         _leave(file, (b"float64", {}, 0.0))

@@ -48,7 +48,18 @@ class Question:
         return cls(signature, np.asarray(images[:_IMAGES]), scales, options.tolerances.get("fp32", GRAPHS["fp32"]))
 
     def answer(self, network: Network) -> list[str]:
-        """Return what :func:`unreached` finds."""
+        """Return what :func:`unreached` finds; nothing where the network cannot be differentiated."""
+        try:
+            return self.find(network)
+        except Exception:  # noqa: BLE001 - the network's own code runs here, and may not be made to be differentiated
+            return []
+
+    def find(self, network: Network) -> list[str]:
+        """Return what :func:`unreached` finds.
+
+        Raises:
+            Exception: the network cannot be differentiated, or not here.
+        """
         return unreached(network, self.signature, self.images, self.scales, self.tolerance)
 
 
@@ -98,11 +109,14 @@ def unreached(
     for probabilities: where they are almost 0 or 1, float32 has no slope left.
 
     Args:
-        network: if it cannot be differentiated, or gives probabilities and does not run in float64, nothing is found.
+        network: if it gives probabilities and does not run in float64, nothing is found.
         signature: of the graphs.
         images: ``(N, H, W, C) uint8``; the first one is used.
         scales: by task: the spread that its errors are relative to, see :class:`~mtl_deploy.runtime.bundle.verification.Row`.
         tolerance: as a share of the scale: a smaller change is not noticed.
+
+    Raises:
+        Exception: the network cannot be differentiated.
     """
     import torch
 
@@ -131,8 +145,6 @@ def unreached(
         for name, gradient in zip(kernels, gradients, strict=True):
             if gradient is not None:
                 effects[name] = float((gradient * kernels[name].detach()).abs().sum())
-    except Exception:  # noqa: BLE001 - the network's own code runs here, and may not be made to be differentiated
-        return []
     finally:
         for kernel in kernels.values():
             kernel.requires_grad_(False)

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from mtl_deploy.export.options.export import Options
 from mtl_deploy.export.steps.ahead import Ahead, ahead_of_time
 from mtl_deploy.export.steps.network import load
 from mtl_deploy.export.steps.truth import ask_pytorch
+from mtl_deploy.export.verification.reach import Question
 from mtl_deploy.runtime.bundle.preprocessing import Preprocessing
+from mtl_deploy.runtime.bundle.signature import Signature
 from mtl_deploy.runtime.bundle.tasks import Task
 from mtl_deploy.runtime.console.command import Progress
 
@@ -175,6 +178,42 @@ def test_the_fork_ends_with_the_work(tmp_path: Path) -> None:
         interrupted()
     with pytest.raises(ChildProcessError):
         os.waitpid(children[0], 0)
+
+
+def question(network: Network, applied: str = "none") -> Question:
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    tasks = tuple(replace(task, activation=applied) for task in network.tasks)
+    return Question(Signature(tasks, network.preprocessing), images, {"kind": 1e9}, 1e-4)
+
+
+@pytest.mark.parametrize("applied", ["none", "softmax"])  # which takes float64
+def test_a_question_is_answered_in_the_fork(applied: str, tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled())
+    asked = question(network, applied)
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        forward.ask(asked)
+        os.waitid(os.P_PID, forward._child, os.WEXITED | os.WNOWAIT)  # it has nothing more to do
+        network.__dict__["doubled"] = network.__dict__["selected"] = None  # nothing to find it with here
+        assert forward.answer(asked) == ["layer.weight"]  # on that scale nobody sees it
+
+
+@pytest.mark.parametrize("elsewhere", ["hangs", "dies", "raises"])
+def test_a_question_that_the_fork_does_not_get_to_is_answered_here(elsewhere: str, tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled(elsewhere))
+    asked = question(network)
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        forward.ask(asked)
+        assert forward.answer(asked) == ["layer.weight"]
+
+
+def test_a_question_that_nobody_asked_is_answered_here(tmp_path: Path) -> None:
+    network, options = loaded(tmp_path, Pooled())
+    with ahead_of_time(network, options) as forward:
+        assert isinstance(forward, Ahead)
+        finished(forward)
+        assert forward.answer(question(network)) == ["layer.weight"]
 
 
 def test_one_thread_means_one_process(tmp_path: Path) -> None:
