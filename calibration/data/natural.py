@@ -90,8 +90,11 @@ def _leaves(rng: np.random.Generator, height: int, width: int, channels: int) ->
         box, inside = _leaf(rng, place, radius, (height, width))
         colour = np.sqrt(1 - _TEXTURE**2) * rng.standard_normal(channels)
         shift = rng.integers(0, (height, width))
-        own = np.roll(texture, shift, axis=(0, 1))[box]
-        picture[box] = np.where(inside[..., None], colour + _TEXTURE * own, picture[box])
+        rows, columns = (
+            np.arange(side.start, side.stop) - by for side, by in zip(box, shift, strict=True)
+        )  # negative ones come from the other side
+        own = texture[rows[:, None], columns][inside]
+        picture[box][inside] = colour + _TEXTURE * own
     return picture
 
 
