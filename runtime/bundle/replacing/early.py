@@ -60,12 +60,17 @@ class EarlyFiles:
             return self._files[path][1].result()
 
     def place(self, path: str, folder: Path) -> None:
-        """Put a file that is written into the folder that becomes the bundle, as a second name of the same file where links exist.
+        """Put a file into the folder that becomes the bundle, once it is written: as a second name where links exist.
 
         Args:
             path: of the file in the bundle.
             folder: that the bundle is being written to.
+
+        Raises:
+            KeyError: no such file was begun.
+            OptionError: the disk is full, or fails.
         """
+        self.sha256(path)
         file, target = self._files[path][0], folder / path
         for parent in reversed(target.parents):
             if parent.is_relative_to(folder) and not parent.exists():
