@@ -55,7 +55,8 @@ def before_writing(options: Options, progress: Progress, early: EarlyFiles) -> C
     with settling():  # it imports much
         network = load(options, progress)
     with ahead_of_time(network, options) as forward:
-        traced = trace_network(network, options, progress)
+        with settling():
+            traced = trace_network(network, options, progress)
         data = read_data(network, options, progress)
         with settling():
             merged = clean(traced, network, options, progress)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 import torch.onnx.errors
 
-from mtl_deploy.runtime.console.resting import settling
+from mtl_deploy.runtime.console.resting import uncollected
 from mtl_deploy.runtime.errors import TraceError
 
 from .borders import FREE_SIZE
@@ -193,7 +193,7 @@ def _export(network: Any, example: tuple[torch.Tensor, ...], opset: int, **optio
             contextlib.redirect_stdout(chatter),
             contextlib.redirect_stderr(chatter),
             _quiet(),
-            settling(),
+            uncollected(),
         ):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(

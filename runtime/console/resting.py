@@ -25,11 +25,8 @@ def skip_last_collection() -> None:
 
 
 @contextlib.contextmanager
-def settling() -> Iterator[None]:
-    """Do not look for garbage in what the block makes, neither meanwhile nor later: modules, a network, a graph all stay.
-
-    :func:`settled` ends that.
-    """
+def uncollected() -> Iterator[None]:
+    """Do not look for garbage again and again while millions of objects are made that live until the end."""
     if not gc.isenabled():
         yield
         return
@@ -37,8 +34,20 @@ def settling() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()
+
+
+@contextlib.contextmanager
+def settling() -> Iterator[None]:
+    """Do not look for garbage in what the block makes, neither meanwhile nor later: modules, a network, a graph all stay.
+
+    :func:`settled` ends that.
+    """
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()
 
 
 @contextlib.contextmanager

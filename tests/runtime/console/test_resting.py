@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from mtl_deploy.runtime.console.resting import settled, settling
+import pytest
+
+from mtl_deploy.runtime.console.resting import settled, settling, uncollected
 
 
 class Cycle:
@@ -32,10 +36,11 @@ def test_nothing_is_looked_for_until_the_work_has_ended() -> None:
     assert freed == [True]
 
 
-def test_a_collector_that_is_off_stays_off() -> None:
+@pytest.mark.parametrize("without", [settling, uncollected])
+def test_a_collector_that_is_off_stays_off(without: Callable[[], AbstractContextManager[None]]) -> None:
     gc.disable()
     try:
-        with settling():
+        with without():
             pass
         assert not gc.isenabled()
     finally:
