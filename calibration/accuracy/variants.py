@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.fp16.emulate_int8 import emulate_int8
 from mtl_deploy.runtime.bundle.manifest import PRECISIONS, Artifact, Bundle
 from mtl_deploy.runtime.errors import BundleError, OptionError
 
@@ -26,7 +27,7 @@ def shared_graphs(bundle: Bundle) -> dict[str, Artifact]:
 
 
 def runnable(bundle: Bundle, precision: str) -> bytes:
-    """Return a graph that gives a precision's numbers on a CPU: FP16 with its rounding written out.
+    """Return a graph that gives a precision's numbers on a CPU: FP16 with its rounding written out, INT8 in integers.
 
     Raises:
         OptionError: the bundle has no such graph.
@@ -38,7 +39,8 @@ def runnable(bundle: Bundle, precision: str) -> bytes:
     content = bundle.read(graphs[precision])
     if precision in ("fp32", "int8-cpu"):
         return content
-    emulated: bytes = emulate_half(onnx.load_from_string(content)).SerializeToString()  # computed in FP32 otherwise
+    emulate = emulate_int8 if precision == "int8" else emulate_half
+    emulated: bytes = emulate(onnx.load_from_string(content)).SerializeToString()  # computed in FP32 otherwise
     return emulated
 
 

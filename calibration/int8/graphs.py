@@ -15,7 +15,7 @@ from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
 from mtl_deploy.calibration.data.strata import spread
-from mtl_deploy.calibration.fp16.emulate import emulate_half
+from mtl_deploy.calibration.fp16.emulate_int8 import emulate_int8
 from mtl_deploy.calibration.graph.sizes import LARGEST, image_bytes, images_at_once, portions
 from mtl_deploy.calibration.kinds.registry import kind_of
 from mtl_deploy.calibration.observe.histograms import Histogram, collect
@@ -46,7 +46,7 @@ class Int8Graph:
 
     Attributes:
         content: the ``.onnx`` file.
-        runnable: an ``.onnx`` file that gives its numbers on a CPU: FP16 with its rounding written out.
+        runnable: an ``.onnx`` file that gives its numbers on a CPU, see :mod:`mtl_deploy.calibration.fp16.emulate_int8`.
         details: for the manifest.
     """
 
@@ -215,9 +215,10 @@ class Int8Graphs:
     def _finished(self, quantized: onnx.ModelProto, style: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Return the graph to write, and the graph that gives its numbers on a CPU."""
         model = runnable = quantized
-        if style == "tensorrt" and self.options.opset != _FP32_OPSET:
-            model = to_half_around(quantized, self.observed)
-            runnable = emulate_half(model)
+        if style == "tensorrt":
+            if self.options.opset != _FP32_OPSET:
+                model = to_half_around(quantized, self.observed)
+            runnable = emulate_int8(model)
         for each in (model, runnable):
             del each.metadata_props[:]
             each.metadata_props.extend(self.model.metadata_props)
