@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mtl_deploy.calibration.accuracy.evaluate import Corrected, corrected_errors
+from mtl_deploy.calibration.accuracy.evaluate import Corrected, corrected_errors, stored
 from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
@@ -29,7 +29,8 @@ from mtl_deploy.runtime.errors import WorkError
 from .bias_correction import correct_bias
 from .coverage import coverage
 from .fp16_around import to_half_around
-from .qdq_placement import place
+from .judged_answers import JudgedAnswers
+from .qdq_placement import QdqPlacement, place
 from .quantize import Quantized, quantize
 
 STYLES = ("tensorrt", "cpu")
@@ -82,13 +83,15 @@ class Int8Graphs:
         self.content = content
         self.regressions = tuple(regressions)
         self._expected: Outputs | None = None
+        self._placements: dict[str, QdqPlacement] = {}
         self._known_shifts: dict[tuple[str, str], dict[str, npt.NDArray[np.float64]]] = {}
         self.model = onnx.load_from_string(content)
         whole = len(images) if batch is None else len(images) // batch * batch
         self.images = images[spread(len(images), whole, options.seed)]
         self.signature, self.batch, self.options = signature, batch, options
         self.preprocessing = signature.preprocessing
-        self.judged = self.images[spread(len(self.images), _JUDGED, options.seed)]
+        self._answers = JudgedAnswers(spread(len(self.images), _JUDGED, options.seed))
+        self.judged = self.images[self._answers.positions]
         self.ranges: dict[str, dict[str, dict[str, Range]]] = {}
         self.observed: dict[str, TensorStatistics] = {}
         self._histograms: dict[str, Histogram] | None = None
@@ -125,13 +128,14 @@ class Int8Graphs:
     def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
         """Return the histograms of all tensors that either style quantizes; it takes two passes over the images, only once."""
         if self._histograms is None:
-            placements = [place(self.model, style) for style in STYLES]
+            placements = [self._placement(style) for style in STYLES]
             names = sorted({name for placement in placements for name in placement.tensors})
             if not names:
                 raise WorkError(_nothing_to_quantize(placements[0].kept))
             threads = self.options.threads
             size = self.batch or images_at_once(self.model, self.signature, _BATCH)
-            self.observed = observe(self.model, self._batches("ranges", size, progress), threads=threads)
+            pieces = self._batches("ranges", size, progress)
+            self.observed = observe(self.model, pieces, threads=threads, answered=self._answers.add)
             sizes = image_bytes(self.model, self.signature)
             total = sum(sizes.get(name, 0) for name in names)
             size = self.batch or max(min(size, _COLLECTED // max(total, 1)), 1)
@@ -180,6 +184,7 @@ class Int8Graphs:
             correct,
             batch=self.batch,
             threads=self.options.threads,
+            answers=None if (known := self._answers.outputs) is None else stored(known),
         )
         return {key: found[name] for name, key in names.items()}
 
@@ -227,7 +232,7 @@ class Int8Graphs:
     def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
         """Return by regression the mean difference of FP32's outputs from a graph's, over calibration images."""
         if self._expected is None:
-            self._expected = self._run(self.content, self.judged, self.regressions)
+            self._expected = self._answers.outputs or self._run(self.content, self.judged, self.regressions)
         found = self._run(runnable.SerializeToString(), self.judged, self.regressions)
         return {
             name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)
@@ -236,9 +241,16 @@ class Int8Graphs:
         }
 
     def _quantized(self, style: str, method: str, skip: Collection[str]) -> Quantized:
-        placement = place(self.model, style, skip)
+        placement = self._placement(style, skip)
         bits = self.options.weight_bits if style == "cpu" else 8
         return quantize(self.model, self.ranges[style][method], placement, weight_bits=bits)
+
+    def _placement(self, style: str, skip: Collection[str] = ()) -> QdqPlacement:
+        if skip:
+            return place(self.model, style, skip)
+        if style not in self._placements:
+            self._placements[style] = place(self.model, style)
+        return self._placements[style]
 
     def _run(self, content: bytes, images: Images, outputs: Sequence[str]) -> Outputs:
         most = images_at_once(self.model, self.signature, BATCH)
@@ -256,7 +268,7 @@ class Int8Graphs:
             return []
         found: list[dict[str, Any]] = []
         for style in STYLES:
-            ranges, placement = self.ranges[style][methods[style]], place(self.model, style, skip)
+            ranges, placement = self.ranges[style][methods[style]], self._placement(style, skip)
             rows = coverage(self.model, self._histograms, ranges, placement)
             found += [{"style": style, **row.to_dict()} for row in rows[:_WORST]]
         return found

@@ -135,7 +135,7 @@ class _Counting:
             positions *= self._bins_per_unit
             np.clip(positions, 0, BINS - 1, out=positions)
             self._counts += np.bincount(positions.astype(np.int32), minlength=BINS)
-        self._zeros += flat.size - int(np.count_nonzero(flat))
+        self._zeros += flat.size - int(np.count_nonzero(flat != 0))  # of floats, NumPy counts slowly
         if values.ndim > 1:
             axes = tuple(axis for axis in range(values.ndim) if axis != 1)
             largest = np.maximum(values.max(axis=axes), -values.min(axis=axes)).astype(np.float64)

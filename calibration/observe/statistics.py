@@ -7,7 +7,7 @@ no activation is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -51,7 +51,11 @@ class TensorStatistics:
 
 
 def observe(
-    model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], *, threads: int | None = None
+    model: onnx.ModelProto,
+    batches: Iterable[npt.NDArray[np.generic]],
+    *,
+    threads: int | None = None,
+    answered: Callable[[Mapping[str, npt.NDArray[np.generic]]], None] | None = None,
 ) -> dict[str, TensorStatistics]:
     """Run a graph on batches and find the range of each float tensor.
 
@@ -61,6 +65,7 @@ def observe(
         model: a graph with one input, opset 13 or higher. It is not changed.
         batches: arrays for the graph's input, of its dtype and shape.
         threads: of ONNX Runtime; None: one per core.
+        answered: is given the graph's outputs by name, batch by batch.
 
     Returns:
         by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights),
@@ -74,10 +79,13 @@ def observe(
     wanted = [_reduced(name, reduction) for name in names for reduction in _REDUCTIONS]
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite, broken = np.full(len(names), True), np.full(len(names), False)
+    own = [] if answered is None else [output.name for output in model.graph.output]
     batch = None
-    with closing(ObservingSession(watched, wanted, threads=threads, in_order=True)) as session:
+    with closing(ObservingSession(watched, [*wanted, *own], threads=threads, in_order=True)) as session:
         for batch in batches:
-            found = session.run({model.graph.input[0].name: batch}, wanted)
+            found = session.run({model.graph.input[0].name: batch}, [*wanted, *own])
+            if answered is not None:
+                answered({name: found.pop(name) for name in own})
             values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)
             minimum = np.fmin(minimum, values[:, 0])
             maximum = np.fmax(maximum, values[:, 1])
