@@ -22,9 +22,7 @@ from mtl_deploy.runtime.errors import VerificationError
 Array = npt.NDArray[Any]
 
 _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
-_KEEPING = frozenset(
-    ("Clip", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-)
+_KEEPING = frozenset(("Clip", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that give the same whether their input is rounded or their result: they select values, or clip them at FP16 numbers.
 Rounding keeps the order of numbers."""
 

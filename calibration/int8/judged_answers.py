@@ -1,4 +1,4 @@
-"""The FP32 graph's outputs on the images that methods are compared on, kept while ranges are observed, so that it is not run again."""
+"""FP32's outputs on the images that methods are compared on, kept while ranges are observed, so that it need not run again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class JudgedAnswers:
         Args:
             outputs: by name, one row per image.
         """
-        count = len(next(iter(outputs.values())))
+        count = min(map(len, outputs.values()))
         inside = self.positions[(self.positions >= self._seen) & (self.positions < self._seen + count)] - self._seen
         self._seen += count
         if self._bytes > MOST or any(len(rows) != count for rows in outputs.values()):

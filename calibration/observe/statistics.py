@@ -79,13 +79,13 @@ def observe(
     wanted = [_reduced(name, reduction) for name in names for reduction in _REDUCTIONS]
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite, broken = np.full(len(names), True), np.full(len(names), False)
-    own = [] if answered is None else [output.name for output in model.graph.output]
+    outputs = [] if answered is None else [output.name for output in model.graph.output]
     batch = None
-    with closing(ObservingSession(watched, [*wanted, *own], threads=threads, in_order=True)) as session:
+    with closing(ObservingSession(watched, [*wanted, *outputs], threads=threads, in_order=True)) as session:
         for batch in batches:
-            found = session.run({model.graph.input[0].name: batch}, [*wanted, *own])
+            found = session.run({model.graph.input[0].name: batch}, [*wanted, *outputs])
             if answered is not None:
-                answered({name: found.pop(name) for name in own})
+                answered({name: found.pop(name) for name in outputs})
             values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)
             minimum = np.fmin(minimum, values[:, 0])
             maximum = np.fmax(maximum, values[:, 1])

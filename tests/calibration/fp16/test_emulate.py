@@ -47,6 +47,27 @@ def test_onnx_runtime_hides_rounding_and_overflow_on_a_cpu(sketch: Any, run: Any
     assert values.max() > 60000
 
 
+def test_what_selects_values_is_not_rounded_twice(sketch: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = sketch(image="float", size=16)
+    data = graph.node("Relu", graph.conv("image", (3, 8), name="first", scale=1.0), name="relu")
+    data = graph.node("MaxPool", data, name="pool", kernel_shape=[2, 2], strides=[2, 2])
+    ends = [graph.weight("low", np.float32(-0.5)), graph.weight("high", np.float32(6))]
+    data = graph.node("Clip", graph.conv(data, (8, 8), name="second"), *ends, name="clip")
+    shared = graph.node("Transpose", data, name="moved", perm=[0, 2, 3, 1])
+    graph.node("Mul", shared, graph.node("Relu", shared, name="again"), name="y")
+    half = to_half(graph.model({"y": ("batch", 8, 8, 8)}), {}).model
+    image = 1e4 * np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    once = emulate_half(half)
+    monkeypatch.setattr("mtl_deploy.calibration.fp16.emulate._KEEPING", frozenset())
+    everywhere = emulate_half(half)
+    casts = [sum(node.op_type == "Cast" for node in model.graph.node) for model in (once, everywhere)]
+    assert casts[0] <= casts[1] - 4
+    for optimize in (False, True):
+        found, expected = (run(model, image, optimize=optimize)["y"] for model in (once, everywhere))
+        np.testing.assert_array_equal(found, expected)
+    assert np.isinf(expected).any() or expected.max() > 30
+
+
 def test_a_network_agrees_with_the_reference(multi_head: Any, run: Any, photos: np.ndarray) -> None:
     half = to_half(multi_head(), {}).model
     expected = dict(
