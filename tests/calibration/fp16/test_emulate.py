@@ -56,7 +56,7 @@ def test_what_selects_values_is_not_rounded_twice(sketch: Any, run: Any, monkeyp
     shared = graph.node("Transpose", data, name="moved", perm=[0, 2, 3, 1])
     graph.node("Mul", shared, graph.node("Relu", shared, name="again"), name="y")
     half = to_half(graph.model({"y": ("batch", 8, 8, 8)}), {}).model
-    image = 1e4 * np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    image = 1e3 * np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
     once = emulate_half(half)
     monkeypatch.setattr("mtl_deploy.calibration.fp16.emulate._KEEPING", frozenset())
     everywhere = emulate_half(half)
@@ -65,7 +65,7 @@ def test_what_selects_values_is_not_rounded_twice(sketch: Any, run: Any, monkeyp
     for optimize in (False, True):
         found, expected = (run(model, image, optimize=optimize)["y"] for model in (once, everywhere))
         np.testing.assert_array_equal(found, expected)
-    assert np.isinf(expected).any() or expected.max() > 30
+    assert expected.max() > 30
 
 
 def test_a_network_agrees_with_the_reference(multi_head: Any, run: Any, photos: np.ndarray) -> None:
