@@ -71,11 +71,10 @@ def _cover(name: str, histogram: Histogram, chosen: Range, symmetric: bool, head
     counts, centers = histogram.counts, histogram.centers
     step, zero = (chosen.symmetric_scale, 0) if symmetric else chosen.asymmetric()
     lowest, highest = (-127, 127) if symmetric else (0, 255)
-    half = (histogram.high - histogram.low) / len(counts) / 2
     filled = counts > 0
     first, last = (
         np.clip(np.rint(ends[filled] / step) + zero, lowest, highest).astype(int)
-        for ends in (centers - half, centers + half)
+        for ends in (histogram.edges[:-1], histogram.edges[1:])
     )
     used = int(last.max() - first.min()) + 1 if filled.any() else 0
     one_sided = symmetric and (histogram.low >= 0 or histogram.high <= 0)

@@ -18,6 +18,7 @@ from mtl_deploy.calibration.data.strata import spread
 from mtl_deploy.calibration.fp16.emulate_int8 import emulate_int8
 from mtl_deploy.calibration.graph.sizes import LARGEST, image_bytes, images_at_once, portions
 from mtl_deploy.calibration.kinds.registry import kind_of
+from mtl_deploy.calibration.observe.growing import GrowingHistograms
 from mtl_deploy.calibration.observe.histograms import Histogram, collect
 from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.observe.statistics import TensorStatistics, observe
@@ -126,7 +127,10 @@ class Int8Graphs:
         return METHODS if self.options.method == "auto" else (self.options.method,)
 
     def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
-        """Return the histograms of all tensors that either style quantizes; it takes two passes over the images, only once."""
+        """Return the histograms of all tensors that either style quantizes; found only once.
+
+        It takes one pass over the images, or, where their values take more than 512 MiB, one to find the ranges first.
+        """
         if self._histograms is None:
             placements = [self._placement(style) for style in STYLES]
             names = sorted({name for placement in placements for name in placement.tensors})
@@ -134,11 +138,24 @@ class Int8Graphs:
                 raise WorkError(_nothing_to_quantize(placements[0].kept))
             threads = self.options.threads
             size = self.batch or images_at_once(self.model, self.signature, _BATCH)
-            pieces = self._batches("ranges", size, progress)
-            self.observed = observe(self.model, pieces, threads=threads, answered=self._answers.add)
             sizes = image_bytes(self.model, self.signature)
-            total = sum(sizes.get(name, 0) for name in names)
-            size = self.batch or max(min(size, _COLLECTED // max(total, 1)), 1)
+            total = max(sum(sizes.get(name, 0) for name in names), 1)
+            outputs = [output.name for output in self.model.graph.output]
+            if size * total <= _COLLECTED:
+                growing = GrowingHistograms(names)
+
+                def take(found: dict[str, npt.NDArray[Any]]) -> None:
+                    self._answers.add({name: found[name] for name in outputs})
+                    growing.add(found)
+
+                pieces = self._batches("ranges", size, progress)
+                also = list(dict.fromkeys((*outputs, *names)))
+                self.observed = observe(self.model, pieces, threads=threads, also=also, take=take)
+                self._histograms = growing.histograms(self.observed)
+                return self._histograms
+            pieces = self._batches("ranges", size, progress)
+            self.observed = observe(self.model, pieces, threads=threads, also=outputs, take=self._answers.add)
+            size = self.batch or max(min(size, _COLLECTED // total), 1)
             self._histograms = {}
             for part in portions(sizes, names, _COLLECTED // size):
                 batches = self._batches("histograms", size, progress)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx
 
 from mtl_deploy.calibration.graph.typed import with_outputs
-from mtl_deploy.runtime.errors import ImageError, WorkError
+from mtl_deploy.runtime.errors import ImageError
 
 from .session import ObservingSession
-from .statistics import TensorStatistics
+from .statistics import TensorStatistics, require_finite
 
 BINS = 4096
 """Folded to magnitudes, a symmetric tensor has the 2048 bins of Migacz's calibration (see
@@ -33,12 +33,15 @@ class Histogram:
     """The values of one tensor over all batches.
 
     Attributes:
-        counts: ``(BINS,) int64``: number of values per bin; the bins have equal widths and reach from ``low`` to ``high``.
+        counts: ``(bins,) int64``: number of values per bin, at least :data:`BINS` of them. They have equal widths and reach from
+            ``low`` to ``high``, except where ``first`` says otherwise.
         low: the smallest value.
         high: the largest value.
         zeros: number of values that are exactly zero, as a ReLU gives them; quantization does not round them. They are in
             ``counts`` as well.
         channel_absmax: ``(C,) float64``, the largest magnitude per channel (axis 1); None if the tensor has no such axis.
+        first: where the first bin begins, at ``low`` or below; the last one ends at ``high`` or above. None: at ``low``.
+        width: of a bin; None: what ``low`` and ``high`` make of it.
     """
 
     counts: Counts
@@ -46,6 +49,8 @@ class Histogram:
     high: float
     zeros: int = 0
     channel_absmax: Magnitudes | None = None
+    first: float | None = None
+    width: float | None = None
 
     @property
     def total(self) -> int:
@@ -58,10 +63,18 @@ class Histogram:
         return max(abs(self.low), abs(self.high))
 
     @property
+    def edges(self) -> Magnitudes:
+        """``(bins + 1,) float64``: where bins begin and end, none beyond ``low`` and ``high``."""
+        count = len(self.counts)
+        if self.first is None or self.width is None:
+            return np.linspace(self.low, self.high, count + 1)
+        return np.clip(self.first + self.width * np.arange(count + 1), self.low, self.high)
+
+    @property
     def centers(self) -> Magnitudes:
-        """``(BINS,) float64``: the middle of each bin."""
-        width = (self.high - self.low) / len(self.counts)
-        return np.asarray(self.low + width * (np.arange(len(self.counts)) + 0.5), np.float64)
+        """``(bins,) float64``: the middle of each bin."""
+        edges = self.edges
+        return np.asarray((edges[:-1] + edges[1:]) / 2, np.float64)
 
 
 def collect(
@@ -95,13 +108,7 @@ def collect(
     if not names:  # ONNX Runtime takes no names for all of them
         return {}
     for name in names:
-        if name not in observed:
-            raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is not a float tensor of the graph")
-        if not observed[name].finite:
-            raise WorkError(
-                f"tensor {name!r} is NaN or infinite in FP32 on the calibration images, so it has no range; fix the network, "
-                "or leave the nodes that read it out of INT8"
-            )
+        require_finite(name, observed)
     counting = {name: _Counting(observed[name]) for name in names}
     batch = None
     with closing(ObservingSession(with_outputs(model, names), names, threads=threads)) as session:
@@ -119,30 +126,68 @@ class _Counting:
 
     def __init__(self, seen: TensorStatistics) -> None:
         self._low, self._high = seen.minimum, seen.maximum
-        span = self._high - self._low
-        # float32 counts as exactly as bins need, except where a bin would be narrower than its smallest normal number (then
-        # `BINS / span` is infinite), or where differences exceed its largest.
-        self._type: Any = np.float32 if span / BINS >= _SMALLEST_NORMAL and span <= _LARGEST else np.float64
-        self._bins_per_unit = self._type(BINS / span if span > 0 else 0.0)
+        self._width = (self._high - self._low) / BINS
         self._counts = np.zeros(BINS, np.int64)
-        self._zeros = 0
-        self._channels: Magnitudes | None = None
+        self._values = Tally()
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        flat = values.ravel()
-        for start in range(0, flat.size, _AT_ONCE):
-            positions = flat[start : start + _AT_ONCE].astype(self._type, copy=False) - self._type(self._low)
-            positions *= self._bins_per_unit
-            np.clip(positions, 0, BINS - 1, out=positions)
-            self._counts += np.bincount(positions.astype(np.int32), minlength=BINS)
-        self._zeros += flat.size - int(np.count_nonzero(flat != 0))  # of floats, NumPy counts slowly
-        if values.ndim > 1:
-            axes = tuple(axis for axis in range(values.ndim) if axis != 1)
-            largest = np.maximum(values.max(axis=axes), -values.min(axis=axes)).astype(np.float64)
-            if self._channels is None:
-                self._channels = largest
-            elif len(self._channels) == len(largest):
-                self._channels = np.maximum(self._channels, largest)
+        self._values.add(values)
+        self._counts += counted(values.ravel(), self._low, self._width, BINS)
 
     def histogram(self) -> Histogram:
-        return Histogram(self._counts, self._low, self._high, self._zeros, self._channels)
+        return Histogram(self._counts, self._low, self._high, self._values.zeros, self._values.channel_absmax)
+
+
+class Tally:
+    """What is counted of a tensor beside its bins.
+
+    Attributes:
+        zeros: as in :class:`Histogram`.
+        channel_absmax: as in :class:`Histogram`.
+        low: the smallest value of the last batch.
+        high: the largest value of the last batch.
+    """
+
+    def __init__(self) -> None:
+        self.zeros = 0
+        self.channel_absmax: Magnitudes | None = None
+        self.low = self.high = 0.0
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Count a batch; its channels are axis 1."""
+        self.zeros += values.size - int(np.count_nonzero(values != 0))  # of floats, NumPy counts slowly
+        axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+        highest, lowest = values.max(axis=axes), values.min(axis=axes)
+        self.low, self.high = float(lowest.min()), float(highest.max())
+        if values.ndim < 2:
+            return
+        largest = np.maximum(highest, -lowest).astype(np.float64)
+        if self.channel_absmax is None:
+            self.channel_absmax = largest
+        elif len(self.channel_absmax) == len(largest):
+            self.channel_absmax = np.maximum(self.channel_absmax, largest)
+
+
+def counted(flat: npt.NDArray[np.float32], first: float, width: float, bins: int) -> Counts:
+    """Count values in bins of equal width; those beyond the bins count in the first or the last one.
+
+    Args:
+        flat: the values.
+        first: where the first bin begins.
+        width: of a bin; 0: all values are equal.
+        bins: their number.
+
+    Returns:
+        ``(bins,) int64``.
+    """
+    # float32 counts as exactly as bins need, except where a bin would be narrower than its smallest normal number (then its inverse
+    # may be infinite), or where differences exceed its largest.
+    kind: Any = np.float32 if width >= _SMALLEST_NORMAL and width * bins <= _LARGEST else np.float64
+    bins_per_unit = kind(1 / width if width > 0 else 0.0)
+    counts = np.zeros(bins, np.int64)
+    for start in range(0, flat.size, _AT_ONCE):
+        positions = flat[start : start + _AT_ONCE].astype(kind, copy=False) - kind(first)
+        positions *= bins_per_unit
+        np.clip(positions, 0, bins - 1, out=positions)
+        counts += np.bincount(positions.astype(np.int32), minlength=bins)
+    return counts

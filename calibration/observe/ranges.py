@@ -127,7 +127,7 @@ def _percentile(histogram: Histogram) -> float:
 def _percentile_of_both_ends(histogram: Histogram, low: float, high: float) -> Range:
     below = np.cumsum(histogram.counts)
     total, beyond = below[-1], below[-1] * (100 - PERCENTILE) / 200
-    edges = np.linspace(histogram.low, histogram.high, len(below) + 1)
+    edges = histogram.edges
     first = float(edges[np.searchsorted(below, beyond, "right")])
     last = float(edges[min(np.searchsorted(below, total - beyond), len(below) - 1) + 1])
     return Range(min(max(low, first), 0.0), max(min(high, last), 0.0))
@@ -201,7 +201,7 @@ def _magnitudes(histogram: Histogram) -> Floats:
 
     If such bins were assigned as a whole, they would leave a ripple that looks like information to ``entropy``.
     """
-    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    edges = histogram.edges
     below = np.concatenate([[0.0], np.cumsum(histogram.counts)])
     ends = np.linspace(0, histogram.absmax, _MAGNITUDE_BINS + 1)
     counts: Floats = np.diff(np.interp(ends, edges, below) - np.interp(-ends, edges, below))

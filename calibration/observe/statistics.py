@@ -7,9 +7,10 @@ no activation is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from mtl_deploy.calibration.graph.typed import float_tensors, typed
-from mtl_deploy.runtime.errors import ImageError
+from mtl_deploy.runtime.errors import ImageError, WorkError
 from mtl_deploy.runtime.onnx_format.border import of_border
 
 from .session import ObservingSession
@@ -50,12 +51,28 @@ class TensorStatistics:
         return max(abs(self.minimum), abs(self.maximum)) if self.finite else math.inf
 
 
+def require_finite(name: str, observed: Mapping[str, TensorStatistics]) -> None:
+    """Check that a tensor was observed and held no NaN or infinity.
+
+    Raises:
+        WorkError: it was not, or it did; the message names it.
+    """
+    if name not in observed:
+        raise WorkError(f"tensor {name!r}: its values cannot be observed, as it is not a float tensor of the graph")
+    if not observed[name].finite:
+        raise WorkError(
+            f"tensor {name!r} is NaN or infinite in FP32 on the calibration images, so it has no range; fix the network, "
+            "or leave the nodes that read it out of INT8"
+        )
+
+
 def observe(
     model: onnx.ModelProto,
     batches: Iterable[npt.NDArray[np.generic]],
     *,
     threads: int | None = None,
-    answered: Callable[[Mapping[str, npt.NDArray[np.generic]]], None] | None = None,
+    also: Sequence[str] = (),
+    take: Callable[[dict[str, npt.NDArray[Any]]], None] = lambda _: None,
 ) -> dict[str, TensorStatistics]:
     """Run a graph on batches and find the range of each float tensor.
 
@@ -65,7 +82,8 @@ def observe(
         model: a graph with one input, opset 13 or higher. It is not changed.
         batches: arrays for the graph's input, of its dtype and shape.
         threads: of ONNX Runtime; None: one per core.
-        answered: is given the graph's outputs by name, batch by batch.
+        also: names of outputs and ``float32`` tensors that ``take`` is given, so that they need no pass of their own.
+        take: is given these tensors' values by name, batch by batch.
 
     Returns:
         by name, in the graph's order: all ``float32`` tensors that depend on data (inputs and outputs of nodes, no weights),
@@ -75,17 +93,15 @@ def observe(
         ImageError: there is no batch.
         RunError: ONNX Runtime failed.
     """
-    names, derived, watched = _watch(model)
+    names, derived, watched = _watch(model, also)
     wanted = [_reduced(name, reduction) for name in names for reduction in _REDUCTIONS]
     minimum, maximum = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     finite, broken = np.full(len(names), True), np.full(len(names), False)
-    outputs = [] if answered is None else [output.name for output in model.graph.output]
     batch = None
-    with closing(ObservingSession(watched, [*wanted, *outputs], threads=threads, in_order=True)) as session:
+    with closing(ObservingSession(watched, [*wanted, *also], threads=threads, in_order=True)) as session:
         for batch in batches:
-            found = session.run({model.graph.input[0].name: batch}, [*wanted, *outputs])
-            if answered is not None:
-                answered({name: found.pop(name) for name in outputs})
+            found = session.run({model.graph.input[0].name: batch}, [*wanted, *also])
+            take({name: found.pop(name) for name in also})
             values = np.array([found[name] for name in wanted], np.float64).reshape(len(names), 3)
             minimum = np.fmin(minimum, values[:, 0])
             maximum = np.fmax(maximum, values[:, 1])
@@ -110,8 +126,10 @@ def observe(
     return {name: statistics[name] for name in every if name in statistics}
 
 
-def _watch(model: onnx.ModelProto) -> tuple[list[str], dict[str, tuple[str, str]], onnx.ModelProto]:
-    """Attach reductions to the float tensors whose range does not follow from another one's.
+def _watch(
+    model: onnx.ModelProto, also: Sequence[str]
+) -> tuple[list[str], dict[str, tuple[str, str]], onnx.ModelProto]:
+    """Attach reductions to the float tensors whose range does not follow from another one's, and make some tensors outputs.
 
     Returns:
         The names of these tensors; of the others, which tensor's range theirs follows from, and by which operator; the new graph.
@@ -119,7 +137,7 @@ def _watch(model: onnx.ModelProto) -> tuple[list[str], dict[str, tuple[str, str]
     watched = typed(model)
     graph = watched.graph
     values = [value for value in float_tensors(graph) if not _of_border(value)]
-    known = {str(value.name) for value in values}
+    known = {str(value.name): value for value in values}
     names: list[str] = []
     derived: dict[str, tuple[str, str]] = {}
     for value in values:
@@ -136,6 +154,8 @@ def _watch(model: onnx.ModelProto) -> tuple[list[str], dict[str, tuple[str, str]
         else:
             graph.insert_after(producer, nodes)
         graph.outputs.extend(node.outputs[0] for node in nodes)
+    present = {output.name for output in graph.outputs}
+    graph.outputs.extend(known[name] for name in also if name not in present)
     return names, derived, ir.to_proto(watched)
 
 
