@@ -129,7 +129,7 @@ class Int8Graphs:
     def histograms(self, progress: Callable[[str], None] = lambda _: None) -> dict[str, Histogram]:
         """Return the histograms of all tensors that either style quantizes; found only once.
 
-        It takes one pass over the images, or, where their values take more than 512 MiB, one to find the ranges first.
+        It takes one pass over the images, or, where the values of one image take more than 512 MiB, one to find the ranges first.
         """
         if self._histograms is None:
             placements = [self._placement(style) for style in STYLES]
@@ -137,30 +137,36 @@ class Int8Graphs:
             if not names:
                 raise WorkError(_nothing_to_quantize(placements[0].kept))
             threads = self.options.threads
-            size = self.batch or images_at_once(self.model, self.signature, _BATCH)
+            most = images_at_once(self.model, self.signature, _BATCH)
             sizes = image_bytes(self.model, self.signature)
             total = max(sum(sizes.get(name, 0) for name in names), 1)
-            outputs = [output.name for output in self.model.graph.output]
+            size = self.batch or max(min(most, _COLLECTED // total), 1)
             if size * total <= _COLLECTED:
-                growing = GrowingHistograms(names)
-
-                def take(found: dict[str, npt.NDArray[Any]]) -> None:
-                    self._answers.add({name: found[name] for name in outputs})
-                    growing.add(found)
-
-                pieces = self._batches("ranges", size, progress)
-                also = list(dict.fromkeys((*outputs, *names)))
-                self.observed = observe(self.model, pieces, threads=threads, also=also, take=take)
-                self._histograms = growing.histograms(self.observed)
+                self._histograms = self._counted_while_observed(names, size, progress)
                 return self._histograms
-            pieces = self._batches("ranges", size, progress)
+            pieces = self._batches("ranges", self.batch or most, progress)
+            outputs = [output.name for output in self.model.graph.output]
             self.observed = observe(self.model, pieces, threads=threads, also=outputs, take=self._answers.add)
-            size = self.batch or max(min(size, _COLLECTED // total), 1)
             self._histograms = {}
             for part in portions(sizes, names, _COLLECTED // size):
                 batches = self._batches("histograms", size, progress)
                 self._histograms |= collect(self.model, part, batches, self.observed, threads=threads)
         return self._histograms
+
+    def _counted_while_observed(
+        self, names: Sequence[str], size: int, progress: Callable[[str], None]
+    ) -> dict[str, Histogram]:
+        growing = GrowingHistograms(names)
+        outputs = [output.name for output in self.model.graph.output]
+
+        def take(found: dict[str, npt.NDArray[Any]]) -> None:
+            self._answers.add({name: found[name] for name in outputs})
+            growing.add(found)
+
+        also = list(dict.fromkeys((*outputs, *names)))
+        pieces = self._batches("ranges", size, progress)
+        self.observed = observe(self.model, pieces, threads=self.options.threads, also=also, take=take)
+        return growing.histograms(self.observed)
 
     def _batches(self, what: str, size: int, progress: Callable[[str], None]) -> Any:
         for position, piece in enumerate(batches(self.images, self.preprocessing, size)):

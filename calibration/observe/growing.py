@@ -1,7 +1,7 @@
 """Histograms of tensors whose ranges are not known yet: bins are added where values lie beyond them.
 
-So ranges and histograms come from one pass over the images. If there are too many bins, each two become one, as in NVIDIA's
-calibrators ("pytorch-quantization", ``calib/histogram.py``, which adds bins, too), so nothing is counted twice or moved.
+So ranges and histograms come from one pass over the images. NVIDIA's pytorch-quantization adds bins as well
+(``calib/histogram.py``). If there are too many, each two become one, so no value changes its place.
 """
 
 from __future__ import annotations
