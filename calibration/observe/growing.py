@@ -62,14 +62,17 @@ class _Growing:
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         self._values.add(values)
-        low, high = self._values.low, self._values.high
-        if not (math.isfinite(low) and math.isfinite(high)):
+        lows, highs = self._values.lows, self._values.highs
+        if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
             return  # there will be no histogram
-        if not self._counts.size:
-            self._begin(low, high, 0)
-        elif not self._width and not low == high == self._first:
-            self._begin(min(low, self._first), max(high, self._first), int(self._counts.sum()))
-        self._reach(low, high)
+        for low, high in zip(
+            lows.tolist(), highs.tolist(), strict=True
+        ):  # row by row: bins do not depend on the size of batches
+            if not self._counts.size:
+                self._begin(low, high, 0)
+            elif not self._width and not low == high == self._first:
+                self._begin(min(low, self._first), max(high, self._first), int(self._counts.sum()))
+            self._reach(low, high)
         self._counts += counted(values.ravel(), self._first, self._width, len(self._counts))
 
     def _begin(self, low: float, high: float, equal: int) -> None:
@@ -80,7 +83,7 @@ class _Growing:
 
     def _reach(self, low: float, high: float) -> None:
         """Add bins, so that they hold these values."""
-        if not self._width:
+        if not self._width or self._first <= low <= high <= self._first + self._width * len(self._counts):
             return
         while True:
             end = self._first + self._width * len(self._counts)

@@ -144,24 +144,26 @@ class Tally:
     Attributes:
         zeros: as in :class:`Histogram`.
         channel_absmax: as in :class:`Histogram`.
-        low: the smallest value of the last batch.
-        high: the largest value of the last batch.
+        lows: ``(N,)``: the smallest value of each row (axis 0) of the last batch.
+        highs: ``(N,)``: the largest ones.
     """
 
     def __init__(self) -> None:
         self.zeros = 0
         self.channel_absmax: Magnitudes | None = None
-        self.low = self.high = 0.0
+        self.lows: Magnitudes = np.zeros(0)
+        self.highs: Magnitudes = np.zeros(0)
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Count a batch; its channels are axis 1."""
         self.zeros += values.size - int(np.count_nonzero(values != 0))  # of floats, NumPy counts slowly
-        axes = tuple(axis for axis in range(values.ndim) if axis != 1)
-        highest, lowest = values.max(axis=axes), values.min(axis=axes)
-        self.low, self.high = float(lowest.min()), float(highest.max())
+        rows, channels = (*values.shape, 1, 1)[:2]
+        apart = values.reshape(rows, channels, -1)
+        highest, lowest = apart.max(axis=2).astype(np.float64), apart.min(axis=2).astype(np.float64)
+        self.lows, self.highs = lowest.min(axis=1), highest.max(axis=1)
         if values.ndim < 2:
             return
-        largest = np.maximum(highest, -lowest).astype(np.float64)
+        largest = np.maximum(highest, -lowest).max(axis=0)
         if self.channel_absmax is None:
             self.channel_absmax = largest
         elif len(self.channel_absmax) == len(largest):

@@ -165,12 +165,19 @@ def test_small_batches_and_portions_change_no_result(monkeypatch: pytest.MonkeyP
 
     expected = results()
     monkeypatch.setattr(sizes, "LARGEST", 1)
-    monkeypatch.setattr(graphs, "_COLLECTED", 1)
     assert images_at_once(graph, signature, 8) == 1
     found = results()
     assert found[:2] == expected[:2]
     assert found[2] == expected[2]
     assert found[3]["int8"] == pytest.approx(expected[3]["int8"])
+    monkeypatch.setattr(graphs, "_COLLECTED", 1)  # ranges first, with other bins then
+    ranges = results()[0]
+    for style, methods in expected[0].items():
+        for method, tensors in methods.items():
+            for name, one in tensors.items():
+                near = ranges[style][method][name]
+                span = (0.15 if method == "entropy" else 0.002) * (one.high - one.low)  # entropy's minimum is flat
+                assert (near.low, near.high) == pytest.approx((one.low, one.high), abs=span)
 
 
 @pytest.mark.parametrize("kind", ["npy", "folder", "folder sample"])

@@ -62,6 +62,14 @@ def test_ranges_are_those_of_known_ends(name: str, method: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_size_of_batches_changes_nothing(name: str) -> None:
+    values = SAMPLES[name].astype(np.float32)
+    one, other = grown(values), grown(values, 5)
+    assert (one.first, one.width, one.zeros) == (other.first, other.width, other.zeros)
+    assert np.abs(np.cumsum(one.counts - other.counts)).max() <= 2e-4 * values.size  # rounding at the borders
+
+
 def test_a_tensor_of_one_value_has_one_full_bin() -> None:
     found = grown(np.full((3, 2, 4), 2.5, np.float32))
     assert (found.counts.max(), found.total, found.low, found.high) == (24, 24, 2.5, 2.5)
