@@ -86,13 +86,14 @@ def _opset(content: bytes) -> int:
     return int(read_graph(content).opset)
 
 
-def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, threads: int | None) -> Manifest:
+def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, like: bytes, threads: int | None) -> Manifest:
     """Add the INT8 graph's outputs to the bundle's reference: an INT8 engine must match that graph, not PyTorch.
 
     Args:
         bundle: the one that is being written; one without a reference is left as it is.
         runnable: an ``.onnx`` file that gives the INT8 graph's numbers on a CPU.
         batch: the only batch that it takes; None: any.
+        like: the FP32 graph, whose tensors say how many images are run at once.
         threads: of ONNX Runtime; None: one per core.
 
     Returns:
@@ -103,7 +104,7 @@ def with_reference(bundle: Bundle, runnable: bytes, batch: int | None, *, thread
     if found is None:
         return manifest
     preprocessing = manifest.signature.preprocessing
-    most = images_at_once(runnable, manifest.signature, BATCH)
+    most = images_at_once(like, manifest.signature, BATCH)
     given = run_graph(runnable, found.images, preprocessing, batch=batch, most=most, threads=threads)
     packed, record = reference.pack(found.images, found.outputs, given, found.margins, found.floors)
     write_file(bundle.path, reference.PATH, packed)

@@ -88,7 +88,7 @@ def add_int8(
     for name, variant in variants.items():
         details = variant.details | ({"search": search} if search else {})
         artifacts += write_graphs(folder, manifest, name, variant.content, details)
-    manifest = with_reference(bundle, variants["int8"].runnable, batch, threads=options.threads)
+    manifest = with_reference(bundle, variants["int8"].runnable, batch, like=content, threads=options.threads)
     packed, record = cache.pack(key, cache.FoundRanges(graphs.ranges, graphs.observed))
     write_file(folder, cache.PATH, packed)
     decoded = manifest.signature.outputs == "decoded"

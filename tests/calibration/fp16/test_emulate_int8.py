@@ -113,6 +113,15 @@ def test_integers_give_the_same_bits(
     assert types == {onnx.TensorProto.INT8 if exact else onnx.TensorProto.UINT8}
 
 
+def test_sizes_may_be_free(sketch: Any, run: Run, image: np.ndarray) -> None:
+    model = quantized(layers(sketch), image)
+    expected = run(model, image, optimize=False)["y"]
+    for side, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True):
+        side.dim_param = name
+    del model.graph.value_info[:]
+    np.testing.assert_array_equal(run(emulate_int8.emulate_int8(model), image)["y"], expected)
+
+
 def test_fp16_is_rounded_around_int8_layers_as_before(sketch: Any, run: Run, image: np.ndarray) -> None:
     """Steps so small that FP16 holds every sum: then both emulations give the same, up to the sums at the end."""
     few = np.clip(image, -3 * STEP, 3 * STEP)
