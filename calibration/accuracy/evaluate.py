@@ -137,13 +137,9 @@ def in_step(
     *,
     batch: int | None = None,
     threads: int | None = None,
-    like: bytes | None = None,
 ) -> Iterator[tuple[int, dict[str, Answered]]]:
-    """Yield the position of each batch and its answers by variant and task; the arguments are those of :func:`evaluate`.
-
-    ``like`` is the graph whose tensors say how many images are run at once; None: the first of the sources.
-    """
-    graphs = [source for source in (like, *sources.values()) if isinstance(source, bytes)]
+    """Yield the position of each batch and its answers by variant and task; the arguments are those of :func:`evaluate`."""
+    graphs = [source for source in sources.values() if isinstance(source, bytes)]
     size = batch or images_at_once(graphs[0] if graphs else None, signature, _BATCH)
     tasks = [task.name for task in signature.tasks]
     with ExitStack() as stack:
@@ -222,7 +218,6 @@ def corrected_errors(
     *,
     batch: int | None = None,
     threads: int | None = None,
-    answers: Answers | None = None,
 ) -> dict[str, Corrected]:
     """As :func:`relative_errors`, for graphs whose outputs are still to be shifted by the mean of their error on these images.
 
@@ -237,15 +232,13 @@ def corrected_errors(
             left as it is.
         batch: the only batch size that the graphs accept; None: any.
         threads: of ONNX Runtime; None: one per core.
-        answers: the reference's outputs on these images, if they are known; otherwise it is run.
     """
-    sources: dict[str, Source] = {"": answers or reference, **others}
     sums: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {name: {} for name in others}
     pairs: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
-    for _, found in in_step(sources, images, signature, batch=batch, threads=threads, like=reference):
+    for _, answers in in_step({"": reference, **others}, images, signature, batch=batch, threads=threads):
         for task in signature.tasks:
             for name in others:
-                expected, given = found[""][task.name], found[name][task.name]
+                expected, given = answers[""][task.name], answers[name][task.name]
                 if task.name in correct.get(name, ()):
                     pairs.setdefault((name, task.name), []).append((np.asarray(expected), np.asarray(given)))
                 else:
@@ -259,11 +252,11 @@ def corrected_errors(
             shifts[name][called] = np.mean(expected - given, axis=0)
             given = given + shifts[name][called]
         sums[name][called] = [kind_of(by_name[called]).spread_rows(by_name[called], expected, given)]
-    corrected = {}
+    found = {}
     for name, by in sums.items():
         errors = [kind_of(task).relative(task, np.concatenate(by[task.name])) for task in signature.tasks]
-        corrected[name] = Corrected(max(errors) if np.isfinite(errors).all() else float("inf"), shifts[name])
-    return corrected
+        found[name] = Corrected(max(errors) if np.isfinite(errors).all() else float("inf"), shifts[name])
+    return found
 
 
 def _apart(

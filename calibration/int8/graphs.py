@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mtl_deploy.calibration.accuracy.evaluate import Corrected, corrected_errors, stored
+from mtl_deploy.calibration.accuracy.evaluate import Corrected, corrected_errors
 from mtl_deploy.calibration.accuracy.run import BATCH, Outputs, run_graph
 from mtl_deploy.calibration.data.images import batches
 from mtl_deploy.calibration.data.stored import Images
@@ -30,7 +30,6 @@ from mtl_deploy.runtime.errors import WorkError
 from .bias_correction import correct_bias
 from .coverage import coverage
 from .fp16_around import to_half_around
-from .judged_answers import JudgedAnswers
 from .qdq_placement import QdqPlacement, place
 from .quantize import Quantized, quantize
 
@@ -91,8 +90,7 @@ class Int8Graphs:
         self.images = images[spread(len(images), whole, options.seed)]
         self.signature, self.batch, self.options = signature, batch, options
         self.preprocessing = signature.preprocessing
-        self._answers = JudgedAnswers(spread(len(self.images), _JUDGED, options.seed))
-        self.judged = self.images[self._answers.positions]
+        self.judged = self.images[spread(len(self.images), _JUDGED, options.seed)]
         self.ranges: dict[str, dict[str, dict[str, Range]]] = {}
         self.observed: dict[str, TensorStatistics] = {}
         self._histograms: dict[str, Histogram] | None = None
@@ -145,8 +143,7 @@ class Int8Graphs:
                 self._histograms = self._counted_while_observed(names, size, progress)
                 return self._histograms
             pieces = self._batches("ranges", self.batch or most, progress)
-            outputs = [output.name for output in self.model.graph.output]
-            self.observed = observe(self.model, pieces, threads=threads, also=outputs, take=self._answers.add)
+            self.observed = observe(self.model, pieces, threads=threads)
             self._histograms = {}
             for part in portions(sizes, names, _COLLECTED // size):
                 batches = self._batches("histograms", size, progress)
@@ -156,16 +153,9 @@ class Int8Graphs:
     def _counted_while_observed(
         self, names: Sequence[str], size: int, progress: Callable[[str], None]
     ) -> dict[str, Histogram]:
-        growing = GrowingHistograms(names)
-        outputs = [output.name for output in self.model.graph.output]
-
-        def take(found: dict[str, npt.NDArray[Any]]) -> None:
-            self._answers.add({name: found[name] for name in outputs})
-            growing.add(found)
-
-        also = list(dict.fromkeys((*outputs, *names)))
+        growing, threads = GrowingHistograms(names), self.options.threads
         pieces = self._batches("ranges", size, progress)
-        self.observed = observe(self.model, pieces, threads=self.options.threads, also=also, take=take)
+        self.observed = observe(self.model, pieces, threads=threads, also=names, take=growing.add)
         return growing.histograms(self.observed)
 
     def _batches(self, what: str, size: int, progress: Callable[[str], None]) -> Any:
@@ -207,7 +197,6 @@ class Int8Graphs:
             correct,
             batch=self.batch,
             threads=self.options.threads,
-            answers=None if (known := self._answers.outputs) is None else stored(known),
         )
         return {key: found[name] for name, key in names.items()}
 
@@ -255,7 +244,7 @@ class Int8Graphs:
     def _shifts(self, runnable: onnx.ModelProto) -> dict[str, npt.NDArray[np.float64]]:
         """Return by regression the mean difference of FP32's outputs from a graph's, over calibration images."""
         if self._expected is None:
-            self._expected = self._answers.outputs or self._run(self.content, self.judged, self.regressions)
+            self._expected = self._run(self.content, self.judged, self.regressions)
         found = self._run(runnable.SerializeToString(), self.judged, self.regressions)
         return {
             name: np.mean(self._expected[name].astype(np.float64) - found[name], axis=0)

@@ -15,7 +15,6 @@ from mtl_deploy.calibration.accuracy.evaluate import relative_errors
 from mtl_deploy.calibration.accuracy.run import run_graph
 from mtl_deploy.calibration.cli import main
 from mtl_deploy.calibration.int8.graphs import STYLES, Int8Graphs
-from mtl_deploy.calibration.int8.judged_answers import JudgedAnswers
 from mtl_deploy.calibration.int8.qdq_placement import quantizable
 from mtl_deploy.calibration.observe.ranges import METHODS, Range, choose
 from mtl_deploy.calibration.options import Int8Options
@@ -86,7 +85,7 @@ def test_auto_takes_the_best_method_of_each_style(graphs: Int8Graphs) -> None:
         assert errors[style][methods[style]] == min(errors[style].values())
         runnable = {method: graphs.build(style, method).runnable for method in METHODS}
         own = relative_errors(graphs.content, runnable, graphs.judged, graphs.signature, threads=1)
-        assert errors[style] == pytest.approx(own, rel=1e-4)
+        assert errors[style] == pytest.approx(own)
 
 
 def test_a_graph_that_was_judged_is_not_run_again(graphs: Int8Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,21 +99,6 @@ def test_a_graph_that_was_judged_is_not_run_again(graphs: Int8Graphs, monkeypatc
         shift = built.details["corrected"]["age"]
         assert shift == pytest.approx(usual[style].details["corrected"]["age"], rel=1e-6)
         assert shift != [0.0]
-
-
-def test_fp32_is_not_run_for_what_it_answered_while_ranges_were_observed(
-    graphs: Int8Graphs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = graphs._answers.outputs
-    assert known is not None
-    expected = run_graph(graphs.content, graphs.judged, SIZE)
-    for name, values in expected.items():
-        np.testing.assert_allclose(known[name], values, rtol=1e-4, atol=1e-5)
-    _, errors = graphs.choose_methods()
-    monkeypatch.setattr(graphs, "_answers", JudgedAnswers(graphs._answers.positions))
-    _, again = graphs.choose_methods()
-    for style, found in errors.items():
-        assert found == pytest.approx(again[style], rel=1e-2)
 
 
 def test_a_method_that_was_asked_for_serves_both_styles(multi_head: Callable[..., onnx.ModelProto]) -> None:
