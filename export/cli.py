@@ -25,7 +25,7 @@ from mtl_deploy.runtime.console.command import Progress, parser, run_command
 from mtl_deploy.runtime.console.completion import offer
 from mtl_deploy.runtime.console.heap import keep_freed_memory
 from mtl_deploy.runtime.console.mistaken import no_bundle
-from mtl_deploy.runtime.console.resting import let_idle_threads_sleep, skip_last_collection
+from mtl_deploy.runtime.console.resting import idle_threads_sleep, skip_last_collection
 from mtl_deploy.runtime.errors import OptionError
 
 from .cli_text import DESCRIPTION, EPILOG
@@ -202,11 +202,11 @@ def _export(parsed: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         )
     _require_libraries()
     keep_freed_memory()
-    let_idle_threads_sleep()
     skip_last_collection()
     from .pipeline import export
 
-    bundle = export(options, Progress(quiet=arguments.quiet))
+    with idle_threads_sleep():
+        bundle = export(options, Progress(quiet=arguments.quiet))
     _print(bundle, arguments)
     return budget_exit_code(bundle)
 

@@ -8,15 +8,25 @@ import gc
 import os
 from collections.abc import Iterator
 
+_WAITING = "OMP_WAIT_POLICY"
 
-def let_idle_threads_sleep() -> None:
-    """Let OpenMP's idle threads sleep, unless the user has said otherwise. For commands, before PyTorch is loaded.
+
+@contextlib.contextmanager
+def idle_threads_sleep() -> Iterator[None]:
+    """Let OpenMP's idle threads sleep, unless the user has said otherwise. For commands: the block loads PyTorch.
 
     By default a thread that waits for the others of its team spins. Where another process has one of the cores, that can take
     longer than the work itself. ``OMP_WAIT_POLICY`` is a variable of the OpenMP specification, read once, when the library is
-    loaded.
+    loaded. It is taken back at the end: a process that is started later, perhaps to be timed, has its own way to wait.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if _WAITING in os.environ:
+        yield
+        return
+    os.environ[_WAITING] = "PASSIVE"
+    try:
+        yield
+    finally:
+        os.environ.pop(_WAITING, None)
 
 
 def skip_last_collection() -> None:

@@ -19,9 +19,12 @@ def test_openmp_threads_sleep_in_an_export_unless_the_user_says_otherwise(said: 
         "    print(os.environ['OMP_WAIT_POLICY'])\n"
         "    sys.exit(0)\n"
         "pipeline.export = export\n"
-        "cli.main([sys.executable])\n"
+        "try:\n"
+        "    cli.main([sys.executable])\n"
+        "finally:\n"
+        "    print(os.environ.get('OMP_WAIT_POLICY'))\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {} if said is None else {"OMP_WAIT_POLICY": said}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == [policy], done.stderr
+    assert done.stdout.split() == [policy, str(said)], done.stderr  # what is started afterwards waits as it likes
