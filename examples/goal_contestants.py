@@ -41,7 +41,7 @@ def specs(bundle: Path, nncf: Path, checkpoint: Path | None, threads: int | None
     """
     opened = open_bundle(bundle)
     tasks = tuple(task.name for task in opened.manifest.tasks)
-    settings = Settings(threads=threads)
+    settings = Settings(threads=threads, spinning=True)  # as load() and ONNX Runtime do by themselves
 
     work = next(one.multiply_adds for one in opened.manifest.artifacts if (one.role, one.precision) == ("shared", FP32))
 
