@@ -63,7 +63,7 @@ def write_rounding(graph: ir.Graph) -> None:
             if _keeps(node) and node.inputs[0] in rounded:
                 output.type = ir.TensorType(_FP32)
                 rounded.add(output)
-            elif _is_rounded_later(output):
+            elif node.op_type != "Cast" and _is_rounded_later(output):  # a Cast rounds already
                 output.type = ir.TensorType(_FP32)
             else:
                 rounded.add(_round(graph, output))

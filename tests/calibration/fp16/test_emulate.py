@@ -68,6 +68,26 @@ def test_what_selects_values_is_not_rounded_twice(sketch: Any, run: Any, monkeyp
     assert expected.max() > 30
 
 
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_cast_to_fp16_stays_one_in_front_of_what_selects_values(run: Any, optimize: bool) -> None:
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["half"], to=TensorProto.FLOAT16),
+        onnx.helper.make_node("Relu", ["half"], ["relu"]),
+        onnx.helper.make_node("Mul", ["relu", "factor"], ["product"]),
+        onnx.helper.make_node("Cast", ["product"], ["y"], to=TensorProto.FLOAT),
+    ]
+    shape = ("batch", 3, 2, 2)
+    image, result = (onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "y"))
+    factor = onnx.numpy_helper.from_array(np.array(3, np.float16), "factor")
+    made = onnx.helper.make_graph(nodes, "g", [image], [result], [factor])
+    half = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    emulated = emulate_half(half)
+    onnx.checker.check_model(emulated, full_check=True)
+    with np.errstate(over="ignore"):
+        expected = (np.maximum(IMAGE.astype(np.float16), 0) * np.float16(3)).astype(np.float32)
+    np.testing.assert_array_equal(run(emulated, IMAGE, optimize=optimize)["y"], expected)
+
+
 def test_a_network_agrees_with_the_reference(multi_head: Any, run: Any, photos: np.ndarray) -> None:
     half = to_half(multi_head(), {}).model
     expected = dict(
