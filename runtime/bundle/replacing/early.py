@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -62,6 +63,8 @@ class EarlyFiles:
     def place(self, path: str, folder: Path) -> None:
         """Put a file into the folder that becomes the bundle, once it is written: as a second name where links exist.
 
+        It is copied, and the copy is hashed, where the folder is on another disk, or counts as such, as a mount point does.
+
         Args:
             path: of the file in the bundle.
             folder: that the bundle is being written to.
@@ -70,7 +73,7 @@ class EarlyFiles:
             KeyError: no such file was begun.
             OptionError: the disk is full, or fails.
         """
-        self.sha256(path)
+        sha256 = self.sha256(path)
         file, target = self._files[path][0], folder / path
         for parent in reversed(target.parents):
             if parent.is_relative_to(folder) and not parent.exists():
@@ -78,9 +81,13 @@ class EarlyFiles:
         try:
             disk.link(file, target)
         except OSError as error:
-            if error.errno not in disk.NO_LINKS:
+            if error.errno == errno.EXDEV:
+                if disk.copy(file, target) not in (sha256, None):  # None: a reflink, which shares the bytes
+                    raise OSError(errno.EIO, "the bytes read are not those written", str(file)) from None
+            elif error.errno in disk.NO_LINKS:
+                disk.rename_new(file, target)
+            else:
                 raise
-            disk.rename_new(file, target)
 
     def _write(self, file: Path, content: bytes) -> str:
         if not self._folder.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -66,6 +67,33 @@ def test_what_is_hashed_is_what_is_in_the_bundle(
     monkeypatch.undo()
     assert (bundle / "separate/age.onnx").read_bytes() == CONTENT
     assert hashlib.sha256((bundle / "fp32.onnx").read_bytes()).hexdigest() == digest
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on another disk."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_onto_another_disk_a_file_is_copied(tmp_path: Path, elsewhere: Path) -> None:
+    with EarlyFiles(tmp_path / "early", nullcontext) as early:
+        early.write("separate/age.onnx", CONTENT)
+        early.place("separate/age.onnx", elsewhere)
+    assert (elsewhere / "separate/age.onnx").read_bytes() == CONTENT
+
+
+def test_a_copy_that_is_not_what_was_written_is_refused(tmp_path: Path, elsewhere: Path) -> None:
+    with EarlyFiles(tmp_path / "early", nullcontext) as early:
+        early.write("fp32.onnx", CONTENT)
+        early.sha256("fp32.onnx")
+        (file,) = (tmp_path / "early").iterdir()
+        file.write_bytes(CONTENT[:-1] + b"?")
+        with pytest.raises(OSError, match="not those written"):
+            early.place("fp32.onnx", elsewhere)
 
 
 def test_the_last_file_of_a_path_counts(tmp_path: Path) -> None:
