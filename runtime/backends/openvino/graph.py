@@ -156,7 +156,8 @@ class Graph:
             names = [set(output.get_names()) for output in model.outputs]
             if len(names) != len(self._outputs) or len(model.inputs) != 1:
                 raise RuntimeError(f"it finds {len(model.inputs)} inputs and {len(names)} outputs in it")
-            if rewrite(library.module, model):
+            exact = self._settings.get("INFERENCE_PRECISION_HINT") == "f32"  # BF16 does not hold all class numbers
+            if exact and rewrite(library.module, model):
                 model.validate_nodes_and_infer_types()
             self._model = model
         return self._model

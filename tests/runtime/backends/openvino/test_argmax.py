@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mtl_deploy.runtime import OptionError
 from mtl_deploy.runtime.backends.openvino.backend import OpenVinoBackend
 from mtl_deploy.runtime.backends.openvino.graph import Graph
 
@@ -142,6 +143,27 @@ def test_the_largest_scores_themselves_and_several_of_them_keep_topk(types: list
     expected = np.argsort(-found["scores"], axis=1, kind="stable")[:, :2]
     np.testing.assert_array_equal(found["classes"], expected)
     assert "TopK" in types
+
+
+@pytest.mark.parametrize("arithmetic", ["f32", "bf16"])
+def test_many_classes_are_told_apart_in_any_arithmetic(arithmetic: str, types: list[str]) -> None:
+    many = 1000
+    weights = {
+        "w": np.zeros((many, 5, 1, 1), np.float32),
+        "b": np.zeros(many, np.float32),
+    }
+    weights["b"][300] = 1
+    conv = helper.make_node("Conv", ["image", "w", "b"], ["scores"])
+    file = graph_file([conv, argmax(1)], [1, 5, 9, 7], 4, weights)
+    try:
+        backend = OpenVinoBackend(lambda: file, arithmetic=arithmetic)
+    except OptionError as error:
+        pytest.skip(str(error))
+
+    found = backend.run({"image": np.zeros((1, 5, 9, 7), np.float32)}, ["classes"])
+
+    assert (found["classes"] == 300).all()
+    assert ("TopK" in types) == (arithmetic != "f32")
 
 
 def test_scores_that_are_no_numbers_give_a_class_that_there_is() -> None:
