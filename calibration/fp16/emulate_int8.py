@@ -3,7 +3,7 @@
 A GPU's INT8 layer multiplies and adds integers. Its result is scaled in FP32 and, where QuantizeLinear follows, becomes an integer
 in the same kernel, without FP16 in between ("Working with Quantized Types" in TensorRT's documentation). ONNX Runtime has such
 kernels too, but not for S8 behind a ReLU, and none whose result is a float, except for matrix products. Otherwise it computes
-Q/DQ in FP32, which takes twice as long as the FP32 graph. This module writes the graph so that the kernels serve:
+Q/DQ in FP32, which takes longer than the FP32 graph. This module writes the graph so that the kernels serve:
 
 - S8 becomes U8 with zero point 128, the same integers moved by 128.
 - A ReLU between a layer and its QuantizeLinear becomes a Clip of the integers, which is the same.

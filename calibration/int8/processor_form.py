@@ -9,7 +9,7 @@ Some things that ONNX Runtime (1.31) does well in an FP32 graph it does badly ar
   of that first, and then the two no longer read the same tensor. So it is written as that operator. OpenVINO reads it too.
 - ``x * (0.5 * (1 + erf(x / sqrt(2))))``, as PyTorch exports a GELU, is not fused, but ``(x * (1 + erf(x / sqrt(2)))) * 0.5`` is,
   with the bias before it. A product with a half is exact.
-- ``PRelu`` with a slope per channel takes several times as long as ``relu(x) - slope * relu(-x)``, which is the same to the bit.
+- ``PRelu`` with a slope per channel takes longer than ``relu(x) - slope * relu(-x)``, which is the same to the bit.
   OpenVINO makes one operator of that again. With one slope it is a ``LeakyRelu``, which has an integer kernel.
 - Hard activations that a network spells out become one operator each, see :mod:`mtl_deploy.calibration.int8.spelled_out`.
 """

@@ -20,7 +20,7 @@ def rewrite(module: Any, model: Any) -> int:
     """Replace ArgMax over classes, in place, and return how many there were.
 
     OpenVINO makes ONNX's ArgMax a TopK that keeps the order of equal scores. It goes through them one at a time where they are
-    side by side in memory: with 40 classes at 256x320, this takes several times as long as three passes over all scores, the
+    side by side in memory: with 40 classes at 256x320, this takes longer than three passes over all scores, the
     maximum, a comparison with it, and the first class that is equal. The answers are the same, ties included: the first class of
     the largest score. Over classes that are planes of memory, TopK is faster, and stays.
 
